@@ -1,0 +1,1 @@
+"""The public language of Orderstream. Services share this package and nothing else."""

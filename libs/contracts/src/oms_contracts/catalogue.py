@@ -1,0 +1,244 @@
+"""Every topic: what it carries, its key, how it is kept, who writes and who reads it.
+
+The broker's topics, its users' rights and the AsyncAPI document are made from this list, and from nothing else.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from oms_contracts import channel, fulfillments, operations, orders, payments, returns, stock, tracking
+from oms_contracts.message import type_of
+
+PARTITIONS = 12
+FOREVER = -1
+DAYS_30 = 30 * 24 * 3600 * 1000
+
+SERVICES = ("capture", "inventory", "payment", "fulfillment", "tracking", "returns")
+"""The services that own streams."""
+USERS = (*SERVICES, "projection", "channel", "warehouse", "carrier", "downstream", "operator")
+"""Every broker user: the services, and the outside's four ways in beside the operator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One topic. `retention` is milliseconds, `FOREVER` for ever; `writers` and `readers` are broker users."""
+
+    name: str
+    key: str
+    messages: tuple[type[Any], ...]
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    summary: str
+    retention: int = FOREVER
+    compacted: bool = False
+    partitions: int = PARTITIONS
+
+
+def _commands(service: str, key: str, writers: tuple[str, ...], *messages: type[Any]) -> Topic:
+    return Topic(
+        name=f"oms.{service}.commands",
+        key=key,
+        messages=(*messages, operations.RedriveDeadLetters),
+        writers=(*writers, "operator"),
+        readers=(service, "operator"),
+        summary=f"what people and systems ask of {service}",
+        retention=DAYS_30,
+    )
+
+
+def _dead_letters(service: str) -> Topic:
+    return Topic(
+        name=f"oms.{service}.dead-letters",
+        key="as the source record",
+        messages=(operations.RecordSetAside, operations.RecordRedriven),
+        writers=(service,),
+        readers=("projection", "operator"),
+        summary=f"records that {service} set aside, and what became of them",
+    )
+
+
+TOPICS = (
+    Topic(
+        name="oms.channel.orders",
+        key="order id",
+        messages=(channel.OrderPlaced,),
+        writers=("channel", "capture", "operator"),
+        readers=("capture", "operator"),
+        summary="orders as the channels publish them",
+    ),
+    Topic(
+        name="oms.orders",
+        key="order id",
+        messages=(
+            orders.OrderAccepted,
+            orders.OrderRejected,
+            orders.OrderConflictReported,
+            orders.OrderReserved,
+            orders.OrderConfirmed,
+            orders.OrderReleased,
+            orders.OrderActionRequired,
+            orders.OrderPaymentAmended,
+            orders.OrderCancellationRequested,
+            orders.OrderCancellationRejected,
+            orders.OrderCanceled,
+            orders.OrderExpired,
+            orders.OrderCompleted,
+        ),
+        writers=("capture",),
+        readers=("inventory", "payment", "fulfillment", "tracking", "returns", "projection", "operator"),
+        summary="the life of every order",
+    ),
+    Topic(
+        name="oms.stock",
+        key="order id; receipt, adjustment or return id for the ledger",
+        messages=(
+            stock.StockReceived,
+            stock.StockAdjusted,
+            stock.StockReturned,
+            stock.StockWrittenOff,
+            stock.StockReserved,
+            stock.StockReservationFailed,
+            stock.StockReservationExpired,
+            stock.StockAllocated,
+            stock.StockShipped,
+            stock.StockReleased,
+        ),
+        writers=("inventory",),
+        readers=("capture", "projection", "operator"),
+        summary="reservations, allocations and the stock ledger",
+    ),
+    Topic(
+        name="oms.payments",
+        key="order id",
+        messages=(
+            payments.PaymentAuthorizationRequested,
+            payments.PaymentAuthorized,
+            payments.PaymentDeclined,
+            payments.PaymentOutcomeUnknown,
+            payments.PaymentCaptureRequested,
+            payments.PaymentCaptured,
+            payments.PaymentCaptureFailed,
+            payments.PaymentVoidRequested,
+            payments.PaymentVoided,
+            payments.RefundRequested,
+            payments.RefundSettled,
+            payments.RefundFailed,
+        ),
+        writers=("payment",),
+        readers=("capture", "returns", "projection", "operator"),
+        summary="money asked for, held, taken and given back",
+    ),
+    Topic(
+        name="oms.fulfillments",
+        key="order id",
+        messages=(
+            fulfillments.FulfillmentPlanned,
+            fulfillments.FulfillmentAccepted,
+            fulfillments.ItemsPicked,
+            fulfillments.PackagePacked,
+            fulfillments.FulfillmentShipped,
+            fulfillments.FulfillmentCanceled,
+            fulfillments.FulfillmentCancellationRejected,
+            fulfillments.FulfillmentCommandRefused,
+        ),
+        writers=("fulfillment",),
+        readers=("capture", "inventory", "payment", "tracking", "projection", "warehouse", "operator"),
+        summary="what warehouses are asked to do and have done",
+    ),
+    Topic(
+        name="oms.tracking",
+        key="order id",
+        messages=(
+            tracking.LabelCreated,
+            tracking.PackageInTransit,
+            tracking.PackageOutForDelivery,
+            tracking.DeliveryAttemptFailed,
+            tracking.PackageDelivered,
+            tracking.PackageLost,
+            tracking.PackageReturnedToSender,
+            tracking.ScanRecorded,
+        ),
+        writers=("tracking",),
+        readers=("capture", "projection", "carrier", "operator"),
+        summary="packages on their way",
+    ),
+    Topic(
+        name="oms.returns",
+        key="order id",
+        messages=(
+            returns.ReturnWindowOpened,
+            returns.ReturnRequested,
+            returns.ReturnApproved,
+            returns.ReturnDeclined,
+            returns.ReturnItemsReceived,
+            returns.ReturnItemsInspected,
+            returns.ReturnRefundRequested,
+            returns.ReturnClosed,
+            returns.ReturnCanceled,
+            returns.ReturnExpired,
+            returns.ReturnCommandRefused,
+        ),
+        writers=("returns",),
+        readers=("inventory", "payment", "projection", "warehouse", "operator"),
+        summary="goods that come back",
+    ),
+    Topic(
+        name="oms.order-status-changes",
+        key="order id",
+        messages=(tracking.OrderStatusChanged,),
+        writers=("tracking",),
+        readers=("projection", "downstream", "operator"),
+        summary="every change of an order's public status, in sequence",
+    ),
+    Topic(
+        name="oms.order-status",
+        key="order id",
+        messages=(tracking.OrderStatus,),
+        writers=("tracking",),
+        readers=("downstream", "operator"),
+        summary="the newest status of each order",
+        compacted=True,
+    ),
+    _commands("capture", "order id", (), orders.CancelOrder, orders.AmendPayment),
+    _commands("inventory", "receipt or adjustment id", ("warehouse",), stock.ReceiveStock, stock.AdjustStock),
+    _commands("payment", "order id", ()),
+    _commands(
+        "fulfillment",
+        "order id",
+        ("warehouse",),
+        fulfillments.AcceptFulfillment,
+        fulfillments.PickItems,
+        fulfillments.PackPackage,
+        fulfillments.ShipFulfillment,
+    ),
+    _commands("tracking", "order id", ("carrier",), tracking.RecordScan),
+    _commands(
+        "returns",
+        "order id",
+        ("warehouse",),
+        returns.RequestReturn,
+        returns.ReceiveReturnItems,
+        returns.InspectReturn,
+        returns.CancelReturn,
+    ),
+    _commands("projection", "as the source record", ()),
+    *(_dead_letters(service) for service in (*SERVICES, "projection")),
+)
+
+_TOPIC_OF = {type_of(m).name: topic.name for topic in TOPICS for m in topic.messages if m.__module__ != operations.__name__}
+
+
+def topic_of(message: object) -> str:
+    """The topic a message is published on. Raises KeyError for the messages of `operations`, which every service has its own topics for."""
+    return _TOPIC_OF[type_of(message).name]
+
+
+def topics_written_by(user: str) -> Iterator[Topic]:
+    """The topics a broker user may write."""
+    return (topic for topic in TOPICS if user in topic.writers)
+
+
+def topics_read_by(user: str) -> Iterator[Topic]:
+    """The topics a broker user may read."""
+    return (topic for topic in TOPICS if user in topic.readers)

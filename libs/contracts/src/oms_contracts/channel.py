@@ -1,0 +1,28 @@
+"""What sales channels publish on oms.channel.orders. These come from strangers and are validated, not trusted."""
+
+from datetime import datetime
+
+from oms_contracts.message import message
+from oms_contracts.values import Address, Customer, OrderLine, PaymentMethod, order_id_of
+
+
+@message("oms.channel.OrderPlaced.v1", key=lambda placed: order_id_of(placed.channel, placed.channel_reference))
+class OrderPlaced:
+    """A customer placed an order. Its record's key is `order_id_of(channel, channel_reference)`.
+
+    `total` is the sum of the lines' totals plus `shipping`. `delivery` is "ship" (an address is needed) or "pickup".
+    `location` is where the channel would like it fulfilled; other locations serve when that one cannot.
+    """
+
+    channel: str
+    channel_reference: str
+    placed_at: datetime
+    customer: Customer
+    currency: str
+    lines: tuple[OrderLine, ...]
+    total: int
+    payment: PaymentMethod
+    shipping: int = 0
+    delivery: str = "ship"
+    ship_to: Address | None = None
+    location: str | None = None

@@ -1,0 +1,120 @@
+"""Fulfilment, owned by fulfillment, on oms.fulfillments; and the commands warehouses send.
+
+A fulfillment is what one location ships of one order; its id is `<order id>/<location>`. An order's fulfillments are one stream, because
+only together can they tell whether it is too late to cancel.
+"""
+
+from datetime import datetime
+
+from oms_contracts.message import message
+from oms_contracts.values import Address, AllocatedLine, Package
+
+
+@message("oms.fulfillment.FulfillmentPlanned.v1", key="order_id")
+class FulfillmentPlanned:
+    """A location is asked to ship `lines`."""
+
+    order_id: str
+    fulfillment_id: str
+    location: str
+    delivery: str
+    ship_to: Address | None
+    lines: tuple[AllocatedLine, ...]
+    at: datetime
+
+
+@message("oms.fulfillment.FulfillmentAccepted.v1", key="order_id")
+class FulfillmentAccepted:
+    order_id: str
+    fulfillment_id: str
+    at: datetime
+
+
+@message("oms.fulfillment.ItemsPicked.v1", key="order_id")
+class ItemsPicked:
+    order_id: str
+    fulfillment_id: str
+    at: datetime
+
+
+@message("oms.fulfillment.PackagePacked.v1", key="order_id")
+class PackagePacked:
+    """One parcel is closed. `package_id` is its SSCC (GS1, 18 digits)."""
+
+    order_id: str
+    fulfillment_id: str
+    package_id: str
+    lines: tuple[AllocatedLine, ...]
+    at: datetime
+
+
+@message("oms.fulfillment.FulfillmentShipped.v1", key="order_id")
+class FulfillmentShipped:
+    """All packages of the fulfillment were handed to the carrier. Inventory ships, payment captures, tracking follows."""
+
+    order_id: str
+    fulfillment_id: str
+    location: str
+    packages: tuple[Package, ...]
+    at: datetime
+
+
+@message("oms.fulfillment.FulfillmentCanceled.v1", key="order_id")
+class FulfillmentCanceled:
+    """All of the order's fulfillments are stopped; nothing has shipped nor will."""
+
+    order_id: str
+    reason: str
+    at: datetime
+
+
+@message("oms.fulfillment.FulfillmentCancellationRejected.v1", key="order_id")
+class FulfillmentCancellationRejected:
+    order_id: str
+    reason: str
+    at: datetime
+
+
+@message("oms.fulfillment.FulfillmentCommandRefused.v1", key="order_id")
+class FulfillmentCommandRefused:
+    """A warehouse's command does not fit where the fulfillment stands; `reason` says how. `command` is its published type."""
+
+    order_id: str
+    fulfillment_id: str
+    command: str
+    reason: str
+    at: datetime
+
+
+@message("oms.fulfillment.AcceptFulfillment.v1", key="order_id")
+class AcceptFulfillment:
+    order_id: str
+    fulfillment_id: str
+
+
+@message("oms.fulfillment.PickItems.v1", key="order_id")
+class PickItems:
+    """All of the fulfillment's units are picked."""
+
+    order_id: str
+    fulfillment_id: str
+
+
+@message("oms.fulfillment.PackPackage.v1", key="order_id")
+class PackPackage:
+    """Close a parcel with `lines` in it."""
+
+    order_id: str
+    fulfillment_id: str
+    package_id: str
+    lines: tuple[AllocatedLine, ...]
+
+
+@message("oms.fulfillment.ShipFulfillment.v1", key="order_id")
+class ShipFulfillment:
+    """Hand every package to the carrier. `tracking_numbers` are paired with the packages in the order they were packed."""
+
+    order_id: str
+    fulfillment_id: str
+    carrier: str
+    tracking_numbers: tuple[str, ...]

@@ -1,0 +1,129 @@
+"""How a dataclass becomes a message: its published type, its key, and the codecs on both sides of the wire.
+
+A published type ends in its version (`oms.inventory.StockReserved.v1`) and never changes its meaning. A new version is a new class;
+`upcasts` names the class it replaces, and reading turns the old into the new, so that nobody but this package knows old versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
+from typing import Any, TypeVar, dataclass_transform
+
+import msgspec
+from pydantic import TypeAdapter, ValidationError
+
+M = TypeVar("M")
+
+
+class UnreadableMessage(ValueError):
+    """A record's value does not fit its type; the text names every field at fault and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageType:
+    """What the registry knows of one published message type."""
+
+    name: str
+    cls: type[Any]
+    key: Callable[[Any], str]
+    upcast: Callable[[Any], Any] | None
+
+
+_BY_NAME: dict[str, MessageType] = {}
+_BY_CLASS: dict[type[Any], MessageType] = {}
+_encoder = msgspec.json.Encoder()
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def message(name: str, *, key: str | Callable[[Any], str], upcast: Callable[[Any], Any] | None = None) -> Callable[[type[M]], type[M]]:
+    """Make a class a frozen dataclass and publish it as `name`.
+
+    `key` names the field (or is the function) that gives the record's Kafka key.
+    `upcast` is set on superseded versions only: it turns an instance into one of the next version.
+    """
+
+    def publish(cls: type[M]) -> type[M]:
+        made = dataclass(frozen=True, slots=True, kw_only=True)(cls)
+        if name in _BY_NAME:
+            raise TypeError(f"{name} is published twice")
+        _BY_NAME[name] = _BY_CLASS[made] = MessageType(name, made, attrgetter(key) if isinstance(key, str) else key, upcast)
+        return made
+
+    return publish
+
+
+def type_of(message_or_class: object) -> MessageType:
+    """The published type of a message or message class. Raises KeyError for a class that is not a message."""
+    cls = message_or_class if isinstance(message_or_class, type) else type(message_or_class)
+    return _BY_CLASS[cls]
+
+
+def find_type(name: str) -> MessageType | None:
+    """The message type published under `name`, None where this version of the package does not know it."""
+    return _BY_NAME.get(name)
+
+
+def all_types() -> list[MessageType]:
+    """Every published message type, by name."""
+    return [_BY_NAME[name] for name in sorted(_BY_NAME)]
+
+
+def key_of(message: object) -> str:
+    """The Kafka key of a message's record."""
+    return type_of(message).key(message)
+
+
+def encode(message: object) -> bytes:
+    """The JSON value of a message's record."""
+    return _encoder.encode(message)
+
+
+def decode(name: str, value: bytes) -> Any:
+    """Read what one of our own services published, brought up to its newest version.
+
+    Raises UnreadableMessage when the value does not fit, or the type is unknown.
+    """
+    kind = _BY_NAME.get(name)
+    if kind is None:
+        raise UnreadableMessage(f"unknown message type {name}")
+    try:
+        return _newest(_decoder(kind.cls).decode(value), kind)
+    except msgspec.MsgspecError as error:
+        raise UnreadableMessage(f"{name}: {error}") from error
+
+
+def validate(name: str, value: bytes) -> Any:
+    """Read what a stranger sent: slower than `decode`, but it names every mistake at once.
+
+    Raises UnreadableMessage listing each field and reason.
+    """
+    kind = _BY_NAME.get(name)
+    if kind is None:
+        raise UnreadableMessage(f"unknown message type {name}")
+    try:
+        return _newest(_adapter(kind.cls).validate_json(value), kind)
+    except ValidationError as error:
+        reasons = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors(include_url=False))
+        raise UnreadableMessage(f"{name}: {reasons}") from error
+
+
+
+
+def _newest(read: Any, kind: MessageType) -> Any:
+    while kind.upcast is not None:
+        read = kind.upcast(read)
+        kind = type_of(read)
+    return read
+
+
+@cache
+def _decoder(cls: type[Any]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(cls)
+
+
+@cache
+def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)

@@ -1,0 +1,47 @@
+"""Dead letters: what every service says of records it set aside, and what an operator can ask."""
+
+from datetime import datetime
+
+from oms_contracts.message import message
+
+
+@message("oms.operations.RecordSetAside.v1", key="source_key")
+class RecordSetAside:
+    """A record could not be applied. `value` is the original in base64; `parked` means it waits only because an earlier one of its key does."""
+
+    letter_id: str
+    service: str
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    source_key: str
+    source_type: str
+    reason: str
+    stack: str
+    value: str
+    headers: dict[str, str]
+    attempts: int
+    parked: bool
+    at: datetime
+
+
+@message("oms.operations.RecordRedriven.v1", key="source_key")
+class RecordRedriven:
+    """A record that was set aside has now been applied."""
+
+    letter_id: str
+    service: str
+    source_key: str
+    at: datetime
+
+
+@message("oms.operations.RedriveDeadLetters.v1", key="source_key")
+class RedriveDeadLetters:
+    """Apply the records set aside under `source_key` again, in their order.
+
+    `letter_id` with `value` (base64) replaces that record's value first: an operator's mend.
+    """
+
+    source_key: str
+    letter_id: str | None = None
+    value: str | None = None

@@ -1,0 +1,174 @@
+"""An order's life, owned by capture, on oms.orders; and the commands capture takes. Capture leads: the other services act on these events."""
+
+from datetime import datetime
+
+from oms_contracts.message import message
+from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod
+
+
+@message("oms.capture.OrderAccepted.v1", key="order_id")
+class OrderAccepted:
+    """The order is sound. Inventory reserves its stock for `attempt` 1."""
+
+    order_id: str
+    channel: str
+    channel_reference: str
+    content_hash: str
+    placed_at: datetime
+    accepted_at: datetime
+    customer: Customer
+    currency: str
+    lines: tuple[OrderLine, ...]
+    shipping: int
+    total: int
+    payment: PaymentMethod
+    delivery: str
+    ship_to: Address | None
+    location: str | None
+
+
+@message("oms.capture.OrderRejected.v1", key="order_id")
+class OrderRejected:
+    """The order is not sound; `reasons` names every field at fault and why."""
+
+    order_id: str
+    channel: str
+    channel_reference: str
+    content_hash: str
+    reasons: tuple[str, ...]
+    rejected_at: datetime
+
+
+@message("oms.capture.OrderConflictReported.v1", key="order_id")
+class OrderConflictReported:
+    """The same channel reference came again with other content. The first stands; nothing is merged."""
+
+    order_id: str
+    channel: str
+    channel_reference: str
+    content_hash: str
+    reported_at: datetime
+
+
+@message("oms.capture.OrderReserved.v1", key="order_id")
+class OrderReserved:
+    """Stock is held for the order. Payment authorises `amount` (minor units) for `attempt`."""
+
+    order_id: str
+    attempt: int
+    amount: int
+    currency: str
+    payment: PaymentMethod
+    lines: tuple[OrderLine, ...]
+    shipping: int
+    at: datetime
+
+
+@message("oms.capture.OrderConfirmed.v1", key="order_id")
+class OrderConfirmed:
+    """Reserved and paid for (authorised). Inventory turns the reservation into an allocation."""
+
+    order_id: str
+    at: datetime
+
+
+@message("oms.capture.OrderReleased.v1", key="order_id")
+class OrderReleased:
+    """Stock is allocated. Fulfillment plans from `lines`, which name the location of every unit."""
+
+    order_id: str
+    customer: Customer
+    delivery: str
+    ship_to: Address | None
+    lines: tuple[AllocatedLine, ...]
+    at: datetime
+
+
+@message("oms.capture.OrderActionRequired.v1", key="order_id")
+class OrderActionRequired:
+    """The order waits for somebody. Unless they act before `deadline` it expires, or an operator is asked.
+
+    `action` is amend_payment (the payment was declined: stock is released meanwhile), resolve_stock (there is not enough) or
+    check_delivery (released long ago and still not delivered).
+    """
+
+    order_id: str
+    action: str
+    reason: str
+    deadline: datetime
+    at: datetime
+
+
+@message("oms.capture.OrderPaymentAmended.v1", key="order_id")
+class OrderPaymentAmended:
+    """The customer gave another means of payment. Inventory reserves anew, for `attempt`."""
+
+    order_id: str
+    attempt: int
+    payment: PaymentMethod
+    lines: tuple[OrderLine, ...]
+    location: str | None
+    at: datetime
+
+
+@message("oms.capture.OrderCancellationRequested.v1", key="order_id")
+class OrderCancellationRequested:
+    """Somebody wants the released order canceled; fulfillment decides whether it is too late."""
+
+    order_id: str
+    reason: str
+    at: datetime
+
+
+@message("oms.capture.OrderCancellationRejected.v1", key="order_id")
+class OrderCancellationRejected:
+    """Too late to cancel: the order goes on."""
+
+    order_id: str
+    reason: str
+    at: datetime
+
+
+@message("oms.capture.OrderCanceled.v1", key="order_id")
+class OrderCanceled:
+    """The end: inventory releases, payment voids."""
+
+    order_id: str
+    reason: str
+    at: datetime
+
+
+@message("oms.capture.OrderExpired.v1", key="order_id")
+class OrderExpired:
+    """The end: nobody acted in time. Inventory releases, payment voids."""
+
+    order_id: str
+    reason: str
+    at: datetime
+
+
+@message("oms.capture.OrderCompleted.v1", key="order_id")
+class OrderCompleted:
+    """The end: every unit is delivered. Returns may be asked for from now on."""
+
+    order_id: str
+    customer: Customer
+    currency: str
+    lines: tuple[OrderLine, ...]
+    at: datetime
+
+
+@message("oms.capture.CancelOrder.v1", key="order_id")
+class CancelOrder:
+    """Cancel the whole order if it has not shipped."""
+
+    order_id: str
+    reason: str
+
+
+@message("oms.capture.AmendPayment.v1", key="order_id")
+class AmendPayment:
+    """Pay by other means after a decline."""
+
+    order_id: str
+    payment: PaymentMethod

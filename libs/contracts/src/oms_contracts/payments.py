@@ -1,0 +1,141 @@
+"""Money, owned by payment, on oms.payments. Amounts are minor units of `currency`.
+
+Every outside effect is three facts: requested, done with `request_id` as the provider's idempotency key, answered.
+"""
+
+from datetime import datetime
+
+from oms_contracts.message import message
+from oms_contracts.values import OrderLine, PaymentMethod
+
+
+@message("oms.payment.PaymentAuthorizationRequested.v1", key="order_id")
+class PaymentAuthorizationRequested:
+    """The provider is asked to hold `amount`."""
+
+    order_id: str
+    attempt: int
+    request_id: str
+    amount: int
+    currency: str
+    payment: PaymentMethod
+    lines: tuple[OrderLine, ...]
+    shipping: int
+    at: datetime
+
+
+@message("oms.payment.PaymentAuthorized.v1", key="order_id")
+class PaymentAuthorized:
+    """The provider holds `amount` for us under `authorization_id`."""
+
+    order_id: str
+    attempt: int
+    request_id: str
+    authorization_id: str
+    amount: int
+    currency: str
+    at: datetime
+
+
+@message("oms.payment.PaymentDeclined.v1", key="order_id")
+class PaymentDeclined:
+    order_id: str
+    attempt: int
+    request_id: str
+    reason: str
+    at: datetime
+
+
+@message("oms.payment.PaymentOutcomeUnknown.v1", key="order_id")
+class PaymentOutcomeUnknown:
+    """The provider did not answer `request_id`; it is looked up at `next_check_at`, and nothing is compensated before it is known."""
+
+    order_id: str
+    request_id: str
+    checks: int
+    next_check_at: datetime
+    at: datetime
+
+
+@message("oms.payment.PaymentCaptureRequested.v1", key="order_id")
+class PaymentCaptureRequested:
+    """The provider is asked to take `amount` for what fulfillment `fulfillment_id` shipped."""
+
+    order_id: str
+    fulfillment_id: str
+    request_id: str
+    authorization_id: str
+    amount: int
+    currency: str
+    at: datetime
+
+
+@message("oms.payment.PaymentCaptured.v1", key="order_id")
+class PaymentCaptured:
+    order_id: str
+    fulfillment_id: str
+    request_id: str
+    amount: int
+    currency: str
+    at: datetime
+
+
+@message("oms.payment.PaymentCaptureFailed.v1", key="order_id")
+class PaymentCaptureFailed:
+    order_id: str
+    fulfillment_id: str
+    request_id: str
+    reason: str
+    at: datetime
+
+
+@message("oms.payment.PaymentVoidRequested.v1", key="order_id")
+class PaymentVoidRequested:
+    """The provider is asked to let an authorisation go."""
+
+    order_id: str
+    request_id: str
+    authorization_id: str
+    at: datetime
+
+
+@message("oms.payment.PaymentVoided.v1", key="order_id")
+class PaymentVoided:
+    order_id: str
+    request_id: str
+    authorization_id: str
+    at: datetime
+
+
+@message("oms.payment.RefundRequested.v1", key="order_id")
+class RefundRequested:
+    """The provider is asked to give `amount` back: what was asked for, cut to captured - refunded."""
+
+    order_id: str
+    refund_id: str
+    request_id: str
+    amount: int
+    currency: str
+    reason: str
+    at: datetime
+
+
+@message("oms.payment.RefundSettled.v1", key="order_id")
+class RefundSettled:
+    order_id: str
+    refund_id: str
+    request_id: str
+    amount: int
+    currency: str
+    at: datetime
+
+
+@message("oms.payment.RefundFailed.v1", key="order_id")
+class RefundFailed:
+    """The provider refused; a person must refund by hand. `request_id` is empty when nothing was left to refund."""
+
+    order_id: str
+    refund_id: str
+    request_id: str
+    reason: str
+    at: datetime

@@ -1,0 +1,151 @@
+"""Goods that come back, owned by returns, on oms.returns; and the commands customers, desks and warehouses send. One stream an order."""
+
+from datetime import datetime
+
+from oms_contracts.message import message
+from oms_contracts.values import InspectedLine, OrderLine, ReturnLine
+
+
+@message("oms.returns.ReturnWindowOpened.v1", key="order_id")
+class ReturnWindowOpened:
+    """The order is completed: `lines` may come back until `closes_at`."""
+
+    order_id: str
+    currency: str
+    lines: tuple[OrderLine, ...]
+    closes_at: datetime
+    at: datetime
+
+
+@message("oms.returns.ReturnRequested.v1", key="order_id")
+class ReturnRequested:
+    """`return_id` is the RMA number."""
+
+    order_id: str
+    return_id: str
+    lines: tuple[ReturnLine, ...]
+    at: datetime
+
+
+@message("oms.returns.ReturnApproved.v1", key="order_id")
+class ReturnApproved:
+    """By policy. The goods are expected before `expires_at`."""
+
+    order_id: str
+    return_id: str
+    expires_at: datetime
+    at: datetime
+
+
+@message("oms.returns.ReturnDeclined.v1", key="order_id")
+class ReturnDeclined:
+    order_id: str
+    return_id: str
+    reasons: tuple[str, ...]
+    at: datetime
+
+
+@message("oms.returns.ReturnItemsReceived.v1", key="order_id")
+class ReturnItemsReceived:
+    order_id: str
+    return_id: str
+    receipt_id: str
+    location: str
+    lines: tuple[ReturnLine, ...]
+    at: datetime
+
+
+@message("oms.returns.ReturnItemsInspected.v1", key="order_id")
+class ReturnItemsInspected:
+    """What came back is sound or not. Inventory restocks at `location`, or writes off."""
+
+    order_id: str
+    return_id: str
+    location: str
+    lines: tuple[InspectedLine, ...]
+    at: datetime
+
+
+@message("oms.returns.ReturnRefundRequested.v1", key="order_id")
+class ReturnRefundRequested:
+    """Payment refunds `amount` (minor units): accepted quantity x net paid a unit."""
+
+    order_id: str
+    return_id: str
+    amount: int
+    currency: str
+    lines: tuple[InspectedLine, ...]
+    at: datetime
+
+
+@message("oms.returns.ReturnClosed.v1", key="order_id")
+class ReturnClosed:
+    """`outcome` is refunded, not_refundable or refund_failed (a person refunds by hand)."""
+
+    order_id: str
+    return_id: str
+    outcome: str
+    refunded: int
+    at: datetime
+
+
+@message("oms.returns.ReturnCanceled.v1", key="order_id")
+class ReturnCanceled:
+    order_id: str
+    return_id: str
+    reason: str
+    at: datetime
+
+
+@message("oms.returns.ReturnExpired.v1", key="order_id")
+class ReturnExpired:
+    order_id: str
+    return_id: str
+    at: datetime
+
+
+@message("oms.returns.ReturnCommandRefused.v1", key="order_id")
+class ReturnCommandRefused:
+    """A command does not fit where the return stands; `reason` says how. `command` is its published type."""
+
+    order_id: str
+    return_id: str
+    command: str
+    reason: str
+    at: datetime
+
+
+@message("oms.returns.RequestReturn.v1", key="order_id")
+class RequestReturn:
+    order_id: str
+    return_id: str
+    lines: tuple[ReturnLine, ...]
+
+
+@message("oms.returns.ReceiveReturnItems.v1", key="order_id")
+class ReceiveReturnItems:
+    """Goods of a return arrived at `location`. The same `receipt_id` again has no effect."""
+
+    order_id: str
+    return_id: str
+    receipt_id: str
+    location: str
+    lines: tuple[ReturnLine, ...]
+
+
+@message("oms.returns.InspectReturn.v1", key="order_id")
+class InspectReturn:
+    """Everything received is inspected; `lines` may not exceed what was received. `disposition` is restock or write-off."""
+
+    order_id: str
+    return_id: str
+    lines: tuple[InspectedLine, ...]
+
+
+@message("oms.returns.CancelReturn.v1", key="order_id")
+class CancelReturn:
+    """Only before the first receipt."""
+
+    order_id: str
+    return_id: str
+    reason: str

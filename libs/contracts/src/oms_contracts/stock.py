@@ -1,0 +1,131 @@
+"""Stock, owned by inventory, on oms.stock; and the commands inventory takes.
+
+on hand = received + returned + adjusted - shipped - written off; available to promise (ATP) = on hand - reserved - allocated.
+"""
+
+from datetime import datetime
+
+from oms_contracts.message import message
+from oms_contracts.values import AllocatedLine, Shortage, StockLine
+
+
+@message("oms.inventory.StockReceived.v1", key="receipt_id")
+class StockReceived:
+    """Goods arrived."""
+
+    receipt_id: str
+    lines: tuple[StockLine, ...]
+    at: datetime
+
+
+@message("oms.inventory.StockAdjusted.v1", key="adjustment_id")
+class StockAdjusted:
+    """On hand was corrected by signed quantities."""
+
+    adjustment_id: str
+    lines: tuple[StockLine, ...]
+    reason: str
+    at: datetime
+
+
+@message("oms.inventory.StockReturned.v1", key="return_id")
+class StockReturned:
+    """Goods came back from a customer and count as on hand."""
+
+    return_id: str
+    order_id: str
+    lines: tuple[StockLine, ...]
+    at: datetime
+
+
+@message("oms.inventory.StockWrittenOff.v1", key="return_id")
+class StockWrittenOff:
+    """Goods that came back cannot be sold."""
+
+    return_id: str
+    order_id: str
+    lines: tuple[StockLine, ...]
+    reason: str
+    at: datetime
+
+
+@message("oms.inventory.StockReserved.v1", key="order_id")
+class StockReserved:
+    """All of the order's units are held until `expires_at`; one event names all of them."""
+
+    order_id: str
+    attempt: int
+    lines: tuple[AllocatedLine, ...]
+    expires_at: datetime
+    at: datetime
+
+
+@message("oms.inventory.StockReservationFailed.v1", key="order_id")
+class StockReservationFailed:
+    """There is not enough; nothing is held. `shortages` names every SKU that falls short."""
+
+    order_id: str
+    attempt: int
+    shortages: tuple[Shortage, ...]
+    at: datetime
+
+
+@message("oms.inventory.StockReservationExpired.v1", key="order_id")
+class StockReservationExpired:
+    """The order was not confirmed in time; its units are available again."""
+
+    order_id: str
+    attempt: int
+    lines: tuple[AllocatedLine, ...]
+    at: datetime
+
+
+@message("oms.inventory.StockAllocated.v1", key="order_id")
+class StockAllocated:
+    """The confirmed order's units are committed to it, without expiry.
+
+    `reserved` tells whether they come out of a reservation; where it had expired they are taken from what is available.
+    """
+
+    order_id: str
+    lines: tuple[AllocatedLine, ...]
+    reserved: bool
+    at: datetime
+
+
+@message("oms.inventory.StockShipped.v1", key="order_id")
+class StockShipped:
+    """A fulfillment's units left the building."""
+
+    order_id: str
+    fulfillment_id: str
+    lines: tuple[AllocatedLine, ...]
+    at: datetime
+
+
+@message("oms.inventory.StockReleased.v1", key="order_id")
+class StockReleased:
+    """Units held for an order that will not ship are available again. `stage` is reserved or allocated: where they were held."""
+
+    order_id: str
+    stage: str
+    lines: tuple[AllocatedLine, ...]
+    reason: str
+    at: datetime
+
+
+@message("oms.inventory.ReceiveStock.v1", key="receipt_id")
+class ReceiveStock:
+    """Book goods in. The same `receipt_id` again has no effect."""
+
+    receipt_id: str
+    lines: tuple[StockLine, ...]
+
+
+@message("oms.inventory.AdjustStock.v1", key="adjustment_id")
+class AdjustStock:
+    """Correct on hand by signed quantities. The same `adjustment_id` again has no effect."""
+
+    adjustment_id: str
+    lines: tuple[StockLine, ...]
+    reason: str

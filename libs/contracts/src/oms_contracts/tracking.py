@@ -1,0 +1,115 @@
+"""Packages under way, owned by tracking, on oms.tracking; the two public status topics; and the commands carriers send."""
+
+from datetime import datetime
+
+from oms_contracts.message import message
+from oms_contracts.values import AllocatedLine
+
+
+@message("oms.tracking.LabelCreated.v1", key="order_id")
+class LabelCreated:
+    """A package is known to its carrier."""
+
+    order_id: str
+    package_id: str
+    fulfillment_id: str
+    carrier: str
+    tracking_number: str
+    lines: tuple[AllocatedLine, ...]
+    at: datetime
+
+
+@message("oms.tracking.PackageInTransit.v1", key="order_id")
+class PackageInTransit:
+    order_id: str
+    package_id: str
+    at: datetime
+
+
+@message("oms.tracking.PackageOutForDelivery.v1", key="order_id")
+class PackageOutForDelivery:
+    order_id: str
+    package_id: str
+    at: datetime
+
+
+@message("oms.tracking.DeliveryAttemptFailed.v1", key="order_id")
+class DeliveryAttemptFailed:
+    order_id: str
+    package_id: str
+    reason: str
+    at: datetime
+
+
+@message("oms.tracking.PackageDelivered.v1", key="order_id")
+class PackageDelivered:
+    order_id: str
+    package_id: str
+    lines: tuple[AllocatedLine, ...]
+    at: datetime
+
+
+@message("oms.tracking.PackageLost.v1", key="order_id")
+class PackageLost:
+    order_id: str
+    package_id: str
+    at: datetime
+
+
+@message("oms.tracking.PackageReturnedToSender.v1", key="order_id")
+class PackageReturnedToSender:
+    order_id: str
+    package_id: str
+    at: datetime
+
+
+@message("oms.tracking.ScanRecorded.v1", key="order_id")
+class ScanRecorded:
+    """A late or repeated scan: kept, but it moves no state back."""
+
+    order_id: str
+    package_id: str
+    scan_id: str
+    status: str
+    at: datetime
+
+
+@message("oms.tracking.OrderStatusChanged.v1", key="order_id")
+class OrderStatusChanged:
+    """Every change of an order's public status, in `sequence` from 1, on oms.order-status-changes.
+
+    `status` is accepted, rejected, awaiting_customer, confirmed, in_fulfillment, shipped, delivered, completed, canceled or expired.
+    """
+
+    order_id: str
+    sequence: int
+    status: str
+    previous: str | None
+    detail: str | None
+    at: datetime
+
+
+@message("oms.tracking.OrderStatus.v1", key="order_id")
+class OrderStatus:
+    """The newest status of an order, on the compacted oms.order-status."""
+
+    order_id: str
+    sequence: int
+    status: str
+    detail: str | None
+    at: datetime
+
+
+@message("oms.tracking.RecordScan.v1", key="order_id")
+class RecordScan:
+    """A carrier saw a package. `status` is in_transit, out_for_delivery, attempt_failed, delivered, lost or returned_to_sender.
+
+    The same `scan_id` again has no effect. `at` is when the carrier saw it.
+    """
+
+    order_id: str
+    package_id: str
+    scan_id: str
+    status: str
+    at: datetime
+    reason: str = ""

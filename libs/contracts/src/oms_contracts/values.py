@@ -1,0 +1,107 @@
+"""Values that several messages share. Amounts are integer minor units of the order's currency (ISO 4217); quantities are whole units."""
+
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+ORDER_NAMESPACE = UUID("6f1b2c9e-0d0f-5b6e-9a51-7a2f7f3f6c11")
+
+
+def order_id_of(channel: str, channel_reference: str) -> str:
+    """The id of an order: a UUIDv5 (RFC 9562) of channel and reference, so the same order is the same stream wherever it enters."""
+    return str(uuid5(ORDER_NAMESPACE, f"{channel}\x1f{channel_reference}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a parcel goes. `country` is ISO 3166-1 alpha-2."""
+
+    name: str
+    street: str
+    postal_code: str
+    city: str
+    country: str
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Customer:
+    id: str
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentMethod:
+    """How the customer pays. `token` is the provider's reference to it, never the card itself."""
+
+    kind: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderLine:
+    """One line as sold: `quantity * unit_price - discount == total`."""
+
+    line_id: str
+    sku: str
+    quantity: int
+    unit_price: int
+    total: int
+    discount: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocatedLine:
+    """A quantity of one order line and the location it comes from; one order line may be split over several."""
+
+    line_id: str
+    sku: str
+    location: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortage:
+    """What an order asked of a SKU, summed over its lines, and what was available to promise (ATP)."""
+
+    sku: str
+    requested: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockLine:
+    """A quantity of a SKU at a location. Signed in adjustments, positive elsewhere."""
+
+    sku: str
+    location: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """One parcel: `package_id` is its SSCC (GS1, 18 digits), `lines` what is in it."""
+
+    package_id: str
+    carrier: str
+    tracking_number: str
+    lines: tuple[AllocatedLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnLine:
+    """A quantity of one order line that comes back, and why."""
+
+    line_id: str
+    quantity: int
+    reason: str = "unwanted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedLine:
+    """What inspection found: `disposition` is restock or write-off; `accepted` says whether the customer is refunded for it."""
+
+    line_id: str
+    sku: str
+    quantity: int
+    disposition: str
+    accepted: bool = True
