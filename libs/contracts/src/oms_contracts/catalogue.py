@@ -13,6 +13,8 @@ from oms_contracts.message import type_of
 PARTITIONS = 12
 FOREVER = -1
 DAYS_30 = 30 * 24 * 3600 * 1000
+STRANGERS_BYTES = 512 * 1024
+"""What strangers may send is smaller than what we may publish, because what we publish of it is larger."""
 
 SERVICES = ("capture", "inventory", "payment", "fulfillment", "tracking", "returns")
 """The services that own streams."""
@@ -33,6 +35,12 @@ class Topic:
     retention: int = FOREVER
     compacted: bool = False
     partitions: int = PARTITIONS
+    max_message_bytes: int = 1024 * 1024
+
+    @property
+    def trusted(self) -> bool:
+        """Whether only our own services write here: what they publish is decoded; what strangers send is validated."""
+        return set(self.writers) <= {*SERVICES, "projection"}
 
 
 def _commands(service: str, key: str, writers: tuple[str, ...], *messages: type[Any]) -> Topic:
@@ -44,6 +52,7 @@ def _commands(service: str, key: str, writers: tuple[str, ...], *messages: type[
         readers=(service, "operator"),
         summary=f"what people and systems ask of {service}",
         retention=DAYS_30,
+        max_message_bytes=STRANGERS_BYTES,
     )
 
 
@@ -55,6 +64,7 @@ def _dead_letters(service: str) -> Topic:
         writers=(service,),
         readers=("projection", "operator"),
         summary=f"records that {service} set aside, and what became of them",
+        max_message_bytes=2 * 1024 * 1024,  # a letter carries the whole record, in base64
     )
 
 
@@ -66,6 +76,7 @@ TOPICS = (
         writers=("channel", "capture", "operator"),
         readers=("capture", "operator"),
         summary="orders as the channels publish them",
+        max_message_bytes=STRANGERS_BYTES,
     ),
     Topic(
         name="oms.orders",
@@ -83,6 +94,8 @@ TOPICS = (
             orders.OrderCancellationRejected,
             orders.OrderCanceled,
             orders.OrderExpired,
+            orders.OrderPartlyDelivered,
+            orders.OrderCommandRefused,
             orders.OrderCompleted,
         ),
         writers=("capture",),

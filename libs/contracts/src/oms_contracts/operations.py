@@ -27,11 +27,12 @@ class RecordSetAside:
 
 @message("oms.operations.RecordRedriven.v1", key="source_key")
 class RecordRedriven:
-    """A record that was set aside has now been applied."""
+    """A record that was set aside has now been applied, or `discarded` at an operator's word."""
 
     letter_id: str
     service: str
     source_key: str
+    discarded: bool
     at: datetime
 
 
@@ -39,9 +40,11 @@ class RecordRedriven:
 class RedriveDeadLetters:
     """Apply the records set aside under `source_key` again, in their order.
 
-    `letter_id` with `value` (base64) replaces that record's value first: an operator's mend.
+    `letter_id` with `value` (JSON text) replaces that record's value first: an operator's mend. With `discard` that record is dropped
+    instead of applied, which opens the way for those behind it.
     """
 
     source_key: str
     letter_id: str | None = None
     value: str | None = None
+    discard: bool = False

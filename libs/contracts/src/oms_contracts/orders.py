@@ -88,8 +88,9 @@ class OrderReleased:
 class OrderActionRequired:
     """The order waits for somebody. Unless they act before `deadline` it expires, or an operator is asked.
 
-    `action` is amend_payment (the payment was declined: stock is released meanwhile), resolve_stock (there is not enough) or
-    check_delivery (released long ago and still not delivered).
+    `action` is amend_payment (the payment was declined: stock is released meanwhile), resolve_stock (there is not enough),
+    check_delivery (a package is lost or long overdue) or investigate (a service has not answered for long); the last two ask an operator,
+    and come again after each deadline.
     """
 
     order_id: str
@@ -143,6 +144,26 @@ class OrderExpired:
     """The end: nobody acted in time. Inventory releases, payment voids."""
 
     order_id: str
+    reason: str
+    at: datetime
+
+
+@message("oms.capture.OrderPartlyDelivered.v1", key="order_id")
+class OrderPartlyDelivered:
+    """One package arrived and others are still to come."""
+
+    order_id: str
+    package_id: str
+    lines: tuple[AllocatedLine, ...]
+    at: datetime
+
+
+@message("oms.capture.OrderCommandRefused.v1", key="order_id")
+class OrderCommandRefused:
+    """A command does not fit where the order stands; `reason` says how. `command` is its published type."""
+
+    order_id: str
+    command: str
     reason: str
     at: datetime
 

@@ -5,8 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from asyncpg import Connection
+from oms_contracts.catalogue import TOPICS, Topic, topics_read_by, topics_written_by
 from oms_contracts.envelope import Envelope
+from oms_contracts.message import type_of
+from oms_contracts.operations import RedriveDeadLetters
+
+from oms_runtime.database import Connection
 
 Command = Any
 Event = Any
@@ -92,16 +96,50 @@ class Received:
 class Projector(Protocol):
     """What a service without streams of its own hands over: it writes read models inside the consumer's transaction."""
 
-    async def __call__(self, connection: "Connection[Any]", batch: Sequence[Received]) -> None: ...
+    async def __call__(self, connection: Connection, batch: Sequence[Received]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """All that a service is made of. `policies` and its catalogue of commands decide which record types are read at all."""
+    """All that a service is made of.
+
+    `commands` are the messages of its own command topic, decided as they come; `projected` the messages a projector wants.
+    A record of any other type is dropped by its header, unread.
+    """
 
     name: str
+    reads: tuple[Topic, ...]
+    writes: tuple[Topic, ...]
+    dead_letters: str
     decider: Decider | None = None
     policies: Policies = field(default_factory=dict[type[Any], Any])
+    commands: tuple[type[Any], ...] = ()
     effects: Effects = field(default_factory=dict[type[Any], Any])
     projector: Projector | None = None
     projected: tuple[type[Any], ...] = ()
+
+    def handled_types(self) -> frozenset[str]:
+        """The published types this service reads."""
+        return frozenset(type_of(cls).name for cls in (*self.policies, *self.commands, *self.projected, RedriveDeadLetters))
+
+    def topics_of_events(self) -> dict[str, str]:
+        """By published type of an event this service writes: its topic."""
+        return {type_of(cls).name: topic.name for topic in self.writes for cls in topic.messages}
+
+    def commands_for(self, message: Any) -> Iterable[Command]:
+        """What a message asks of this service."""
+        policy = self.policies.get(type(message))
+        return policy(message) if policy else (message,)
+
+
+def service_of(name: str, **parts: Any) -> Service:
+    """A service whose topics and commands are those that the catalogue gives it; `parts` are the remaining fields of Service."""
+    own = f"oms.{name}.commands"
+    return Service(
+        name=name,
+        reads=tuple(topics_read_by(name)),
+        writes=tuple(topic for topic in topics_written_by(name) if topic.writers == (name,)),
+        dead_letters=f"oms.{name}.dead-letters",
+        commands=tuple(cls for topic in TOPICS if topic.name == own for cls in topic.messages if cls is not RedriveDeadLetters),
+        **parts,
+    )

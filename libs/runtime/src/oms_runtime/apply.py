@@ -1,0 +1,274 @@
+"""One batch of records, one transaction: checkpoints, decisions, events, states and dead letters stand or fall together.
+
+Knows nothing of how records arrive: the consumer feeds it, and its tests do.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import md5
+from time import monotonic
+
+import asyncpg
+import structlog
+from aiokafka.errors import KafkaError
+from oms_contracts.envelope import from_headers
+from oms_contracts.message import UnreadableMessage, decode, type_of, validate
+from oms_contracts.operations import RedriveDeadLetters
+
+from oms_runtime import letters
+from oms_runtime.database import Connection, Database
+from oms_runtime.metrics import Metrics
+from oms_runtime.model import Command, Received, Service
+from oms_runtime.store import Cause, Row, Work, head_of, lock_store
+
+log = structlog.get_logger(__name__)
+
+Partition = tuple[str, int]
+SURROUNDINGS = (
+    OSError,
+    TimeoutError,
+    KafkaError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.SystemError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""Faults of the surroundings: whatever they hit is tried again, for as long as they last, and never set aside."""
+
+
+class LostPartition(Exception):
+    """Another consumer has moved the checkpoint: this one no longer owns the partition, and has changed nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a partition's consumer stands: the next offset to apply, and the highest `ce_position` applied."""
+
+    next_offset: int
+    position: int
+
+
+class Applier:
+    """Applies records, commands and answers to one service's store. `committed` is told of every batch of events that was committed."""
+
+    def __init__(
+        self,
+        service: Service,
+        database: Database,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        committed: Callable[[list[Row]], None] = lambda _rows: None,
+    ) -> None:
+        self._service = service
+        self._database = database
+        self._metrics = metrics
+        self._clock = clock
+        self._committed = committed
+        self._topics = service.topics_of_events()
+        self._trusted = {topic.name for topic in service.reads if topic.trusted}
+        self._carries = {topic.name: {type_of(cls).name for cls in topic.messages} for topic in service.reads}
+        self._handled = service.handled_types()
+
+    async def checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Checkpoint]:
+        """The stored checkpoints of `partitions`, begun at offset 0 where there are none."""
+        wanted = sorted(partitions)
+        topics, numbers = [t for t, _ in wanted], [p for _, p in wanted]
+        async with self._database.acquire() as connection, connection.transaction():
+            await connection.execute(
+                "insert into checkpoints select t, p, 0, 0 from unnest($1::text[], $2::int[]) as w (t, p) on conflict do nothing",
+                topics,
+                numbers,
+            )
+            found = await connection.fetch(
+                """select topic, partition, next_offset, position from checkpoints
+                   join unnest($1::text[], $2::int[]) as w (t, p) on topic = t and partition = p""",
+                topics,
+                numbers,
+            )
+        return {(row["topic"], row["partition"]): Checkpoint(row["next_offset"], row["position"]) for row in found}
+
+    async def apply(self, records: Sequence[Received], stood: dict[Partition, Checkpoint]) -> None:
+        """Apply records in order, in as few transactions as can be, and move `stood` along.
+
+        A record that cannot be applied is found by halving the batch until it stands alone, and set aside.
+        Raises LostPartition, or one of SURROUNDINGS; what was committed before that stays, and `stood` tells how far it went.
+        """
+        for run in _runs(records):
+            await self._apply_run(run, stood)
+
+    async def _apply_run(self, records: Sequence[Received], stood: dict[Partition, Checkpoint]) -> None:
+        try:
+            await self._transact(records, stood)
+        except (*SURROUNDINGS, LostPartition, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            self._metrics.batch_failures.labels("poison").inc()
+            if len(records) > 1:
+                middle = len(records) // 2
+                await self._apply_run(records[:middle], stood)
+                await self._apply_run(records[middle:], stood)
+                return
+            log.exception("record_set_aside", letter_id=letters.letter_id(records[0]), correlation_id=records[0].key)
+            await self._transact(records, stood, culprit=error)
+
+    async def _transact(
+        self, records: Sequence[Received], stood: dict[Partition, Checkpoint], culprit: BaseException | None = None
+    ) -> None:
+        began = monotonic()
+        fresh = self._not_seen(records, stood)
+        parsed = [] if culprit else [self._parse(record) for record in fresh if self._concerns_us(record)]
+        moved = _advance(records, stood)
+        now = self._clock()
+        async with self._database.acquire() as connection, connection.transaction():
+            await lock_store(connection)
+            await self._move_checkpoints(connection, stood, moved)
+            work = Work(self._service.decider, self._topics, await head_of(connection), now)
+            if culprit:
+                await self._set_aside(connection, work, fresh, culprit, now)
+            elif len(parsed) == 1 and isinstance(parsed[0].message, RedriveDeadLetters):
+                work = await self._redrive(connection, work, parsed[0].message, now)
+            else:
+                blocked = await letters.blocked_keys(connection, [record.key for record in parsed if record.key])
+                if blocked:
+                    await self._set_aside(connection, work, [r for r in parsed if r.key in blocked], None, now)
+                await self._handle(connection, work, [r for r in parsed if r.key not in blocked])
+            await work.write(connection)
+        stood.update(moved)
+        self._metrics.batch_size.observe(len(records))
+        self._metrics.batch_seconds.observe(monotonic() - began)
+        self._published(work)
+
+    async def apply_commands(self, commands: Sequence[tuple[str, Command]]) -> None:
+        """Apply commands that came from inside (deadlines, answers of providers), each with the key it is for, in one transaction."""
+        now = self._clock()
+        async with self._database.acquire() as connection, connection.transaction():
+            await lock_store(connection)
+            work = Work(self._service.decider, self._topics, await head_of(connection), now)
+            await work.load(connection, [command for _, command in commands])
+            for key, command in commands:
+                work.handle(command, Cause(correlation_id=key, causation_id=f"{self._service.name}-deadline"))
+            await work.write(connection)
+        self._published(work)
+
+    def _published(self, work: Work) -> None:
+        if work.rows:
+            self._metrics.appended.inc(len(work.rows))
+            self._committed(work.rows)
+
+    def _not_seen(self, records: Sequence[Received], stood: dict[Partition, Checkpoint]) -> list[Received]:
+        """Without records whose position was applied before: an owner that published twice is heard once."""
+        highest = {partition: checkpoint.position for partition, checkpoint in stood.items()}
+        fresh: list[Received] = []
+        for record in records:
+            if record.position is not None and record.topic in self._trusted:
+                if record.position <= highest[record.topic, record.partition]:
+                    continue
+                highest[record.topic, record.partition] = record.position
+            fresh.append(record)
+        return fresh
+
+    def _concerns_us(self, record: Received) -> bool:
+        """Our own services' other types are dropped by their header. A stranger's record that we cannot read is a mistake to be shown."""
+        return record.type in self._handled or record.topic not in self._trusted
+
+    def _parse(self, record: Received) -> Received:
+        envelope = from_headers(record.headers)
+        if envelope.type not in self._carries[record.topic]:
+            raise UnreadableMessage(f"ce_type: {envelope.type} does not belong on {record.topic}")
+        read = decode if record.topic in self._trusted else validate
+        return replace(record, envelope=envelope, message=read(envelope.type, record.value), type=envelope.type)
+
+    async def _move_checkpoints(
+        self, connection: Connection, stood: dict[Partition, Checkpoint], moved: dict[Partition, Checkpoint]
+    ) -> None:
+        names = sorted(moved)
+        found = await connection.fetch(
+            """update checkpoints c set next_offset = m.next_offset, position = m.position
+               from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[]) as m (topic, partition, expected, next_offset, position)
+               where c.topic = m.topic and c.partition = m.partition and c.next_offset = m.expected returning 1""",
+            [topic for topic, _ in names],
+            [partition for _, partition in names],
+            [stood[name].next_offset for name in names],
+            [moved[name].next_offset for name in names],
+            [moved[name].position for name in names],
+        )
+        if len(found) != len(names):
+            raise LostPartition(f"{len(names) - len(found)} of {len(names)} checkpoints were moved by another consumer")
+
+    async def _handle(self, connection: Connection, work: Work, records: Sequence[Received]) -> None:
+        if self._service.projector is not None:
+            await self._service.projector(connection, records)
+            return
+        commands = [(command, _cause(record)) for record in records for command in self._service.commands_for(record.message)]
+        await work.load(connection, [command for command, _ in commands])
+        for command, cause in commands:
+            work.handle(command, cause)
+
+    async def _set_aside(
+        self, connection: Connection, work: Work, records: Iterable[Received], error: BaseException | None, now: datetime
+    ) -> None:
+        for record in records:
+            await letters.set_aside(connection, work, self._service.name, self._service.dead_letters, record, error, now)
+        self._metrics.dead_letters.set(await letters.count_letters(connection))
+
+    async def _redrive(self, connection: Connection, work: Work, asked: RedriveDeadLetters, now: datetime) -> Work:
+        """Apply a key's letters in order, each under a savepoint of its own; the first that fails again stays, and all behind it."""
+        if asked.letter_id is not None and asked.value is not None:
+            await letters.mend(connection, asked.letter_id, asked.value.encode())
+        for letter, attempts in await letters.letters_of(connection, asked.source_key):
+            attempt = Work(self._service.decider, self._topics, await head_of(connection), now)
+            discarded = asked.discard and letters.letter_id(letter) == asked.letter_id
+            try:
+                async with connection.transaction():
+                    if not discarded:
+                        await self._handle(connection, attempt, [self._parse(letter)])
+                    await letters.redriven(
+                        connection, attempt, self._service.name, self._service.dead_letters, letter, attempts, now, discarded
+                    )
+                    await attempt.write(connection)
+            except (*SURROUNDINGS, asyncio.CancelledError):
+                raise
+            except Exception as error:
+                log.exception("redrive_failed", letter_id=letters.letter_id(letter), correlation_id=letter.key)
+                work = Work(self._service.decider, self._topics, await head_of(connection), now)
+                await letters.failed_again(connection, work, self._service.name, self._service.dead_letters, letter, attempts, error, now)
+                break
+        self._metrics.dead_letters.set(await letters.count_letters(connection))
+        return work
+
+
+def _runs(records: Sequence[Received]) -> Iterable[Sequence[Received]]:
+    """The batch, cut so that each redrive stands alone: it opens keys that the records before it must still find closed."""
+    redrive = next((i for i, record in enumerate(records) if record.type == _REDRIVE), None)
+    if redrive is None:
+        return [records] if records else []
+    return [run for run in (records[:redrive], records[redrive : redrive + 1], *_runs(records[redrive + 1 :])) if run]
+
+
+_REDRIVE = type_of(RedriveDeadLetters).name
+
+
+def _advance(records: Sequence[Received], stood: dict[Partition, Checkpoint]) -> dict[Partition, Checkpoint]:
+    moved: dict[Partition, Checkpoint] = {}
+    for record in records:
+        name = record.topic, record.partition
+        before = moved.get(name) or stood[name]
+        moved[name] = Checkpoint(record.offset + 1, max(before.position, record.position or 0))
+    return moved
+
+
+def _cause(record: Received) -> Cause:
+    envelope = record.envelope
+    assert envelope is not None
+    correlation = envelope.correlationid or record.key or envelope.id
+    trace = envelope.traceparent[3:35] or md5(correlation.encode(), usedforsecurity=False).hexdigest()
+    span = md5(f"{record.topic}/{record.partition}/{record.offset}".encode(), usedforsecurity=False).hexdigest()[:16]
+    return Cause(correlation_id=correlation, causation_id=envelope.id, traceparent=f"00-{trace}-{span}-01")

@@ -1,0 +1,88 @@
+"""The store's connection pool, and its migrations: numbered SQL files, each applied once, in order, in one transaction."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, Protocol
+
+import asyncpg
+
+Record = Mapping[str, Any]
+
+
+class Connection(Protocol):
+    """What the services use of an asyncpg connection, typed."""
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str: ...
+    async def executemany(self, command: str, args: Iterable[Any]) -> None: ...
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Record]: ...
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Record | None: ...
+    async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...
+    def cursor(self, query: str, *args: Any) -> AsyncIterator[Record]: ...
+    def transaction(self, *, isolation: str | None = None, readonly: bool = False) -> AbstractAsyncContextManager[Any]: ...
+    async def close(self) -> None: ...
+    def terminate(self) -> None: ...
+
+
+class Database(Protocol):
+    """What the services use of an asyncpg pool, typed."""
+
+    def acquire(self) -> AbstractAsyncContextManager[Connection]: ...
+    async def fetch(self, query: str, *args: Any) -> list[Record]: ...
+    async def fetchrow(self, query: str, *args: Any) -> Record | None: ...
+    async def fetchval(self, query: str, *args: Any) -> Any: ...
+    async def close(self) -> None: ...
+    def terminate(self) -> None: ...
+
+
+KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+"""A connection whose other end vanished is noticed within half a minute, and with it the locks it held."""
+
+MIGRATION_LOCK, STORE_LOCK, LEADER_LOCK = 7_001, 7_002, 7_003
+
+
+async def open_database(url: str, *, most: int = 6) -> Database:
+    """A pool on one service's own database. `most` is the largest number of connections it holds."""
+    pool: Any = await asyncpg.create_pool(
+        url,
+        min_size=1,
+        max_size=most,
+        command_timeout=60,
+        timeout=10,
+        # A process that is paused inside a transaction must not hold the store's lock for ever.
+        server_settings={"idle_in_transaction_session_timeout": "30000"} | KEEPALIVE,
+    )
+    return pool
+
+
+async def connect(url: str) -> Connection:
+    """One connection outside the pool, for a lock that is held as long as its session."""
+    connection: Any = await asyncpg.connect(url, timeout=10, command_timeout=30, server_settings=KEEPALIVE)
+    return connection
+
+
+def migrations_of(package: str) -> list[tuple[str, str]]:
+    """Name and text of a package's migrations (`migrations/NNNN_name.sql`), in order."""
+    folder: Traversable = files(package) / "migrations"
+    if not folder.is_dir():
+        return []
+    found = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+    return [(f"{package}/{f.name}", f.read_text()) for f in found]
+
+
+async def migrate(database: Database, *packages: str) -> list[str]:
+    """Bring the schema up to date with the runtime's migrations, then `packages`'; answers with the names applied now."""
+    applied: list[str] = []
+    async with database.acquire() as connection, connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+        await connection.execute(
+            "create table if not exists migrations (name text primary key, applied_at timestamptz not null default now())"
+        )
+        known = {row["name"] for row in await connection.fetch("select name from migrations")}
+        for name, text in [m for package in ("oms_runtime", *packages) for m in migrations_of(package)]:
+            if name not in known:
+                await connection.execute(text)
+                await connection.execute("insert into migrations (name) values ($1)", name)
+                applied.append(name)
+    return applied

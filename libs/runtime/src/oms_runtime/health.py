@@ -1,0 +1,37 @@
+"""What every service answers over HTTP: is it alive, is it ready, its metrics, and an audit of its own store."""
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+if TYPE_CHECKING:
+    from oms_runtime.runtime import Runtime
+
+
+def operations_app(runtime: "Runtime", api: Starlette | None) -> Starlette:
+    """The routes of every service, and behind them `api`, a service's own."""
+
+    async def live(_request: Request) -> JSONResponse:
+        alive = runtime.consumer.alive
+        return JSONResponse({"alive": alive}, status_code=200 if alive else 503)
+
+    async def ready(_request: Request) -> JSONResponse:
+        reasons = await runtime.unready()
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+    async def metrics(_request: Request) -> Response:
+        return Response(generate_latest(runtime.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def audit(_request: Request) -> JSONResponse:
+        return JSONResponse(await runtime.audit())
+
+    routes: list[BaseRoute] = [Route("/live", live), Route("/ready", ready), Route("/metrics", metrics), Route("/audit", audit)]
+    if api is not None:
+        routes.append(Mount("/", api))
+    # Starlette does not run the lifespan of what is mounted.
+    lifespan = api.router.lifespan_context if isinstance(api, Starlette) else None
+    return Starlette(routes=routes, lifespan=(lambda _app: lifespan(api)) if lifespan else None)

@@ -1,0 +1,174 @@
+"""The relay: publishes the events table in position order, exactly once a position.
+
+It runs in one process a service, the one that holds the leader's lock. Rows that this process commits reach it in memory; the table is read
+to catch up only. The relay's own record of how far it got is written after the broker's acknowledgement, so after a crash it may be behind
+the topics: it then reads the last record of every partition it writes, and goes on exactly behind it.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from oms_contracts.catalogue import Topic
+from oms_contracts.envelope import Envelope, Headers, header, to_headers
+
+from oms_runtime.database import Connection
+from oms_runtime.kafka import client_options, partition_of
+from oms_runtime.metrics import Metrics
+from oms_runtime.settings import RuntimeSettings
+from oms_runtime.store import Row, read_events
+
+log = structlog.get_logger(__name__)
+
+MOST = 2_000
+"""Events in one round."""
+HANDED_OVER = 20_000
+"""Events kept in memory at most; past that the table is read."""
+
+
+class Relay:
+    """Made once a process. `offer` takes committed rows at any time; `run` publishes while this process is the leader."""
+
+    def __init__(self, service: str, topics: Iterable[Topic], settings: RuntimeSettings, metrics: Metrics) -> None:
+        self._source = f"/oms/{service}"
+        self._service = service
+        self._partitions = {topic.name: topic.partitions for topic in topics}
+        self._settings = settings
+        self._metrics = metrics
+        self._offered: deque[Row] = deque()
+        self._news = asyncio.Event()
+        self._published = 0
+        self._head = 0
+
+    def offer(self, rows: Sequence[Row]) -> None:
+        """Rows just committed by this process, in order. Where they do not follow on those before, the table fills the gap."""
+        if self._offered and (self._offered[-1].position + 1 != rows[0].position or len(self._offered) > HANDED_OVER):
+            self._offered.clear()
+        self._offered.extend(rows)
+        self._head = rows[-1].position
+        self._news.set()
+
+    @property
+    def behind(self) -> int:
+        """Events that are committed and not yet acknowledged, as far as this process knows."""
+        return max(0, self._head - self._published)
+
+    async def run(self, connection: Connection) -> None:
+        """Publish until cancelled. `connection` is the one that holds the leader's lock: once it is gone, so is the right to publish.
+
+        Any failure ends the run; the next one begins by finding out how far the topics are.
+        """
+        producer = AIOKafkaProducer(
+            **client_options(self._settings),
+            client_id=f"oms-{self._service}-relay",
+            enable_idempotence=True,
+            acks="all",
+            compression_type="lz4",
+            max_batch_size=512 * 1024,
+            max_request_size=2 * 1024 * 1024 + 64 * 1024,
+            request_timeout_ms=30_000,
+        )
+        await producer.start()
+        try:
+            self._published = await connection.fetchval("select position from relay")
+            tails = await self._tails()
+            verified = monotonic()
+            while True:
+                rows = await self._next(connection)
+                if not rows:
+                    continue
+                if monotonic() - verified > 1:
+                    # A process that was paused may have lost the lock, and another may be publishing by now.
+                    await connection.execute("select 1")
+                await self._publish(producer, rows, tails)
+                self._published = rows[-1].position
+                await connection.execute("update relay set position = $1", self._published)
+                verified = monotonic()
+                self._metrics.relayed.inc(len(rows))
+                self._metrics.relay_lag.set(self.behind)
+        finally:
+            await producer.stop()
+
+    async def _next(self, connection: Connection) -> list[Row]:
+        while self._offered and self._offered[0].position <= self._published:
+            self._offered.popleft()
+        if self._offered and self._offered[0].position == self._published + 1:
+            return [self._offered.popleft() for _ in range(min(MOST, len(self._offered)))]
+        self._news.clear()
+        rows = await read_events(connection, self._published, MOST)
+        if not rows:
+            try:
+                async with asyncio.timeout(0.2):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+        self._head = max(self._head, rows[-1].position if rows else 0)
+        return rows
+
+    async def _publish(self, producer: AIOKafkaProducer, rows: Sequence[Row], tails: Mapping[TopicPartition, int]) -> None:
+        waiting: defaultdict[TopicPartition, deque[Row]] = defaultdict(deque)
+        for row in rows:
+            target = TopicPartition(row.topic, partition_of(row.key.encode(), self._partitions[row.topic]))
+            if row.position > tails.get(target, 0):
+                waiting[target].append(row)
+        while waiting:
+            acknowledged = [
+                await producer.send_batch(self._fill(producer, queue), t.topic, partition=t.partition) for t, queue in waiting.items()
+            ]
+            await asyncio.gather(*acknowledged)
+            waiting = defaultdict(deque, {target: queue for target, queue in waiting.items() if queue})
+
+    def _fill(self, producer: AIOKafkaProducer, queue: deque[Row]) -> object:
+        """One batch of a partition: the next is sent only after this one is acknowledged, which keeps their order whatever fails."""
+        batch = producer.create_batch()
+        while queue:
+            row = queue[0]
+            if batch.append(key=row.key.encode(), value=row.data.encode(), timestamp=None, headers=self._headers(row)) is None:
+                break
+            queue.popleft()
+        if not batch.record_count():
+            raise ValueError(f"the event at position {queue[0].position} is too large to publish")
+        batch.close()
+        return batch
+
+    def _headers(self, row: Row) -> Headers:
+        return to_headers(
+            Envelope(
+                type=row.type,
+                source=self._source,
+                id=f"{self._service}-{row.position}",
+                time=row.recorded_at,
+                subject=row.key,
+                sequence=row.version,
+                position=row.position,
+                correlationid=row.correlation_id,
+                causationid=row.causation_id,
+                traceparent=row.traceparent,
+            )
+        )
+
+    async def _tails(self) -> dict[TopicPartition, int]:
+        """The position of the last record in every partition this service writes."""
+        consumer = AIOKafkaConsumer(**client_options(self._settings), client_id=f"oms-{self._service}-tails", auto_offset_reset="earliest")
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(topic, p) for topic, count in self._partitions.items() for p in range(count)]
+            begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+            unread = {tp for tp in partitions if ends[tp] > begins[tp]}
+            consumer.assign(sorted(unread))
+            for tp in unread:
+                consumer.seek(tp, ends[tp] - 1)
+            tails: dict[TopicPartition, int] = {}
+            while unread:
+                for tp, records in (await consumer.getmany(*unread, timeout_ms=500)).items():
+                    for record in records:
+                        if record.offset >= ends[tp] - 1:
+                            unread.discard(tp)
+                        if header(record.headers, "ce_source") == self._source:
+                            tails[tp] = int(header(record.headers, "ce_position") or 0)
+            return tails
+        finally:
+            await consumer.stop()

@@ -1,0 +1,184 @@
+"""A service's process: everything it runs, put together, started and stopped in order."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+
+from oms_runtime import store
+from oms_runtime.apply import SURROUNDINGS, Applier
+from oms_runtime.consumer import Consumer
+from oms_runtime.database import LEADER_LOCK, Database, connect, migrate, open_database
+from oms_runtime.deadlines import Deadlines
+from oms_runtime.health import operations_app
+from oms_runtime.letters import count_letters
+from oms_runtime.logs import configure_logs
+from oms_runtime.metrics import Metrics
+from oms_runtime.model import Service
+from oms_runtime.relay import Relay
+from oms_runtime.settings import RuntimeSettings
+from oms_runtime.store import Row
+
+log = structlog.get_logger(__name__)
+
+DRAIN_SECONDS = 5
+
+
+def utc_now() -> datetime:
+    """The wall clock, in UTC."""
+    return datetime.now(UTC)
+
+
+class Runtime:
+    """One service's machinery in one process. `migrations` names the package whose migrations come after the runtime's own."""
+
+    def __init__(
+        self, service: Service, settings: RuntimeSettings, *, migrations: str | None = None, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self.service = service
+        self.settings = settings
+        self.metrics = Metrics()
+        self.database: Database
+        self._migrations = [migrations] if migrations else []
+        self._clock = clock
+        self._leading: asyncio.Task[None] | None = None
+        self.stopping = False
+
+    async def start(self) -> None:
+        """Migrate, fold anew where the rules changed, begin to consume, and stand for leader. Waits for servers that are not up yet."""
+        self.database = await self._when_reachable(lambda: open_database(self.settings.database_url.get_secret_value()))
+        applied = await migrate(self.database, *self._migrations)
+        if applied:
+            log.info("migrated", applied=applied)
+        if self.service.decider is not None:
+            async with self.database.acquire() as connection, connection.transaction():
+                if await store.refold(connection, self.service.decider):
+                    log.info("refolded", fold=self.service.decider.fold)
+        self.metrics.dead_letters.set(await self.database.fetchval("select count(*) from dead_letters"))
+        self.relay = Relay(self.service.name, self.service.writes, self.settings, self.metrics)
+        self.applier = Applier(self.service, self.database, self.metrics, self._clock, self._committed)
+        self.deadlines = Deadlines(self.service, self.database, self.applier, self.metrics, self._clock)
+        self.consumer = Consumer(self.service, self.settings, self.applier, self.metrics)
+        self._leading = asyncio.create_task(self._lead())
+        await self._when_reachable(self.consumer.start)
+        log.info("started", topics=[topic.name for topic in self.service.reads])
+
+    async def stop(self) -> None:
+        """Finish the batch in hand, let the relay publish what is committed, and go."""
+        self.stopping = True
+        await self.consumer.stop()
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while self.metrics.leader._value.get() and self.relay.behind:  # pyright: ignore[reportPrivateUsage]
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            log.info("relay_not_drained", behind=self.relay.behind)
+        if self._leading is not None:
+            self._leading.cancel()
+            await asyncio.gather(self._leading, return_exceptions=True)
+        await self.database.close()
+        log.info("stopped")
+
+    async def unready(self) -> list[str]:
+        """The reasons why this process can't do its work now; empty when it can."""
+        reasons = ["stopping"] if self.stopping else []
+        if not self.consumer.assigned.is_set():
+            reasons.append("no partitions are assigned yet")
+        if self._leading is None or self._leading.done():
+            reasons.append("the leader's task has ended")
+        try:
+            async with asyncio.timeout(2):
+                await self.database.fetchval("select 1")
+        except SURROUNDINGS as error:
+            reasons.append(f"the database does not answer: {type(error).__name__}")
+        return reasons
+
+    async def audit(self) -> dict[str, Any]:
+        """Whether every stored state is what its events fold to, and what is waiting."""
+        async with self.database.acquire() as connection:
+            wrong = await store.audit(connection, self.service.decider) if self.service.decider else []
+            return {
+                "service": self.service.name,
+                "ok": not wrong,
+                "states_not_as_folded": wrong[:100],
+                "states": await connection.fetchval("select count(*) from states"),
+                "events": await store.head_of(connection),
+                "relayed": await connection.fetchval("select position from relay"),
+                "dead_letters": await count_letters(connection),
+            }
+
+    def _committed(self, rows: list[Row]) -> None:
+        self.relay.offer(rows)
+        self.deadlines.wake()
+
+    async def _lead(self) -> None:
+        while True:
+            try:
+                connection = await connect(self.settings.database_url.get_secret_value())
+                try:
+                    while not await connection.fetchval("select pg_try_advisory_lock($1)", LEADER_LOCK):
+                        await asyncio.sleep(1)
+                    log.info("leading")
+                    self.metrics.leader.set(1)
+                    async with asyncio.TaskGroup() as tasks:
+                        tasks.create_task(self.relay.run(connection))
+                        tasks.create_task(self.deadlines.run())
+                finally:
+                    self.metrics.leader.set(0)
+                    connection.terminate()
+            except Exception as error:
+                # Whatever ended it, the next leader begins by finding out how far the topics are.
+                causes = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
+                log.warning("leading_ended", errors=[f"{type(cause).__name__}: {cause}" for cause in causes])
+                await asyncio.sleep(1)
+
+    async def _when_reachable(self, attempt: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return await attempt()
+            except SURROUNDINGS as error:
+                log.warning("waiting_for_servers", error=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(1)
+
+
+def run(
+    service: Service,
+    settings: RuntimeSettings,
+    *,
+    migrations: str | None = None,
+    api: Callable[[Runtime], Starlette] | None = None,
+) -> None:
+    """Run a service until SIGTERM or SIGINT. `api` makes what is served beside health, metrics and audit."""
+    configure_logs(service.name, settings.log_level)
+    asyncio.run(_serve(Runtime(service, settings, migrations=migrations), settings, api))
+
+
+async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Runtime], Starlette] | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    starting = asyncio.create_task(runtime.start())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        return
+    await starting
+    application: Starlette = operations_app(runtime, api(runtime) if api else None)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application, host=settings.http_host, port=settings.http_port, log_config=None, lifespan="on", timeout_graceful_shutdown=5
+        )
+    )
+    server.capture_signals = nullcontext  # type: ignore[method-assign]  # the signals are ours: the batch in hand is finished first
+    serving = asyncio.create_task(server.serve())
+    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    await runtime.stop()
+    server.should_exit = True
+    await serving

@@ -1,0 +1,266 @@
+"""The event store: decisions are staged in memory, then appended and folded in a few statements, whatever their number.
+
+Whoever writes holds the store's lock from before the first read until commit. Two things rest on that lock. Positions become visible in the
+order they are assigned, so a reader who follows them never skips one; and decisions that span streams (one order, many SKUs) need no row
+locks, so they cannot deadlock. Its cost vanishes in batches: one lock, one load, one append for hundreds of records.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import msgspec
+from oms_contracts.message import decode, encode, type_of
+
+from oms_runtime.database import STORE_LOCK, Connection
+from oms_runtime.model import Command, Decider, Event, State
+
+OPERATIONS = "oms.operations."
+"""Types beginning so are about the service, not of its streams: they are never folded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What led to an event: carried on, so that a flow can be followed through all services."""
+
+    correlation_id: str
+    causation_id: str
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event as stored and as published."""
+
+    position: int
+    stream: str
+    version: int
+    type: str
+    topic: str
+    key: str
+    correlation_id: str
+    causation_id: str
+    traceparent: str
+    recorded_at: datetime
+    data: str
+
+
+@dataclass(slots=True)
+class _Stored:
+    version: int
+    state: State
+
+
+class Work:
+    """The decisions of one transaction, staged until `write`. Made by `begin_work`."""
+
+    def __init__(self, decider: Decider | None, topics: dict[str, str], head: int, now: datetime) -> None:
+        self._decider = decider
+        self._topics = topics
+        self._head = head
+        self._now = now
+        self._loaded: dict[str, State] = {}
+        self._versions: dict[str, int] = {}
+        self._changed: set[str] = set()
+        self._later: dict[str, list[Event]] = {}
+        self.rows: list[Row] = []
+
+    async def load(self, connection: Connection, commands: Iterable[Command]) -> None:
+        """Read, in one query, every state that `commands` will be decided on."""
+        if self._decider is not None:
+            await self._load(connection, {key for command in commands for key in self._decider.reads(command)})
+
+    def handle(self, command: Command, cause: Cause) -> None:
+        """Decide, and fold what follows, so that the next command of the batch sees it."""
+        assert self._decider is not None
+        for event in self._decider.decide(command, self._loaded, self._now):
+            keys = self._decider.writes(event)
+            kind = type_of(event)
+            self._versions[keys[0]] += 1
+            self.append(event, keys[0], self._versions[keys[0]], kind.key(event), self._topics[kind.name], cause)
+            for key in keys:
+                if key in self._loaded:
+                    self._loaded[key] = self._decider.evolve(self._loaded[key], event, key)
+                    self._changed.add(key)
+                else:
+                    self._later.setdefault(key, []).append(event)
+
+    def append(self, event: Event, stream: str, version: int, key: str, topic: str, cause: Cause) -> None:
+        """Stage one event for `stream`, at the next position."""
+        self.rows.append(
+            Row(
+                self._head + len(self.rows) + 1,
+                stream,
+                version,
+                type_of(event).name,
+                topic,
+                key,
+                cause.correlation_id,
+                cause.causation_id,
+                cause.traceparent,
+                self._now,
+                encode(event).decode(),
+            )
+        )
+
+    async def write(self, connection: Connection) -> None:
+        """Append all staged events in one statement, and store every state they changed in another."""
+        if not self.rows:
+            return
+        await insert_events(connection, self.rows)
+        if self._decider is not None:
+            await self._load(connection, self._later)
+            for key, events in self._later.items():
+                for event in events:
+                    self._loaded[key] = self._decider.evolve(self._loaded[key], event, key)
+            changed = {key: _Stored(self._versions[key], self._loaded[key]) for key in sorted(self._changed | set(self._later))}
+            await _save_states(connection, self._decider, changed)
+
+    async def _load(self, connection: Connection, keys: Iterable[str]) -> None:
+        assert self._decider is not None
+        stored = await _load_states(connection, self._decider, sorted(set(keys) - self._loaded.keys()))
+        for key, found in stored.items():
+            self._loaded[key], self._versions[key] = found.state, found.version
+
+
+async def lock_store(connection: Connection) -> None:
+    """Wait for the store's lock and hold it until the transaction ends. Must come before the transaction's first read."""
+    await connection.execute("select pg_advisory_xact_lock($1)", STORE_LOCK)
+
+
+async def head_of(connection: Connection) -> int:
+    """The position of the newest event, 0 in an empty store."""
+    return await connection.fetchval("select coalesce(max(position), 0) from events")
+
+
+async def insert_events(connection: Connection, rows: Sequence[Row]) -> None:
+    columns = zip(
+        *(
+            (
+                r.position,
+                r.stream,
+                r.version,
+                r.type,
+                r.topic,
+                r.key,
+                r.correlation_id,
+                r.causation_id,
+                r.traceparent,
+                r.recorded_at,
+                r.data,
+            )
+            for r in rows
+        ),
+        strict=True,
+    )
+    await connection.execute(
+        """insert into events (position, stream, version, type, topic, key, correlation_id, causation_id, traceparent, recorded_at, data)
+           select * from unnest($1::bigint[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+                                $10::timestamptz[], $11::text[])""",
+        *map(list, columns),
+    )
+
+
+async def read_events(connection: Connection, after: int, most: int) -> list[Row]:
+    """Up to `most` events behind position `after`, in order."""
+    found = await connection.fetch("select * from events where position > $1 order by position limit $2", after, most)
+    return [Row(**dict(row)) for row in found]
+
+
+async def refold(connection: Connection, decider: Decider) -> bool:
+    """Fold all states anew when those stored were folded by other rules than `decider.fold`; tells whether it had to."""
+    await lock_store(connection)
+    if not await connection.fetchval("select exists (select from states where fold <> $1)", decider.fold):
+        return False
+    await connection.execute("delete from states")
+    async for chunk in _chunks(connection):
+        keys = {key for _, event in chunk for key in decider.writes(event)}
+        states = await _load_states(connection, decider, sorted(keys))
+        _fold(decider, chunk, states)
+        await _save_states(connection, decider, states)
+    return True
+
+
+async def audit(connection: Connection, decider: Decider) -> list[str]:
+    """The keys whose stored state is not what folding the events from the first one gives. Reads one snapshot; changes nothing.
+
+    Large stores are compared in slices of the key space, so that memory stays bounded; each slice reads all events once.
+    """
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        slices = 1 + await connection.fetchval("select count(*) from states") // 200_000
+        wrong: list[str] = []
+        for part in range(slices):
+            folded: dict[str, _Stored] = {}
+            async for chunk in _chunks(connection):
+                _fold(decider, chunk, folded, lambda key, part=part: _slice(key, slices) == part)
+            stored = connection.cursor("select key, version, state from states")
+            seen: set[str] = set()
+            async for row in stored:
+                if _slice(row["key"], slices) == part:
+                    seen.add(row["key"])
+                    expected = folded.get(row["key"])
+                    if expected is None or (expected.version, _encode_state(expected.state)) != (row["version"], row["state"]):
+                        wrong.append(row["key"])
+            wrong += sorted(folded.keys() - seen)
+        return wrong
+
+
+def _fold(decider: Decider, chunk: Sequence[tuple[str, Event]], states: dict[str, _Stored], wanted: Any = None) -> None:
+    for stream, event in chunk:
+        for key in decider.writes(event):
+            if wanted is None or wanted(key):
+                stored = states.get(key) or states.setdefault(key, _Stored(0, decider.initial(key)))
+                stored.state = decider.evolve(stored.state, event, key)
+                stored.version += key == stream
+
+
+async def _chunks(connection: Connection) -> AsyncIterator[list[tuple[str, Event]]]:
+    after = 0
+    while rows := await read_events(connection, after, 2_000):
+        yield [(row.stream, decode(row.type, row.data.encode())) for row in rows if not row.type.startswith(OPERATIONS)]
+        after = rows[-1].position
+
+
+async def _load_states(connection: Connection, decider: Decider, keys: Sequence[str]) -> dict[str, _Stored]:
+    found = {key: _Stored(0, decider.initial(key)) for key in keys}
+    if keys:
+        for row in await connection.fetch("select key, version, state from states where key = any($1::text[])", keys):
+            found[row["key"]] = _Stored(row["version"], decode_state(decider, row["key"], row["state"]))
+    return found
+
+
+async def _save_states(connection: Connection, decider: Decider, states: dict[str, _Stored]) -> None:
+    dues = [decider.due(key, stored.state) for key, stored in states.items()]
+    await connection.execute(
+        """insert into states (key, version, fold, due_at, state)
+           select key, version, $1, due_at, state from unnest($2::text[], $3::int[], $4::timestamptz[], $5::text[]) as s (key, version, due_at, state)
+           on conflict (key) do update set version = excluded.version, fold = excluded.fold, due_at = excluded.due_at, state = excluded.state""",
+        decider.fold,
+        list(states),
+        [stored.version for stored in states.values()],
+        [due[0] if due else None for due in dues],
+        [_encode_state(stored.state) for stored in states.values()],
+    )
+
+
+def decode_state(decider: Decider, key: str, text: str) -> State:
+    """A stored state of the class that `decider` keeps under `key`."""
+    return _state_decoder(type(decider.initial(key))).decode(text)
+
+
+def _encode_state(state: State) -> str:
+    return _state_encoder.encode(state).decode()
+
+
+_state_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+@cache
+def _state_decoder(cls: type[Any]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(cls)
+
+
+def _slice(key: str, slices: int) -> int:
+    return int.from_bytes(key.encode()[-4:], "big") % slices

@@ -1,0 +1,1 @@
+"""Capture: takes orders from channels and leads each through its life."""

@@ -1,0 +1,27 @@
+"""Where capture is built."""
+
+from functools import partial
+
+from oms_contracts.catalogue import TOPICS
+from oms_runtime.kafka import client_options
+from oms_runtime.model import Service, one_stream, service_of
+from oms_runtime.runtime import run, utc_now
+
+from oms_capture.api import TOPIC, Orders, make_api
+from oms_capture.decider import INITIAL, Terms, decide, due, evolve
+from oms_capture.policies import POLICIES
+from oms_capture.settings import Settings
+
+
+def make_service(terms: Terms) -> Service:
+    """Capture under the given terms."""
+    decider = one_stream(initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms))
+    return service_of("capture", decider=decider, policies=POLICIES)
+
+
+def main() -> None:
+    """Run capture until it is told to stop."""
+    settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+    partitions = next(topic.partitions for topic in TOPICS if topic.name == TOPIC)
+    orders = Orders(client_options(settings), partitions)
+    run(make_service(settings.terms()), settings, api=lambda _runtime: make_api(orders, settings.query_url, utc_now))

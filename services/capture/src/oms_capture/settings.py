@@ -1,0 +1,32 @@
+"""What capture is told by its environment, beside what every service is told."""
+
+from datetime import timedelta
+
+import pycountry
+from oms_runtime.settings import RuntimeSettings
+
+from oms_capture.decider import Terms
+
+
+class Settings(RuntimeSettings):
+    """Variables begin with `OMS_`; lists are JSON, durations ISO 8601 or seconds."""
+
+    channels: frozenset[str] = frozenset({"web", "app", "till", "marketplace"})
+    payment_patience: timedelta = timedelta(days=2)
+    stock_patience: timedelta = timedelta(days=2)
+    answer_patience: timedelta = timedelta(days=1)
+    delivery_patience: timedelta = timedelta(days=30)
+    query_url: str = "http://127.0.0.1:8006"
+    """Where projection answers: `POST /orders` says so in its Location."""
+
+    def terms(self) -> Terms:
+        """The business's settings, with the currencies of ISO 4217 and the countries of ISO 3166-1."""
+        return Terms(
+            channels=self.channels,
+            currencies=frozenset(currency.alpha_3 for currency in pycountry.currencies),
+            countries=frozenset(country.alpha_2 for country in pycountry.countries),
+            payment_patience=self.payment_patience,
+            stock_patience=self.stock_patience,
+            answer_patience=self.answer_patience,
+            delivery_patience=self.delivery_patience,
+        )
