@@ -134,6 +134,7 @@ TOPICS = (
             payments.PaymentCaptureFailed,
             payments.PaymentVoidRequested,
             payments.PaymentVoided,
+            payments.PaymentAbandoned,
             payments.RefundRequested,
             payments.RefundSettled,
             payments.RefundFailed,

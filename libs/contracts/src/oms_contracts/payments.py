@@ -107,6 +107,15 @@ class PaymentVoided:
     at: datetime
 
 
+@message("oms.payment.PaymentAbandoned.v1", key="order_id")
+class PaymentAbandoned:
+    """The order ended unpaid: whatever is held for it, or turns out to be held, is let go."""
+
+    order_id: str
+    reason: str
+    at: datetime
+
+
 @message("oms.payment.RefundRequested.v1", key="order_id")
 class RefundRequested:
     """The provider is asked to give `amount` back: what was asked for, cut to captured - refunded."""

@@ -26,16 +26,17 @@ from oms_runtime.store import Cause, Row, Work, head_of, lock_store
 log = structlog.get_logger(__name__)
 
 Partition = tuple[str, int]
-SURROUNDINGS = (
+SURROUNDINGS: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
     KafkaError,
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
-    asyncpg.SystemError,
+    asyncpg.exceptions.PostgresSystemError,
     asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,
     asyncpg.InvalidAuthorizationSpecificationError,
