@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from oms_contracts.message import message
-from oms_contracts.values import Address, Customer, OrderLine, PaymentMethod, order_id_of
+from oms_contracts.values import Address, Code, Customer, OrderLine, PaymentMethod, order_id_of
 
 
 @message("oms.channel.OrderPlaced.v1", key=lambda placed: order_id_of(placed.channel, placed.channel_reference))
@@ -25,4 +25,4 @@ class OrderPlaced:
     shipping: int = 0
     delivery: str = "ship"
     ship_to: Address | None = None
-    location: str | None = None
+    location: Code | None = None

@@ -4,11 +4,18 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-proto
 extension are documented extensions, `position`, `correlationid` and `causationid` are ours.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 Headers = list[tuple[str, bytes]]
+
+MOST_BYTES = 1_000
+"""What one attribute may have; ours have a tenth of it."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # CloudEvents forbids them, and PostgreSQL cannot store NUL
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,32 +63,35 @@ def to_headers(envelope: Envelope) -> Headers:
     return headers
 
 
-def from_headers(headers: Iterable[tuple[str, bytes]]) -> Envelope:
-    """The envelope that a record's headers spell. Raises ValueError naming the attribute that is missing or malformed."""
-    found = {name: value.decode("utf-8", "replace") for name, value in headers if value is not None}  # pyright: ignore[reportUnnecessaryComparison]
-    try:
-        if found["ce_specversion"] != "1.0":
-            raise ValueError(f"ce_specversion is {found['ce_specversion']!r}, not 1.0")
-        return Envelope(
-            type=found["ce_type"],
-            source=found["ce_source"],
-            id=found["ce_id"],
-            time=datetime.fromisoformat(found["ce_time"]) if "ce_time" in found else datetime.fromtimestamp(0, UTC),
-            subject=found.get("ce_subject", ""),
-            sequence=int(found["ce_sequence"]) if "ce_sequence" in found else None,
-            position=int(found["ce_position"]) if "ce_position" in found else None,
-            correlationid=found.get("ce_correlationid", ""),
-            causationid=found.get("ce_causationid", ""),
-            traceparent=found.get("traceparent", ""),
-        )
-    except KeyError as missing:
-        raise ValueError(f"the header {missing.args[0]} is missing") from missing
+def from_headers(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
+    """The envelope that a record's headers spell; of a header that is there twice the first counts, as in `header`.
+
+    Raises ValueError naming the attribute that is missing or malformed. A `traceparent` that is not one is ignored, as W3C asks; an absent
+    time is the start of 1970.
+    """
+    found = {name: value for name, value in reversed(list(headers)) if value is not None}
+    version = _text(found, "ce_specversion", required=True)
+    if version != "1.0":
+        raise ValueError(f"ce_specversion: is {version!r}, not 1.0")
+    trace = found.get("traceparent", b"")
+    return Envelope(
+        type=_text(found, "ce_type", required=True),
+        source=_text(found, "ce_source", required=True),
+        id=_text(found, "ce_id", required=True),
+        time=_instant(found, "ce_time"),
+        subject=_text(found, "ce_subject"),
+        sequence=_integer(found, "ce_sequence"),
+        position=_integer(found, "ce_position"),
+        correlationid=_text(found, "ce_correlationid"),
+        causationid=_text(found, "ce_causationid"),
+        traceparent=trace.decode() if _TRACEPARENT.fullmatch(trace) else "",
+    )
 
 
-def header(headers: Iterable[tuple[str, bytes]], name: str) -> str | None:
+def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str | None:
     """One header's text, None where it is absent: cheaper than parsing all of them."""
     for key, value in headers:
-        if key == name:
+        if key == name and value is not None:
             return value.decode("utf-8", "replace")
     return None
 
@@ -89,3 +99,42 @@ def header(headers: Iterable[tuple[str, bytes]], name: str) -> str | None:
 def rfc3339(moment: datetime) -> str:
     """A UTC instant as RFC 3339 writes it, with Z."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _text(found: dict[str, bytes], name: str, required: bool = False) -> str:
+    value = found.get(name)
+    if not value:
+        if required:
+            raise ValueError(f"{name}: the header is missing or empty")
+        return ""
+    if len(value) > MOST_BYTES:
+        raise ValueError(f"{name}: has {len(value)} bytes, at most {MOST_BYTES}")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{name}: is not UTF-8") from None
+    if not text.isprintable() and _CONTROL.search(text):
+        raise ValueError(f"{name}: must not contain control characters")
+    return text
+
+
+def _integer(found: dict[str, bytes], name: str) -> int | None:
+    value = found.get(name)
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 18:
+        raise ValueError(f"{name}: must be a whole number of at most 18 digits, not negative")
+    return int(value)
+
+
+def _instant(found: dict[str, bytes], name: str) -> datetime:
+    text = _text(found, name)
+    if not text:
+        return _EPOCH
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name}: must be a date and time with its offset, as RFC 3339 writes it: 2026-01-31T09:30:00Z")

@@ -70,9 +70,12 @@ class FulfillmentCanceled:
 
 @message("oms.fulfillment.FulfillmentCancellationRejected.v1", key="order_id")
 class FulfillmentCancellationRejected:
+    """Something has shipped already: the order goes on. `requested_at` is the `at` of the request this answers."""
+
     order_id: str
     reason: str
     at: datetime
+    requested_at: datetime | None = None
 
 
 @message("oms.fulfillment.FulfillmentCommandRefused.v1", key="order_id")

@@ -1,7 +1,7 @@
 """How a dataclass becomes a message: its published type, its key, and the codecs on both sides of the wire.
 
-A published type ends in its version (`oms.inventory.StockReserved.v1`) and never changes its meaning. A new version is a new class;
-`upcasts` names the class it replaces, and reading turns the old into the new, so that nobody but this package knows old versions.
+A published type ends in its version (`oms.inventory.StockReserved.v1`) and never changes its meaning. A new version is a new class; the
+class it replaces says by `upcast` how it becomes the new one, and reading does it, so that nobody but this package knows old versions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform
 
 import msgspec
-from pydantic import TypeAdapter, ValidationError
+
+from oms_contracts.strict import Refused, read_strictly
 
 M = TypeVar("M")
 
@@ -96,20 +97,17 @@ def decode(name: str, value: bytes) -> Any:
 
 
 def validate(name: str, value: bytes) -> Any:
-    """Read what a stranger sent: slower than `decode`, but it names every mistake at once.
+    """Read what a stranger sent, strictly (see `strict`), brought up to its newest version: slower than `decode`, but it names every mistake.
 
-    Raises UnreadableMessage listing each field and reason.
+    Raises UnreadableMessage listing each field and reason, separated by "; ".
     """
     kind = _BY_NAME.get(name)
     if kind is None:
         raise UnreadableMessage(f"unknown message type {name}")
     try:
-        return _newest(_adapter(kind.cls).validate_json(value), kind)
-    except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors(include_url=False))
-        raise UnreadableMessage(f"{name}: {reasons}") from error
-
-
+        return _newest(read_strictly(kind.cls, value), kind)
+    except Refused as refused:
+        raise UnreadableMessage(f"{name}: {refused}") from refused
 
 
 def _newest(read: Any, kind: MessageType) -> Any:
@@ -122,8 +120,3 @@ def _newest(read: Any, kind: MessageType) -> Any:
 @cache
 def _decoder(cls: type[Any]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(cls)
-
-
-@cache
-def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(cls)

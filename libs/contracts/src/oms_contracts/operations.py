@@ -1,6 +1,9 @@
 """Dead letters: what every service says of records it set aside, and what an operator can ask."""
 
 from datetime import datetime
+from typing import Annotated
+
+from annotated_types import MaxLen
 
 from oms_contracts.message import message
 
@@ -46,5 +49,5 @@ class RedriveDeadLetters:
 
     source_key: str
     letter_id: str | None = None
-    value: str | None = None
+    value: Annotated[str, MaxLen(500_000)] | None = None
     discard: bool = False

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from oms_contracts.message import message
-from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod
+from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod, Prose
 
 
 @message("oms.capture.OrderAccepted.v1", key="order_id")
@@ -184,7 +184,7 @@ class CancelOrder:
     """Cancel the whole order if it has not shipped."""
 
     order_id: str
-    reason: str
+    reason: Prose
 
 
 @message("oms.capture.AmendPayment.v1", key="order_id")

@@ -6,7 +6,7 @@ Every outside effect is three facts: requested, done with `request_id` as the pr
 from datetime import datetime
 
 from oms_contracts.message import message
-from oms_contracts.values import OrderLine, PaymentMethod
+from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
 
 
 @message("oms.payment.PaymentAuthorizationRequested.v1", key="order_id")
@@ -57,9 +57,18 @@ class PaymentOutcomeUnknown:
     at: datetime
 
 
+@message("oms.payment.PaymentRequestRepeated.v1", key="order_id")
+class PaymentRequestRepeated:
+    """The provider never heard of `request_id`: it is sent again, under the same key."""
+
+    order_id: str
+    request_id: str
+    at: datetime
+
+
 @message("oms.payment.PaymentCaptureRequested.v1", key="order_id")
 class PaymentCaptureRequested:
-    """The provider is asked to take `amount` for what fulfillment `fulfillment_id` shipped."""
+    """The provider is asked to take `amount` for `lines`, which fulfillment `fulfillment_id` shipped."""
 
     order_id: str
     fulfillment_id: str
@@ -68,6 +77,7 @@ class PaymentCaptureRequested:
     amount: int
     currency: str
     at: datetime
+    lines: tuple[AllocatedLine, ...] = ()
 
 
 @message("oms.payment.PaymentCaptured.v1", key="order_id")
@@ -82,6 +92,8 @@ class PaymentCaptured:
 
 @message("oms.payment.PaymentCaptureFailed.v1", key="order_id")
 class PaymentCaptureFailed:
+    """The provider refused; a person must collect the money. `request_id` is empty when nothing was held that could be captured."""
+
     order_id: str
     fulfillment_id: str
     request_id: str
@@ -107,12 +119,34 @@ class PaymentVoided:
     at: datetime
 
 
+@message("oms.payment.PaymentVoidFailed.v1", key="order_id")
+class PaymentVoidFailed:
+    """The provider refused to let an authorisation go; a person must see to it, or it lapses by itself."""
+
+    order_id: str
+    request_id: str
+    authorization_id: str
+    reason: str
+    at: datetime
+
+
 @message("oms.payment.PaymentAbandoned.v1", key="order_id")
 class PaymentAbandoned:
     """The order ended unpaid: whatever is held for it, or turns out to be held, is let go."""
 
     order_id: str
     reason: str
+    at: datetime
+
+
+@message("oms.payment.RefundPostponed.v1", key="order_id")
+class RefundPostponed:
+    """A refund of `amount` waits until it is known what was captured; if that is not known by `until`, it fails."""
+
+    order_id: str
+    refund_id: str
+    amount: int
+    until: datetime
     at: datetime
 
 
@@ -141,7 +175,10 @@ class RefundSettled:
 
 @message("oms.payment.RefundFailed.v1", key="order_id")
 class RefundFailed:
-    """The provider refused; a person must refund by hand. `request_id` is empty when nothing was left to refund."""
+    """A person must refund by hand: the provider refused, or it was not known in time what was captured.
+
+    `request_id` is empty when nothing was left to refund; then there is nothing to do.
+    """
 
     order_id: str
     refund_id: str

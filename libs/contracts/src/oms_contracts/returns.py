@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from oms_contracts.message import message
-from oms_contracts.values import InspectedLine, OrderLine, ReturnLine
+from oms_contracts.values import Code, InspectedLine, OrderLine, Prose, ReturnLine
 
 
 @message("oms.returns.ReturnWindowOpened.v1", key="order_id")
@@ -57,7 +57,10 @@ class ReturnItemsReceived:
 
 @message("oms.returns.ReturnItemsInspected.v1", key="order_id")
 class ReturnItemsInspected:
-    """What came back is sound or not. Inventory restocks at `location`, or writes off."""
+    """What came back is sound or not. Inventory restocks at `location`, or writes off.
+
+    What was announced and did not come may be returned another time.
+    """
 
     order_id: str
     return_id: str
@@ -104,6 +107,20 @@ class ReturnExpired:
     at: datetime
 
 
+@message("oms.returns.ReturnActionRequired.v1", key="order_id")
+class ReturnActionRequired:
+    """The return has waited for too long, and comes up again after each `deadline` until somebody acts.
+
+    `action` is inspect (goods were received and nobody has looked at them) or investigate (payment has not answered).
+    """
+
+    order_id: str
+    return_id: str
+    action: str
+    deadline: datetime
+    at: datetime
+
+
 @message("oms.returns.ReturnCommandRefused.v1", key="order_id")
 class ReturnCommandRefused:
     """A command does not fit where the return stands; `reason` says how. `command` is its published type."""
@@ -129,7 +146,7 @@ class ReceiveReturnItems:
     order_id: str
     return_id: str
     receipt_id: str
-    location: str
+    location: Code
     lines: tuple[ReturnLine, ...]
 
 
@@ -148,4 +165,4 @@ class CancelReturn:
 
     order_id: str
     return_id: str
-    reason: str
+    reason: Prose

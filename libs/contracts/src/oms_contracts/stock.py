@@ -6,7 +6,7 @@ on hand = received + returned + adjusted - shipped - written off; available to p
 from datetime import datetime
 
 from oms_contracts.message import message
-from oms_contracts.values import AllocatedLine, Shortage, StockLine
+from oms_contracts.values import AllocatedLine, Prose, Shortage, StockLine
 
 
 @message("oms.inventory.StockReceived.v1", key="receipt_id")
@@ -93,6 +93,15 @@ class StockAllocated:
     at: datetime
 
 
+@message("oms.inventory.StockAllocationRequested.v1", key="order_id")
+class StockAllocationRequested:
+    """The order was confirmed after its reservation had expired. It is planned anew: StockAllocated or StockReservationFailed follows."""
+
+    order_id: str
+    attempt: int
+    at: datetime
+
+
 @message("oms.inventory.StockShipped.v1", key="order_id")
 class StockShipped:
     """A fulfillment's units left the building."""
@@ -105,12 +114,28 @@ class StockShipped:
 
 @message("oms.inventory.StockReleased.v1", key="order_id")
 class StockReleased:
-    """Units held for an order that will not ship are available again. `stage` is reserved or allocated: where they were held."""
+    """Units held for an order that will not ship are available again.
+
+    `stage` is reserved or allocated: where they were held; or requested: a requested allocation is called off, and `lines` is empty.
+    """
 
     order_id: str
     stage: str
     lines: tuple[AllocatedLine, ...]
     reason: str
+    at: datetime
+
+
+@message("oms.inventory.StockCommandRefused.v1", key="entry_id")
+class StockCommandRefused:
+    """A receipt or adjustment is not sound, nothing is booked; `reasons` names every field at fault and why.
+
+    `entry_id` is the receipt's or adjustment's id, `command` the published type of the command. A mended one may come under the same id.
+    """
+
+    entry_id: str
+    command: str
+    reasons: tuple[str, ...]
     at: datetime
 
 
@@ -128,4 +153,4 @@ class AdjustStock:
 
     adjustment_id: str
     lines: tuple[StockLine, ...]
-    reason: str
+    reason: Prose

@@ -1,9 +1,21 @@
-"""Packages under way, owned by tracking, on oms.tracking; the two public status topics; and the commands carriers send."""
+"""Packages under way, owned by tracking, on oms.tracking; the two public status topics; and the commands carriers send.
+
+`at` of what a carrier saw is when the carrier saw it; `scan_id` names the scan that told of it.
+"""
 
 from datetime import datetime
 
 from oms_contracts.message import message
-from oms_contracts.values import AllocatedLine
+from oms_contracts.values import AllocatedLine, Prose
+
+
+@message("oms.tracking.DeliveryExpected.v1", key="order_id")
+class DeliveryExpected:
+    """The order was released: this many units are to reach the customer, in however many packages."""
+
+    order_id: str
+    units: int
+    at: datetime
 
 
 @message("oms.tracking.LabelCreated.v1", key="order_id")
@@ -24,6 +36,7 @@ class PackageInTransit:
     order_id: str
     package_id: str
     at: datetime
+    scan_id: str = ""
 
 
 @message("oms.tracking.PackageOutForDelivery.v1", key="order_id")
@@ -31,6 +44,7 @@ class PackageOutForDelivery:
     order_id: str
     package_id: str
     at: datetime
+    scan_id: str = ""
 
 
 @message("oms.tracking.DeliveryAttemptFailed.v1", key="order_id")
@@ -39,6 +53,7 @@ class DeliveryAttemptFailed:
     package_id: str
     reason: str
     at: datetime
+    scan_id: str = ""
 
 
 @message("oms.tracking.PackageDelivered.v1", key="order_id")
@@ -47,6 +62,7 @@ class PackageDelivered:
     package_id: str
     lines: tuple[AllocatedLine, ...]
     at: datetime
+    scan_id: str = ""
 
 
 @message("oms.tracking.PackageLost.v1", key="order_id")
@@ -54,6 +70,7 @@ class PackageLost:
     order_id: str
     package_id: str
     at: datetime
+    scan_id: str = ""
 
 
 @message("oms.tracking.PackageReturnedToSender.v1", key="order_id")
@@ -61,16 +78,30 @@ class PackageReturnedToSender:
     order_id: str
     package_id: str
     at: datetime
+    scan_id: str = ""
 
 
 @message("oms.tracking.ScanRecorded.v1", key="order_id")
 class ScanRecorded:
-    """A late or repeated scan: kept, but it moves no state back."""
+    """A scan that moves no state: it came late or again, or its package is not known yet, and then it counts once the package is."""
 
     order_id: str
     package_id: str
     scan_id: str
     status: str
+    at: datetime
+    reason: str = ""
+
+
+@message("oms.tracking.TrackingCommandRefused.v1", key="order_id")
+class TrackingCommandRefused:
+    """A carrier's scan is not sound and was not recorded; `reason` says why. `command` is its published type."""
+
+    order_id: str
+    package_id: str
+    scan_id: str
+    command: str
+    reason: str
     at: datetime
 
 
@@ -79,6 +110,7 @@ class OrderStatusChanged:
     """Every change of an order's public status, in `sequence` from 1, on oms.order-status-changes.
 
     `status` is accepted, rejected, awaiting_customer, confirmed, in_fulfillment, shipped, delivered, completed, canceled or expired.
+    `at` is when it came about, by the clock of whoever saw it: go by `sequence`, not by time.
     """
 
     order_id: str
@@ -112,4 +144,4 @@ class RecordScan:
     scan_id: str
     status: str
     at: datetime
-    reason: str = ""
+    reason: Prose = ""

@@ -1,7 +1,15 @@
 """Values that several messages share. Amounts are integer minor units of the order's currency (ISO 4217); quantities are whole units."""
 
 from dataclasses import dataclass
+from typing import Annotated
 from uuid import UUID, uuid5
+
+from annotated_types import MaxLen
+
+Code = Annotated[str, MaxLen(100)]
+"""A SKU or a location. Shorter than other text, because ids are made of it."""
+Prose = Annotated[str, MaxLen(2_000)]
+"""What a person wrote, or what only its maker understands. These limits are for strangers: `validate` keeps them, `decode` does not ask."""
 
 ORDER_NAMESPACE = UUID("6f1b2c9e-0d0f-5b6e-9a51-7a2f7f3f6c11")
 
@@ -34,7 +42,7 @@ class PaymentMethod:
     """How the customer pays. `token` is the provider's reference to it, never the card itself."""
 
     kind: str
-    token: str
+    token: Prose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +50,7 @@ class OrderLine:
     """One line as sold: `quantity * unit_price - discount == total`."""
 
     line_id: str
-    sku: str
+    sku: Code
     quantity: int
     unit_price: int
     total: int
@@ -54,8 +62,8 @@ class AllocatedLine:
     """A quantity of one order line and the location it comes from; one order line may be split over several."""
 
     line_id: str
-    sku: str
-    location: str
+    sku: Code
+    location: Code
     quantity: int
 
 
@@ -63,7 +71,7 @@ class AllocatedLine:
 class Shortage:
     """What an order asked of a SKU, summed over its lines, and what was available to promise (ATP)."""
 
-    sku: str
+    sku: Code
     requested: int
     available: int
 
@@ -72,8 +80,8 @@ class Shortage:
 class StockLine:
     """A quantity of a SKU at a location. Signed in adjustments, positive elsewhere."""
 
-    sku: str
-    location: str
+    sku: Code
+    location: Code
     quantity: int
 
 
@@ -93,7 +101,7 @@ class ReturnLine:
 
     line_id: str
     quantity: int
-    reason: str = "unwanted"
+    reason: Prose = "unwanted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +109,7 @@ class InspectedLine:
     """What inspection found: `disposition` is restock or write-off; `accepted` says whether the customer is refunded for it."""
 
     line_id: str
-    sku: str
+    sku: Code
     quantity: int
     disposition: str
     accepted: bool = True

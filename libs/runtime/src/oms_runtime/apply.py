@@ -3,7 +3,6 @@
 Knows nothing of how records arrive: the consumer feeds it, and its tests do.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,7 +16,7 @@ from oms_contracts.envelope import from_headers
 from oms_contracts.message import UnreadableMessage, decode, type_of, validate
 from oms_contracts.operations import RedriveDeadLetters
 
-from oms_runtime import letters
+from oms_runtime.letters import Letters, blocked_keys, count_letters, letter_id, letters_of, mend
 from oms_runtime.database import Connection, Database
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, Received, Service
@@ -31,8 +30,8 @@ SURROUNDINGS: tuple[type[BaseException], ...] = (
     TimeoutError,
     KafkaError,
     asyncpg.PostgresConnectionError,
-    asyncpg.ConnectionDoesNotExistError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -43,6 +42,11 @@ SURROUNDINGS: tuple[type[BaseException], ...] = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 """Faults of the surroundings: whatever they hit is tried again, for as long as they last, and never set aside."""
+
+
+def of_surroundings(error: BaseException) -> bool:
+    """Whether to try again. asyncpg's complaints about a statement's arguments are interface errors too, but the record's fault."""
+    return isinstance(error, SURROUNDINGS) and not isinstance(error, ValueError)
 
 
 class LostPartition(Exception):
@@ -73,6 +77,7 @@ class Applier:
         self._metrics = metrics
         self._clock = clock
         self._committed = committed
+        self._letters = Letters(service.name, service.dead_letters)
         self._topics = service.topics_of_events()
         self._trusted = {topic.name for topic in service.reads if topic.trusted}
         self._carries = {topic.name: {type_of(cls).name for cls in topic.messages} for topic in service.reads}
@@ -108,38 +113,37 @@ class Applier:
     async def _apply_run(self, records: Sequence[Received], stood: dict[Partition, Checkpoint]) -> None:
         try:
             await self._transact(records, stood)
-        except (*SURROUNDINGS, LostPartition, asyncio.CancelledError):
+        except LostPartition:
             raise
         except Exception as error:
+            if of_surroundings(error):
+                raise
             self._metrics.batch_failures.labels("poison").inc()
             if len(records) > 1:
                 middle = len(records) // 2
                 await self._apply_run(records[:middle], stood)
                 await self._apply_run(records[middle:], stood)
                 return
-            log.exception("record_set_aside", letter_id=letters.letter_id(records[0]), correlation_id=records[0].key)
+            log.exception("record_set_aside", letter_id=letter_id(records[0]), correlation_id=records[0].key)
             await self._transact(records, stood, culprit=error)
 
-    async def _transact(
-        self, records: Sequence[Received], stood: dict[Partition, Checkpoint], culprit: BaseException | None = None
-    ) -> None:
+    async def _transact(self, records: Sequence[Received], stood: dict[Partition, Checkpoint], culprit: Exception | None = None) -> None:
         began = monotonic()
         fresh = self._not_seen(records, stood)
         parsed = [] if culprit else [self._parse(record) for record in fresh if self._concerns_us(record)]
         moved = _advance(records, stood)
-        now = self._clock()
         async with self._database.acquire() as connection, connection.transaction():
             await lock_store(connection)
             await self._move_checkpoints(connection, stood, moved)
-            work = Work(self._service.decider, self._topics, await head_of(connection), now)
+            work = self._work(await head_of(connection))
             if culprit:
-                await self._set_aside(connection, work, fresh, culprit, now)
+                await self._set_aside(connection, work, fresh, culprit)
             elif len(parsed) == 1 and isinstance(parsed[0].message, RedriveDeadLetters):
-                work = await self._redrive(connection, work, parsed[0].message, now)
+                work = await self._redrive(connection, work, parsed[0].message)
             else:
-                blocked = await letters.blocked_keys(connection, [record.key for record in parsed if record.key])
+                blocked = await blocked_keys(connection, [record.key for record in parsed if record.key])
                 if blocked:
-                    await self._set_aside(connection, work, [r for r in parsed if r.key in blocked], None, now)
+                    await self._set_aside(connection, work, [r for r in parsed if r.key in blocked], None)
                 await self._handle(connection, work, [r for r in parsed if r.key not in blocked])
             await work.write(connection)
         stood.update(moved)
@@ -149,15 +153,17 @@ class Applier:
 
     async def apply_commands(self, commands: Sequence[tuple[str, Command]]) -> None:
         """Apply commands that came from inside (deadlines, answers of providers), each with the key it is for, in one transaction."""
-        now = self._clock()
         async with self._database.acquire() as connection, connection.transaction():
             await lock_store(connection)
-            work = Work(self._service.decider, self._topics, await head_of(connection), now)
+            work = self._work(await head_of(connection))
             await work.load(connection, [command for _, command in commands])
             for key, command in commands:
                 work.handle(command, Cause(correlation_id=key, causation_id=f"{self._service.name}-deadline"))
             await work.write(connection)
         self._published(work)
+
+    def _work(self, head: int) -> Work:
+        return Work(self._service.decider, self._topics, head, self._clock())
 
     def _published(self, work: Work) -> None:
         if work.rows:
@@ -193,7 +199,8 @@ class Applier:
         names = sorted(moved)
         found = await connection.fetch(
             """update checkpoints c set next_offset = m.next_offset, position = m.position
-               from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[]) as m (topic, partition, expected, next_offset, position)
+               from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[])
+                    as m (topic, partition, expected, next_offset, position)
                where c.topic = m.topic and c.partition = m.partition and c.next_offset = m.expected returning 1""",
             [topic for topic, _ in names],
             [partition for _, partition in names],
@@ -213,36 +220,32 @@ class Applier:
         for command, cause in commands:
             work.handle(command, cause)
 
-    async def _set_aside(
-        self, connection: Connection, work: Work, records: Iterable[Received], error: BaseException | None, now: datetime
-    ) -> None:
+    async def _set_aside(self, connection: Connection, work: Work, records: Iterable[Received], error: Exception | None) -> None:
         for record in records:
-            await letters.set_aside(connection, work, self._service.name, self._service.dead_letters, record, error, now)
-        self._metrics.dead_letters.set(await letters.count_letters(connection))
+            await self._letters.set_aside(connection, work, record, error)
+        self._metrics.dead_letters.set(await count_letters(connection))
 
-    async def _redrive(self, connection: Connection, work: Work, asked: RedriveDeadLetters, now: datetime) -> Work:
+    async def _redrive(self, connection: Connection, work: Work, asked: RedriveDeadLetters) -> Work:
         """Apply a key's letters in order, each under a savepoint of its own; the first that fails again stays, and all behind it."""
         if asked.letter_id is not None and asked.value is not None:
-            await letters.mend(connection, asked.letter_id, asked.value.encode())
-        for letter, attempts in await letters.letters_of(connection, asked.source_key):
-            attempt = Work(self._service.decider, self._topics, await head_of(connection), now)
-            discarded = asked.discard and letters.letter_id(letter) == asked.letter_id
+            await mend(connection, asked.letter_id, asked.value.encode())
+        for letter, attempts in await letters_of(connection, asked.source_key):
+            attempt = self._work(await head_of(connection))
+            discarded = asked.discard and letter_id(letter) == asked.letter_id
             try:
                 async with connection.transaction():
                     if not discarded:
                         await self._handle(connection, attempt, [self._parse(letter)])
-                    await letters.redriven(
-                        connection, attempt, self._service.name, self._service.dead_letters, letter, attempts, now, discarded
-                    )
+                    await self._letters.redriven(connection, attempt, letter, attempts + 1, discarded=discarded)
                     await attempt.write(connection)
-            except (*SURROUNDINGS, asyncio.CancelledError):
-                raise
             except Exception as error:
-                log.exception("redrive_failed", letter_id=letters.letter_id(letter), correlation_id=letter.key)
-                work = Work(self._service.decider, self._topics, await head_of(connection), now)
-                await letters.failed_again(connection, work, self._service.name, self._service.dead_letters, letter, attempts, error, now)
+                if of_surroundings(error):
+                    raise
+                log.exception("redrive_failed", letter_id=letter_id(letter), correlation_id=letter.key)
+                work = self._work(await head_of(connection))
+                await self._letters.failed_again(connection, work, letter, attempts + 1, error)
                 break
-        self._metrics.dead_letters.set(await letters.count_letters(connection))
+        self._metrics.dead_letters.set(await count_letters(connection))
         return work
 
 

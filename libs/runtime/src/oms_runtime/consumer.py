@@ -41,6 +41,7 @@ class Consumer(ConsumerRebalanceListener):
         self._stood: dict[Partition, Checkpoint] = {}
         self._committed: dict[Partition, int] = {}
         self._failures = 0
+        self._told = 0.0
         self._stopping = False
         self.last_attempt = monotonic()
         self.assigned = asyncio.Event()
@@ -156,7 +157,7 @@ class Consumer(ConsumerRebalanceListener):
     async def _commit_offsets(self, every: float = 0.0) -> None:
         """Tell Kafka where we stand: lag tools read it, we never do."""
         consumer = self._subscriber.consumer
-        if consumer is None or monotonic() - getattr(self, "_told", 0.0) < every:
+        if consumer is None or monotonic() - self._told < every:
             return
         self._told = monotonic()
         assignment = consumer.assignment()

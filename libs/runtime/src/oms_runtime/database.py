@@ -14,11 +14,11 @@ Record = Mapping[str, Any]
 class Connection(Protocol):
     """What the services use of an asyncpg connection, typed."""
 
-    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str: ...
+    async def execute(self, query: str, *args: Any) -> str: ...
     async def executemany(self, command: str, args: Iterable[Any]) -> None: ...
-    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Record]: ...
-    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Record | None: ...
-    async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...
+    async def fetch(self, query: str, *args: Any) -> list[Record]: ...
+    async def fetchrow(self, query: str, *args: Any) -> Record | None: ...
+    async def fetchval(self, query: str, *args: Any) -> Any: ...
     def cursor(self, query: str, *args: Any) -> AsyncIterator[Record]: ...
     def transaction(self, *, isolation: str | None = None, readonly: bool = False) -> AbstractAsyncContextManager[Any]: ...
     async def close(self) -> None: ...
@@ -44,7 +44,8 @@ MIGRATION_LOCK, STORE_LOCK, LEADER_LOCK = 7_001, 7_002, 7_003
 
 async def open_database(url: str, *, most: int = 6) -> Database:
     """A pool on one service's own database. `most` is the largest number of connections it holds."""
-    pool: Any = await asyncpg.create_pool(
+    create: Any = asyncpg.create_pool  # pyright: ignore[reportUnknownMemberType]  # asyncpg is untyped in part
+    return await create(
         url,
         min_size=1,
         max_size=most,
@@ -53,13 +54,12 @@ async def open_database(url: str, *, most: int = 6) -> Database:
         # A process that is paused inside a transaction must not hold the store's lock for ever.
         server_settings={"idle_in_transaction_session_timeout": "30000"} | KEEPALIVE,
     )
-    return pool
 
 
 async def connect(url: str) -> Connection:
     """One connection outside the pool, for a lock that is held as long as its session."""
-    connection: Any = await asyncpg.connect(url, timeout=10, command_timeout=30, server_settings=KEEPALIVE)
-    return connection
+    open_one: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType]  # asyncpg is untyped in part
+    return await open_one(url, timeout=10, command_timeout=30, server_settings=KEEPALIVE)
 
 
 def migrations_of(package: str) -> list[tuple[str, str]]:

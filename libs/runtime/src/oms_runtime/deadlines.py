@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from oms_runtime.apply import SURROUNDINGS, Applier
+from oms_runtime.apply import Applier, of_surroundings
 from oms_runtime.database import Database
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, Decider, Service
@@ -85,12 +85,13 @@ class Deadlines:
             due = decider.due(key, decode_state(decider, key, row["state"]))
             if due is None:
                 continue
-            perform = self._service.effects.get(type(due[1]))
+            wanted: object = due[1]
+            perform = self._service.effects.get(type(wanted))
             if perform is None:
-                commands.append((key, due[1]))
+                commands.append((key, wanted))
                 busy = True
             elif len(self._flying) < AT_ONCE:
-                self._flying[key] = asyncio.create_task(self._perform(key, due[1], perform))
+                self._flying[key] = asyncio.create_task(self._perform(key, wanted, perform))
         await self._apply(commands)
         return busy
 
@@ -115,9 +116,9 @@ class Deadlines:
             await self._applier.apply_commands(commands)
             for key, _ in commands:
                 self._failed.pop(key, None)
-        except SURROUNDINGS:
-            raise
-        except Exception:
+        except Exception as error:
+            if of_surroundings(error):
+                raise
             if len(commands) > 1:
                 middle = len(commands) // 2
                 await self._apply(commands[:middle])

@@ -1,5 +1,7 @@
 """What every service answers over HTTP: is it alive, is it ready, its metrics, and an audit of its own store."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -32,6 +34,11 @@ def operations_app(runtime: "Runtime", api: Starlette | None) -> Starlette:
     routes: list[BaseRoute] = [Route("/live", live), Route("/ready", ready), Route("/metrics", metrics), Route("/audit", audit)]
     if api is not None:
         routes.append(Mount("/", api))
-    # Starlette does not run the lifespan of what is mounted.
-    lifespan = api.router.lifespan_context if isinstance(api, Starlette) else None
-    return Starlette(routes=routes, lifespan=(lambda _app: lifespan(api)) if lifespan else None)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
+        # Starlette does not run the lifespan of what is mounted.
+        async with api.router.lifespan_context(api) if api is not None else nullcontext():
+            yield
+
+    return Starlette(routes=routes, lifespan=lifespan)

@@ -1,11 +1,61 @@
-"""How clients reach the broker, and how a key finds its partition."""
+"""How clients reach the broker, what we use of them, and how a key finds its partition."""
 
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
-from aiokafka.partitioner import murmur2
+import aiokafka
+from aiokafka import TopicPartition
+from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType]  # aiokafka is untyped in part
 
 from oms_runtime.settings import RuntimeSettings
+
+LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
+"""Bytes: above the largest message any topic takes."""
+
+
+class Batch(Protocol):
+    """One produce batch of one partition. `append` answers None once it is full."""
+
+    def append(self, *, key: bytes, value: bytes, timestamp: int | None, headers: Sequence[tuple[str, bytes]]) -> object | None: ...
+    def record_count(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class Producer(Protocol):
+    """What we use of aiokafka's producer, typed."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def create_batch(self) -> Batch: ...
+    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> "asyncio.Future[Any]": ...
+    async def send_and_wait(
+        self, topic: str, *, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]], partition: int
+    ) -> object: ...
+
+
+class Record(Protocol):
+    """What we use of a consumed record."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Reader(Protocol):
+    """What we use of aiokafka's consumer where no group is involved, typed."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def assign(self, partitions: Iterable[TopicPartition]) -> None: ...
+    def seek(self, partition: TopicPartition, offset: int) -> None: ...
+    async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]: ...
+    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]: ...
+    async def getmany(self, *partitions: TopicPartition, timeout_ms: int) -> Mapping[TopicPartition, Sequence[Record]]: ...
 
 
 def client_options(settings: RuntimeSettings) -> dict[str, Any]:
@@ -19,6 +69,28 @@ def client_options(settings: RuntimeSettings) -> dict[str, Any]:
             "sasl_plain_password": settings.kafka_password.get_secret_value(),
         }
     return options
+
+
+def make_producer(settings: RuntimeSettings, client_id: str, *, linger_ms: int = 0) -> Producer:
+    """An idempotent producer that is answered once the broker has the record (acks=all). It is not started yet."""
+    producer: Any = aiokafka.AIOKafkaProducer(
+        **client_options(settings),
+        client_id=client_id,
+        enable_idempotence=True,
+        acks="all",
+        compression_type="lz4",
+        linger_ms=linger_ms,
+        max_batch_size=512 * 1024,
+        max_request_size=LARGEST_REQUEST,
+        request_timeout_ms=30_000,
+    )
+    return producer
+
+
+def make_reader(settings: RuntimeSettings, client_id: str) -> Reader:
+    """A consumer outside any group, which reads what it is assigned. It is not started yet."""
+    reader: Any = aiokafka.AIOKafkaConsumer(**client_options(settings), client_id=client_id, auto_offset_reset="earliest")
+    return reader
 
 
 @lru_cache(maxsize=65_536)

@@ -6,7 +6,7 @@ A letter lives in the table until it is redriven; each step is also an event on 
 import base64
 import traceback
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,6 +17,74 @@ from oms_runtime.model import Received
 from oms_runtime.store import Cause, Work
 
 PARKED = "an earlier record of this key was set aside; this one waits behind it"
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """One service's dead letters, announced on `topic`."""
+
+    service: str
+    topic: str
+
+    async def set_aside(self, connection: Connection, work: Work, record: Received, error: Exception | None) -> None:
+        """Keep `record` for an operator; `error` is None for a record that is only parked behind another."""
+        reason, stack = explain(error) if error else (PARKED, "")
+        await connection.execute(
+            """insert into dead_letters
+               (letter_id, source_topic, source_partition, source_offset, source_key, headers, value, reason, attempts, parked, at)
+               values ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10)""",
+            letter_id(record),
+            record.topic,
+            record.partition,
+            record.offset,
+            record.key or "",
+            _headers_text(record),
+            record.value,
+            reason,
+            error is None,
+            work.now,
+        )
+        self._announce(work, record, 1, (reason, stack), parked=error is None)
+
+    async def failed_again(self, connection: Connection, work: Work, record: Received, attempts: int, error: Exception) -> None:
+        """The letter failed once more: it stays, with the new reason. `attempts` counts this one."""
+        reason, stack = explain(error)
+        await connection.execute(
+            "update dead_letters set attempts = $2, reason = $3, parked = false, at = $4 where letter_id = $1",
+            letter_id(record),
+            attempts,
+            reason,
+            work.now,
+        )
+        self._announce(work, record, attempts, (reason, stack), parked=False)
+
+    async def redriven(self, connection: Connection, work: Work, record: Received, attempts: int, *, discarded: bool) -> None:
+        """The letter was applied, or discarded at an operator's word: forget it, and say so. `attempts` counts this one."""
+        await connection.execute("delete from dead_letters where letter_id = $1", letter_id(record))
+        event = RecordRedriven(
+            letter_id=letter_id(record), service=self.service, source_key=record.key or "", discarded=discarded, at=work.now
+        )
+        work.append(event, _stream(record), attempts, self.topic, _cause(record))
+
+    def _announce(self, work: Work, record: Received, attempts: int, why: tuple[str, str], *, parked: bool) -> None:
+        reason, stack = why
+        event = RecordSetAside(
+            letter_id=letter_id(record),
+            service=self.service,
+            source_topic=record.topic,
+            source_partition=record.partition,
+            source_offset=record.offset,
+            source_key=record.key or "",
+            source_type=record.type or "",
+            reason=reason,
+            stack=stack,
+            value=base64.b64encode(record.value).decode(),
+            headers={name: value.decode("utf-8", "replace") for name, value in record.headers},
+            attempts=attempts,
+            parked=parked,
+            at=work.now,
+        )
+        work.append(event, _stream(record), attempts, self.topic, _cause(record))
 
 
 async def blocked_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
@@ -30,28 +98,6 @@ async def blocked_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
 async def count_letters(connection: Connection) -> int:
     """How many records are set aside or parked."""
     return await connection.fetchval("select count(*) from dead_letters")
-
-
-async def set_aside(
-    connection: Connection, work: Work, service: str, topic: str, record: Received, error: BaseException | None, now: datetime
-) -> None:
-    """Keep `record` for an operator; `error` is None for a record that is only parked behind another."""
-    reason, stack = explain(error) if error else (PARKED, "")
-    await connection.execute(
-        """insert into dead_letters (letter_id, source_topic, source_partition, source_offset, source_key, headers, value, reason, attempts, parked, at)
-           values ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10)""",
-        letter_id(record),
-        record.topic,
-        record.partition,
-        record.offset,
-        record.key or "",
-        _headers_text(record),
-        record.value,
-        reason,
-        error is None,
-        now,
-    )
-    _announce(work, service, topic, record, reason=reason, stack=stack, attempts=1, parked=error is None, now=now)
 
 
 async def letters_of(connection: Connection, key: str) -> list[tuple[Received, int]]:
@@ -82,69 +128,23 @@ async def mend(connection: Connection, letter: str, value: bytes) -> None:
     await connection.execute("update dead_letters set value = $2 where letter_id = $1", letter, value)
 
 
-async def redriven(
-    connection: Connection, work: Work, service: str, topic: str, record: Received, attempts: int, now: datetime, discarded: bool
-) -> None:
-    """The letter was applied, or discarded at an operator's word: forget it, and say so."""
-    await connection.execute("delete from dead_letters where letter_id = $1", letter_id(record))
-    event = RecordRedriven(letter_id=letter_id(record), service=service, source_key=record.key or "", discarded=discarded, at=now)
-    work.append(
-        event, _stream(record), attempts + 1, event.source_key, topic, Cause(correlation_id=event.source_key, causation_id=event.letter_id)
-    )
-
-
-async def failed_again(
-    connection: Connection, work: Work, service: str, topic: str, record: Received, attempts: int, error: BaseException, now: datetime
-) -> None:
-    """The letter failed once more: it stays, with the new reason."""
-    reason, stack = explain(error)
-    await connection.execute(
-        "update dead_letters set attempts = $2, reason = $3, parked = false, at = $4 where letter_id = $1",
-        letter_id(record),
-        attempts + 1,
-        reason,
-        now,
-    )
-    _announce(work, service, topic, record, reason=reason, stack=stack, attempts=attempts + 1, parked=False, now=now)
-
-
 def letter_id(record: Received) -> str:
     """Where the record stands in Kafka: unique, and found again by anybody."""
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
-def explain(error: BaseException) -> tuple[str, str]:
+def explain(error: Exception) -> tuple[str, str]:
     """Reason and stack of an error, without characters that PostgreSQL's text cannot hold."""
     stack = "".join(traceback.format_exception(error)[-30:])
     return f"{type(error).__name__}: {error}".replace("\0", "\ufffd")[:4_000], stack.replace("\0", "\ufffd")[-8_000:]
 
 
-def _announce(
-    work: Work, service: str, topic: str, record: Received, *, reason: str, stack: str, attempts: int, parked: bool, now: datetime
-) -> None:
-    event = RecordSetAside(
-        letter_id=letter_id(record),
-        service=service,
-        source_topic=record.topic,
-        source_partition=record.partition,
-        source_offset=record.offset,
-        source_key=record.key or "",
-        source_type=record.type or "",
-        reason=reason,
-        stack=stack,
-        value=base64.b64encode(record.value).decode(),
-        headers={name: value.decode("utf-8", "replace").replace("\0", "\ufffd") for name, value in record.headers},
-        attempts=attempts,
-        parked=parked,
-        at=now,
-    )
-    work.append(
-        event, _stream(record), attempts, event.source_key, topic, Cause(correlation_id=event.source_key, causation_id=event.letter_id)
-    )
-
-
 def _stream(record: Received) -> str:
     return f"letter/{letter_id(record)}"
+
+
+def _cause(record: Received) -> Cause:
+    return Cause(correlation_id=record.key or "", causation_id=letter_id(record))
 
 
 def _headers_text(record: Received) -> str:

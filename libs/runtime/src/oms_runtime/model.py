@@ -126,7 +126,7 @@ class Service:
         """By published type of an event this service writes: its topic."""
         return {type_of(cls).name: topic.name for topic in self.writes for cls in topic.messages}
 
-    def commands_for(self, message: Any) -> Iterable[Command]:
+    def commands_for(self, message: object) -> Iterable[Command]:
         """What a message asks of this service."""
         policy = self.policies.get(type(message))
         return policy(message) if policy else (message,)

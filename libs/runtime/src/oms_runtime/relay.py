@@ -8,15 +8,16 @@ the topics: it then reads the last record of every partition it writes, and goes
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from oms_contracts.catalogue import Topic
 from oms_contracts.envelope import Envelope, Headers, header, to_headers
 
 from oms_runtime.database import Connection
-from oms_runtime.kafka import client_options, partition_of
+from oms_runtime.kafka import Batch, Producer, make_producer, make_reader, partition_of
 from oms_runtime.metrics import Metrics
 from oms_runtime.settings import RuntimeSettings
 from oms_runtime.store import Row, read_events
@@ -40,6 +41,7 @@ class Relay:
         self._metrics = metrics
         self._offered: deque[Row] = deque()
         self._news = asyncio.Event()
+        self._caught_up = asyncio.Event()
         self._published = 0
         self._head = 0
 
@@ -49,7 +51,12 @@ class Relay:
             self._offered.clear()
         self._offered.extend(rows)
         self._head = rows[-1].position
+        self._caught_up.clear()
         self._news.set()
+
+    async def caught_up(self) -> None:
+        """Wait until all that this process knows to be committed is acknowledged."""
+        await self._caught_up.wait()
 
     @property
     def behind(self) -> int:
@@ -61,16 +68,7 @@ class Relay:
 
         Any failure ends the run; the next one begins by finding out how far the topics are.
         """
-        producer = AIOKafkaProducer(
-            **client_options(self._settings),
-            client_id=f"oms-{self._service}-relay",
-            enable_idempotence=True,
-            acks="all",
-            compression_type="lz4",
-            max_batch_size=512 * 1024,
-            max_request_size=2 * 1024 * 1024 + 64 * 1024,
-            request_timeout_ms=30_000,
-        )
+        producer = make_producer(self._settings, f"oms-{self._service}-relay")
         await producer.start()
         try:
             self._published = await connection.fetchval("select position from relay")
@@ -100,15 +98,14 @@ class Relay:
         self._news.clear()
         rows = await read_events(connection, self._published, MOST)
         if not rows:
-            try:
+            self._caught_up.set()
+            with suppress(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await self._news.wait()
-            except TimeoutError:
-                pass
         self._head = max(self._head, rows[-1].position if rows else 0)
         return rows
 
-    async def _publish(self, producer: AIOKafkaProducer, rows: Sequence[Row], tails: Mapping[TopicPartition, int]) -> None:
+    async def _publish(self, producer: Producer, rows: Sequence[Row], tails: Mapping[TopicPartition, int]) -> None:
         waiting: defaultdict[TopicPartition, deque[Row]] = defaultdict(deque)
         for row in rows:
             target = TopicPartition(row.topic, partition_of(row.key.encode(), self._partitions[row.topic]))
@@ -121,7 +118,7 @@ class Relay:
             await asyncio.gather(*acknowledged)
             waiting = defaultdict(deque, {target: queue for target, queue in waiting.items() if queue})
 
-    def _fill(self, producer: AIOKafkaProducer, queue: deque[Row]) -> object:
+    def _fill(self, producer: Producer, queue: deque[Row]) -> Batch:
         """One batch of a partition: the next is sent only after this one is acknowledged, which keeps their order whatever fails."""
         batch = producer.create_batch()
         while queue:
@@ -152,18 +149,18 @@ class Relay:
 
     async def _tails(self) -> dict[TopicPartition, int]:
         """The position of the last record in every partition this service writes."""
-        consumer = AIOKafkaConsumer(**client_options(self._settings), client_id=f"oms-{self._service}-tails", auto_offset_reset="earliest")
-        await consumer.start()
+        reader = make_reader(self._settings, f"oms-{self._service}-tails")
+        await reader.start()
         try:
             partitions = [TopicPartition(topic, p) for topic, count in self._partitions.items() for p in range(count)]
-            begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+            begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
             unread = {tp for tp in partitions if ends[tp] > begins[tp]}
-            consumer.assign(sorted(unread))
+            reader.assign(sorted(unread))
             for tp in unread:
-                consumer.seek(tp, ends[tp] - 1)
+                reader.seek(tp, ends[tp] - 1)
             tails: dict[TopicPartition, int] = {}
             while unread:
-                for tp, records in (await consumer.getmany(*unread, timeout_ms=500)).items():
+                for tp, records in (await reader.getmany(*unread, timeout_ms=500)).items():
                     for record in records:
                         if record.offset >= ends[tp] - 1:
                             unread.discard(tp)
@@ -171,4 +168,4 @@ class Relay:
                             tails[tp] = int(header(record.headers, "ce_position") or 0)
             return tails
         finally:
-            await consumer.stop()
+            await reader.stop()

@@ -47,7 +47,8 @@ class Runtime:
         self.database: Database
         self._migrations = [migrations] if migrations else []
         self._clock = clock
-        self._leading: asyncio.Task[None] | None = None
+        self._standing: asyncio.Task[None] | None = None
+        self.leading = False
         self.stopping = False
 
     async def start(self) -> None:
@@ -65,7 +66,7 @@ class Runtime:
         self.applier = Applier(self.service, self.database, self.metrics, self._clock, self._committed)
         self.deadlines = Deadlines(self.service, self.database, self.applier, self.metrics, self._clock)
         self.consumer = Consumer(self.service, self.settings, self.applier, self.metrics)
-        self._leading = asyncio.create_task(self._lead())
+        self._standing = asyncio.create_task(self._lead())
         await self._when_reachable(self.consumer.start)
         log.info("started", topics=[topic.name for topic in self.service.reads])
 
@@ -75,13 +76,13 @@ class Runtime:
         await self.consumer.stop()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while self.metrics.leader._value.get() and self.relay.behind:  # pyright: ignore[reportPrivateUsage]
-                    await asyncio.sleep(0.02)
+                if self.leading:
+                    await self.relay.caught_up()
         except TimeoutError:
             log.info("relay_not_drained", behind=self.relay.behind)
-        if self._leading is not None:
-            self._leading.cancel()
-            await asyncio.gather(self._leading, return_exceptions=True)
+        if self._standing is not None:
+            self._standing.cancel()
+            await asyncio.gather(self._standing, return_exceptions=True)
         await self.database.close()
         log.info("stopped")
 
@@ -90,7 +91,7 @@ class Runtime:
         reasons = ["stopping"] if self.stopping else []
         if not self.consumer.assigned.is_set():
             reasons.append("no partitions are assigned yet")
-        if self._leading is None or self._leading.done():
+        if self._standing is None or self._standing.done():
             reasons.append("the leader's task has ended")
         try:
             async with asyncio.timeout(2):
@@ -122,21 +123,25 @@ class Runtime:
             try:
                 connection = await connect(self.settings.database_url.get_secret_value())
                 try:
+                    # The lock is PostgreSQL's, and it tells nobody when it is free.
                     while not await connection.fetchval("select pg_try_advisory_lock($1)", LEADER_LOCK):
-                        await asyncio.sleep(1)
-                    log.info("leading")
-                    self.metrics.leader.set(1)
+                        await asyncio.sleep(1)  # noqa: ASYNC110
+                    self._lead_now(True)
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self.relay.run(connection))
                         tasks.create_task(self.deadlines.run())
                 finally:
-                    self.metrics.leader.set(0)
+                    self._lead_now(False)
                     connection.terminate()
-            except Exception as error:
+            except Exception:
                 # Whatever ended it, the next leader begins by finding out how far the topics are.
-                causes = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
-                log.warning("leading_ended", errors=[f"{type(cause).__name__}: {cause}" for cause in causes])
+                log.exception("leading_ended")
                 await asyncio.sleep(1)
+
+    def _lead_now(self, leading: bool) -> None:
+        self.leading = leading
+        self.metrics.leader.set(leading)
+        log.info("leading" if leading else "following")
 
     async def _when_reachable(self, attempt: Callable[[], Any]) -> Any:
         while True:

@@ -5,10 +5,10 @@ order they are assigned, so a reader who follows them never skips one; and decis
 locks, so they cannot deadlock. Its cost vanishes in batches: one lock, one load, one append for hundreds of records.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import msgspec
@@ -60,7 +60,7 @@ class Work:
         self._decider = decider
         self._topics = topics
         self._head = head
-        self._now = now
+        self.now = now
         self._loaded: dict[str, State] = {}
         self._versions: dict[str, int] = {}
         self._changed: set[str] = set()
@@ -75,11 +75,11 @@ class Work:
     def handle(self, command: Command, cause: Cause) -> None:
         """Decide, and fold what follows, so that the next command of the batch sees it."""
         assert self._decider is not None
-        for event in self._decider.decide(command, self._loaded, self._now):
+        for event in self._decider.decide(command, self._loaded, self.now):
             keys = self._decider.writes(event)
             kind = type_of(event)
             self._versions[keys[0]] += 1
-            self.append(event, keys[0], self._versions[keys[0]], kind.key(event), self._topics[kind.name], cause)
+            self.append(event, keys[0], self._versions[keys[0]], self._topics[kind.name], cause)
             for key in keys:
                 if key in self._loaded:
                     self._loaded[key] = self._decider.evolve(self._loaded[key], event, key)
@@ -87,20 +87,21 @@ class Work:
                 else:
                     self._later.setdefault(key, []).append(event)
 
-    def append(self, event: Event, stream: str, version: int, key: str, topic: str, cause: Cause) -> None:
+    def append(self, event: Event, stream: str, version: int, topic: str, cause: Cause) -> None:
         """Stage one event for `stream`, at the next position."""
+        kind = type_of(event)
         self.rows.append(
             Row(
                 self._head + len(self.rows) + 1,
                 stream,
                 version,
-                type_of(event).name,
+                kind.name,
                 topic,
-                key,
+                kind.key(event),
                 cause.correlation_id,
                 cause.causation_id,
                 cause.traceparent,
-                self._now,
+                self.now,
                 encode(event).decode(),
             )
         )
@@ -193,12 +194,13 @@ async def audit(connection: Connection, decider: Decider) -> list[str]:
         wrong: list[str] = []
         for part in range(slices):
             folded: dict[str, _Stored] = {}
+            wanted = partial(_in_slice, part, slices)
             async for chunk in _chunks(connection):
-                _fold(decider, chunk, folded, lambda key, part=part: _slice(key, slices) == part)
+                _fold(decider, chunk, folded, wanted)
             stored = connection.cursor("select key, version, state from states")
             seen: set[str] = set()
             async for row in stored:
-                if _slice(row["key"], slices) == part:
+                if wanted(row["key"]):
                     seen.add(row["key"])
                     expected = folded.get(row["key"])
                     if expected is None or (expected.version, _encode_state(expected.state)) != (row["version"], row["state"]):
@@ -207,7 +209,9 @@ async def audit(connection: Connection, decider: Decider) -> list[str]:
         return wrong
 
 
-def _fold(decider: Decider, chunk: Sequence[tuple[str, Event]], states: dict[str, _Stored], wanted: Any = None) -> None:
+def _fold(
+    decider: Decider, chunk: Sequence[tuple[str, Event]], states: dict[str, _Stored], wanted: Callable[[str], bool] | None = None
+) -> None:
     for stream, event in chunk:
         for key in decider.writes(event):
             if wanted is None or wanted(key):
@@ -235,8 +239,10 @@ async def _save_states(connection: Connection, decider: Decider, states: dict[st
     dues = [decider.due(key, stored.state) for key, stored in states.items()]
     await connection.execute(
         """insert into states (key, version, fold, due_at, state)
-           select key, version, $1, due_at, state from unnest($2::text[], $3::int[], $4::timestamptz[], $5::text[]) as s (key, version, due_at, state)
-           on conflict (key) do update set version = excluded.version, fold = excluded.fold, due_at = excluded.due_at, state = excluded.state""",
+           select key, version, $1, due_at, state
+           from unnest($2::text[], $3::int[], $4::timestamptz[], $5::text[]) as s (key, version, due_at, state)
+           on conflict (key) do update
+           set version = excluded.version, fold = excluded.fold, due_at = excluded.due_at, state = excluded.state""",
         decider.fold,
         list(states),
         [stored.version for stored in states.values()],
@@ -247,7 +253,8 @@ async def _save_states(connection: Connection, decider: Decider, states: dict[st
 
 def decode_state(decider: Decider, key: str, text: str) -> State:
     """A stored state of the class that `decider` keeps under `key`."""
-    return _state_decoder(type(decider.initial(key))).decode(text)
+    initial: object = decider.initial(key)
+    return _state_decoder(type(initial)).decode(text)
 
 
 def _encode_state(state: State) -> str:
@@ -262,5 +269,5 @@ def _state_decoder(cls: type[Any]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(cls)
 
 
-def _slice(key: str, slices: int) -> int:
-    return int.from_bytes(key.encode()[-4:], "big") % slices
+def _in_slice(part: int, slices: int, key: str) -> bool:
+    return int.from_bytes(key.encode()[-4:], "big") % slices == part

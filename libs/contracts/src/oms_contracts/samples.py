@@ -1,0 +1,137 @@
+"""One plausible instance of every message, each field filled: what golden records are first written from."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, timedelta
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from oms_contracts.envelope import Envelope
+from oms_contracts.message import key_of, type_of
+from oms_contracts.values import order_id_of
+
+V = TypeVar("V")
+
+_ORDER = order_id_of("web", "W-1001")
+_AT = datetime(2026, 1, 31, 9, 30, 0, 250_000, tzinfo=UTC)
+
+_TEXTS = {
+    "order_id": _ORDER,
+    "channel": "web",
+    "channel_reference": "W-1001",
+    "content_hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "Customer.id": "C-77",
+    "email": "ada@example.com",
+    "name": "Ada Müller",
+    "street": "Hauptstraße 5",
+    "postal_code": "10115",
+    "city": "Berlin",
+    "region": "Berlin",
+    "country": "DE",
+    "currency": "EUR",
+    "kind": "card",
+    "token": "tok_visa_4242",
+    "line_id": "1",
+    "sku": "MUG-BLUE",
+    "location": "BER-1",
+    "delivery": "ship",
+    "fulfillment_id": f"{_ORDER}/BER-1",
+    "package_id": "340123450000000018",
+    "carrier": "DHL",
+    "tracking_number": "00340434161094042557",
+    "tracking_numbers": "00340434161094042557",
+    "request_id": f"{_ORDER}/authorize/1",
+    "authorization_id": "auth_5501",
+    "return_id": "RMA-1001",
+    "refund_id": "RMA-1001",
+    "receipt_id": "ASN-2001",
+    "adjustment_id": "ADJ-3001",
+    "entry_id": "ASN-2001",
+    "scan_id": "SCAN-4001",
+    "command": "oms.capture.CancelOrder.v1",
+    "disposition": "restock",
+    "stage": "reserved",
+    "outcome": "refunded",
+    "status": "delivered",
+    "OrderStatusChanged.status": "confirmed",
+    "OrderStatus.status": "confirmed",
+    "previous": "accepted",
+    "detail": "paid, waiting for the warehouse",
+    "OrderActionRequired.action": "amend_payment",
+    "ReturnActionRequired.action": "inspect",
+    "letter_id": "oms.stock/3/41",
+    "service": "capture",
+    "source_topic": "oms.stock",
+    "source_key": _ORDER,
+    "source_type": "oms.inventory.StockReserved.v1",
+    "RecordSetAside.value": "e30=",
+    "RedriveDeadLetters.value": "{}",
+    "stack": "Traceback (most recent call last): ...",
+}
+_NUMBERS = {
+    "quantity": 2,
+    "units": 2,
+    "unit_price": 1999,
+    "discount": 198,
+    "OrderLine.total": 3800,
+    "shipping": 495,
+    "total": 4295,
+    "amount": 4295,
+    "refunded": 3800,
+    "requested": 2,
+    "available": 1,
+    "source_partition": 3,
+    "source_offset": 41,
+}
+_LATER = {"expires_at": 2, "deadline": 2, "closes_at": 30, "until": 7, "next_check_at": 1}
+"""Days after the moment at which everything else happens."""
+
+
+def sample(cls: type[Any]) -> Any:
+    """An instance of a message class, or of a value of one, the same each time."""
+    hints = get_type_hints(cls)
+    return cls(**{field.name: _value(hints[field.name], field.name, cls) for field in fields(cls)})
+
+
+def sample_envelope(message: object, *, by_service: bool) -> Envelope:
+    """What the sample's record would say about itself, published by its service or by a stranger."""
+    key = key_of(message)
+    name = type_of(message).name
+    service = name.split(".")[1]
+    return Envelope(
+        type=name,
+        source=f"/oms/{service}" if by_service else "/web",
+        id=f"{service}-41" if by_service else key,
+        time=_AT + timedelta(seconds=1),
+        subject=key,
+        sequence=3 if by_service else None,
+        position=41 if by_service else None,
+        correlationid=key,
+        causationid="capture-40" if by_service else "",
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" if by_service else "",
+    )
+
+
+def _value(annotation: Any, name: str, cls: type[Any]) -> Any:
+    arguments = get_args(annotation)
+    if is_dataclass(annotation):
+        return sample(cast(type[Any], annotation))
+    if get_origin(annotation) in {Union, UnionType}:
+        return _value(next(a for a in arguments if a is not NoneType), name, cls)
+    if get_origin(annotation) is tuple:
+        return (_value(arguments[0], name, cls),)
+    if get_origin(annotation) is dict:
+        return {"ce_type": "oms.inventory.StockReserved.v1"}
+    if annotation is str:
+        return _known(_TEXTS, cls, name, f"some {name.removesuffix('s')}")
+    if annotation is int:
+        return _known(_NUMBERS, cls, name, 1)
+    if annotation is bool:
+        return True
+    if annotation is datetime:
+        return _AT + timedelta(days=_LATER.get(name, 0))
+    raise TypeError(f"{cls.__name__}.{name}: no sample for {annotation}")
+
+
+def _known(values: Mapping[str, V], cls: type[Any], name: str, otherwise: V) -> V:
+    return values.get(f"{cls.__name__}.{name}", values.get(name, otherwise))

@@ -1,0 +1,106 @@
+"""Reading what strangers send: nothing is coerced, nothing is lost unseen, and every mistake is named at once.
+
+What is refused, beside what does not fit its type: a field the message does not have (it may be a misspelt optional one), an integer that
+JSON readers elsewhere would round (RFC 7493), a moment without an offset, and text that PostgreSQL cannot store or index.
+"""
+
+import re
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, cast
+
+from pydantic import TypeAdapter
+from pydantic_core import CoreSchema, SchemaValidator, ValidationError
+from pydantic_core.core_schema import chain_schema, datetime_schema, no_info_after_validator_function, str_schema
+
+MOST_TEXT = 255
+"""Characters of a text field that sets no limit of its own. Two such fields still fit one PostgreSQL index entry (2,704 bytes)."""
+MOST_NUMBER = 2**53 - 1
+MOST_REASONS = 100
+"""Mistakes named in one answer; of any more only the number is told."""
+
+_NO_NUL = r"^[^\x00]*$"
+_RFC3339 = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
+_PLAIN = re.compile(r"[A-Za-z0-9_]{1,80}")
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+_WORDS = {
+    "unexpected_keyword_argument": "there is no such field",
+    "string_too_long": "must have at most {max_length} characters",
+    "missing": "is required",
+}
+_OF_PATTERNS = {
+    _NO_NUL: "must not contain the character NUL",
+    _RFC3339: "must be a date and time with its offset, as RFC 3339 writes it: 2026-01-31T09:30:00Z",
+}
+
+
+class Refused(ValueError):
+    """The value does not fit; `reasons` names each field and its mistake."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+
+def read_strictly(cls: type[Any], value: bytes) -> Any:
+    """An instance of the dataclass `cls` from its JSON, moments in UTC. Raises Refused."""
+    try:
+        return _validator(cls).validate_json(value)
+    except ValidationError as error:
+        raise Refused(_reasons(error)) from error
+
+
+@cache
+def strict_schema(cls: type[Any]) -> CoreSchema:
+    """What pydantic makes of the dataclass `cls`, tightened."""
+    return _tightened(TypeAdapter(cls).core_schema)
+
+
+@cache
+def _validator(cls: type[Any]) -> SchemaValidator:
+    return SchemaValidator(strict_schema(cls))
+
+
+def _tightened(node: Any) -> Any:
+    match node:
+        case {"type": "str"}:
+            return {"max_length": MOST_TEXT, "pattern": _NO_NUL, **node, "strict": True}
+        case {"type": "int"}:
+            return {"ge": -MOST_NUMBER, "le": MOST_NUMBER, **node, "strict": True}
+        case {"type": "bool"}:
+            return {**node, "strict": True}
+        case {"type": "datetime"}:
+            # The text is matched first: pydantic alone would also take the seconds since 1970, written as text.
+            moment = datetime_schema(tz_constraint="aware", ge=_FIRST, le=_LAST)
+            return no_info_after_validator_function(_in_utc, chain_schema([str_schema(strict=True, pattern=_RFC3339), moment]))
+        case {"type": "dataclass-args"}:
+            return {name: _tightened(part) for name, part in cast(dict[str, Any], node).items()} | {"extra_behavior": "forbid"}
+        case dict():
+            return {name: _tightened(part) for name, part in cast(dict[str, Any], node).items()}
+        case list():
+            return [_tightened(part) for part in cast(list[Any], node)]
+        case _:
+            return node
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+def _reasons(error: ValidationError) -> list[str]:
+    found = error.errors(include_url=False, include_input=False)
+    reasons = [f"{_where(e['loc'])}: {_what(e['type'], e.get('ctx', {}), e['msg'])}" for e in found[:MOST_REASONS]]
+    if len(found) > MOST_REASONS:
+        reasons.append(f"value: {len(found) - MOST_REASONS} more mistakes")
+    return reasons
+
+
+def _where(place: tuple[int | str, ...]) -> str:
+    """The path of a field. An unknown field's name is the stranger's own words: it is kept short and printable."""
+    return ".".join(part if _PLAIN.fullmatch(part) else ascii(part[:80]) for part in map(str, place)) or "value"
+
+
+def _what(kind: str, context: dict[str, Any], text: str) -> str:
+    if kind == "string_pattern_mismatch":
+        return _OF_PATTERNS.get(context["pattern"], text)
+    return _WORDS.get(kind, text).format_map(context)

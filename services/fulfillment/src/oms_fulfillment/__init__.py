@@ -1,0 +1,1 @@
+"""Fulfillment: asks warehouses to ship released orders, and keeps count of what they picked, packed and shipped."""

@@ -1,0 +1,20 @@
+"""Where fulfillment is built."""
+
+from oms_runtime.model import Service, one_stream, service_of
+from oms_runtime.runtime import run
+
+from oms_fulfillment.decider import INITIAL, decide, due, evolve
+from oms_fulfillment.policies import POLICIES
+from oms_fulfillment.settings import Settings
+
+
+def make_service() -> Service:
+    """Fulfillment, whose every decision concerns one order."""
+    decider = one_stream(initial=INITIAL, decide=decide, evolve=evolve, due=due)
+    return service_of("fulfillment", decider=decider, policies=POLICIES)
+
+
+def main() -> None:
+    """Run fulfillment until it is told to stop."""
+    settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+    run(make_service(), settings)

@@ -1,0 +1,354 @@
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from itertools import pairwise
+
+import msgspec
+import pytest
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
+from oms_contracts.fulfillments import (
+    AcceptFulfillment,
+    FulfillmentAccepted,
+    FulfillmentCanceled,
+    FulfillmentCancellationRejected,
+    FulfillmentCommandRefused,
+    FulfillmentPlanned,
+    FulfillmentShipped,
+    ItemsPicked,
+    PackagePacked,
+    PackPackage,
+    PickItems,
+    ShipFulfillment,
+)
+from oms_contracts.message import decode, encode, type_of
+from oms_contracts.sscc import check_digit, is_sscc
+from oms_contracts.values import Address, AllocatedLine, Package
+from oms_fulfillment.commands import Command, Event, PlanFulfillments, StopFulfillments
+from oms_fulfillment.decider import INITIAL, Order, decide, due, evolve
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+HOME = Address(name="A. Lovelace", street="Main St 1", postal_code="10115", city="Berlin", country="DE")
+BER, HAM = "A/BER", "A/HAM"
+
+
+def sscc(serial: int) -> str:
+    digits = f"{340_123_450_000_000_00 + serial:017d}"
+    return f"{digits}{check_digit(digits)}"
+
+
+ONE, TWO, THREE = sscc(1), sscc(2), sscc(3)
+
+
+def mugs(quantity: int, location: str = "BER") -> AllocatedLine:
+    return AllocatedLine(line_id="1", sku="MUG", location=location, quantity=quantity)
+
+
+def plates(quantity: int, location: str = "BER") -> AllocatedLine:
+    return AllocatedLine(line_id="2", sku="PLATE", location=location, quantity=quantity)
+
+
+def plan(*lines: AllocatedLine) -> PlanFulfillments:
+    return PlanFulfillments(order_id="A", delivery="ship", ship_to=HOME, lines=lines)
+
+
+def accept(fulfillment_id: str = BER) -> AcceptFulfillment:
+    return AcceptFulfillment(order_id="A", fulfillment_id=fulfillment_id)
+
+
+def pick(fulfillment_id: str = BER) -> PickItems:
+    return PickItems(order_id="A", fulfillment_id=fulfillment_id)
+
+
+def pack(package_id: str, *lines: AllocatedLine, fulfillment_id: str = BER) -> PackPackage:
+    return PackPackage(order_id="A", fulfillment_id=fulfillment_id, package_id=package_id, lines=lines)
+
+
+def ship(*numbers: str, carrier: str = "DHL", fulfillment_id: str = BER) -> ShipFulfillment:
+    return ShipFulfillment(order_id="A", fulfillment_id=fulfillment_id, carrier=carrier, tracking_numbers=numbers)
+
+
+def stop(requested_at: datetime = NOON) -> StopFulfillments:
+    return StopFulfillments(order_id="A", reason="changed my mind", requested_at=requested_at)
+
+
+def run(commands: Sequence[Command], order: Order = INITIAL) -> tuple[list[Event], Order]:
+    """Everything that follows from `commands`, and where it leaves the order."""
+    events: list[Event] = []
+    for command in commands:
+        new = decide(command, order, NOON)
+        order = reduce(evolve, new, order)
+        events += new
+    return events, order
+
+
+def after(*given: Command, when: Command) -> list[Event]:
+    return decide(when, run(given)[1], NOON)
+
+
+def refused(events: list[Event]) -> str:
+    """The reason of the one refusal that `events` is."""
+    (event,) = events
+    assert isinstance(event, FulfillmentCommandRefused)
+    return event.reason
+
+
+PICKED = (plan(mugs(2), plates(1)), accept(), pick())
+PACKED = (*PICKED, pack(ONE, mugs(1)), pack(TWO, mugs(1), plates(1)))
+SHIPPED = (*PACKED, ship("N1", "N2"))
+
+
+def test_each_location_is_asked_for_its_part_in_order():
+    planned = after(when=plan(plates(1, "HAM"), mugs(2), mugs(1, "HAM")))
+    assert planned == [
+        FulfillmentPlanned(order_id="A", fulfillment_id=BER, location="BER", delivery="ship", ship_to=HOME, lines=(mugs(2),), at=NOON),
+        FulfillmentPlanned(
+            order_id="A",
+            fulfillment_id=HAM,
+            location="HAM",
+            delivery="ship",
+            ship_to=HOME,
+            lines=(plates(1, "HAM"), mugs(1, "HAM")),
+            at=NOON,
+        ),
+    ]
+
+
+def test_a_fulfillment_is_accepted_picked_packed_and_shipped():
+    events, _ = run(SHIPPED)
+    assert events[1:] == [
+        FulfillmentAccepted(order_id="A", fulfillment_id=BER, at=NOON),
+        ItemsPicked(order_id="A", fulfillment_id=BER, at=NOON),
+        PackagePacked(order_id="A", fulfillment_id=BER, package_id=ONE, lines=(mugs(1),), at=NOON),
+        PackagePacked(order_id="A", fulfillment_id=BER, package_id=TWO, lines=(mugs(1), plates(1)), at=NOON),
+        FulfillmentShipped(
+            order_id="A",
+            fulfillment_id=BER,
+            location="BER",
+            packages=(
+                Package(package_id=ONE, carrier="DHL", tracking_number="N1", lines=(mugs(1),)),
+                Package(package_id=TWO, carrier="DHL", tracking_number="N2", lines=(mugs(1), plates(1))),
+            ),
+            at=NOON,
+        ),
+    ]
+
+
+def test_an_order_to_be_picked_up_goes_the_same_way():
+    pickup = PlanFulfillments(order_id="A", delivery="pickup", ship_to=None, lines=(mugs(1),))
+    events, _ = run([pickup, accept(), pick(), pack(ONE, mugs(1)), ship("N1")])
+    assert isinstance(events[-1], FulfillmentShipped)
+
+
+@pytest.mark.parametrize("command", SHIPPED)
+def test_a_command_that_took_effect_has_none_again_however_late(command: Command):
+    assert after(*SHIPPED, when=command) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "when", "reason"),
+    [
+        ((), accept(), "the fulfillment is not known"),
+        (PICKED[:1], accept(HAM), "the fulfillment is not known"),
+        (PICKED[:1], pick(), "the fulfillment is planned, not accepted"),
+        (PICKED[:1], pack(ONE, mugs(1)), "the fulfillment is planned, not picked"),
+        (PICKED[:2], pack(ONE, mugs(1)), "the fulfillment is accepted, not picked"),
+        (PICKED, ship("N1"), "the fulfillment is picked, not packed"),
+        (PACKED[:-1], ship("N1"), "the fulfillment is picked, not packed"),
+        (PACKED, pack(THREE, mugs(1)), "the fulfillment is packed, not picked"),
+        (SHIPPED, ship("N1", "N3"), "the fulfillment is shipped, not packed"),
+        ((*PICKED, stop()), pack(ONE, mugs(1)), "the order is canceled"),
+        ((*PACKED, stop()), ship("N1", "N2"), "the order is canceled"),
+    ],
+)
+def test_a_command_out_of_place_is_refused(given: tuple[Command, ...], when: Command, reason: str):
+    assert refused(after(*given, when=when)) == reason
+
+
+@pytest.mark.parametrize(
+    ("when", "reason"),
+    [
+        (
+            pack("340123450000000010", mugs(1)),
+            "package_id: '340123450000000010' is not an SSCC: 18 digits, the last the check digit of the others",
+        ),
+        (
+            pack(ONE, mugs(2)),
+            f"package_id: {ONE} is packed already, with other contents; lines: 2 of MUG for line 1, but 1 remain to be packed",
+        ),
+        (pack(TWO), "lines: a package is not empty"),
+        (pack(TWO, mugs(0)), "lines.0.quantity: must be at least 1, is 0"),
+        (pack(TWO, plates(1), mugs(-1)), "lines.1.quantity: must be at least 1, is -1"),
+        (pack(TWO, plates(1, "HAM")), "lines.0.location: is HAM, the fulfillment's is BER"),
+        (pack(TWO, plates(2)), "lines: 2 of PLATE for line 2, but 1 remain to be packed"),
+        (pack(TWO, mugs(1), mugs(1)), "lines: 2 of MUG for line 1, but 1 remain to be packed"),
+        (
+            pack(TWO, AllocatedLine(line_id="2", sku="MUG", location="BER", quantity=1)),
+            "lines: 1 of MUG for line 2, but 0 remain to be packed",
+        ),
+    ],
+)
+def test_a_package_that_does_not_fit_is_refused(when: Command, reason: str):
+    assert refused(after(*PICKED, pack(ONE, mugs(1)), when=when)) == reason
+
+
+def test_a_package_id_belongs_to_one_fulfillment_of_the_order():
+    given = (plan(mugs(1), mugs(1, "HAM")), accept(BER), pick(BER), pack(ONE, mugs(1)), accept(HAM), pick(HAM))
+    again = pack(ONE, mugs(1, "HAM"), fulfillment_id=HAM)
+    assert refused(after(*given, when=again)) == f"package_id: {ONE} is packed already, with other contents"
+
+
+@pytest.mark.parametrize(
+    ("when", "reason"),
+    [
+        (ship("N1"), "tracking_numbers: 1 for 2 packages"),
+        (ship("N1", "N2", "N3"), "tracking_numbers: 3 for 2 packages"),
+        (ship("N1", " "), "tracking_numbers: must not be empty"),
+        (ship("N1", "N1"), "tracking_numbers: each package has its own"),
+        (ship("N1", "N2", carrier=""), "carrier: must not be empty"),
+    ],
+)
+def test_a_shipment_that_does_not_fit_is_refused(when: Command, reason: str):
+    assert refused(after(*PACKED, when=when)) == reason
+
+
+def test_the_same_refusal_is_not_repeated():
+    assert after(*PICKED, ship("N1"), when=ship("N2")) == []
+
+
+def test_a_package_may_be_packed_rightly_after_a_refusal():
+    packed = after(*PICKED, pack(ONE, mugs(3)), when=pack(ONE, mugs(2)))
+    assert packed == [PackagePacked(order_id="A", fulfillment_id=BER, package_id=ONE, lines=(mugs(2),), at=NOON)]
+
+
+def test_an_order_of_which_nothing_has_shipped_is_canceled_whole():
+    assert after(*PACKED, when=stop()) == [FulfillmentCanceled(order_id="A", reason="changed my mind", at=NOON)]
+
+
+def test_an_order_of_which_anything_has_shipped_is_not_canceled():
+    given = (plan(mugs(1), mugs(1, "HAM")), accept(BER), pick(BER), pack(ONE, mugs(1)), ship("N1"))
+    rejected = FulfillmentCancellationRejected(order_id="A", reason="already shipped: A/BER", at=NOON, requested_at=NOON)
+    assert after(*given, when=stop()) == [rejected]
+    assert after(*given, stop(), when=accept(HAM)) == [FulfillmentAccepted(order_id="A", fulfillment_id=HAM, at=NOON)]
+
+
+def test_the_same_request_is_answered_once_and_the_next_one_again():
+    assert after(*SHIPPED, stop(), when=stop()) == []
+    assert after(*PACKED, stop(), when=stop()) == []
+    (answer,) = after(*SHIPPED, stop(), when=stop(NOON + timedelta(minutes=5)))
+    assert isinstance(answer, FulfillmentCancellationRejected)
+
+
+def test_what_is_canceled_is_not_planned_again():
+    assert after(*PICKED, stop(), when=PICKED[0]) == []
+
+
+def test_nothing_is_due_by_itself():
+    assert due("A", run(PICKED)[1]) is None
+
+
+def test_the_check_digit_is_that_of_the_gs1_general_specifications():
+    assert check_digit("37610425002123456") == 9
+    assert is_sscc("376104250021234569")
+
+
+@pytest.mark.parametrize("text", ["", "37610425002123456", "376104250021234560", "0376104250021234569", "37610425002123456９", "A" * 18])
+def test_what_is_not_an_sscc(text: str):
+    assert not is_sscc(text)
+
+
+LINES = (mugs(2), plates(2), mugs(2, "HAM"))
+order_id = st.just("A")
+ids = st.sampled_from([BER, HAM, "A/MUC"])
+parts = st.lists(st.sampled_from([mugs(0), mugs(1), mugs(2), plates(1), plates(2), mugs(1, "HAM"), mugs(2, "HAM")]), max_size=2).map(tuple)
+package_ids = st.sampled_from([ONE, TWO, THREE, "no SSCC"])
+numbers = st.lists(st.sampled_from(["N1", "N2", ""]), max_size=3).map(tuple)
+loose: st.SearchStrategy[Command] = st.one_of(
+    st.builds(AcceptFulfillment, order_id=order_id, fulfillment_id=ids),
+    st.builds(PickItems, order_id=order_id, fulfillment_id=ids),
+    st.builds(PackPackage, order_id=order_id, fulfillment_id=ids, package_id=package_ids, lines=parts),
+    st.builds(ShipFulfillment, order_id=order_id, fulfillment_id=ids, carrier=st.just("DHL"), tracking_numbers=numbers),
+    st.builds(stop, st.sampled_from([NOON, NOON + timedelta(hours=1)])),
+)
+straight: tuple[Command, ...] = (
+    *(accept(), pick(), pack(ONE, mugs(2)), pack(TWO, plates(2)), ship("N1", "N2")),
+    *(accept(HAM), pick(HAM), pack(THREE, mugs(2, "HAM"), fulfillment_id=HAM), ship("N3", fulfillment_id=HAM)),
+)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Command]:
+    """A straight way through both fulfillments, with steps left out, and anything thrown in anywhere."""
+    steps: list[Command] = [plan(*LINES)]
+    for step in straight:
+        steps += draw(st.lists(loose, max_size=2))
+        if draw(st.integers(0, 7)):
+            steps.append(step)
+    return steps
+
+
+def units(lines: Sequence[AllocatedLine]) -> Counter[tuple[str, str, str]]:
+    return sum((Counter({(x.line_id, x.sku, x.location): x.quantity}) for x in lines), Counter[tuple[str, str, str]]())
+
+
+@for_all(histories())
+@settings(deadline=None, max_examples=300)
+def test_nothing_is_packed_that_was_not_planned_and_all_of_it_ships_once_or_not_at_all(history: list[Command]):
+    events, _ = run(history)
+    for fulfillment_id, location in ((BER, "BER"), (HAM, "HAM")):
+        packed = [line for e in events if isinstance(e, PackagePacked) and e.fulfillment_id == fulfillment_id for line in e.lines]
+        planned = [line for line in LINES if line.location == location]
+        assert units(packed) <= units(planned)
+        shipped = [e for e in events if isinstance(e, FulfillmentShipped) and e.fulfillment_id == fulfillment_id]
+        assert len(shipped) <= 1
+        for shipment in shipped:
+            assert units([line for package in shipment.packages for line in package.lines]) == units(planned)
+
+
+@for_all(histories())
+@settings(deadline=None, max_examples=300)
+def test_an_order_is_canceled_or_ships_never_both(history: list[Command]):
+    events, _ = run(history)
+    canceled = [i for i, e in enumerate(events) if isinstance(e, FulfillmentCanceled)]
+    assert len(canceled) <= 1
+    if canceled:
+        assert not any(isinstance(e, FulfillmentShipped | FulfillmentCancellationRejected) for e in events)
+        assert all(isinstance(e, FulfillmentCommandRefused) for e in events[canceled[0] + 1 :])
+
+
+@for_all(histories(), st.data())
+@settings(deadline=None, max_examples=300)
+def test_repeats_change_nothing(history: list[Command], data: st.DataObject):
+    """Any command that was carried out may come again at any later time; capture's events and refused commands at once."""
+    order = INITIAL
+    effective: list[Command] = []
+    for command in history:
+        events = decide(command, order, NOON)
+        order = reduce(evolve, events, order)
+        assert decide(command, order, NOON) == []
+        if events and not isinstance(events[0], FulfillmentCommandRefused):
+            effective.append(command)
+        if effective:
+            assert decide(data.draw(st.sampled_from(effective)), order, NOON) == []
+
+
+@for_all(histories())
+@settings(deadline=None, max_examples=200)
+def test_a_fulfillment_only_moves_forward(history: list[Command]):
+    standing = ["planned", "accepted", "picked", "packed", "shipped"]
+    order, ranks = INITIAL, list[int]()
+    for command in history:
+        order = run([command], order)[1]
+        ranks.append(standing.index(order.fulfillments[BER].status))
+    assert all(earlier <= later <= earlier + 1 for earlier, later in pairwise(ranks))
+
+
+@for_all(histories())
+@settings(deadline=None, max_examples=100)
+def test_what_is_stored_gives_the_state_again(history: list[Command]):
+    events, order = run(history)
+    assert msgspec.json.decode(msgspec.json.encode(order), type=Order) == order
+    read = [decode(type_of(event).name, encode(event)) for event in events]
+    assert reduce(evolve, read, INITIAL) == order

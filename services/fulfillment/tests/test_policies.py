@@ -1,0 +1,30 @@
+from datetime import UTC, datetime
+
+from oms_contracts.orders import OrderCancellationRequested, OrderReleased
+from oms_contracts.values import Address, AllocatedLine, Customer
+from oms_fulfillment.app import make_service
+from oms_fulfillment.commands import PlanFulfillments, StopFulfillments
+from oms_fulfillment.policies import POLICIES
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+HOME = Address(name="A. Lovelace", street="Main St 1", postal_code="10115", city="Berlin", country="DE")
+LINES = (AllocatedLine(line_id="1", sku="MUG", location="BER", quantity=2),)
+
+
+def test_a_released_order_is_planned():
+    released = OrderReleased(order_id="A", customer=Customer(id="C"), delivery="ship", ship_to=HOME, lines=LINES, at=NOON)
+    assert list(POLICIES[OrderReleased](released)) == [PlanFulfillments(order_id="A", delivery="ship", ship_to=HOME, lines=LINES)]
+
+
+def test_a_cancellation_request_keeps_the_time_it_was_made():
+    requested = OrderCancellationRequested(order_id="A", reason="changed my mind", at=NOON)
+    expected = StopFulfillments(order_id="A", reason="changed my mind", requested_at=NOON)
+    assert list(POLICIES[OrderCancellationRequested](requested)) == [expected]
+
+
+def test_every_event_it_acts_on_comes_from_a_topic_it_reads():
+    service = make_service()
+    readable = {cls for topic in service.reads for cls in topic.messages}
+    assert set(POLICIES) <= readable
+    assert {topic.name for topic in service.reads} == {"oms.orders", "oms.fulfillment.commands"}
+    assert {topic.name for topic in service.writes} == {"oms.fulfillments", "oms.fulfillment.dead-letters"}

@@ -1,0 +1,18 @@
+"""What inventory is told by its environment, beside what every service is told."""
+
+from datetime import timedelta
+
+from oms_runtime.settings import RuntimeSettings
+
+from oms_inventory.decider import Terms
+
+
+class Settings(RuntimeSettings):
+    """Variables begin with `OMS_`; durations are ISO 8601 or seconds."""
+
+    reservation_patience: timedelta = timedelta(hours=2)
+    """How long units are held for an order that is not confirmed."""
+
+    def terms(self) -> Terms:
+        """The business's settings."""
+        return Terms(reservation_patience=self.reservation_patience)

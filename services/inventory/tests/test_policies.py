@@ -1,0 +1,116 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import pytest
+from oms_contracts.catalogue import TOPICS, topics_read_by
+from oms_contracts.fulfillments import FulfillmentShipped
+from oms_contracts.orders import (
+    OrderAccepted,
+    OrderActionRequired,
+    OrderCanceled,
+    OrderConfirmed,
+    OrderExpired,
+    OrderPaymentAmended,
+)
+from oms_contracts.returns import ReturnItemsInspected
+from oms_contracts.stock import AdjustStock, ReceiveStock
+from oms_contracts.values import AllocatedLine, Customer, InspectedLine, OrderLine, Package, PaymentMethod
+from oms_inventory.app import make_service
+from oms_inventory.commands import (
+    AllocateStock,
+    BookReturn,
+    Command,
+    Event,
+    ReleaseReservation,
+    ReleaseStock,
+    ReserveStock,
+    ShipStock,
+    WantedLine,
+)
+from oms_inventory.decider import Terms
+from oms_inventory.policies import POLICIES
+from oms_inventory.settings import Settings
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LINES = (
+    OrderLine(line_id="1", sku="MUG", quantity=2, unit_price=900, total=1800),
+    OrderLine(line_id="2", sku="SPOON", quantity=1, unit_price=300, total=300),
+)
+WANTED = (WantedLine(line_id="1", sku="MUG", quantity=2), WantedLine(line_id="2", sku="SPOON", quantity=1))
+TOPIC_OF_STOCK = next(topic for topic in TOPICS if topic.name == "oms.stock")
+CARD = PaymentMethod(kind="card", token="tok")  # noqa: S106  # a reference to a card, no secret
+MUG = AllocatedLine(line_id="1", sku="MUG", location="BER", quantity=2)
+SPOON = AllocatedLine(line_id="2", sku="SPOON", location="BER", quantity=1)
+SOUND = InspectedLine(line_id="1", sku="MUG", quantity=1, disposition="restock")
+
+ACCEPTED = OrderAccepted(
+    order_id="O",
+    channel="web",
+    channel_reference="1",
+    content_hash="",
+    placed_at=NOON,
+    accepted_at=NOON,
+    customer=Customer(id="C"),
+    currency="EUR",
+    lines=LINES,
+    shipping=0,
+    total=2100,
+    payment=CARD,
+    delivery="pickup",
+    ship_to=None,
+    location="BER",
+)
+
+
+def parcel(package_id: str, *lines: AllocatedLine) -> Package:
+    return Package(package_id=package_id, carrier="DHL", tracking_number=package_id, lines=lines)
+
+
+@pytest.mark.parametrize(
+    ("event", "commands"),
+    [
+        (ACCEPTED, [ReserveStock(order_id="O", attempt=1, lines=WANTED, location="BER")]),
+        (
+            OrderPaymentAmended(order_id="O", attempt=3, payment=CARD, lines=LINES, location=None, at=NOON),
+            [ReserveStock(order_id="O", attempt=3, lines=WANTED, location=None)],
+        ),
+        (
+            OrderActionRequired(order_id="O", action="amend_payment", reason="declined", deadline=NOON, at=NOON),
+            [ReleaseReservation(order_id="O", action="amend_payment", reason="declined")],
+        ),
+        (OrderConfirmed(order_id="O", at=NOON), [AllocateStock(order_id="O")]),
+        (OrderCanceled(order_id="O", reason="changed my mind", at=NOON), [ReleaseStock(order_id="O", reason="changed my mind")]),
+        (OrderExpired(order_id="O", reason="nobody paid", at=NOON), [ReleaseStock(order_id="O", reason="nobody paid")]),
+        (
+            FulfillmentShipped(
+                order_id="O", fulfillment_id="O/BER", location="BER", packages=(parcel("P1", MUG), parcel("P2", SPOON)), at=NOON
+            ),
+            [ShipStock(order_id="O", fulfillment_id="O/BER", lines=(MUG, SPOON))],
+        ),
+        (
+            ReturnItemsInspected(order_id="O", return_id="RMA", location="MUC", lines=(SOUND,), at=NOON),
+            [BookReturn(return_id="RMA", order_id="O", location="MUC", lines=(SOUND,))],
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_others_events_ask_of_inventory(event: Any, commands: list[Command]):
+    assert list(POLICIES[type(event)](event)) == commands
+
+
+def test_every_event_that_is_listened_to_comes_on_a_topic_inventory_may_read():
+    assert set(POLICIES) <= {message for topic in topics_read_by("inventory") for message in topic.messages}
+
+
+def test_the_service_takes_the_warehouses_commands_and_has_a_topic_for_every_event():
+    service = make_service(Terms())
+    assert service.commands == (ReceiveStock, AdjustStock)
+    assert set(TOPIC_OF_STOCK.messages) == set(get_args(Event))
+    assert TOPIC_OF_STOCK in service.writes
+
+
+def test_the_environment_may_set_how_long_units_are_held(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://somewhere/inventory")
+    monkeypatch.setenv("OMS_RESERVATION_PATIENCE", "PT30M")
+    settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+    assert settings.terms() == Terms(reservation_patience=timedelta(minutes=30))

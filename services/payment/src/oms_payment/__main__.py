@@ -1,0 +1,5 @@
+"""`python -m oms_payment` runs the service."""
+
+from oms_payment.app import main
+
+main()

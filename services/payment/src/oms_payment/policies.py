@@ -1,0 +1,51 @@
+"""What others' events ask of payment. Pure, and safe to repeat.
+
+OrderActionRequired asks for nothing: a declined attempt holds nothing, and the next one comes as another OrderReserved.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from oms_contracts.fulfillments import FulfillmentShipped
+from oms_contracts.orders import OrderCanceled, OrderExpired, OrderReserved
+from oms_contracts.returns import ReturnRefundRequested
+
+from oms_payment.commands import AuthorizeOrder, CaptureShipment, Command, LetGo, RefundReturn
+
+
+def on_order_reserved(event: OrderReserved) -> Iterator[Command]:
+    yield AuthorizeOrder(
+        order_id=event.order_id,
+        attempt=event.attempt,
+        amount=event.amount,
+        currency=event.currency,
+        payment=event.payment,
+        lines=event.lines,
+        shipping=event.shipping,
+    )
+
+
+def on_order_canceled(event: OrderCanceled) -> Iterator[Command]:
+    yield LetGo(order_id=event.order_id, reason=event.reason)
+
+
+def on_order_expired(event: OrderExpired) -> Iterator[Command]:
+    yield LetGo(order_id=event.order_id, reason=event.reason)
+
+
+def on_fulfillment_shipped(event: FulfillmentShipped) -> Iterator[Command]:
+    lines = tuple(line for package in event.packages for line in package.lines)
+    yield CaptureShipment(order_id=event.order_id, fulfillment_id=event.fulfillment_id, lines=lines)
+
+
+def on_return_refund_requested(event: ReturnRefundRequested) -> Iterator[Command]:
+    yield RefundReturn(order_id=event.order_id, refund_id=event.return_id, amount=event.amount)
+
+
+POLICIES: dict[type[Any], Callable[[Any], Iterator[Command]]] = {
+    OrderReserved: on_order_reserved,
+    OrderCanceled: on_order_canceled,
+    OrderExpired: on_order_expired,
+    FulfillmentShipped: on_fulfillment_shipped,
+    ReturnRefundRequested: on_return_refund_requested,
+}

@@ -1,0 +1,110 @@
+import asyncio
+from datetime import timedelta
+
+import pytest
+from oms_contracts.catalogue import topics_written_by
+from oms_contracts.message import type_of
+from oms_contracts.values import PaymentMethod
+from oms_payment.app import make_effects, make_service
+from oms_payment.commands import (
+    Event,
+    LookUpOutcome,
+    RecordRefusal,
+    RecordSuccess,
+    RecordUnheard,
+    RecordUnknown,
+    RequestAuthorization,
+    RequestCapture,
+    RequestRefund,
+    RequestVoid,
+)
+from oms_payment.decider import Terms
+from oms_payment.provider import Done, Refused, Sandbox
+from oms_payment.settings import Settings
+
+PATIENCE = timedelta(seconds=5)
+EFFECTS = make_effects(Sandbox(), PATIENCE)
+
+
+def authorization(token: str, checks: int = 0) -> RequestAuthorization:
+    method = PaymentMethod(kind="card", token=token)
+    return RequestAuthorization(order_id="O", request_id="O:authorize:1", checks=checks, amount=1, currency="EUR", payment=method)
+
+
+def look_up(request: RequestAuthorization) -> LookUpOutcome:
+    return LookUpOutcome(order_id="O", request_id=request.request_id, checks=request.checks, request=request)
+
+
+class Deaf(Sandbox):
+    """Takes requests and never answers."""
+
+    async def authorize(self, request: RequestAuthorization) -> Done | Refused:
+        await asyncio.Event().wait()
+        return await super().authorize(request)
+
+
+async def perform(effect: object) -> object:
+    return await EFFECTS[type(effect)](effect)
+
+
+async def test_an_agreement_is_recorded():
+    answer = await perform(authorization("tok_visa"))
+    assert isinstance(answer, RecordSuccess)
+    assert (answer.order_id, answer.request_id) == ("O", "O:authorize:1")
+    assert answer.reference.startswith("tok_visa.")
+
+
+async def test_a_refusal_is_recorded():
+    refused = RecordRefusal(order_id="O", request_id="O:authorize:1", reason="insufficient funds")
+    assert await perform(authorization("tok_insufficient_funds")) == refused
+
+
+async def test_silence_is_recorded_as_unknown():
+    assert await perform(authorization("tok_late")) == RecordUnknown(order_id="O", request_id="O:authorize:1", checks=0)
+    assert await perform(look_up(authorization("tok_late", 2))) == RecordUnknown(order_id="O", request_id="O:authorize:1", checks=2)
+
+
+async def test_a_call_that_does_not_return_is_recorded_as_unknown():
+    request = authorization("tok_visa")
+    answer = await make_effects(Deaf(), timedelta(0))[RequestAuthorization](request)
+    assert answer == RecordUnknown(order_id="O", request_id="O:authorize:1", checks=0)
+
+
+async def test_what_never_arrived_is_recorded_as_that():
+    assert await perform(look_up(authorization("tok_lost", 1))) == RecordUnheard(order_id="O", request_id="O:authorize:1", checks=1)
+
+
+async def test_a_broken_connection_is_left_to_the_runtime_which_tries_again():
+    with pytest.raises(ConnectionError):
+        await perform(authorization("tok_gateway_down"))
+
+
+async def test_every_request_reaches_the_provider():
+    for request in (
+        RequestCapture(order_id="O", request_id="C", checks=0, authorization_id="tok_visa.1", amount=1, currency="EUR"),
+        RequestVoid(order_id="O", request_id="V", checks=0, authorization_id="tok_visa.1"),
+        RequestRefund(order_id="O", request_id="R", checks=0, authorization_id="tok_visa.1", amount=1, currency="EUR"),
+    ):
+        assert isinstance(await perform(request), RecordSuccess)
+
+
+def test_the_service_reads_and_writes_what_the_catalogue_gives_it():
+    service = make_service(Terms(), Sandbox(), PATIENCE)
+    assert {topic.name for topic in service.reads} == {"oms.orders", "oms.fulfillments", "oms.returns", "oms.payment.commands"}
+    assert {topic.name for topic in service.writes} == {"oms.payments", "oms.payment.dead-letters"}
+    carried = {cls for topic in service.reads for cls in topic.messages}
+    assert set(service.policies) <= carried
+    assert service.commands == ()
+
+
+def test_every_event_of_payment_is_published_on_its_topic():
+    published = {cls for topic in topics_written_by("payment") if topic.name == "oms.payments" for cls in topic.messages}
+    assert published == set(Event.__args__)
+    assert all(type_of(cls).name.startswith("oms.payment.") for cls in published)
+
+
+def test_settings_become_terms(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://nowhere")
+    monkeypatch.setenv("OMS_LOOK_UP_AFTER", "PT2S")
+    settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+    assert settings.terms() == Terms(look_up_after=timedelta(seconds=2))

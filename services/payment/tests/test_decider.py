@@ -1,0 +1,451 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+
+import pytest
+from oms_contracts.payments import (
+    PaymentAbandoned,
+    PaymentAuthorizationRequested,
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentCaptureFailed,
+    PaymentCaptureRequested,
+    PaymentDeclined,
+    PaymentOutcomeUnknown,
+    PaymentRequestRepeated,
+    PaymentVoided,
+    PaymentVoidFailed,
+    PaymentVoidRequested,
+    RefundFailed,
+    RefundPostponed,
+    RefundRequested,
+    RefundSettled,
+)
+from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
+from oms_payment.commands import (
+    AuthorizeOrder,
+    CaptureShipment,
+    Command,
+    Event,
+    GiveUpRefund,
+    LetGo,
+    LookUpOutcome,
+    RecordRefusal,
+    RecordSuccess,
+    RecordUnheard,
+    RecordUnknown,
+    RefundReturn,
+    RequestAuthorization,
+    RequestCapture,
+    RequestRefund,
+    RequestVoid,
+    ResumeRefund,
+)
+from oms_payment.decider import Terms, decide, due, evolve
+from oms_payment.money import INITIAL, Payment
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+TERMS = Terms(look_up_after=timedelta(seconds=10), look_up_at_most=timedelta(minutes=1), refund_patience=timedelta(days=7))
+CARD = PaymentMethod(kind="card", token="tok_visa")  # noqa: S106  # no secret
+SOCKS = OrderLine(line_id="1", sku="SOCKS", quantity=3, unit_price=4_00, discount=2_00, total=10_00)
+AUTHORIZE, VOID = "O:authorize:1", "O:void:1"
+
+
+def authorize(attempt: int = 1, *, lines: tuple[OrderLine, ...] = (SOCKS,), shipping: int = 5_00) -> AuthorizeOrder:
+    amount = sum(line.total for line in lines) + shipping
+    return AuthorizeOrder(order_id="O", attempt=attempt, amount=amount, currency="EUR", payment=CARD, lines=lines, shipping=shipping)
+
+
+def requested(attempt: int = 1) -> PaymentAuthorizationRequested:
+    return PaymentAuthorizationRequested(
+        order_id="O",
+        attempt=attempt,
+        request_id=f"O:authorize:{attempt}",
+        amount=15_00,
+        currency="EUR",
+        payment=CARD,
+        lines=(SOCKS,),
+        shipping=5_00,
+        at=NOON,
+    )
+
+
+def authorized(attempt: int = 1) -> PaymentAuthorized:
+    request_id = f"O:authorize:{attempt}"
+    return PaymentAuthorized(
+        order_id="O", attempt=attempt, request_id=request_id, authorization_id="auth", amount=15_00, currency="EUR", at=NOON
+    )
+
+
+def declined(attempt: int = 1) -> PaymentDeclined:
+    return PaymentDeclined(order_id="O", attempt=attempt, request_id=f"O:authorize:{attempt}", reason="no funds", at=NOON)
+
+
+def unknown(checks: int, wait: timedelta, request_id: str = AUTHORIZE) -> PaymentOutcomeUnknown:
+    return PaymentOutcomeUnknown(order_id="O", request_id=request_id, checks=checks, next_check_at=NOON + wait, at=NOON)
+
+
+def ship(fulfillment_id: str, *units: int) -> CaptureShipment:
+    """One entry a line: how many units of it this fulfillment shipped."""
+    return CaptureShipment(order_id="O", fulfillment_id=fulfillment_id, lines=allocated(*units))
+
+
+def allocated(*units: int) -> tuple[AllocatedLine, ...]:
+    return tuple(AllocatedLine(line_id=str(n), sku="S", location="X", quantity=q) for n, q in enumerate(units, 1) if q)
+
+
+def capture_requested(fulfillment_id: str, amount: int, *units: int) -> PaymentCaptureRequested:
+    return PaymentCaptureRequested(
+        order_id="O",
+        fulfillment_id=fulfillment_id,
+        request_id=f"O:capture:{fulfillment_id}",
+        authorization_id="auth",
+        amount=amount,
+        currency="EUR",
+        lines=allocated(*units),
+        at=NOON,
+    )
+
+
+def captured(fulfillment_id: str, amount: int) -> PaymentCaptured:
+    request_id = f"O:capture:{fulfillment_id}"
+    return PaymentCaptured(order_id="O", fulfillment_id=fulfillment_id, request_id=request_id, amount=amount, currency="EUR", at=NOON)
+
+
+def capture_failed(fulfillment_id: str, reason: str, request_id: str = "") -> PaymentCaptureFailed:
+    return PaymentCaptureFailed(order_id="O", fulfillment_id=fulfillment_id, request_id=request_id, reason=reason, at=NOON)
+
+
+def void_requested(authorization_id: str = "auth") -> PaymentVoidRequested:
+    return PaymentVoidRequested(order_id="O", request_id=VOID, authorization_id=authorization_id, at=NOON)
+
+
+def voided(authorization_id: str = "auth") -> PaymentVoided:
+    return PaymentVoided(order_id="O", request_id=VOID, authorization_id=authorization_id, at=NOON)
+
+
+def refund(refund_id: str, amount: int) -> RefundReturn:
+    return RefundReturn(order_id="O", refund_id=refund_id, amount=amount)
+
+
+def refund_requested(refund_id: str, amount: int) -> RefundRequested:
+    return RefundRequested(
+        order_id="O",
+        refund_id=refund_id,
+        request_id=f"O:refund:{refund_id}",
+        amount=amount,
+        currency="EUR",
+        reason=f"return {refund_id}",
+        at=NOON,
+    )
+
+
+def refund_postponed(refund_id: str, amount: int) -> RefundPostponed:
+    return RefundPostponed(order_id="O", refund_id=refund_id, amount=amount, until=NOON + timedelta(days=7), at=NOON)
+
+
+def refund_failed(refund_id: str, reason: str, request_id: str = "") -> RefundFailed:
+    return RefundFailed(order_id="O", refund_id=refund_id, request_id=request_id, reason=reason, at=NOON)
+
+
+def success(request_id: str, reference: str = "auth") -> RecordSuccess:
+    return RecordSuccess(order_id="O", request_id=request_id, reference=reference)
+
+
+def refusal(request_id: str, reason: str = "no funds") -> RecordRefusal:
+    return RecordRefusal(order_id="O", request_id=request_id, reason=reason)
+
+
+def no_answer(checks: int, request_id: str = AUTHORIZE) -> RecordUnknown:
+    return RecordUnknown(order_id="O", request_id=request_id, checks=checks)
+
+
+def unheard(checks: int, request_id: str = AUTHORIZE) -> RecordUnheard:
+    return RecordUnheard(order_id="O", request_id=request_id, checks=checks)
+
+
+LET_GO = LetGo(order_id="O", reason="changed my mind")
+ABANDONED = PaymentAbandoned(order_id="O", reason="changed my mind", at=NOON)
+HELD: list[Event] = [requested(), authorized()]
+SHIPPED: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3), captured("O/X", 15_00)]
+
+
+def folded(events: Sequence[Event]) -> Payment:
+    return reduce(evolve, events, INITIAL)
+
+
+def outcome(*, given: Sequence[Event], when: Command) -> list[Event]:
+    return decide(when, folded(given), NOON, TERMS)
+
+
+def due_after(events: Sequence[Event]) -> tuple[datetime, object] | None:
+    return due("O", folded(events))
+
+
+class TestAuthorization:
+    def test_a_reserved_order_is_authorized(self):
+        assert outcome(given=[], when=authorize()) == [requested()]
+        effect = RequestAuthorization(order_id="O", request_id=AUTHORIZE, checks=0, amount=15_00, currency="EUR", payment=CARD)
+        assert due_after([requested()]) == (NOON, effect)
+
+    def test_the_same_attempt_again_changes_nothing(self):
+        for history in ([requested()], HELD, [requested(), declined()]):
+            assert outcome(given=history, when=authorize()) == []
+
+    def test_the_provider_holds_the_money(self):
+        assert outcome(given=[requested()], when=success(AUTHORIZE)) == [authorized()]
+        assert due_after(HELD) is None
+
+    def test_the_provider_declines(self):
+        assert outcome(given=[requested()], when=refusal(AUTHORIZE)) == [declined()]
+        assert due_after([requested(), declined()]) is None
+
+    def test_another_means_of_payment_is_another_attempt(self):
+        assert outcome(given=[requested(), declined()], when=authorize(2)) == [requested(2)]
+
+    def test_an_answer_to_an_earlier_attempt_is_not_taken_for_the_newest(self):
+        assert outcome(given=[requested(), declined(), requested(2)], when=success(AUTHORIZE)) == []
+
+    def test_nothing_is_asked_anew_while_an_attempt_is_open_or_held(self):
+        assert outcome(given=[requested()], when=authorize(2)) == []
+        assert outcome(given=HELD, when=authorize(2)) == []
+
+    @pytest.mark.parametrize("answer", [success(AUTHORIZE), refusal(AUTHORIZE), no_answer(0), no_answer(1), unheard(0), unheard(1)])
+    @pytest.mark.parametrize("answered", [HELD, [requested(), declined()], []])
+    def test_an_answer_nobody_waits_for_changes_nothing(self, answer: Command, answered: list[Event]):
+        assert outcome(given=answered, when=answer) == []
+
+    def test_an_order_that_costs_nothing_needs_no_provider(self):
+        free = replace(SOCKS, discount=12_00, total=0)
+        events = outcome(given=[], when=authorize(lines=(free,), shipping=0))
+        assert events == [
+            replace(requested(), amount=0, lines=(free,), shipping=0),
+            replace(authorized(), amount=0, authorization_id="none"),
+        ]
+        assert due_after(events) is None
+        shipped = outcome(given=events, when=ship("O/X", 3))
+        assert shipped == [replace(capture_requested("O/X", 0, 3), authorization_id="none"), captured("O/X", 0)]
+        assert due_after([*events, *shipped]) is None
+        assert outcome(given=events, when=LET_GO) == [void_requested("none"), voided("none")]
+
+
+class TestUnknownOutcome:
+    TIMED_OUT: Sequence[Event] = (requested(), unknown(1, timedelta(seconds=10)))
+
+    def test_no_answer_is_looked_up_later_and_each_time_later_still(self):
+        assert outcome(given=[requested()], when=no_answer(0)) == [unknown(1, timedelta(seconds=10))]
+        assert outcome(given=self.TIMED_OUT, when=no_answer(1)) == [unknown(2, timedelta(seconds=20))]
+        assert outcome(given=[requested(), unknown(2, timedelta())], when=no_answer(2)) == [unknown(3, timedelta(seconds=40))]
+        assert outcome(given=[requested(), unknown(3, timedelta())], when=no_answer(3)) == [unknown(4, timedelta(minutes=1))]
+        assert outcome(given=[requested(), unknown(9_999, timedelta())], when=no_answer(9_999)) == [unknown(10_000, timedelta(minutes=1))]
+
+    def test_it_is_looked_up_under_the_same_key(self):
+        request = RequestAuthorization(order_id="O", request_id=AUTHORIZE, checks=1, amount=15_00, currency="EUR", payment=CARD)
+        look_up = LookUpOutcome(order_id="O", request_id=AUTHORIZE, checks=1, request=request)
+        assert due_after(self.TIMED_OUT) == (NOON + timedelta(seconds=10), look_up)
+
+    def test_the_same_silence_counts_once(self):
+        assert outcome(given=self.TIMED_OUT, when=no_answer(0)) == []
+
+    def test_the_looked_up_outcome_is_the_outcome(self):
+        assert outcome(given=self.TIMED_OUT, when=success(AUTHORIZE)) == [authorized()]
+        assert outcome(given=self.TIMED_OUT, when=refusal(AUTHORIZE)) == [declined()]
+
+    def test_what_the_provider_never_heard_of_is_sent_again_under_the_same_key(self):
+        repeated = PaymentRequestRepeated(order_id="O", request_id=AUTHORIZE, at=NOON)
+        assert outcome(given=self.TIMED_OUT, when=unheard(1)) == [repeated]
+        request = RequestAuthorization(order_id="O", request_id=AUTHORIZE, checks=1, amount=15_00, currency="EUR", payment=CARD)
+        assert due_after([*self.TIMED_OUT, repeated]) == (NOON, request)
+        assert outcome(given=[*self.TIMED_OUT, repeated], when=unheard(1)) == []
+
+    def test_an_old_look_up_does_not_send_again(self):
+        assert outcome(given=[requested(), unknown(2, timedelta())], when=unheard(1)) == []
+
+    def test_while_one_outcome_is_unknown_the_other_requests_go_on(self):
+        history: list[Event] = [
+            *HELD,
+            capture_requested("O/X", 8_33, 1),
+            unknown(1, timedelta(hours=1), "O:capture:O/X"),
+            capture_requested("O/Y", 6_67, 2),
+        ]
+        effect = RequestCapture(order_id="O", request_id="O:capture:O/Y", checks=0, authorization_id="auth", amount=6_67, currency="EUR")
+        assert due_after(history) == (NOON, effect)
+
+
+class TestCapture:
+    def test_a_shipment_is_captured(self):
+        assert outcome(given=HELD, when=ship("O/X", 3)) == [capture_requested("O/X", 15_00, 3)]
+        effect = RequestCapture(order_id="O", request_id="O:capture:O/X", checks=0, authorization_id="auth", amount=15_00, currency="EUR")
+        assert due_after([*HELD, capture_requested("O/X", 15_00, 3)]) == (NOON, effect)
+
+    def test_it_is_captured_once(self):
+        for history in ([*HELD, capture_requested("O/X", 15_00, 3)], SHIPPED):
+            assert outcome(given=history, when=ship("O/X", 3)) == []
+
+    def test_parts_add_up_to_the_line_and_the_fee_goes_with_the_first(self):
+        history = list(HELD)
+        for fulfillment_id, amount in (("O/X", 8_33), ("O/Y", 3_33), ("O/Z", 3_34)):
+            events = outcome(given=history, when=ship(fulfillment_id, 1))
+            assert events == [capture_requested(fulfillment_id, amount, 1)]
+            history += events
+
+    def test_a_line_in_several_packages_is_one_sum(self):
+        twice = replace(ship("O/X"), lines=(*allocated(1), *allocated(2)))
+        assert outcome(given=HELD, when=twice) == [replace(capture_requested("O/X", 15_00), lines=twice.lines)]
+
+    def test_more_units_than_were_sold_cost_no_more(self):
+        assert outcome(given=HELD, when=ship("O/X", 9)) == [capture_requested("O/X", 15_00, 9)]
+
+    def test_no_more_is_captured_than_is_held(self):
+        history: list[Event] = [replace(requested(), amount=12_00), replace(authorized(), amount=12_00)]
+        assert outcome(given=history, when=ship("O/X", 3)) == [capture_requested("O/X", 12_00, 3)]
+
+    def test_a_shipment_of_free_goods_needs_no_provider(self):
+        history: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3), captured("O/X", 15_00)]
+        assert outcome(given=history, when=ship("O/Y", 0, 1)) == [capture_requested("O/Y", 0, 0, 1), captured("O/Y", 0)]
+
+    def test_the_provider_takes_the_money(self):
+        history: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3)]
+        assert outcome(given=history, when=success("O:capture:O/X", "c-1")) == [captured("O/X", 15_00)]
+        assert outcome(given=SHIPPED, when=success("O:capture:O/X", "c-1")) == []
+
+    def test_a_refused_capture_is_for_a_person_and_is_not_tried_again(self):
+        history: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3)]
+        failed = capture_failed("O/X", "expired", "O:capture:O/X")
+        assert outcome(given=history, when=refusal("O:capture:O/X", "expired")) == [failed]
+        assert due_after([*history, failed]) is None
+        assert outcome(given=[*history, failed], when=ship("O/X", 3)) == []
+        assert folded([*history, failed]).captured == 0
+
+    def test_what_could_not_be_captured_is_not_added_to_the_next_shipment(self):
+        history: list[Event] = [*HELD, capture_requested("O/X", 8_33, 1), capture_failed("O/X", "expired", "O:capture:O/X")]
+        assert outcome(given=history, when=ship("O/Y", 2)) == [capture_requested("O/Y", 6_67, 2)]
+
+    @pytest.mark.parametrize("history", [[], [requested()], [*HELD, void_requested()], [*HELD, void_requested(), voided()], [ABANDONED]])
+    def test_a_shipment_for_which_nothing_is_held_is_shown_once(self, history: list[Event]):
+        failed = capture_failed("O/X", "nothing is held for this order")
+        assert outcome(given=history, when=ship("O/X", 3)) == [failed]
+        assert outcome(given=[*history, failed], when=ship("O/X", 3)) == []
+
+
+class TestEndedOrder:
+    def test_what_is_held_is_let_go(self):
+        assert outcome(given=HELD, when=LET_GO) == [void_requested()]
+        effect = RequestVoid(order_id="O", request_id=VOID, checks=0, authorization_id="auth")
+        assert due_after([*HELD, void_requested()]) == (NOON, effect)
+        assert outcome(given=[*HELD, void_requested()], when=success(VOID)) == [voided()]
+
+    @pytest.mark.parametrize("history", [[], [requested()], [requested(), unknown(1, timedelta())], [requested(), declined()]])
+    def test_without_anything_held_the_payment_is_abandoned(self, history: list[Event]):
+        assert outcome(given=history, when=LET_GO) == [ABANDONED]
+
+    def test_an_open_authorization_is_still_found_out(self):
+        assert due_after([requested(), ABANDONED]) == due_after([requested()])
+
+    def test_a_late_authorization_is_let_go(self):
+        assert outcome(given=[requested(), ABANDONED], when=success(AUTHORIZE)) == [authorized(), void_requested()]
+
+    def test_a_late_decline_needs_nothing_more(self):
+        assert outcome(given=[requested(), ABANDONED], when=refusal(AUTHORIZE)) == [declined()]
+
+    @pytest.mark.parametrize("history", [[*HELD, void_requested()], [*HELD, void_requested(), voided()], [ABANDONED]])
+    def test_it_ends_once_and_is_not_authorized_again(self, history: list[Event]):
+        assert outcome(given=history, when=LET_GO) == []
+        assert outcome(given=history, when=authorize(2)) == []
+
+    def test_a_void_that_is_refused_is_for_a_person(self):
+        failed = PaymentVoidFailed(order_id="O", request_id=VOID, authorization_id="auth", reason="gone", at=NOON)
+        assert outcome(given=[*HELD, void_requested()], when=refusal(VOID, "gone")) == [failed]
+        assert due_after([*HELD, void_requested(), failed]) is None
+
+    def test_a_void_waits_for_captures_asked_for_before_it(self):
+        history: list[Event] = [*HELD, capture_requested("O/X", 8_33, 1), unknown(1, timedelta(hours=1), "O:capture:O/X"), void_requested()]
+        found = due_after(history)
+        assert found is not None
+        assert isinstance(found[1], LookUpOutcome)
+
+
+class TestRefund:
+    def test_a_return_is_refunded(self):
+        assert outcome(given=SHIPPED, when=refund("R", 6_00)) == [refund_requested("R", 6_00)]
+        effect = RequestRefund(order_id="O", request_id="O:refund:R", checks=0, authorization_id="auth", amount=6_00, currency="EUR")
+        assert due_after([*SHIPPED, refund_requested("R", 6_00)]) == (NOON, effect)
+
+    def test_the_provider_gives_the_money_back(self):
+        settled = RefundSettled(order_id="O", refund_id="R", request_id="O:refund:R", amount=6_00, currency="EUR", at=NOON)
+        history: list[Event] = [*SHIPPED, refund_requested("R", 6_00)]
+        assert outcome(given=history, when=success("O:refund:R", "r-1")) == [settled]
+        assert outcome(given=[*history, settled], when=success("O:refund:R", "r-1")) == []
+        assert outcome(given=[*history, settled], when=refund("R", 6_00)) == []
+
+    def test_no_more_is_refunded_than_was_captured_also_while_another_refund_is_open(self):
+        history: list[Event] = [*SHIPPED, refund_requested("R", 10_00)]
+        assert outcome(given=history, when=refund("S", 10_00)) == [refund_requested("S", 5_00)]
+
+    def test_with_nothing_left_a_refund_fails_and_stays_so(self):
+        history: list[Event] = [*SHIPPED, refund_requested("R", 15_00)]
+        failed = refund_failed("S", "nothing is left to refund")
+        assert outcome(given=history, when=refund("S", 1)) == [failed]
+        assert outcome(given=[*history, failed], when=refund("S", 1)) == []
+
+    def test_a_refused_refund_is_for_a_person_who_refunds_by_hand_so_it_still_counts(self):
+        history: list[Event] = [*SHIPPED, refund_requested("R", 10_00)]
+        failed = refund_failed("R", "the account is closed", "O:refund:R")
+        assert outcome(given=history, when=refusal("O:refund:R", "the account is closed")) == [failed]
+        assert due_after([*history, failed]) is None
+        assert outcome(given=[*history, failed], when=refund("S", 10_00)) == [refund_requested("S", 5_00)]
+
+    @pytest.mark.parametrize(
+        "history",
+        [
+            HELD,
+            [*HELD, capture_requested("O/X", 15_00, 3)],
+            [*HELD, capture_requested("O/X", 15_00, 3), unknown(1, timedelta(), "O:capture:O/X")],
+            [*HELD, capture_requested("O/X", 8_33, 1), captured("O/X", 8_33)],
+        ],
+    )
+    def test_a_refund_waits_until_it_is_known_what_was_captured(self, history: list[Event]):
+        postponed = refund_postponed("R", 6_00)
+        assert outcome(given=history, when=refund("R", 6_00)) == [postponed]
+        assert outcome(given=[*history, postponed], when=refund("R", 6_00)) == []
+        assert outcome(given=[*history, postponed], when=ResumeRefund(order_id="O", refund_id="R")) == []
+
+    def test_it_goes_on_when_that_is_known(self):
+        history: list[Event] = [*HELD, refund_postponed("R", 6_00), *SHIPPED[2:]]
+        resume = ResumeRefund(order_id="O", refund_id="R")
+        assert due_after(history) == (NOON, resume)
+        assert outcome(given=history, when=resume) == [refund_requested("R", 6_00)]
+        assert outcome(given=[*history, refund_requested("R", 6_00)], when=resume) == []
+
+    def test_refunds_do_not_overtake_each_other(self):
+        history: list[Event] = [*HELD, refund_postponed("R", 10_00), *SHIPPED[2:]]
+        assert outcome(given=history, when=refund("A", 10_00)) == [refund_postponed("A", 10_00)]
+        history.append(refund_postponed("A", 10_00))
+        assert due_after(history) == (NOON, ResumeRefund(order_id="O", refund_id="R"))
+        assert outcome(given=history, when=ResumeRefund(order_id="O", refund_id="A")) == []
+        history.append(refund_requested("R", 10_00))
+        assert outcome(given=history, when=ResumeRefund(order_id="O", refund_id="A")) == [refund_requested("A", 5_00)]
+
+    def test_it_does_not_wait_for_ever(self):
+        history: list[Event] = [*HELD, refund_postponed("R", 6_00)]
+        give_up = GiveUpRefund(order_id="O", refund_id="R")
+        failed = refund_failed("R", "what was captured did not become known in time", "O:refund:R")
+        assert due_after(history) == (NOON + timedelta(days=7), give_up)
+        assert outcome(given=history, when=give_up) == [failed]
+        assert due_after([*history, failed]) is None
+        for again in (give_up, refund("R", 6_00), ResumeRefund(order_id="O", refund_id="R")):
+            assert outcome(given=[*history, failed], when=again) == []
+
+    def test_a_refund_given_up_is_made_by_hand_so_it_counts(self):
+        failed = refund_failed("R", "what was captured did not become known in time", "O:refund:R")
+        history: list[Event] = [*HELD, refund_postponed("R", 10_00), failed, *SHIPPED[2:]]
+        assert outcome(given=history, when=refund("S", 10_00)) == [refund_requested("S", 5_00)]
+
+    def test_it_is_not_given_up_once_it_can_go_on(self):
+        history: list[Event] = [*HELD, refund_postponed("R", 6_00), *SHIPPED[2:]]
+        assert outcome(given=history, when=GiveUpRefund(order_id="O", refund_id="R")) == []
+
+    def test_when_nothing_could_be_captured_nothing_is_left_to_refund(self):
+        history: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3), capture_failed("O/X", "expired", "O:capture:O/X")]
+        assert outcome(given=history, when=refund("R", 6_00)) == [refund_failed("R", "nothing is left to refund")]

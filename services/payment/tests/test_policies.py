@@ -1,0 +1,58 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from oms_contracts.fulfillments import FulfillmentShipped
+from oms_contracts.orders import OrderCanceled, OrderExpired, OrderReserved
+from oms_contracts.returns import ReturnRefundRequested
+from oms_contracts.values import AllocatedLine, InspectedLine, OrderLine, Package, PaymentMethod
+from oms_payment.commands import AuthorizeOrder, CaptureShipment, LetGo, RefundReturn
+from oms_payment.policies import POLICIES
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+CARD = PaymentMethod(kind="card", token="tok_visa")  # noqa: S106  # no secret
+SOCKS = OrderLine(line_id="1", sku="SOCKS", quantity=3, unit_price=4_00, total=12_00)
+
+
+def of(line_id: str, quantity: int) -> AllocatedLine:
+    return AllocatedLine(line_id=line_id, sku="SOCKS", location="X", quantity=quantity)
+
+
+def package(package_id: str, *lines: AllocatedLine) -> Package:
+    return Package(package_id=package_id, carrier="dhl", tracking_number=package_id, lines=lines)
+
+
+@pytest.mark.parametrize(
+    ("event", "command"),
+    [
+        (
+            OrderReserved(order_id="O", attempt=2, amount=17_00, currency="EUR", payment=CARD, lines=(SOCKS,), shipping=5_00, at=NOON),
+            AuthorizeOrder(order_id="O", attempt=2, amount=17_00, currency="EUR", payment=CARD, lines=(SOCKS,), shipping=5_00),
+        ),
+        (OrderCanceled(order_id="O", reason="too slow", at=NOON), LetGo(order_id="O", reason="too slow")),
+        (OrderExpired(order_id="O", reason="too late", at=NOON), LetGo(order_id="O", reason="too late")),
+        (
+            FulfillmentShipped(
+                order_id="O",
+                fulfillment_id="O/X",
+                location="X",
+                packages=(package("A", of("1", 2), of("2", 1)), package("B", of("1", 1))),
+                at=NOON,
+            ),
+            CaptureShipment(order_id="O", fulfillment_id="O/X", lines=(of("1", 2), of("2", 1), of("1", 1))),
+        ),
+        (
+            ReturnRefundRequested(
+                order_id="O",
+                return_id="R",
+                amount=4_00,
+                currency="EUR",
+                lines=(InspectedLine(line_id="1", sku="SOCKS", quantity=1, disposition="restock"),),
+                at=NOON,
+            ),
+            RefundReturn(order_id="O", refund_id="R", amount=4_00),
+        ),
+    ],
+)
+def test_an_event_means_one_command(event: Any, command: object):
+    assert list(POLICIES[type(event)](event)) == [command]

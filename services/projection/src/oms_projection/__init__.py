@@ -1,0 +1,1 @@
+"""Projection: read models of all that the services publish, and the query API over them."""

@@ -1,0 +1,5 @@
+"""`python -m oms_projection` runs the service."""
+
+from oms_projection.app import main
+
+main()

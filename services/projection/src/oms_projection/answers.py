@@ -1,0 +1,381 @@
+"""What the query API answers. Amounts are minor units of the currency beside them; times are UTC; a field that is null is not known yet."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from oms_contracts.values import Address, AllocatedLine, InspectedLine, ReturnLine, Shortage
+from pydantic import BaseModel
+
+T = TypeVar("T")
+
+
+class Page(BaseModel, Generic[T]):
+    """Some of a list. `next` is the `after` of the page behind it; null on the last."""
+
+    items: list[T]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderItem:
+    """An order in a list. It waits for somebody when `action` is set; `payment` is what happened last to its money."""
+
+    order_id: str
+    channel: str
+    reference: str
+    customer_id: str | None
+    status: str
+    since: datetime
+    placed_at: datetime
+    currency: str | None
+    total: int | None
+    units: int | None
+    action: str | None
+    deadline: datetime | None
+    payment: str | None
+    shipped: int
+    delivered: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """`shipped`, `delivered` and `returned` are units so far."""
+
+    line_id: str
+    sku: str
+    quantity: int
+    unit_price: int
+    discount: int
+    total: int
+    shipped: int
+    delivered: int
+    returned: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldStock:
+    """What inventory holds for the order, in units. `lines` is what was last reserved or allocated."""
+
+    status: str
+    at: datetime
+    attempt: int | None
+    reserved: int
+    allocated: int
+    shipped: int
+    expires_at: datetime | None
+    lines: list[AllocatedLine] | None
+    shortages: list[Shortage] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorization:
+    authorization_id: str
+    attempt: int | None
+    amount: int | None
+    at: datetime | None
+    voided_at: datetime | None
+    void_failure: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capture:
+    """Money taken for one shipment. `status` is requested, captured or failed."""
+
+    fulfillment_id: str
+    status: str
+    requested: int | None
+    captured: int
+    failure: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """`status` is postponed, requested, settled or failed."""
+
+    refund_id: str
+    status: str
+    requested: int | None
+    refunded: int
+    reason: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentItem:
+    """An order's money. `voided` is what was authorised and let go; with `failures` a person must see to it, `failure` says why."""
+
+    order_id: str
+    status: str
+    at: datetime
+    currency: str | None
+    attempt: int | None
+    authorized: int
+    captured: int
+    refunded: int
+    voided: int
+    failures: int
+    failure: str | None
+    next_check_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderPayment:
+    totals: PaymentItem
+    authorizations: list[Authorization]
+    captures: list[Capture]
+    refunds: list[Refund]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShippedPackage:
+    """One parcel; `package_id` is its SSCC. `status` is what the carrier said last."""
+
+    package_id: str
+    fulfillment_id: str | None
+    carrier: str | None
+    tracking_number: str | None
+    packed_at: datetime | None
+    shipped_at: datetime | None
+    status: str | None
+    status_at: datetime | None
+    trouble: str | None
+    late_scans: int
+    lines: list[AllocatedLine] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fulfillment:
+    """What one location ships of the order. `status` is planned, accepted, picked, packed, shipped or canceled."""
+
+    fulfillment_id: str
+    location: str | None
+    delivery: str | None
+    status: str
+    planned_at: datetime | None
+    at: datetime
+    shipped_at: datetime | None
+    lines: list[AllocatedLine] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Return:
+    """`received` is units; `refunded` is known once it is closed."""
+
+    return_id: str
+    status: str
+    at: datetime
+    requested_at: datetime | None
+    expires_at: datetime | None
+    location: str | None
+    reason: str | None
+    received: int
+    refund_requested: int | None
+    refunded: int | None
+    outcome: str | None
+    action: str | None
+    deadline: datetime | None
+    lines: list[ReturnLine] | None
+    inspected: list[InspectedLine] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderDetail:
+    """All that is known of one order. A part is null, or empty, until its own topic has been heard."""
+
+    order_id: str
+    channel: str
+    reference: str
+    customer_id: str | None
+    customer_email: str | None
+    status: str
+    since: datetime
+    placed_at: datetime
+    received_at: datetime
+    updated_at: datetime
+    currency: str | None
+    total: int | None
+    shipping: int | None
+    units: int | None
+    attempt: int | None
+    payment_kind: str | None
+    delivery: str | None
+    ship_to: Address | None
+    location: str | None
+    action: str | None
+    action_reason: str | None
+    action_since: datetime | None
+    deadline: datetime | None
+    cancellation: str | None
+    ended_because: str | None
+    conflicts: int
+    returns_until: datetime | None
+    lines: list[Line]
+    stock: HeldStock | None
+    payment: OrderPayment | None
+    fulfillments: list[Fulfillment]
+    packages: list[ShippedPackage]
+    returns: list[Return]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineEntry:
+    """One event. `position` is its place in its source's store, `sequence` in its stream; `causation` names the event that led to it."""
+
+    time: datetime
+    topic: str
+    type: str
+    summary: str
+    source: str
+    position: int
+    sequence: int | None
+    causation: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """One SKU at one location, in units. `available` (ATP) = on hand - reserved - allocated."""
+
+    sku: str
+    location: str
+    on_hand: int
+    reserved: int
+    allocated: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """One change of on hand. `kind` is received, adjusted, returned, shipped or written_off; `reference` is what it was booked for."""
+
+    position: int
+    line: int
+    at: datetime
+    location: str
+    kind: str
+    quantity: int
+    reference: str
+    order_id: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkuDetail:
+    sku: str
+    positions: list[Position]
+    ledger: Page[LedgerEntry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionCount:
+    """How often orders were rejected for one field, and an example of the reason. Lines count together: `lines.quantity`."""
+
+    field: str
+    orders: int
+    reasons: int
+    newest_at: datetime
+    example: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    order_id: str
+    channel: str
+    at: datetime
+    reasons: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How many orders stand at one status, and since when the one that has stood there longest."""
+
+    status: str
+    orders: int
+    oldest_since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A record that a service set aside. `status` is set_aside, parked (behind an earlier one of its key), redriven or discarded."""
+
+    service: str
+    letter_id: str
+    status: str
+    at: datetime
+    source_topic: str | None
+    source_key: str | None
+    source_type: str | None
+    reason: str | None
+    attempts: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterDetail:
+    """A letter with its record: `value` is base64."""
+
+    service: str
+    letter_id: str
+    status: str
+    at: datetime
+    source_topic: str | None
+    source_partition: int | None
+    source_offset: int | None
+    source_key: str | None
+    source_type: str | None
+    reason: str | None
+    stack: str | None
+    headers: dict[str, str] | None
+    value: str | None
+    attempts: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """What must not be. `subject` is the order, or the SKU and location; `since` is the time of the newest event that says so."""
+
+    kind: str
+    subject: str
+    detail: str
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """Green when there is no violation. At most a thousand are listed."""
+
+    green: bool
+    violations: list[Violation]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight:
+    """An accepted order that goes on by itself: it waits for a service, a warehouse or a carrier."""
+
+    order_id: str
+    status: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrdersAudit:
+    """Green when no order waits past its deadline. `waiting` orders have a named action and a deadline; `in_flight` lists the oldest."""
+
+    green: bool
+    accepted: int
+    ended: int
+    waiting: int
+    in_flight_count: int
+    in_flight: list[InFlight]
+    violations: list[Violation]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """An RFC 9457 problem."""
+
+    title: str
+    status: int
+    reasons: list[str]

@@ -1,0 +1,186 @@
+"""The query API: reads only, JSON only. What it answers is what has arrived: an order just taken may not be known for a moment."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import asyncpg
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from oms_runtime.apply import SURROUNDINGS, of_surroundings
+from oms_runtime.database import Database
+from pydantic import AwareDatetime
+from starlette.exceptions import HTTPException
+
+from oms_projection import audits, queries
+from oms_projection.answers import (
+    Audit,
+    Letter,
+    LetterDetail,
+    OrderDetail,
+    OrderItem,
+    OrdersAudit,
+    Outcome,
+    Page,
+    PaymentItem,
+    Position,
+    Problem,
+    Rejection,
+    RejectionCount,
+    SkuDetail,
+    TimelineEntry,
+)
+
+NOT_HERE = "it may not have arrived yet: ask again in a moment"
+
+After = Annotated[str | None, Query(description="The `next` of the page before")]
+Limit = Annotated[int, Query(ge=1, le=500, description="The most rows of a page")]
+Settle = Annotated[
+    int,
+    Query(ge=0, le=86_400, description="Seconds: what compares two topics is judged only when its newest event is older than this"),
+]
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {422: {"model": Problem, "description": "A parameter is not sound; every one is named"}}
+ONE_PROBLEMS = PROBLEMS | {404: {"model": Problem, "description": "Not known here, or not yet"}}
+
+
+def make_api(database: Database, clock: Callable[[], datetime]) -> FastAPI:
+    """The query API over `database`; `clock` is asked only what the time is for the audits."""
+    api = FastAPI(
+        title="Orderstream projection",
+        version="1",
+        summary="What the services have published, ready to be asked.",
+        description="Amounts are integer minor units of the currency beside them, times are UTC. Lists are paged by `after` and `next`.",
+        exception_handlers=_handlers(),
+    )
+
+    @api.get("/orders", summary="Orders, newest first", responses=PROBLEMS, tags=["orders"])
+    async def orders(
+        *,
+        status: str | None = None,
+        channel: str | None = None,
+        customer: str | None = None,
+        reference: str | None = None,
+        placed_from: AwareDatetime | None = None,
+        placed_before: AwareDatetime | None = None,
+        after: After = None,
+        limit: Limit = 50,
+    ) -> Page[OrderItem]:
+        return await queries.orders(
+            database,
+            status=status,
+            channel=channel,
+            customer=customer,
+            reference=reference,
+            placed_from=placed_from,
+            placed_before=placed_before,
+            after=after,
+            limit=limit,
+        )
+
+    @api.get("/orders/{order_id}", summary="All that is known of one order", responses=ONE_PROBLEMS, tags=["orders"])
+    async def order(order_id: str) -> OrderDetail:
+        return _found(await queries.order(database, order_id), f"order {order_id} is not known here", NOT_HERE)
+
+    @api.get("/orders/{order_id}/timeline", summary="Every event that concerns an order", responses=ONE_PROBLEMS, tags=["orders"])
+    async def timeline(order_id: str, after: After = None, limit: Limit = 200) -> Page[TimelineEntry]:
+        page = await queries.timeline(database, order_id, after=after, limit=limit)
+        return _found(page if page.items or after else None, f"nothing has happened to {order_id}", NOT_HERE)
+
+    @api.get("/outcomes", summary="How many orders stand where", tags=["orders"])
+    async def outcomes() -> list[Outcome]:
+        return await queries.outcomes(database)
+
+    @api.get("/rejections", summary="Why orders are rejected, most frequent first", responses=PROBLEMS, tags=["orders"])
+    async def rejections(
+        channel: str | None = None, at_from: AwareDatetime | None = None, at_before: AwareDatetime | None = None
+    ) -> list[RejectionCount]:
+        return await queries.rejections(database, channel=channel, at_from=at_from, at_before=at_before)
+
+    @api.get("/rejections/{field}", summary="The orders rejected for one field, newest first", responses=PROBLEMS, tags=["orders"])
+    async def rejected(field: str, after: After = None, limit: Limit = 50) -> Page[Rejection]:
+        return await queries.rejected(database, field, after=after, limit=limit)
+
+    @api.get("/stock", summary="Stock by SKU and location", responses=PROBLEMS, tags=["stock"])
+    async def stock(
+        location: str | None = None, available_below: int | None = None, after: After = None, limit: Limit = 100
+    ) -> Page[Position]:
+        return await queries.stock(database, location=location, available_below=available_below, after=after, limit=limit)
+
+    @api.get("/stock/{sku:path}", summary="One SKU: its positions, and its ledger newest first", responses=ONE_PROBLEMS, tags=["stock"])
+    async def sku(sku: str, after: After = None, limit: Limit = 100) -> SkuDetail:
+        return _found(await queries.sku(database, sku, after=after, limit=limit), f"no stock of {sku} was ever booked", NOT_HERE)
+
+    @api.get("/payments", summary="The money of orders, newest first", responses=PROBLEMS, tags=["payments"])
+    async def payments(status: str | None = None, failed: bool | None = None, after: After = None, limit: Limit = 50) -> Page[PaymentItem]:
+        return await queries.payments(database, status=status, failed=failed, after=after, limit=limit)
+
+    @api.get("/dead-letters", summary="Records that services set aside, newest first", responses=PROBLEMS, tags=["operations"])
+    async def letters(
+        service: str | None = None,
+        key: str | None = None,
+        waiting: Annotated[bool, Query(description="Only those that wait for an operator")] = True,
+        after: After = None,
+        limit: Limit = 50,
+    ) -> Page[Letter]:
+        return await queries.letters(database, service=service, key=key, waiting=waiting, after=after, limit=limit)
+
+    @api.get("/dead-letters/{service}/{letter_id:path}", summary="One letter with its record", responses=ONE_PROBLEMS, tags=["operations"])
+    async def letter(service: str, letter_id: str) -> LetterDetail:
+        return _found(await queries.letter(database, service, letter_id), f"no letter {letter_id} of {service}", NOT_HERE)
+
+    @api.get("/audits/orders", summary="Whether every accepted order ends, or waits with a deadline", responses=PROBLEMS, tags=["audits"])
+    async def audit_orders(settle_seconds: Settle = 60, limit: Limit = 100) -> OrdersAudit:
+        return await audits.audit_orders(database, clock() - timedelta(seconds=settle_seconds), limit)
+
+    @api.get("/audits/stock", summary="Whether stock adds up", responses=PROBLEMS, tags=["audits"])
+    async def audit_stock(settle_seconds: Settle = 60) -> Audit:
+        return await audits.audit_stock(database, clock() - timedelta(seconds=settle_seconds))
+
+    @api.get("/audits/money", summary="Whether money adds up", responses=PROBLEMS, tags=["audits"])
+    async def audit_money(settle_seconds: Settle = 60) -> Audit:
+        return await audits.audit_money(database, clock() - timedelta(seconds=settle_seconds))
+
+    return api
+
+
+def _found(answer: Any, title: str, reason: str) -> Any:
+    if answer is None:
+        raise HTTPException(404, detail=f"{title}; {reason}")
+    return answer
+
+
+def _handlers() -> dict[int | type[Exception], Any]:
+    handlers: dict[int | type[Exception], Any] = {
+        HTTPException: _http_problem,
+        RequestValidationError: _invalid,
+        queries.UnknownCursor: _unfit,
+        asyncpg.DataError: _unfit,
+    }
+    return handlers | {fault: _database_fault for fault in SURROUNDINGS if issubclass(fault, Exception)}
+
+
+async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    title, _, reason = str(error.detail).partition("; ")
+    return _problem(error.status_code, title, [reason] if reason else [])
+
+
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return _problem(422, "a parameter is not sound", [f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors()])
+
+
+async def _unfit(_request: Request, error: Exception) -> JSONResponse:
+    return _problem(422, "a parameter is not sound", [str(error)])
+
+
+async def _database_fault(request: Request, error: Exception) -> JSONResponse:
+    if of_surroundings(error):
+        return _problem(503, "the database does not answer", ["ask again in a moment"])
+    return await _unfit(request, error)  # asyncpg counts what a statement cannot take among its interface errors
+
+
+def _problem(status: int, title: str, reasons: list[str]) -> JSONResponse:
+    return JSONResponse({"title": title, "status": status, "reasons": reasons}, status_code=status, media_type="application/problem+json")

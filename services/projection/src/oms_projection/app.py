@@ -1,0 +1,19 @@
+"""Where projection is built."""
+
+from oms_runtime.model import Service, service_of
+from oms_runtime.runtime import run, utc_now
+
+from oms_projection.api import make_api
+from oms_projection.projector import PROJECTED, project
+from oms_projection.settings import Settings
+
+
+def make_service() -> Service:
+    """Projection: it owns no streams, and writes read models from everybody's."""
+    return service_of("projection", projector=project, projected=PROJECTED)
+
+
+def main() -> None:
+    """Run projection until it is told to stop."""
+    settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+    run(make_service(), settings, migrations="oms_projection", api=lambda runtime: make_api(runtime.database, utc_now))

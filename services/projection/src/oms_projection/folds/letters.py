@@ -1,0 +1,36 @@
+"""oms.<service>.dead-letters: what each service set aside, and what became of it."""
+
+from typing import Any
+
+from oms_contracts.envelope import Envelope
+from oms_contracts.message import encode
+from oms_contracts.operations import RecordRedriven, RecordSetAside
+
+from oms_projection.tables import LETTERS, Changes
+
+
+def fold(changes: Changes, event: Any, envelope: Envelope) -> None:
+    """What one event means."""
+    match event:
+        case RecordSetAside():
+            changes.set(
+                LETTERS,
+                event.service,
+                event.letter_id,
+                status="parked" if event.parked else "set_aside",
+                at=event.at,
+                source_topic=event.source_topic,
+                source_partition=event.source_partition,
+                source_offset=event.source_offset,
+                source_key=event.source_key,
+                source_type=event.source_type,
+                reason=event.reason,
+                stack=event.stack,
+                headers=encode(event.headers).decode(),
+                value=event.value,
+                attempts=event.attempts,
+            )
+        case RecordRedriven(service=service, letter_id=letter_id, discarded=discarded, at=at):
+            changes.set(LETTERS, service, letter_id, status="discarded" if discarded else "redriven", at=at)
+        case _:
+            pass

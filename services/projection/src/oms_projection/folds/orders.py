@@ -1,0 +1,156 @@
+"""oms.orders: the orders, their lines, and why some were rejected. The only topic that says where an order stands."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from oms_contracts.envelope import Envelope
+from oms_contracts.message import encode
+from oms_contracts.orders import (
+    OrderAccepted,
+    OrderActionRequired,
+    OrderCanceled,
+    OrderCancellationRejected,
+    OrderCancellationRequested,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderConflictReported,
+    OrderExpired,
+    OrderPartlyDelivered,
+    OrderPaymentAmended,
+    OrderRejected,
+    OrderReleased,
+    OrderReserved,
+)
+
+from oms_projection.tables import ORDER_LINES, ORDERS, REJECTIONS, Changes
+
+WAITING = {"amend_payment": "awaiting_payment", "resolve_stock": "awaiting_stock"}
+"""The actions that an order stands still for. Others are asked for while it goes on."""
+
+_NUMBER = re.compile(r"\.\d+(?=\.|$)")
+
+
+def fold(changes: Changes, event: Any, envelope: Envelope) -> None:
+    """What one event means."""
+    match event:
+        case OrderAccepted():
+            _accept(changes, event)
+        case OrderReserved(order_id=order_id, at=at):
+            _move(changes, order_id, "reserved", at)
+        case OrderConfirmed(order_id=order_id, at=at):
+            _move(changes, order_id, "confirmed", at)
+        case OrderReleased(order_id=order_id, at=at):
+            _move(changes, order_id, "released", at)
+        case OrderCompleted(order_id=order_id, at=at):
+            _move(changes, order_id, "completed", at, cancellation="")
+        case OrderActionRequired():
+            _ask(changes, event)
+        case OrderPaymentAmended(order_id=order_id, attempt=attempt, payment=payment, at=at):
+            _move(changes, order_id, "accepted", at, attempt=attempt, payment_kind=payment.kind)
+        case OrderCancellationRequested(order_id=order_id, reason=reason, at=at):
+            changes.set(ORDERS, order_id, cancellation=reason or "no reason given", updated_at=at)
+        case OrderCancellationRejected(order_id=order_id, at=at):
+            changes.set(ORDERS, order_id, cancellation="", updated_at=at)
+        case OrderCanceled(order_id=order_id, reason=reason, at=at):
+            _move(changes, order_id, "canceled", at, cancellation="", ended_because=reason)
+        case OrderExpired(order_id=order_id, reason=reason, at=at):
+            _move(changes, order_id, "expired", at, cancellation="", ended_because=reason)
+        case OrderRejected():
+            _reject(changes, event)
+        case OrderConflictReported(order_id=order_id, reported_at=at):
+            changes.add(ORDERS, order_id, conflicts=1)
+            changes.set(ORDERS, order_id, updated_at=at)
+        case OrderPartlyDelivered(order_id=order_id, at=at):
+            changes.set(ORDERS, order_id, updated_at=at)
+        case _:
+            # A refused command may name an order that does not exist: it belongs in the timeline alone.
+            pass
+
+
+def field_of(reason: str) -> str:
+    """The field a reason names, without the numbers of lines: `lines.3.quantity: must be ...` is about `lines.quantity`."""
+    name, found, _ = reason.partition(": ")
+    return _NUMBER.sub("", name) if found else "order"
+
+
+def _move(changes: Changes, order_id: str, status: str, at: datetime, **more: Any) -> None:
+    """The order goes on: whoever it waited for has acted."""
+    changes.set(
+        ORDERS,
+        order_id,
+        status=status,
+        since=at,
+        action="",
+        action_reason=None,
+        action_since=None,
+        deadline=None,
+        updated_at=at,
+        **more,
+    )
+
+
+def _ask(changes: Changes, event: OrderActionRequired) -> None:
+    order_id, at = event.order_id, event.at
+    if event.action in WAITING:
+        changes.set(ORDERS, order_id, status=WAITING[event.action], since=at)
+    changes.set(ORDERS, order_id, action=event.action, action_reason=event.reason, action_since=at, deadline=event.deadline, updated_at=at)
+
+
+def _accept(changes: Changes, event: OrderAccepted) -> None:
+    _move(
+        changes,
+        event.order_id,
+        "accepted",
+        event.accepted_at,
+        channel=event.channel,
+        reference=event.channel_reference,
+        customer_id=event.customer.id,
+        customer_email=event.customer.email,
+        currency=event.currency,
+        line_count=len(event.lines),
+        units=sum(line.quantity for line in event.lines),
+        shipping=event.shipping,
+        total=event.total,
+        payment_kind=event.payment.kind,
+        delivery=event.delivery,
+        ship_to=encode(event.ship_to).decode() if event.ship_to else None,
+        location=event.location,
+        placed_at=event.placed_at,
+        received_at=event.accepted_at,
+        attempt=1,
+        cancellation="",
+    )
+    for number, line in enumerate(event.lines, 1):
+        changes.set(
+            ORDER_LINES,
+            event.order_id,
+            line.line_id,
+            number=number,
+            sku=line.sku,
+            quantity=line.quantity,
+            unit_price=line.unit_price,
+            discount=line.discount,
+            total=line.total,
+        )
+
+
+def _reject(changes: Changes, event: OrderRejected) -> None:
+    order_id, reasons, at = event.order_id, event.reasons, event.rejected_at
+    others = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    _move(
+        changes,
+        order_id,
+        "rejected",
+        at,
+        channel=event.channel,
+        reference=event.channel_reference,
+        placed_at=at,
+        received_at=at,
+        cancellation="",
+        ended_because=f"{reasons[0] if reasons else 'no reason given'}{others}",
+    )
+    for reason in reasons:
+        name = field_of(reason)
+        changes.set(REJECTIONS, order_id, name, channel=event.channel, example=reason, at=at)
+        changes.add(REJECTIONS, order_id, name, reasons=1)

@@ -1,0 +1,207 @@
+"""What an event says, in a line for people. Made when somebody reads it; the events are kept as they were published."""
+
+import re
+from typing import Any
+
+from oms_contracts.fulfillments import (
+    FulfillmentAccepted,
+    FulfillmentCanceled,
+    FulfillmentCancellationRejected,
+    FulfillmentCommandRefused,
+    FulfillmentPlanned,
+    FulfillmentShipped,
+    ItemsPicked,
+    PackagePacked,
+)
+from oms_contracts.message import UnreadableMessage, decode
+from oms_contracts.orders import (
+    OrderAccepted,
+    OrderActionRequired,
+    OrderCanceled,
+    OrderCancellationRejected,
+    OrderCancellationRequested,
+    OrderCommandRefused,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderConflictReported,
+    OrderExpired,
+    OrderPartlyDelivered,
+    OrderPaymentAmended,
+    OrderRejected,
+    OrderReleased,
+    OrderReserved,
+)
+from oms_contracts.payments import (
+    PaymentAbandoned,
+    PaymentAuthorizationRequested,
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentCaptureFailed,
+    PaymentCaptureRequested,
+    PaymentDeclined,
+    PaymentOutcomeUnknown,
+    PaymentRequestRepeated,
+    PaymentVoided,
+    PaymentVoidFailed,
+    PaymentVoidRequested,
+    RefundFailed,
+    RefundPostponed,
+    RefundRequested,
+    RefundSettled,
+)
+from oms_contracts.returns import (
+    ReturnActionRequired,
+    ReturnApproved,
+    ReturnCanceled,
+    ReturnClosed,
+    ReturnCommandRefused,
+    ReturnDeclined,
+    ReturnExpired,
+    ReturnItemsInspected,
+    ReturnItemsReceived,
+    ReturnRefundRequested,
+    ReturnRequested,
+    ReturnWindowOpened,
+)
+from oms_contracts.stock import (
+    StockAdjusted,
+    StockAllocated,
+    StockAllocationRequested,
+    StockCommandRefused,
+    StockReceived,
+    StockReleased,
+    StockReservationExpired,
+    StockReservationFailed,
+    StockReserved,
+    StockReturned,
+    StockShipped,
+    StockWrittenOff,
+)
+from oms_contracts.tracking import (
+    DeliveryAttemptFailed,
+    DeliveryExpected,
+    LabelCreated,
+    OrderStatusChanged,
+    PackageDelivered,
+    PackageInTransit,
+    PackageLost,
+    PackageOutForDelivery,
+    PackageReturnedToSender,
+    ScanRecorded,
+    TrackingCommandRefused,
+)
+
+_WHEN = "%Y-%m-%d %H:%M UTC"
+
+SUMMARIES: dict[type[Any], str] = {
+    OrderAccepted: "Accepted from {e.channel} as {e.channel_reference}: {units} units, {e.total} {e.currency} in minor units",
+    OrderRejected: "Rejected: {reasons}",
+    OrderConflictReported: "The same reference came again with other content; nothing was changed",
+    OrderReserved: "Stock is held; {e.amount} {e.currency} (minor units) to be authorized, attempt {e.attempt}",
+    OrderConfirmed: "Confirmed: reserved and paid for",
+    OrderReleased: "Released to fulfillment: {units} units",
+    OrderActionRequired: "Waits for {e.action} until {e.deadline:" + _WHEN + "}: {e.reason}",
+    OrderPaymentAmended: "The customer pays by {e.payment.kind} instead, attempt {e.attempt}",
+    OrderCancellationRequested: "Cancellation was asked for: {e.reason}",
+    OrderCancellationRejected: "Too late to cancel: {e.reason}",
+    OrderCanceled: "Canceled: {e.reason}",
+    OrderExpired: "Expired: {e.reason}",
+    OrderPartlyDelivered: "Package {e.package_id} arrived, others are still to come",
+    OrderCommandRefused: "{e.command} was refused: {e.reason}",
+    OrderCompleted: "Completed: every unit is delivered",
+    StockReceived: "{units} units were received",
+    StockAdjusted: "On hand was corrected by {units} units: {e.reason}",
+    StockReturned: "{units} units came back to stock",
+    StockWrittenOff: "{units} units were written off: {e.reason}",
+    StockReserved: "{units} units are reserved until {e.expires_at:" + _WHEN + "}, attempt {e.attempt}",
+    StockReservationFailed: "There is not enough: {shortages}",
+    StockReservationExpired: "The reservation of {units} units has expired",
+    StockAllocationRequested: "The reservation had expired: allocation is planned anew",
+    StockAllocated: "{units} units are allocated",
+    StockShipped: "{units} units of {e.fulfillment_id} are booked out",
+    StockReleased: "{units} units that were {e.stage} are available again: {e.reason}",
+    StockCommandRefused: "{e.command} was refused: {reasons}",
+    PaymentAuthorizationRequested: "The provider is asked to hold {money}, attempt {e.attempt}",
+    PaymentAuthorized: "{money} are authorized",
+    PaymentDeclined: "The payment was declined: {e.reason}",
+    PaymentOutcomeUnknown: "The provider did not answer; looked up again at {e.next_check_at:" + _WHEN + "}",
+    PaymentRequestRepeated: "The provider never heard of the request: it is sent again",
+    PaymentCaptureRequested: "The provider is asked to take {money} for {e.fulfillment_id}",
+    PaymentCaptured: "{money} were captured for {e.fulfillment_id}",
+    PaymentCaptureFailed: "The capture for {e.fulfillment_id} failed: {e.reason}",
+    PaymentVoidRequested: "The provider is asked to let the authorization go",
+    PaymentVoided: "The authorization is voided",
+    PaymentVoidFailed: "The authorization could not be voided: {e.reason}",
+    PaymentAbandoned: "The order ended unpaid: {e.reason}",
+    RefundPostponed: "The refund {e.refund_id} waits for the captures, until {e.until:" + _WHEN + "}",
+    RefundRequested: "The provider is asked to give back {money} for {e.refund_id}",
+    RefundSettled: "{money} were refunded for {e.refund_id}",
+    RefundFailed: "The refund {e.refund_id} failed: {e.reason}",
+    FulfillmentPlanned: "{e.location} is asked to ship {units} units",
+    FulfillmentAccepted: "{e.fulfillment_id} is accepted",
+    ItemsPicked: "{e.fulfillment_id} is picked",
+    PackagePacked: "Package {e.package_id} is packed: {units} units",
+    FulfillmentShipped: "{e.location} shipped {packages}",
+    FulfillmentCanceled: "Fulfillment is stopped: {e.reason}",
+    FulfillmentCancellationRejected: "Fulfillment goes on: {e.reason}",
+    FulfillmentCommandRefused: "{e.command} was refused: {e.reason}",
+    DeliveryExpected: "{e.units} units are to reach the customer",
+    LabelCreated: "Package {e.package_id} is known to {e.carrier} as {e.tracking_number}",
+    PackageInTransit: "Package {e.package_id} is in transit",
+    PackageOutForDelivery: "Package {e.package_id} is out for delivery",
+    DeliveryAttemptFailed: "Package {e.package_id} could not be delivered: {e.reason}",
+    PackageDelivered: "Package {e.package_id} is delivered",
+    PackageLost: "Package {e.package_id} is lost",
+    PackageReturnedToSender: "Package {e.package_id} came back to the sender",
+    ScanRecorded: "A late or repeated scan of package {e.package_id}: {e.status}",
+    TrackingCommandRefused: "{e.command} was refused: {e.reason}",
+    OrderStatusChanged: "Public status {e.sequence}: {e.status}",
+    ReturnWindowOpened: "Returns may be asked for until {e.closes_at:" + _WHEN + "}",
+    ReturnRequested: "Return {e.return_id} was asked for: {units} units",
+    ReturnApproved: "Return {e.return_id} is approved; the goods are expected before {e.expires_at:" + _WHEN + "}",
+    ReturnDeclined: "Return {e.return_id} is declined: {reasons}",
+    ReturnItemsReceived: "{units} units of return {e.return_id} arrived at {e.location}",
+    ReturnItemsInspected: "{units} units of return {e.return_id} are inspected",
+    ReturnRefundRequested: "{money} are to be refunded for return {e.return_id}",
+    ReturnClosed: "Return {e.return_id} is closed: {e.outcome}, {e.refunded} refunded (minor units)",
+    ReturnCanceled: "Return {e.return_id} is canceled: {e.reason}",
+    ReturnExpired: "Return {e.return_id} has expired",
+    ReturnActionRequired: "Return {e.return_id} waits for somebody to {e.action}, until {e.deadline:" + _WHEN + "}",
+    ReturnCommandRefused: "{e.command} was refused: {e.reason}",
+}
+
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def summary(kind: str, data: str) -> str:
+    """A line about an event of published type `kind`. One that is not known here is told by its name."""
+    name = _WORDS.sub(" ", kind.split(".")[-2]).capitalize() if kind.count(".") > 1 else kind
+    try:
+        event: object = decode(kind, data.encode())
+    except UnreadableMessage:
+        return name
+    template = SUMMARIES.get(type(event))
+    return template.format_map(_Words(event)) if template else name
+
+
+class _Words(dict[str, Any]):
+    """What a template may name: the event, and what is counted or joined from it."""
+
+    def __init__(self, event: Any) -> None:
+        super().__init__(e=event)
+
+    def __missing__(self, name: str) -> str:
+        event = self["e"]
+        match name:
+            case "units":
+                return str(sum(line.quantity for line in event.lines))
+            case "money":
+                return f"{event.amount} {event.currency} (minor units)"
+            case "reasons":
+                return "; ".join(event.reasons)
+            case "shortages":
+                return ", ".join(f"{s.sku}: {s.requested} wanted, {s.available} available" for s in event.shortages)
+            case "packages":
+                return ", ".join(f"{p.package_id} with {p.carrier} as {p.tracking_number}" for p in event.packages)
+            case _:
+                raise KeyError(name)

@@ -1,0 +1,484 @@
+"""Given events, as the services publish them, for examples and laws alike."""
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+from oms_contracts.catalogue import topics_read_by
+from oms_contracts.envelope import Envelope
+from oms_contracts.fulfillments import (
+    FulfillmentAccepted,
+    FulfillmentCanceled,
+    FulfillmentPlanned,
+    FulfillmentShipped,
+    ItemsPicked,
+    PackagePacked,
+)
+from oms_contracts.message import encode, key_of, type_of
+from oms_contracts.operations import RecordRedriven, RecordSetAside
+from oms_contracts.orders import (
+    OrderAccepted,
+    OrderActionRequired,
+    OrderCanceled,
+    OrderCancellationRequested,
+    OrderCommandRefused,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderConflictReported,
+    OrderExpired,
+    OrderPaymentAmended,
+    OrderRejected,
+    OrderReleased,
+    OrderReserved,
+)
+from oms_contracts.payments import (
+    PaymentAuthorizationRequested,
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentCaptureRequested,
+    PaymentDeclined,
+    PaymentOutcomeUnknown,
+    PaymentVoided,
+    PaymentVoidRequested,
+    RefundRequested,
+    RefundSettled,
+)
+from oms_contracts.returns import (
+    ReturnApproved,
+    ReturnClosed,
+    ReturnItemsInspected,
+    ReturnItemsReceived,
+    ReturnRefundRequested,
+    ReturnRequested,
+    ReturnWindowOpened,
+)
+from oms_contracts.stock import (
+    StockAdjusted,
+    StockAllocated,
+    StockReceived,
+    StockReleased,
+    StockReservationExpired,
+    StockReservationFailed,
+    StockReserved,
+    StockReturned,
+    StockShipped,
+    StockWrittenOff,
+)
+from oms_contracts.tracking import LabelCreated, OrderStatusChanged, PackageDelivered, PackageInTransit, ScanRecorded
+from oms_contracts.values import (
+    Address,
+    AllocatedLine,
+    Customer,
+    InspectedLine,
+    OrderLine,
+    Package,
+    PaymentMethod,
+    ReturnLine,
+    Shortage,
+    StockLine,
+)
+from oms_runtime.model import Received
+
+BEGIN = datetime(2026, 3, 1, 9, tzinfo=UTC)
+PAYMENT = PaymentMethod(kind="card", token="tok")  # noqa: S106  # not a secret
+CUSTOMER = Customer(id="c-1", email="a@example.org")
+ADDRESS = Address(name="A", street="S 1", postal_code="10115", city="Berlin", country="DE")
+LINES = (
+    OrderLine(line_id="1", sku="A", quantity=3, unit_price=1000, total=3000),
+    OrderLine(line_id="2", sku="B", quantity=1, unit_price=700, total=500, discount=200),
+)
+TOTAL = 4_000
+"""Of LINES with a shipping of 500."""
+HELD = (
+    AllocatedLine(line_id="1", sku="A", location="BER", quantity=2),
+    AllocatedLine(line_id="1", sku="A", location="HAM", quantity=1),
+    AllocatedLine(line_id="2", sku="B", location="BER", quantity=1),
+)
+
+
+@dataclass(slots=True)
+class Log:
+    """Records in the order they were published, with each source's positions and each key's sequence."""
+
+    records: list[Received] = field(default_factory=list[Received])
+    positions: dict[str, int] = field(default_factory=dict[str, int])
+    sequences: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+
+    @property
+    def now(self) -> datetime:
+        return BEGIN + timedelta(minutes=len(self.records))
+
+    def say(self, topic: str, *events: Any) -> None:
+        for event in events:
+            kind, key = type_of(event).name, key_of(event)
+            service = event.service if isinstance(event, RecordSetAside | RecordRedriven) else kind.split(".")[1]
+            position = self.positions[service] = self.positions.get(service, 0) + 1
+            sequence = self.sequences[topic, key] = self.sequences.get((topic, key), 0) + 1
+            envelope = Envelope(
+                type=kind,
+                source=f"/oms/{service}",
+                id=f"{service}-{position}",
+                time=self.now,
+                subject=key,
+                sequence=sequence,
+                position=position,
+                correlationid=key,
+                causationid=f"cause-{len(self.records)}",
+            )
+            self.records.append(
+                Received(
+                    topic=topic,
+                    partition=0,
+                    offset=len(self.records),
+                    key=key,
+                    headers=(),
+                    value=encode(event),
+                    type=kind,
+                    position=position,
+                    envelope=envelope,
+                    message=event,
+                )
+            )
+
+
+def accepted(order_id: str, at: datetime, reference: str = "R-1") -> OrderAccepted:
+    return OrderAccepted(
+        order_id=order_id,
+        channel="web",
+        channel_reference=reference,
+        content_hash="h",
+        placed_at=at,
+        accepted_at=at,
+        customer=CUSTOMER,
+        currency="EUR",
+        lines=LINES,
+        shipping=500,
+        total=TOTAL,
+        payment=PAYMENT,
+        delivery="ship",
+        ship_to=ADDRESS,
+        location="BER",
+    )
+
+
+def pay(log: Log, order_id: str, attempt: int = 1) -> None:
+    """Reserved, asked for, authorized."""
+    log.say("oms.stock", StockReserved(order_id=order_id, attempt=attempt, lines=HELD, expires_at=log.now, at=log.now))
+    log.say(
+        "oms.orders",
+        OrderReserved(
+            order_id=order_id, attempt=attempt, amount=TOTAL, currency="EUR", payment=PAYMENT, lines=LINES, shipping=500, at=log.now
+        ),
+    )
+    log.say("oms.payments", asked(order_id, attempt, log.now))
+
+
+def asked(order_id: str, attempt: int, at: datetime) -> PaymentAuthorizationRequested:
+    return PaymentAuthorizationRequested(
+        order_id=order_id,
+        attempt=attempt,
+        request_id=f"a{attempt}",
+        amount=TOTAL,
+        currency="EUR",
+        payment=PAYMENT,
+        lines=LINES,
+        shipping=500,
+        at=at,
+    )
+
+
+def authorized(order_id: str, attempt: int, at: datetime) -> PaymentAuthorized:
+    return PaymentAuthorized(
+        order_id=order_id,
+        attempt=attempt,
+        request_id=f"a{attempt}",
+        authorization_id=f"held{attempt}",
+        amount=TOTAL,
+        currency="EUR",
+        at=at,
+    )
+
+
+def release(log: Log, order_id: str) -> None:
+    """Authorized, confirmed, allocated, released, planned at both locations."""
+    log.say("oms.payments", authorized(order_id, 1, log.now))
+    log.say("oms.orders", OrderConfirmed(order_id=order_id, at=log.now))
+    log.say("oms.stock", StockAllocated(order_id=order_id, lines=HELD, reserved=True, at=log.now))
+    log.say("oms.orders", OrderReleased(order_id=order_id, customer=CUSTOMER, delivery="ship", ship_to=ADDRESS, lines=HELD, at=log.now))
+    log.say("oms.order-status-changes", status_changed(order_id, log.now))
+    for location in ("BER", "HAM"):
+        log.say(
+            "oms.fulfillments",
+            FulfillmentPlanned(
+                order_id=order_id,
+                fulfillment_id=f"{order_id}/{location}",
+                location=location,
+                delivery="ship",
+                ship_to=ADDRESS,
+                lines=tuple(line for line in HELD if line.location == location),
+                at=log.now,
+            ),
+        )
+
+
+def status_changed(order_id: str, at: datetime) -> OrderStatusChanged:
+    return OrderStatusChanged(order_id=order_id, sequence=1, status="in_fulfillment", previous=None, detail=None, at=at)
+
+
+def ship(log: Log, order_id: str, location: str, amount: int) -> None:
+    """One location's part: packed, shipped, booked out, captured, delivered."""
+    fulfillment_id, package_id, at = f"{order_id}/{location}", f"P-{location}", log.now
+    lines = tuple(line for line in HELD if line.location == location)
+    package = Package(package_id=package_id, carrier="DHL", tracking_number=f"T-{location}", lines=lines)
+    log.say(
+        "oms.fulfillments",
+        FulfillmentAccepted(order_id=order_id, fulfillment_id=fulfillment_id, at=at),
+        ItemsPicked(order_id=order_id, fulfillment_id=fulfillment_id, at=at),
+        PackagePacked(order_id=order_id, fulfillment_id=fulfillment_id, package_id=package_id, lines=lines, at=at),
+        FulfillmentShipped(order_id=order_id, fulfillment_id=fulfillment_id, location=location, packages=(package,), at=at),
+    )
+    log.say("oms.stock", StockShipped(order_id=order_id, fulfillment_id=fulfillment_id, lines=lines, at=log.now))
+    log.say(
+        "oms.payments",
+        PaymentCaptureRequested(
+            order_id=order_id,
+            fulfillment_id=fulfillment_id,
+            request_id=f"c-{location}",
+            authorization_id="held1",
+            amount=amount,
+            currency="EUR",
+            at=log.now,
+            lines=lines,
+        ),
+        PaymentCaptured(
+            order_id=order_id, fulfillment_id=fulfillment_id, request_id=f"c-{location}", amount=amount, currency="EUR", at=log.now
+        ),
+    )
+    log.say(
+        "oms.tracking",
+        LabelCreated(
+            order_id=order_id,
+            package_id=package_id,
+            fulfillment_id=fulfillment_id,
+            carrier="DHL",
+            tracking_number=f"T-{location}",
+            lines=lines,
+            at=log.now,
+        ),
+        PackageInTransit(order_id=order_id, package_id=package_id, at=log.now),
+        PackageDelivered(order_id=order_id, package_id=package_id, lines=lines, at=log.now),
+        ScanRecorded(order_id=order_id, package_id=package_id, scan_id="s", status="in_transit", at=log.now),
+    )
+
+
+def give_back(log: Log, order_id: str) -> None:
+    """Two units of A come back, one of them broken; both are refunded."""
+    return_id, lines = f"RMA-{order_id}", (ReturnLine(line_id="1", quantity=2),)
+    inspected = (
+        InspectedLine(line_id="1", sku="A", quantity=1, disposition="restock"),
+        InspectedLine(line_id="1", sku="A", quantity=1, disposition="write-off"),
+    )
+    log.say(
+        "oms.returns",
+        ReturnWindowOpened(order_id=order_id, currency="EUR", lines=LINES, closes_at=log.now + timedelta(days=30), at=log.now),
+        ReturnRequested(order_id=order_id, return_id=return_id, lines=lines, at=log.now),
+        ReturnApproved(order_id=order_id, return_id=return_id, expires_at=log.now + timedelta(days=14), at=log.now),
+        ReturnItemsReceived(order_id=order_id, return_id=return_id, receipt_id="rr", location="BER", lines=lines, at=log.now),
+        ReturnItemsInspected(order_id=order_id, return_id=return_id, location="BER", lines=inspected, at=log.now),
+        ReturnRefundRequested(order_id=order_id, return_id=return_id, amount=2_000, currency="EUR", lines=inspected, at=log.now),
+    )
+    back, broken = StockLine(sku="A", location="BER", quantity=2), StockLine(sku="A", location="BER", quantity=1)
+    log.say(
+        "oms.stock",
+        StockReturned(return_id=return_id, order_id=order_id, lines=(back,), at=log.now),
+        StockWrittenOff(return_id=return_id, order_id=order_id, lines=(broken,), reason="broken", at=log.now),
+    )
+    refund: dict[str, Any] = {"order_id": order_id, "refund_id": return_id, "request_id": "r", "amount": 2_000, "currency": "EUR"}
+    log.say("oms.payments", RefundRequested(reason="return", at=log.now, **refund), RefundSettled(at=log.now, **refund))
+    log.say("oms.returns", ReturnClosed(order_id=order_id, return_id=return_id, outcome="refunded", refunded=2_000, at=log.now))
+
+
+def stories() -> Log:
+    """Seven orders: completed with a return; rejected; canceled after a decline; short of stock; stopped by the warehouse; expired; new."""
+    log = Log()
+    goods = (
+        StockLine(sku="A", location="BER", quantity=50),
+        StockLine(sku="A", location="HAM", quantity=50),
+        StockLine(sku="B", location="BER", quantity=20),
+    )
+    log.say("oms.stock", StockReceived(receipt_id="G-1", lines=goods, at=log.now))
+    log.say(
+        "oms.stock",
+        StockAdjusted(adjustment_id="C-1", lines=(StockLine(sku="B", location="BER", quantity=-2),), reason="count", at=log.now),
+    )
+
+    log.say("oms.orders", accepted("done", log.now))
+    pay(log, "done")
+    release(log, "done")
+    ship(log, "done", "BER", 3_000)
+    ship(log, "done", "HAM", 1_000)
+    log.say("oms.orders", OrderCompleted(order_id="done", customer=CUSTOMER, currency="EUR", lines=LINES, at=log.now))
+    give_back(log, "done")
+    conflict = OrderConflictReported(order_id="done", channel="web", channel_reference="R-1", content_hash="x", reported_at=log.now)
+    log.say("oms.orders", conflict)
+
+    log.say(
+        "oms.orders",
+        OrderRejected(
+            order_id="bad",
+            channel="till",
+            channel_reference="R-2",
+            content_hash="h",
+            reasons=("lines.0.quantity: must be at least 1, is 0", "lines.3.quantity: must be at least 1, is -1", "total: is 5, not 6"),
+            rejected_at=log.now,
+        ),
+    )
+
+    log.say("oms.orders", accepted("declined", log.now, "R-3"))
+    pay(log, "declined")
+    log.say("oms.payments", PaymentOutcomeUnknown(order_id="declined", request_id="a1", checks=1, next_check_at=log.now, at=log.now))
+    log.say("oms.payments", PaymentDeclined(order_id="declined", attempt=1, request_id="a1", reason="no funds", at=log.now))
+    log.say(
+        "oms.orders",
+        OrderActionRequired(order_id="declined", action="amend_payment", reason="no funds", deadline=log.now, at=log.now),
+    )
+    log.say("oms.stock", StockReleased(order_id="declined", stage="reserved", lines=HELD, reason="declined", at=log.now))
+    log.say(
+        "oms.orders",
+        OrderPaymentAmended(order_id="declined", attempt=2, payment=PAYMENT, lines=LINES, location="BER", at=log.now),
+    )
+    pay(log, "declined", attempt=2)
+    log.say("oms.payments", authorized("declined", 2, log.now))
+    log.say("oms.orders", OrderCanceled(order_id="declined", reason="changed my mind", at=log.now))
+    log.say("oms.stock", StockReleased(order_id="declined", stage="reserved", lines=HELD, reason="canceled", at=log.now))
+    void: dict[str, Any] = {"order_id": "declined", "request_id": "v", "authorization_id": "held2"}
+    log.say("oms.payments", PaymentVoidRequested(at=log.now, **void), PaymentVoided(at=log.now, **void))
+
+    log.say("oms.orders", accepted("short", log.now, "R-4"))
+    shortage = Shortage(sku="B", requested=99, available=18)
+    log.say("oms.stock", StockReservationFailed(order_id="short", attempt=1, shortages=(shortage,), at=log.now))
+    log.say(
+        "oms.orders",
+        OrderActionRequired(
+            order_id="short", action="resolve_stock", reason="B: 99 wanted", deadline=log.now + timedelta(days=2), at=log.now
+        ),
+    )
+
+    log.say("oms.orders", accepted("stopped", log.now, "R-5"))
+    pay(log, "stopped")
+    release(log, "stopped")
+    log.say("oms.orders", OrderCancellationRequested(order_id="stopped", reason="too slow", at=log.now))
+    log.say("oms.fulfillments", FulfillmentCanceled(order_id="stopped", reason="too slow", at=log.now))
+    log.say("oms.orders", OrderCanceled(order_id="stopped", reason="too slow", at=log.now))
+    log.say("oms.stock", StockReleased(order_id="stopped", stage="allocated", lines=HELD, reason="canceled", at=log.now))
+    void = {"order_id": "stopped", "request_id": "v", "authorization_id": "held1"}
+    log.say("oms.payments", PaymentVoidRequested(at=log.now, **void), PaymentVoided(at=log.now, **void))
+
+    log.say("oms.orders", accepted("expired", log.now, "R-6"))
+    pay(log, "expired")
+    log.say("oms.stock", StockReservationExpired(order_id="expired", attempt=1, lines=HELD, at=log.now))
+    log.say("oms.orders", OrderExpired(order_id="expired", reason="too late", at=log.now))
+
+    log.say("oms.orders", accepted("new", log.now, "R-7"))
+    log.say(
+        "oms.orders",
+        OrderCommandRefused(order_id="nobody", command="oms.capture.CancelOrder.v1", reason="the order is not known", at=log.now),
+    )
+    for service, letter_id in (("payment", "oms.orders/3/7"), ("capture", "oms.channel.orders/1/2")):
+        log.say(f"oms.{service}.dead-letters", set_aside(service, letter_id, log.now))
+    log.say(
+        "oms.payment.dead-letters",
+        RecordRedriven(letter_id="oms.orders/3/7", service="payment", source_key="new", discarded=False, at=log.now),
+    )
+    return log
+
+
+def set_aside(service: str, letter_id: str, at: datetime) -> RecordSetAside:
+    topic, partition, offset = letter_id.split("/")
+    return RecordSetAside(
+        letter_id=letter_id,
+        service=service,
+        source_topic=topic,
+        source_partition=int(partition),
+        source_offset=int(offset),
+        source_key="new",
+        source_type="oms.capture.OrderAccepted.v1",
+        reason="ValueError: no",
+        stack="...",
+        value="e30=",
+        headers={"ce_id": "x"},
+        attempts=1,
+        parked=False,
+        at=at,
+    )
+
+
+def made(hint: Any, chance: Random) -> Any:
+    """Any value of a type that messages use; names are few, so that events meet in the same rows."""
+    if hint in SIMPLE:
+        return SIMPLE[hint](chance)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return hint(**{name: made(kind, chance) for name, kind in get_type_hints(hint).items()})
+    if get_origin(hint) is tuple:
+        return tuple(made(get_args(hint)[0], chance) for _ in range(chance.randint(0, 2)))
+    return made(chance.choice(get_args(hint)), chance)
+
+
+SIMPLE: dict[Any, Callable[[Random], Any]] = {
+    str: lambda chance: chance.choice("ab"),
+    int: lambda chance: chance.randint(0, 5),
+    bool: lambda chance: chance.random() < 0.5,
+    datetime: lambda chance: BEGIN + timedelta(minutes=chance.randint(0, 99)),
+    type(None): lambda _chance: None,
+}
+
+
+@pytest.fixture(scope="session")
+def story() -> Log:
+    return stories()
+
+
+@pytest.fixture(scope="session")
+def anything() -> Callable[[Random, int], Sequence[Received]]:
+    """`anything(chance, rounds)`: events of every kind as often as there are rounds, whether or not they make sense together."""
+
+    def records(chance: Random, rounds: int) -> Sequence[Received]:
+        log = Log()
+        topics = [topic for topic in topics_read_by("projection") if not topic.name.endswith(("dead-letters", "commands"))]
+        kinds = [(topic.name, cls) for topic in topics for cls in topic.messages] * rounds
+        for topic, cls in chance.sample(kinds, len(kinds)):
+            log.say(topic, made(cls, chance))
+        return log.records
+
+    return records
+
+
+def interleave(records: Sequence[Received], chance: Random) -> list[Received]:
+    """The records in another order, which keeps that of each topic and key: that is all Kafka keeps."""
+    queues: defaultdict[tuple[str, str | None], deque[Received]] = defaultdict(deque)
+    for record in records:
+        queues[record.topic, record.key].append(record)
+    turns = [name for name, queue in queues.items() for _ in queue]
+    chance.shuffle(turns)
+    return [queues[name].popleft() for name in turns]
+
+
+@pytest.fixture(scope="session")
+def interleaved() -> Callable[[Sequence[Received], Random], list[Received]]:
+    return interleave
+
+
+@pytest.fixture(scope="session")
+def given() -> Callable[..., Sequence[Received]]:
+    """`given(topic, event, ...)`: what one topic says, as records."""
+
+    def records(topic: str, *events: Any) -> Sequence[Received]:
+        log = Log()
+        log.say(topic, *events)
+        return log.records
+
+    return records

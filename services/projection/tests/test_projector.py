@@ -1,0 +1,253 @@
+"""What events mean for the read models, and that neither the order of topics nor the cut of batches matters."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given as whatever
+from hypothesis import settings
+from hypothesis import strategies as st
+from oms_contracts.catalogue import topics_read_by
+from oms_contracts.message import encode
+from oms_contracts.operations import RedriveDeadLetters
+from oms_contracts.orders import (
+    OrderActionRequired,
+    OrderCancellationRejected,
+    OrderCancellationRequested,
+    OrderCommandRefused,
+    OrderConfirmed,
+)
+from oms_contracts.payments import RefundFailed
+from oms_contracts.returns import ReturnActionRequired, ReturnDeclined, ReturnExpired
+from oms_contracts.stock import StockAdjusted, StockAllocated, StockReleased, StockReserved
+from oms_contracts.values import AllocatedLine, StockLine
+from oms_projection.folds.orders import field_of
+from oms_projection.projector import FOLDS, PROJECTED, fold
+from oms_projection.summaries import SUMMARIES, summary
+from oms_projection.tables import (
+    AUTHORIZATIONS,
+    CAPTURES,
+    DELIVERIES,
+    FULFILLMENTS,
+    LETTERS,
+    ORDER_LINES,
+    ORDER_STOCK,
+    ORDERS,
+    PACKAGES,
+    PAYMENTS,
+    REFUNDS,
+    REJECTIONS,
+    RETURNS,
+    STOCK,
+    STOCK_LEDGER,
+    TABLES,
+    TIMELINE,
+    Changes,
+    Table,
+)
+from oms_runtime.model import Received
+
+NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
+Given = Callable[..., Sequence[Received]]
+
+
+def rows(changes: Changes) -> dict[str, Any]:
+    """By table and key; what is null or nothing counts as not said, as it does once it is stored."""
+    return {
+        table.name: {key: {name: value for name, value in row.items() if value not in (None, 0)} for key, row in found.items()}
+        for table, found in changes.rows.items()
+    }
+
+
+def row(records: Iterable[Received], table: Table, *key: Any) -> dict[str, Any]:
+    return fold(records).rows[table][key]
+
+
+def test_a_completed_order_with_a_return(story: Any) -> None:
+    found = fold(story.records).rows
+    assert found[ORDERS]["done",].items() >= {"status": "completed", "units": 4, "total": 4_000, "action": "", "conflicts": 1}.items()
+    assert found[ORDER_LINES]["done", "1"].items() >= {"quantity": 3, "shipped": 3, "delivered": 3, "returned": 2}.items()
+    assert found[ORDER_STOCK]["done",].items() >= {"status": "shipped", "reserved": 0, "allocated": 0, "shipped": 4}.items()
+    assert found[PAYMENTS]["done",].items() >= {"status": "refunded", "authorized": 4_000, "captured": 4_000, "refunded": 2_000}.items()
+    assert found[CAPTURES]["done", "done/BER"].items() >= {"status": "captured", "captured": 3_000, "times": 1}.items()
+    assert found[REFUNDS]["done", "RMA-done"].items() >= {"status": "settled", "refunded": 2_000, "times": 1}.items()
+    assert found[FULFILLMENTS]["done", "done/HAM"].items() >= {"status": "shipped", "location": "HAM", "packages": 1}.items()
+    assert found[PACKAGES]["done", "P-BER"].items() >= {"status": "delivered", "tracking_number": "T-BER", "late_scans": 1}.items()
+    assert found[DELIVERIES]["done",].items() >= {"planned": 4, "shipped": 4, "delivered": 4}.items()
+    assert found[RETURNS]["done", "RMA-done"].items() >= {"status": "closed", "received": 2, "refunded": 2_000}.items()
+
+
+def test_an_authorization_that_was_let_go(story: Any) -> None:
+    found = fold(story.records).rows
+    assert found[ORDERS]["declined",].items() >= {"status": "canceled", "attempt": 2, "ended_because": "changed my mind"}.items()
+    assert found[PAYMENTS]["declined",]["status"] == "voided"
+    assert found[PAYMENTS]["declined",]["next_check_at"] is None
+    assert found[AUTHORIZATIONS]["declined", "held2"]["voided_at"] is not None
+
+
+def test_stock_positions_are_what_the_ledger_adds_up_to(story: Any) -> None:
+    found = fold(story.records).rows
+    ledger: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for (sku, _, _), entry in found[STOCK_LEDGER].items():
+        ledger[sku, entry["location"]] += entry["quantity"]
+    assert ledger == {key: position["on_hand"] for key, position in found[STOCK].items()}
+    assert found[STOCK]["A", "BER"] == {"on_hand": 50 - 2 + 2 - 1, "reserved": 0, "allocated": 0}
+
+
+def test_reasons_count_by_field_whatever_the_line(story: Any) -> None:
+    found = fold(story.records).rows[REJECTIONS]
+    assert found["bad", "lines.quantity"]["reasons"] == 2
+    assert found["bad", "total"]["example"] == "total: is 5, not 6"
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("lines.3.quantity: must be at least 1, is 0", "lines.quantity"),
+        ("lines.12.line_id: '7' is empty or used twice", "lines.line_id"),
+        ("ship_to.country: 'XX' is not a code", "ship_to.country"),
+        ("address2.line: no", "address2.line"),
+        ("lines.3: no", "lines"),
+        ("nothing fits", "order"),
+    ],
+)
+def test_field_of(reason: str, expected: str) -> None:
+    assert field_of(reason) == expected
+
+
+def test_an_order_waits_until_it_goes_on(given: Given) -> None:
+    ask = OrderActionRequired(order_id="o", action="investigate", reason="slow", deadline=NOW, at=NOW)
+    assert row(given("oms.orders", ask), ORDERS, "o").items() >= {"action": "investigate", "deadline": NOW}.items()
+    assert "status" not in row(given("oms.orders", ask), ORDERS, "o")
+    gone_on = row(given("oms.orders", ask, OrderConfirmed(order_id="o", at=NOW)), ORDERS, "o")
+    assert gone_on.items() >= {"status": "confirmed", "action": "", "deadline": None, "action_reason": None}.items()
+
+
+def test_a_cancellation_is_open_until_it_is_answered(given: Given) -> None:
+    asked = OrderCancellationRequested(order_id="o", reason="", at=NOW)
+    assert row(given("oms.orders", asked), ORDERS, "o")["cancellation"] == "no reason given"
+    refused = OrderCancellationRejected(order_id="o", reason="already shipped", at=NOW)
+    assert row(given("oms.orders", asked, refused), ORDERS, "o")["cancellation"] == ""
+
+
+def test_units_allocated_after_the_reservation_expired_come_out_of_no_reservation(given: Given) -> None:
+    lines = (AllocatedLine(line_id="1", sku="A", location="X", quantity=3),)
+    found = fold(given("oms.stock", StockAllocated(order_id="o", lines=lines, reserved=False, at=NOW))).rows
+    assert found[STOCK]["A", "X"] == {"reserved": 0, "allocated": 3}
+
+
+def test_a_return_waits_until_it_goes_on(given: Given) -> None:
+    ask = ReturnActionRequired(order_id="o", return_id="r", action="inspect", deadline=NOW, at=NOW)
+    assert row(given("oms.returns", ask), RETURNS, "o", "r") == {"action": "inspect", "deadline": NOW}
+    gone_on = row(given("oms.returns", ask, ReturnExpired(order_id="o", return_id="r", at=NOW)), RETURNS, "o", "r")
+    assert gone_on.items() >= {"status": "expired", "action": "", "deadline": None}.items()
+
+
+def test_a_refused_command_for_nobody_makes_no_order(given: Given) -> None:
+    found = fold(given("oms.orders", OrderCommandRefused(order_id="nobody", command="c", reason="not known", at=NOW))).rows
+    assert not found[ORDERS]
+    assert [key[0] for key in found[TIMELINE]] == ["nobody"]
+
+
+def test_what_does_not_concern_an_order_is_told_under_its_own_key(given: Given) -> None:
+    adjusted = StockAdjusted(adjustment_id="C-1", lines=(StockLine(sku="A", location="X", quantity=-3),), reason="count", at=NOW)
+    found = fold(given("oms.stock", adjusted)).rows
+    assert [key[0] for key in found[TIMELINE]] == ["C-1"]
+    assert found[STOCK]["A", "X"] == {"on_hand": -3}
+
+
+def test_calling_off_a_requested_allocation_frees_nothing(given: Given) -> None:
+    released = StockReleased(order_id="o", stage="requested", lines=(), reason="canceled", at=NOW)
+    found = fold(given("oms.stock", released)).rows
+    assert found[ORDER_STOCK]["o",]["status"] == "released"
+    assert not found[STOCK]
+
+
+def test_a_refund_of_nothing_needs_nobody(given: Given) -> None:
+    nothing = RefundFailed(order_id="o", refund_id="r", request_id="", reason="nothing is left to refund", at=NOW)
+    assert not fold(given("oms.payments", nothing)).rows[PAYMENTS]
+    refused = RefundFailed(order_id="o", refund_id="r", request_id="q", reason="card closed", at=NOW)
+    assert row(given("oms.payments", refused), PAYMENTS, "o").items() >= {"failures": 1, "failure": "card closed"}.items()
+
+
+def test_a_letter_is_kept_once_and_told_briefly(story: Any) -> None:
+    found = fold(story.records).rows
+    assert found[LETTERS]["payment", "oms.orders/3/7"].items() >= {"status": "redriven", "reason": "ValueError: no"}.items()
+    assert found[LETTERS]["capture", "oms.channel.orders/1/2"]["status"] == "set_aside"
+    told = [entry["data"] for entry in found[TIMELINE].values() if entry["type"] == "oms.operations.RecordSetAside.v1"]
+    assert told
+    assert not any("e30=" in data for data in told)
+
+
+def test_the_character_that_postgresql_cannot_hold_is_replaced(given: Given) -> None:
+    declined = ReturnDeclined(order_id="o", return_id="r", reasons=("no\0pe",), at=NOW)
+    found = fold(given("oms.returns", declined)).rows
+    assert found[RETURNS]["o", "r"]["reason"] == "no\ufffdpe"
+    assert all("\\u0000" not in entry["data"] for entry in found[TIMELINE].values())
+
+
+def test_every_event_that_can_be_read_has_a_meaning_and_a_summary() -> None:
+    readable = {cls for topic in topics_read_by("projection") for cls in topic.messages} - {RedriveDeadLetters}
+    assert set(PROJECTED) == readable
+    letters = {cls for cls in readable if cls.__module__.endswith("operations")}
+    assert set(SUMMARIES) == readable - letters
+    assert {topic.name for topic in topics_read_by("projection")} - FOLDS.keys() == {"oms.projection.commands"}
+
+
+def test_every_event_of_the_stories_is_told_in_words(story: Any) -> None:
+    for record in story.records:
+        text = summary(record.type, record.value.decode())
+        assert text
+        assert "{" not in text
+    lines = (AllocatedLine(line_id="1", sku="A", location="X", quantity=3),)
+    reserved = StockReserved(order_id="o", attempt=2, lines=lines, expires_at=NOW, at=NOW)
+    told = summary("oms.inventory.StockReserved.v1", encode(reserved).decode())
+    assert told == "3 units are reserved until 2026-03-01 09:00 UTC, attempt 2"
+    assert summary("oms.capture.SomethingNew.v1", "{}") == "Something new"
+
+
+def test_a_newest_value_is_written_by_one_topic_alone(story: Any) -> None:
+    writers: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for topic in {record.topic for record in story.records if not record.topic.endswith("dead-letters")}:
+        for table, found in fold(record for record in story.records if record.topic == topic).rows.items():
+            if table is not TIMELINE:
+                for name in {name for values in found.values() for name in values} & table.last.keys():
+                    writers[table.name, name].add(topic)
+    assert writers
+    assert {column: topics for column, topics in writers.items() if len(topics) > 1} == {}
+
+
+def test_a_tied_column_is_said_whenever_the_one_it_is_tied_to_is(story: Any) -> None:
+    for record in story.records:
+        for table, found in fold([record]).rows.items():
+            for values in found.values():
+                assert all(name in values for name, leader in table.tied.items() if leader in values)
+
+
+@settings(deadline=None, max_examples=100)
+@whatever(chance=st.randoms(use_true_random=False))
+def test_any_interleaving_of_topics_gives_the_same_rows(story: Any, interleaved: Any, chance: Random) -> None:
+    assert rows(fold(interleaved(story.records, chance))) == rows(fold(story.records))
+
+
+@settings(deadline=None, max_examples=100)
+@whatever(chance=st.randoms(use_true_random=False))
+def test_that_holds_for_events_that_make_no_sense_too(anything: Any, interleaved: Any, chance: Random) -> None:
+    records = anything(chance, 3)
+    assert rows(fold(interleaved(records, chance))) == rows(fold(records))
+
+
+def test_every_column_is_known_to_its_table(story: Any) -> None:
+    for table, found in fold(story.records).rows.items():
+        known = {*table.last, *table.sums}
+        assert all(values.keys() <= known for values in found.values())
+    assert {table.name for table in TABLES if not fold(story.records).rows[table]} == set()
+
+
+def test_positions_move_as_orders_do(given: Given) -> None:
+    lines = (AllocatedLine(line_id="1", sku="A", location="X", quantity=3), AllocatedLine(line_id="2", sku="A", location="X", quantity=1))
+    reserved = StockReserved(order_id="o", attempt=1, lines=lines, expires_at=NOW + timedelta(hours=2), at=NOW)
+    assert row(given("oms.stock", reserved), STOCK, "A", "X") == {"reserved": 4}

@@ -1,0 +1,341 @@
+"""On a real PostgreSQL: what is written, what is asked, and what the audits find."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, Protocol
+
+import httpx
+import pytest
+import pytest_asyncio
+from oms_contracts.payments import PaymentCaptured
+from oms_contracts.stock import StockReleased
+from oms_contracts.values import AllocatedLine
+from oms_projection.api import make_api
+from oms_projection.projector import project
+from oms_projection.rebuild import table_digests
+from oms_projection.tables import TABLES
+from oms_runtime.database import Database, migrate, open_database
+from oms_runtime.model import Received
+
+LATER = datetime(2026, 3, 2, tzinfo=UTC)
+"""A day after everything happened: all of it is settled."""
+Given = Callable[..., Sequence[Received]]
+
+
+class Servers(Protocol):
+    async def create_database(self, name: str) -> str: ...
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def pool(servers: Servers) -> AsyncIterator[Database]:
+    database = await open_database(await servers.create_database("projection"))
+    await migrate(database, "oms_projection")
+    yield database
+    await database.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database(pool: Database) -> Database:
+    async with pool.acquire() as connection:
+        await connection.execute(f"truncate {', '.join(table.name for table in TABLES)}")
+    return pool
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def api(database: Database, story: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """The query API over the stories, a day later."""
+    await write(database, story.records)
+    transport = httpx.ASGITransport(make_api(database, lambda: LATER))
+    async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
+        yield client
+
+
+async def write(database: Database, records: Sequence[Received]) -> None:
+    async with database.acquire() as connection, connection.transaction():
+        await project(connection, records)
+
+
+async def digests(database: Database) -> Any:
+    async with database.acquire() as connection, connection.transaction():
+        return await table_digests(connection)
+
+
+async def ask(api: httpx.AsyncClient, path: str, **params: Any) -> Any:
+    answer = await api.get(path, params=params)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def every(api: httpx.AsyncClient, path: str, **params: Any) -> list[Any]:
+    """All items of a list, two a page."""
+    items: list[Any] = []
+    after: dict[str, str] = {}
+    while True:
+        page = await ask(api, path, limit=2, **params, **after)
+        items += page["items"]
+        if page["next"] is None:
+            return items
+        assert len(page["items"]) == 2
+        after = {"after": page["next"]}
+
+
+async def test_the_tables_are_those_that_the_migrations_make(database: Database) -> None:
+    found = await database.fetch(
+        """select table_name as name, column_name as column, data_type as kind from information_schema.columns
+           where table_schema = 'public' and table_name = any($1)""",
+        [table.name for table in TABLES],
+    )
+    kinds = {"timestamp with time zone": "timestamptz"}
+    stored = {(row["name"], row["column"], kinds.get(row["kind"], row["kind"])) for row in found}
+    declared = {
+        (table.name, column, kind)
+        for table in TABLES
+        for column, kind in {**table.key, **table.last, **dict.fromkeys(table.sums, "bigint")}.items()
+    }
+    assert stored == declared
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_the_rows_are_the_same_however_topics_interleave_and_batches_are_cut(
+    database: Database, story: Any, anything: Any, interleaved: Any, seed: int
+) -> None:
+    chance = Random(seed)  # noqa: S311  # not a secret
+    records = anything(chance, 4) if seed % 2 else story.records
+    await write(database, records)
+    expected = await digests(database)
+    async with database.acquire() as connection:
+        await connection.execute(f"truncate {', '.join(table.name for table in TABLES)}")
+    left = interleaved(records, chance)
+    while left:
+        cut = chance.randint(1, 9)
+        await write(database, left[:cut])
+        left = left[cut:]
+    assert await digests(database) == expected
+    assert all(rows > 0 for name, (rows, _) in expected.items() if name != "letters")
+
+
+async def test_a_digest_sees_one_changed_value(database: Database, story: Any) -> None:
+    await write(database, story.records)
+    before = await digests(database)
+    async with database.acquire() as connection:
+        await connection.execute("update order_lines set shipped = shipped + 1 where order_id = 'done' and line_id = '1'")
+    after = await digests(database)
+    assert {name for name in before if before[name] != after[name]} == {"order_lines"}
+
+
+async def test_one_order_with_all_its_parts(api: httpx.AsyncClient) -> None:
+    order = await ask(api, "/orders/done")
+    assert order["status"] == "completed"
+    assert order["ship_to"]["city"] == "Berlin"
+    assert [(line["sku"], line["unit_price"], line["delivered"]) for line in order["lines"]] == [("A", 1000, 3), ("B", 700, 1)]
+    assert order["stock"]["shipped"] == 4
+    assert order["payment"]["totals"].items() >= {"authorized": 4_000, "captured": 4_000, "refunded": 2_000, "voided": 0}.items()
+    assert [capture["captured"] for capture in order["payment"]["captures"]] == [3_000, 1_000]
+    assert [f["location"] for f in order["fulfillments"]] == ["BER", "HAM"]
+    assert {p["status"] for p in order["packages"]} == {"delivered"}
+    assert order["returns"][0]["outcome"] == "refunded"
+    assert order["returns_until"] is not None
+    assert order["cancellation"] is None
+
+
+async def test_a_stopped_order_has_canceled_fulfillments(api: httpx.AsyncClient) -> None:
+    order = await ask(api, "/orders/stopped")
+    assert {f["status"] for f in order["fulfillments"]} == {"canceled"}
+    assert order["payment"]["totals"]["voided"] == 4_000
+
+
+async def test_an_order_that_waits_says_for_what_and_until_when(api: httpx.AsyncClient) -> None:
+    order = await ask(api, "/orders/short")
+    assert (order["status"], order["action"]) == ("awaiting_stock", "resolve_stock")
+    assert order["deadline"] is not None
+    assert order["stock"]["shortages"] == [{"sku": "B", "requested": 99, "available": 18}]
+
+
+async def test_a_rejected_order_is_known_too(api: httpx.AsyncClient) -> None:
+    order = await ask(api, "/orders/bad")
+    assert (order["status"], order["lines"], order["payment"]) == ("rejected", [], None)
+
+
+async def test_what_has_not_arrived_is_a_problem_that_says_so(api: httpx.AsyncClient) -> None:
+    for path in ("/orders/unheard", "/orders/unheard/timeline", "/stock/unheard", "/dead-letters/payment/a/1/2"):
+        answer = await api.get(path)
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "may not have arrived yet" in answer.json()["reasons"][0]
+    assert (await api.get("/nowhere")).headers["content-type"] == "application/problem+json"
+
+
+async def test_parameters_that_are_not_sound_are_named(api: httpx.AsyncClient) -> None:
+    answer = await api.get("/orders", params={"limit": 0, "placed_from": "then"})
+    assert answer.status_code == 422
+    assert [reason.partition(":")[0] for reason in answer.json()["reasons"]] == ["placed_from", "limit"]
+    unfit: list[tuple[str, dict[str, Any]]] = [
+        *(("/orders", {"after": cursor}) for cursor in ("nonsense", "WyJ4Il0", "é")),
+        ("/orders", {"placed_before": "2026-03-01T09:30:00"}),
+        ("/orders", {"status": "\0"}),
+        ("/stock", {"available_below": 10**30}),
+    ]
+    for path, params in unfit:
+        bad = await api.get(path, params=params)
+        assert (bad.status_code, bad.headers["content-type"]) == (422, "application/problem+json"), params
+
+
+async def test_a_database_that_is_gone_is_a_problem_too(servers: Servers) -> None:
+    gone = await open_database(await servers.create_database("projection_gone"))
+    await gone.close()
+    transport = httpx.ASGITransport(make_api(gone, lambda: LATER))
+    async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
+        answer = await client.get("/outcomes")
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_nothing_that_is_stored_makes_an_answer_fail(database: Database, anything: Any, seed: int) -> None:
+    await write(database, anything(Random(seed), 3))  # noqa: S311  # not a secret
+    transport = httpx.ASGITransport(make_api(database, lambda: LATER))
+    async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
+        orders = await every(client, "/orders")
+        assert orders
+        for order in orders:
+            await ask(client, f"/orders/{order['order_id']}")
+            assert await every(client, f"/orders/{order['order_id']}/timeline")
+        for path in ("/stock", "/payments"):
+            assert await every(client, path)
+        for path in ("/outcomes", "/rejections", "/audits/orders", "/audits/stock", "/audits/money"):
+            assert await ask(client, path)
+
+
+async def test_orders_newest_first_page_by_page(api: httpx.AsyncClient) -> None:
+    listed = await every(api, "/orders")
+    assert [order["order_id"] for order in listed] == ["new", "expired", "stopped", "short", "declined", "bad", "done"]
+    assert listed[-1].items() >= {"payment": "refunded", "shipped": 4, "delivered": 4}.items()
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"status": "canceled"}, ["stopped", "declined"]),
+        ({"channel": "till"}, ["bad"]),
+        ({"customer": "c-1", "status": "expired"}, ["expired"]),
+        ({"reference": "R-4"}, ["short"]),
+        ({"placed_before": "2026-03-01T09:30:00Z"}, ["done"]),
+        ({"placed_from": "2026-03-02T00:00:00Z"}, []),
+    ],
+)
+async def test_orders_can_be_filtered(api: httpx.AsyncClient, filters: dict[str, str], expected: list[str]) -> None:
+    assert [order["order_id"] for order in await every(api, "/orders", **filters)] == expected
+
+
+async def test_the_timeline_tells_everything_in_order(api: httpx.AsyncClient, story: Any) -> None:
+    entries = await every(api, "/orders/done/timeline")
+    of_order = [record for record in story.records if getattr(record.message, "order_id", None) == "done"]
+    assert sorted(entry["type"] for entry in entries) == sorted(record.type for record in of_order)
+    assert [entry["time"] for entry in entries] == sorted(entry["time"] for entry in entries)
+    first = entries[0]
+    assert first["summary"] == "Accepted from web as R-1: 4 units, 4000 EUR in minor units"
+    assert (first["source"], first["topic"], first["sequence"]) == ("/oms/capture", "oms.orders", 1)
+    assert first["data"]["customer"]["id"] == "c-1"
+
+
+async def test_stock_and_its_ledger(api: httpx.AsyncClient) -> None:
+    assert [(row["sku"], row["location"]) for row in await every(api, "/stock")] == [("A", "BER"), ("A", "HAM"), ("B", "BER")]
+    assert [row["sku"] for row in await every(api, "/stock", available_below=20)] == ["B"]
+    detail = await ask(api, "/stock/A", limit=3)
+    assert [entry["kind"] for entry in detail["ledger"]["items"]] == ["written_off", "returned", "shipped"]
+    rest = await ask(api, "/stock/A", limit=3, after=detail["ledger"]["next"])
+    assert [entry["kind"] for entry in rest["ledger"]["items"]] == ["shipped", "received", "received"]
+    assert rest["ledger"]["next"] is None
+
+
+async def test_payments_rejections_outcomes_and_letters(api: httpx.AsyncClient) -> None:
+    assert {item["order_id"] for item in await every(api, "/payments", status="voided")} == {"declined", "stopped"}
+    assert await every(api, "/payments", failed="true") == []
+    assert len(await every(api, "/payments")) == 4
+    counted = await ask(api, "/rejections")
+    assert [(reason["field"], reason["orders"], reason["reasons"]) for reason in counted] == [("lines.quantity", 1, 2), ("total", 1, 1)]
+    assert [row["order_id"] for row in await every(api, "/rejections/lines.quantity")] == ["bad"]
+    outcomes = {outcome["status"]: outcome["orders"] for outcome in await ask(api, "/outcomes")}
+    assert outcomes == {"completed": 1, "rejected": 1, "canceled": 2, "awaiting_stock": 1, "expired": 1, "accepted": 1}
+    assert [letter["letter_id"] for letter in await every(api, "/dead-letters")] == ["oms.channel.orders/1/2"]
+    assert len(await every(api, "/dead-letters", waiting="false", key="new")) == 2
+    assert (await ask(api, "/dead-letters/capture/oms.channel.orders/1/2"))["headers"] == {"ce_id": "x"}
+
+
+async def test_the_audits_are_green_where_all_is_well_and_name_who_is_left(api: httpx.AsyncClient, database: Database) -> None:
+    async with database.acquire() as connection:  # the expired order's payment was asked for, and never held
+        assert await connection.fetchval("select count(*) from payments where order_id = 'expired'") == 1
+    assert await ask(api, "/audits/stock") == {"green": True, "violations": []}
+    assert await ask(api, "/audits/money") == {"green": True, "violations": []}
+    audit = await ask(api, "/audits/orders")
+    assert (audit["green"], audit["accepted"], audit["ended"], audit["waiting"]) == (True, 6, 4, 1)
+    assert [order["order_id"] for order in audit["in_flight"]] == ["new"]
+
+
+async def test_an_order_past_its_deadline_is_a_violation(database: Database, story: Any) -> None:
+    await write(database, story.records)
+    transport = httpx.ASGITransport(make_api(database, lambda: LATER + timedelta(days=9)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
+        audit = await ask(client, "/audits/orders")
+    assert not audit["green"]
+    assert [(violation["kind"], violation["subject"]) for violation in audit["violations"]] == [("overdue", "short")]
+
+
+SPOILS = {
+    "on_hand": ("stock", "update stock set on_hand = on_hand - 1 where sku = 'A' and location = 'HAM'"),
+    "promised": ("stock", "update stock set reserved = on_hand + 1 where sku = 'A' and location = 'HAM'"),
+    "negative": ("stock", "update stock set reserved = -1 where sku = 'A' and location = 'HAM'"),
+    "held_in_sum": ("stock", "update order_stock set allocated = allocated + 1 where order_id = 'done'"),
+    "still_held": ("stock", "update order_stock set allocated = 1 where order_id = 'done'"),
+    "not_booked": ("stock", "update order_stock set shipped = 3 where order_id = 'done'"),
+    "over_captured": ("money", "update payments set captured = 4001 where order_id = 'done'"),
+    "over_refunded": ("money", "update payments set refunded = 4001 where order_id = 'done'"),
+    "captured_twice": ("money", "update captures set times = 2 where order_id = 'done'"),
+    "refunded_twice": ("money", "update refunds set times = 2 where order_id = 'done'"),
+    "captured_unshipped": ("money", "update fulfillments set shipped_at = null where order_id = 'done'"),
+    "captured_too_much": ("money", "update order_lines set shipped = 0 where order_id = 'done'"),
+    "captured_too_little": ("money", "update payments set captured = 3999 where order_id = 'done'"),
+    "not_captured": ("money", "delete from captures where order_id = 'done'"),
+    "still_authorized": ("money", "update authorizations set voided_at = null where order_id = 'stopped'"),
+}
+"""By kind of violation: the audit that must find it, and how to bring it about."""
+
+
+@pytest.mark.parametrize("kind", SPOILS)
+async def test_every_audit_can_fail(api: httpx.AsyncClient, database: Database, kind: str) -> None:
+    audit, spoil = SPOILS[kind]
+    async with database.acquire() as connection:
+        await connection.execute(spoil)
+    found = await ask(api, f"/audits/{audit}")
+    assert not found["green"]
+    assert kind in {violation["kind"] for violation in found["violations"]}
+
+
+async def test_a_second_capture_for_one_shipment_is_found(api: httpx.AsyncClient, database: Database, given: Given) -> None:
+    again = PaymentCaptured(order_id="done", fulfillment_id="done/BER", request_id="c", amount=3_000, currency="EUR", at=LATER)
+    await write(database, given("oms.payments", again))
+    kinds = {violation["kind"] for violation in (await ask(api, "/audits/money"))["violations"]}
+    assert kinds >= {"captured_twice", "over_captured"}
+
+
+async def test_what_rests_on_two_topics_is_judged_once_it_has_settled(database: Database, given: Given) -> None:
+    captured = PaymentCaptured(order_id="o", fulfillment_id="o/X", request_id="c", amount=0, currency="EUR", at=LATER)
+    await write(database, given("oms.payments", captured))
+    transport = httpx.ASGITransport(make_api(database, lambda: LATER + timedelta(seconds=30)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
+        assert (await ask(client, "/audits/money"))["green"]
+        assert [v["kind"] for v in (await ask(client, "/audits/money", settle_seconds=0))["violations"]] == ["captured_unshipped"]
+
+
+async def test_a_position_of_which_more_is_released_than_held_is_found(api: httpx.AsyncClient, database: Database, given: Given) -> None:
+    lines = (AllocatedLine(line_id="1", sku="A", location="BER", quantity=1),)
+    await write(database, given("oms.stock", StockReleased(order_id="x", stage="reserved", lines=lines, reason="r", at=LATER)))
+    violations = (await ask(api, "/audits/stock"))["violations"]
+    assert {v["subject"] for v in violations if v["kind"] == "negative"} == {"A at BER", "x"}
+
+
+async def test_the_description_names_every_answer(api: httpx.AsyncClient) -> None:
+    description = await ask(api, "/openapi.json")
+    for path, methods in description["paths"].items():
+        assert set(methods) == {"get"}, path
+        assert methods["get"]["responses"]["200"]["content"]["application/json"]["schema"], path

@@ -1,0 +1,1 @@
+"""Returns: takes goods back, and says what is refunded for them."""

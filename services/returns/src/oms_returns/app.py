@@ -1,0 +1,22 @@
+"""Where returns is built."""
+
+from functools import partial
+
+from oms_runtime.model import Service, one_stream, service_of
+from oms_runtime.runtime import run
+
+from oms_returns.decider import INITIAL, Terms, decide, due, evolve
+from oms_returns.policies import POLICIES
+from oms_returns.settings import Settings
+
+
+def make_service(terms: Terms) -> Service:
+    """Returns under the given terms."""
+    decider = one_stream(initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms))
+    return service_of("returns", decider=decider, policies=POLICIES)
+
+
+def main() -> None:
+    """Run returns until it is told to stop."""
+    settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+    run(make_service(settings.terms()), settings)

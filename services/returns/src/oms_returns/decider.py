@@ -1,0 +1,396 @@
+"""All returns of one order: what may happen to them, and what that means.
+
+They are one stream, because only together can they tell how many units of a line are left to return and what is left to refund.
+A return goes requested -> approved -> received -> refunding -> closed; its other ends are declined, canceled and expired.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from itertools import islice
+
+from oms_contracts.message import encode, type_of
+from oms_contracts.returns import (
+    CancelReturn,
+    InspectReturn,
+    ReceiveReturnItems,
+    RequestReturn,
+    ReturnActionRequired,
+    ReturnApproved,
+    ReturnCanceled,
+    ReturnClosed,
+    ReturnCommandRefused,
+    ReturnDeclined,
+    ReturnExpired,
+    ReturnItemsInspected,
+    ReturnItemsReceived,
+    ReturnRefundRequested,
+    ReturnRequested,
+    ReturnWindowOpened,
+)
+from oms_contracts.values import InspectedLine, OrderLine, ReturnLine
+
+from oms_returns.commands import ActOnDeadline, Command, Event, OpenReturnWindow, PersonsCommand, RecordRefund, RecordRefundFailure
+
+MOST_RETURNS = 200
+"""Of one order, whatever became of them; keeps the state small against somebody who asks and cancels without end."""
+MOST_LINES = 1_000
+MOST_REASONS = 100
+"""Named one by one, the rest are counted: what we publish of a stranger's mistakes must stay small enough to be published."""
+DISPOSITIONS = frozenset({"restock", "write-off"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The business's settings."""
+
+    window: timedelta = timedelta(days=30)
+    goods_patience: timedelta = timedelta(days=14)
+    inspection_patience: timedelta = timedelta(days=3)
+    refund_patience: timedelta = timedelta(days=3)
+    reasons: frozenset[str] = frozenset({"unwanted", "damaged", "wrong_item", "defective", "too_late", "other"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Return:
+    """`units` are those this return holds, by order line: what was asked for, and once inspected what came.
+
+    `asked` and `inspected` are digests: they tell the same command again from another one under the same id.
+    """
+
+    status: str = "requested"
+    asked: str = ""
+    units: dict[str, int] = field(default_factory=dict[str, int])
+    received: dict[str, int] = field(default_factory=dict[str, int])
+    receipts: frozenset[str] = frozenset()
+    location: str = ""
+    inspected: str = ""
+    waiting_since: datetime | None = None
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returns:
+    """`closes_at` is None until the order is completed. `accepted` counts the units inspection found refundable, by order line."""
+
+    currency: str = ""
+    lines: tuple[OrderLine, ...] = ()
+    closes_at: datetime | None = None
+    returns: dict[str, Return] = field(default_factory=dict[str, Return])
+    accepted: dict[str, int] = field(default_factory=dict[str, int])
+    refusal: str = ""
+
+
+INITIAL = Returns()
+
+
+def decide(command: Command, order: Returns, now: datetime, terms: Terms) -> list[Event]:
+    """What follows from a command. One that has already had its effect, or comes too late, has none."""
+    match command:
+        case OpenReturnWindow(order_id=order_id, completed_at=at):
+            if order.closes_at is not None:
+                return []
+            closes_at = at + terms.window
+            return [ReturnWindowOpened(order_id=order_id, currency=command.currency, lines=command.lines, closes_at=closes_at, at=now)]
+
+        case RequestReturn():
+            return _request(command, order, now, terms)
+
+        case ReceiveReturnItems():
+            return _receive(command, order, now)
+
+        case InspectReturn():
+            return _inspect(command, order, now)
+
+        case CancelReturn(order_id=order_id, return_id=return_id, reason=reason):
+            match _status(order, return_id):
+                case "approved":
+                    return [ReturnCanceled(order_id=order_id, return_id=return_id, reason=reason, at=now)]
+                case "canceled" | "expired":
+                    return []
+                case status:
+                    return _refuse(order, command, f"the return is {status}", now)
+
+        case RecordRefund(order_id=order_id, return_id=return_id, amount=amount):
+            if _status(order, return_id) != "refunding":
+                return []
+            return [ReturnClosed(order_id=order_id, return_id=return_id, outcome="refunded", refunded=amount, at=now)]
+
+        case RecordRefundFailure(order_id=order_id, return_id=return_id, owed=owed):
+            if _status(order, return_id) != "refunding":
+                return []
+            outcome = "refund_failed" if owed else "not_refundable"
+            return [ReturnClosed(order_id=order_id, return_id=return_id, outcome=outcome, refunded=0, at=now)]
+
+        case ActOnDeadline():
+            # The deadline is matched, not compared with the clock: what was due before the return moved on is no longer.
+            awaited = order.returns.get(command.return_id)
+            if awaited is None or _deadline(awaited, terms) != command.deadline:
+                return []
+            return [_overdue(command, awaited, now, terms)]
+
+
+def evolve(order: Returns, event: Event) -> Returns:
+    """Never refuses: what happened, happened."""
+    match event:
+        case ReturnCommandRefused():
+            return replace(order, refusal=_refusal(event))
+        case ReturnWindowOpened(currency=currency, lines=lines, closes_at=closes_at):
+            return replace(order, currency=currency, lines=lines, closes_at=closes_at, refusal="")
+        case _:
+            became = _lived(order.returns.get(event.return_id, Return()), event)
+            accepted = Counter(order.accepted)
+            if isinstance(event, ReturnItemsInspected):
+                accepted += _units(_refundable(event.lines))
+            return replace(order, returns={**order.returns, event.return_id: became}, accepted=dict(accepted), refusal="")
+
+
+def due(order_id: str, order: Returns, terms: Terms) -> tuple[datetime, Command] | None:
+    """The earliest deadline of the order's returns. Every return that has not ended has one."""
+    waiting = ((_deadline(back, terms), return_id) for return_id, back in order.returns.items())
+    first = min(((deadline, return_id) for deadline, return_id in waiting if deadline is not None), default=None)
+    return (first[0], ActOnDeadline(order_id=order_id, return_id=first[1], deadline=first[0])) if first else None
+
+
+def refund_of(line: OrderLine, units: int) -> int:
+    """What was paid (minor units) for the first `units` of a line.
+
+    A return is refunded the difference this makes, so whatever does not divide evenly is given back with a later unit, and never twice.
+    """
+    return line.total * units // line.quantity if line.quantity else 0
+
+
+def _lived(back: Return, event: Event) -> Return:
+    match event:
+        case ReturnRequested(lines=lines):
+            return Return(asked=_digest(lines), units=dict(_units(lines)))
+        case ReturnApproved(expires_at=expires_at, at=at):
+            return replace(back, status="approved", waiting_since=at, deadline=expires_at)
+        case ReturnItemsReceived(lines=lines, receipt_id=receipt_id, location=location, at=at):
+            return replace(
+                back,
+                status="received",
+                received=dict(Counter(back.received) + _units(lines)),
+                receipts=back.receipts | {receipt_id},
+                location=location,
+                waiting_since=at,
+                deadline=None,
+            )
+        case ReturnItemsInspected(lines=lines):
+            return replace(back, status="inspected", units=back.received, inspected=_digest(lines), deadline=None)
+        case ReturnRefundRequested(at=at):
+            return replace(back, status="refunding", waiting_since=at, deadline=None)
+        case ReturnActionRequired(deadline=deadline):
+            return replace(back, deadline=deadline)
+        case ReturnDeclined():
+            return replace(back, status="declined", units={}, deadline=None)
+        case ReturnCanceled():
+            return replace(back, status="canceled", units={}, deadline=None)
+        case ReturnExpired():
+            return replace(back, status="expired", units={}, deadline=None)
+        case ReturnClosed():
+            return replace(back, status="closed", deadline=None)
+        case _:
+            return back
+
+
+def _request(command: RequestReturn, order: Returns, now: datetime, terms: Terms) -> list[Event]:
+    order_id, return_id, lines = command.order_id, command.return_id, command.lines
+    if earlier := order.returns.get(return_id):
+        return [] if earlier.asked == _digest(lines) else _refuse(order, command, "the return id was used for other lines", now)
+    if order.closes_at is None:
+        return _refuse(order, command, "the order is not known to be completed", now)
+    if reasons := (*_id_objections(return_id=return_id), *_size_objections(lines)):
+        return _refuse(order, command, "; ".join(reasons), now)
+    if len(order.returns) >= MOST_RETURNS:
+        return _refuse(order, command, f"the order has had {MOST_RETURNS} returns, and no more are taken", now)
+    requested = ReturnRequested(order_id=order_id, return_id=return_id, lines=lines, at=now)
+    if reasons := _named(_objections(command, order, order.closes_at, now, terms)):
+        return [requested, ReturnDeclined(order_id=order_id, return_id=return_id, reasons=reasons, at=now)]
+    return [requested, ReturnApproved(order_id=order_id, return_id=return_id, expires_at=now + terms.goods_patience, at=now)]
+
+
+def _objections(command: RequestReturn, order: Returns, closes_at: datetime, now: datetime, terms: Terms) -> Iterator[str]:
+    """Every reason to decline a return."""
+    if now >= closes_at:
+        yield f"the return window closed at {closes_at:%Y-%m-%d %H:%M} UTC"
+    for index, line in enumerate(command.lines):
+        if line.quantity < 1:
+            yield f"lines.{index}.quantity: must be at least 1, is {line.quantity}"
+        if line.reason not in terms.reasons:
+            yield f"lines.{index}.reason: {_short(line.reason)} is not one of {', '.join(sorted(terms.reasons))}"
+    left = _left(order)
+    for line_id, quantity in _units(command.lines).items():
+        if line_id not in left:
+            yield f"the order has no line {_short(line_id)}"
+        elif quantity > left[line_id]:
+            yield f"line {_short(line_id)}: {quantity} asked for, {left[line_id]} left to return"
+
+
+def _receive(command: ReceiveReturnItems, order: Returns, now: datetime) -> list[Event]:
+    back = order.returns.get(command.return_id)
+    if back is not None and command.receipt_id in back.receipts:
+        return []
+    if back is None or back.status not in {"approved", "received"}:
+        return _refuse(order, command, f"the return is {_status(order, command.return_id)}", now)
+    if reasons := _named(_receipt_objections(command, back)):
+        return _refuse(order, command, "; ".join(reasons), now)
+    return [
+        ReturnItemsReceived(
+            order_id=command.order_id,
+            return_id=command.return_id,
+            receipt_id=command.receipt_id,
+            location=command.location,
+            lines=command.lines,
+            at=now,
+        )
+    ]
+
+
+def _receipt_objections(command: ReceiveReturnItems, back: Return) -> Iterator[str]:
+    yield from _id_objections(receipt_id=command.receipt_id, location=command.location)
+    if back.location not in {"", command.location}:
+        yield f"location: the return is being received at {back.location}"
+    yield from _size_objections(command.lines)
+    yield from _quantity_objections(command.lines)
+    for line_id, quantity in _units(command.lines).items():
+        open_units = back.units.get(line_id, 0) - back.received.get(line_id, 0)
+        if quantity > open_units:
+            yield f"line {_short(line_id)}: {quantity} received, {open_units} of the approved are still to come"
+
+
+def _inspect(command: InspectReturn, order: Returns, now: datetime) -> list[Event]:
+    order_id, return_id, lines = command.order_id, command.return_id, command.lines
+    back = order.returns.get(return_id)
+    if back is not None and back.inspected and back.inspected == _digest(lines):
+        return []
+    if back is None or back.status != "received":
+        return _refuse(order, command, f"the return is {_status(order, return_id)}", now)
+    if reasons := _named(_inspection_objections(lines, order, back)):
+        return _refuse(order, command, "; ".join(reasons), now)
+    inspected = ReturnItemsInspected(order_id=order_id, return_id=return_id, location=back.location, lines=lines, at=now)
+    refundable = _refundable(lines)
+    amount = _refund(_units(refundable), order)
+    if amount == 0:
+        return [inspected, ReturnClosed(order_id=order_id, return_id=return_id, outcome="not_refundable", refunded=0, at=now)]
+    return [
+        inspected,
+        ReturnRefundRequested(order_id=order_id, return_id=return_id, amount=amount, currency=order.currency, lines=refundable, at=now),
+    ]
+
+
+def _inspection_objections(lines: tuple[InspectedLine, ...], order: Returns, back: Return) -> Iterator[str]:
+    skus = {line.line_id: line.sku for line in order.lines}
+    yield from _size_objections(lines)
+    yield from _quantity_objections(lines)
+    for index, line in enumerate(lines):
+        if line.disposition not in DISPOSITIONS:
+            yield f"lines.{index}.disposition: {_short(line.disposition)} is neither restock nor write-off"
+        if line.line_id in skus and line.sku != skus[line.line_id]:
+            yield f"lines.{index}.sku: {_short(line.sku)} is not {_short(skus[line.line_id])}, which the order's line has"
+    found = _units(lines)
+    for line_id in sorted(found.keys() | back.received.keys()):
+        if found[line_id] != back.received.get(line_id, 0):
+            yield f"line {_short(line_id)}: {found[line_id]} inspected, {back.received.get(line_id, 0)} received"
+
+
+def _named(objections: Iterator[str]) -> tuple[str, ...]:
+    first = tuple(islice(objections, MOST_REASONS))
+    others = sum(1 for _ in objections)
+    return (*first, f"and {others} more") if others else first
+
+
+def _id_objections(**ids: str) -> Iterator[str]:
+    for name, value in ids.items():
+        if not value.strip():
+            yield f"{name}: must not be empty"
+
+
+def _size_objections(lines: tuple[ReturnLine, ...] | tuple[InspectedLine, ...]) -> Iterator[str]:
+    if not 1 <= len(lines) <= MOST_LINES:
+        yield f"lines: must be 1 to {MOST_LINES}, are {len(lines)}"
+
+
+def _quantity_objections(lines: tuple[ReturnLine, ...] | tuple[InspectedLine, ...]) -> Iterator[str]:
+    for index, line in enumerate(lines):
+        if line.quantity < 1:
+            yield f"lines.{index}.quantity: must be at least 1, is {line.quantity}"
+
+
+def _refuse(order: Returns, command: PersonsCommand, reason: str, now: datetime) -> list[Event]:
+    """The answer to a command that does not fit. The same answer twice running is given once."""
+    refused = ReturnCommandRefused(
+        order_id=command.order_id, return_id=command.return_id, command=type_of(command).name, reason=reason, at=now
+    )
+    return [] if _refusal(refused) == order.refusal else [refused]
+
+
+def _refusal(event: ReturnCommandRefused) -> str:
+    return sha256(f"{event.command}\x1f{event.return_id}\x1f{event.reason}".encode()).hexdigest()
+
+
+def _deadline(back: Return, terms: Terms) -> datetime | None:
+    """None for a return that has ended."""
+    patience = {"approved": terms.goods_patience, "received": terms.inspection_patience, "refunding": terms.refund_patience}.get(
+        back.status
+    )
+    if patience is None or back.waiting_since is None:
+        return None
+    return back.deadline or back.waiting_since + patience
+
+
+def _overdue(command: ActOnDeadline, back: Return, now: datetime, terms: Terms) -> Event:
+    order_id, return_id = command.order_id, command.return_id
+    match back.status:
+        case "approved":
+            return ReturnExpired(order_id=order_id, return_id=return_id, at=now)
+        case "received":
+            action, patience = "inspect", terms.inspection_patience
+        case _:
+            action, patience = "investigate", terms.refund_patience
+    return ReturnActionRequired(order_id=order_id, return_id=return_id, action=action, deadline=now + patience, at=now)
+
+
+def _left(order: Returns) -> dict[str, int]:
+    """By order line: the units that no return holds."""
+    held: Counter[str] = Counter()
+    for back in order.returns.values():
+        held.update(back.units)
+    return {line.line_id: line.quantity - held[line.line_id] for line in order.lines}
+
+
+def _refund(units: Counter[str], order: Returns) -> int:
+    """Minor units: accepted quantity x net paid a unit, rounded so that all returns of a line together give back exactly its total."""
+    before = Counter(order.accepted)
+    return sum(
+        refund_of(line, before[line.line_id] + units[line.line_id]) - refund_of(line, before[line.line_id])
+        for line in order.lines
+        if units[line.line_id]
+    )
+
+
+def _refundable(lines: tuple[InspectedLine, ...]) -> tuple[InspectedLine, ...]:
+    return tuple(line for line in lines if line.accepted)
+
+
+def _status(order: Returns, return_id: str) -> str:
+    return order.returns[return_id].status if return_id in order.returns else "not known"
+
+
+def _units(lines: tuple[ReturnLine, ...] | tuple[InspectedLine, ...]) -> Counter[str]:
+    """By order line, summed: a line may be named several times."""
+    units: Counter[str] = Counter()
+    for line in lines:
+        units[line.line_id] += line.quantity
+    return units
+
+
+def _digest(lines: tuple[ReturnLine, ...] | tuple[InspectedLine, ...]) -> str:
+    return sha256(encode(lines)).hexdigest()
+
+
+def _short(text: str) -> str:
+    """Quoted, and cut."""
+    return repr(text if len(text) <= 50 else f"{text[:50]}...")

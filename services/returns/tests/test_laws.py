@@ -1,0 +1,221 @@
+"""What holds of the returns of an order, whatever is asked and in whatever order it comes."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import Any, cast, get_args
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oms_contracts.message import encode
+from oms_contracts.orders import OrderCompleted
+from oms_contracts.payments import RefundSettled
+from oms_contracts.returns import (
+    CancelReturn,
+    InspectReturn,
+    ReceiveReturnItems,
+    RequestReturn,
+    ReturnCommandRefused,
+    ReturnItemsReceived,
+    ReturnRefundRequested,
+)
+from oms_contracts.values import Customer, InspectedLine, OrderLine, ReturnLine
+from oms_returns.commands import Command, Event, OpenReturnWindow, RecordRefund, RecordRefundFailure
+from oms_returns.decider import INITIAL, Returns, Terms, decide, due, evolve, refund_of
+from oms_returns.policies import POLICIES
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+TERMS = Terms(window=timedelta(days=365))
+SKUS = {"A": "mug", "B": "pot"}
+SOLD = {"A": 5, "B": 2}
+LINES = tuple(
+    OrderLine(line_id=line_id, sku=SKUS[line_id], quantity=SOLD[line_id], unit_price=total, total=total)
+    for line_id, total in (("A", 1_003), ("B", 77))
+)
+OPEN = OpenReturnWindow(order_id="o", currency="EUR", lines=LINES, completed_at=NOON)
+ENDED = {"declined", "canceled", "expired", "closed"}
+
+return_ids = st.sampled_from(["r1", "r2", "r3", "r4"])
+line_ids = st.sampled_from(["A", "B"])
+few = st.integers(1, 3)
+asked = st.lists(st.builds(ReturnLine, line_id=line_ids, quantity=few), min_size=1, max_size=2).map(tuple)
+of_one_return: dict[str, Any] = {"order_id": st.just("o"), "return_id": return_ids}
+commands = st.one_of(
+    st.builds(RequestReturn, lines=asked, **of_one_return),
+    st.builds(ReceiveReturnItems, receipt_id=st.sampled_from("wxyz"), location=st.just("BER"), lines=asked, **of_one_return),
+    st.tuples(return_ids, st.booleans()),  # inspect what came, accepting it or not
+    st.builds(CancelReturn, reason=st.just(""), **of_one_return),
+    st.builds(RecordRefund, amount=st.just(1), **of_one_return),
+    st.builds(RecordRefundFailure, owed=st.booleans(), **of_one_return),
+    st.none(),  # let the next deadline pass
+)
+
+
+def step(given: RequestReturn | Any, order: Returns, now: datetime) -> tuple[Command | None, datetime]:
+    """A drawn command, made to fit where the order stands so that histories go far."""
+    match given:
+        case None:
+            waiting = due("o", order, TERMS)
+            return (waiting[1], max(now, waiting[0])) if waiting else (None, now)
+        case (return_id, accepted):
+            came = order.returns[return_id].received if return_id in order.returns else {}
+            return InspectReturn(order_id="o", return_id=return_id, lines=findings(came, accepted)), now
+        case command:
+            return command, now
+
+
+def findings(came: dict[str, int], accepted: bool = True) -> tuple[InspectedLine, ...]:
+    return tuple(
+        InspectedLine(line_id=line_id, sku=SKUS[line_id], quantity=quantity, disposition="restock", accepted=accepted)
+        for line_id, quantity in came.items()
+    )
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(commands, max_size=40))
+def test_no_history_returns_or_refunds_more_than_was_sold(history: list[Any]):
+    order = reduce(evolve, decide(OPEN, INITIAL, NOON, TERMS), INITIAL)
+    now = NOON
+    received: Counter[str] = Counter()
+    refunded = 0
+    for drawn in history:
+        command, now = step(drawn, order, now)
+        if command is None:
+            continue
+        events = decide(command, order, now, TERMS)
+        order = reduce(evolve, events, order)
+        for event in events:
+            if isinstance(event, ReturnItemsReceived):
+                for line in event.lines:
+                    received[line.line_id] += line.quantity
+            if isinstance(event, ReturnRefundRequested):
+                refunded += event.amount
+
+        assert decide(command, order, now, TERMS) == []
+        assert all(0 <= held <= SOLD[line_id] for line_id, held in held_units(order).items())
+        assert all(0 <= received[line_id] <= SOLD[line_id] for line_id in SOLD)
+        assert refunded <= sum(line.total for line in LINES)
+        assert all(back.status in ENDED or has_deadline(return_id, order) for return_id, back in order.returns.items())
+        assert msgspec.json.decode(encode(order), type=Returns) == order
+
+
+def held_units(order: Returns) -> Counter[str]:
+    held: Counter[str] = Counter()
+    for back in order.returns.values():
+        held.update(back.units)
+    return held
+
+
+def has_deadline(return_id: str, order: Returns) -> bool:
+    return due("o", replace(order, returns={return_id: order.returns[return_id]}), TERMS) is not None
+
+
+@settings(deadline=None)
+@given(st.permutations([*"AAAAABB"]), st.lists(st.integers(1, 7), min_size=1, max_size=7))
+def test_returning_everything_refunds_exactly_what_the_lines_cost(units: list[str], sizes: list[int]):
+    order = reduce(evolve, decide(OPEN, INITIAL, NOON, TERMS), INITIAL)
+    amount = 0
+    for number, parcel in enumerate(parcels(units, sizes)):
+        events: list[Event] = []
+        for command in life(f"r{number}", dict(parcel)):
+            happened = decide(command, order, NOON, TERMS)
+            order = reduce(evolve, happened, order)
+            events += happened
+        amount += sum(event.amount for event in events if isinstance(event, ReturnRefundRequested))
+    assert amount == sum(line.total for line in LINES)
+    assert order.accepted == SOLD
+
+
+def parcels(units: list[str], sizes: list[int]) -> list[Counter[str]]:
+    """`units` cut into parcels of `sizes`, the last taking what is left."""
+    cut: list[Counter[str]] = []
+    for size in [*sizes, len(units)]:
+        if units:
+            cut.append(Counter(units[:size]))
+            units = units[size:]
+    return cut
+
+
+def life(return_id: str, units: dict[str, int]) -> list[Command]:
+    """A return as it goes when all goes well; its goods come in one parcel a line."""
+    lines = tuple(ReturnLine(line_id=line_id, quantity=quantity) for line_id, quantity in units.items())
+    receipts = [
+        ReceiveReturnItems(order_id="o", return_id=return_id, receipt_id=f"{return_id}-{line.line_id}", location="BER", lines=(line,))
+        for line in lines
+    ]
+    return [
+        RequestReturn(order_id="o", return_id=return_id, lines=lines),
+        *receipts,
+        InspectReturn(order_id="o", return_id=return_id, lines=findings(units)),
+    ]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 1_000), st.data())
+def test_refunds_grow_with_the_units_and_end_at_the_total(total: int, quantity: int, data: st.DataObject):
+    line = OrderLine(line_id="A", sku="mug", quantity=quantity, unit_price=total, total=total)
+    units = data.draw(st.integers(0, quantity))
+    assert refund_of(line, quantity) == total
+    assert 0 <= refund_of(line, units) <= total
+    assert abs(refund_of(line, units) * quantity - total * units) < quantity
+
+
+COMPLETED = OrderCompleted(order_id="o", customer=Customer(id="c"), currency="EUR", lines=LINES, at=NOON)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_every_interleaving_of_topics_with_repeats_ends_the_same(data: st.DataObject):
+    """Two customers' desks and a warehouse write the commands, payment answers; a return is asked for once its window is open."""
+    first, second = life("r1", {"A": 3, "B": 1}), life("r2", {"A": 2, "B": 1})
+    queues: dict[str, list[Any]] = {"orders": [COMPLETED], "first": [], "second": [], "payments": []}
+    handled: list[Any] = []
+    order = INITIAL
+    while any(queues.values()) or not handled:
+        choice = data.draw(st.sampled_from([name for name, queue in queues.items() if queue] + (["again"] if handled else [])))
+        message = data.draw(st.sampled_from(handled)) if choice == "again" else queues[choice].pop(0)
+        handled.append(message)
+        if choice == "orders":
+            queues["first"], queues["second"] = first, second
+        for event in respond(message, order):
+            order = evolve(order, event)
+            assert not isinstance(event, ReturnCommandRefused)
+            if isinstance(event, ReturnRefundRequested):
+                queues["payments"].append(settled(event))
+
+    assert {return_id: back.status for return_id, back in order.returns.items()} == {"r1": "closed", "r2": "closed"}
+    straight = [COMPLETED, *life("r1", {"A": 3, "B": 1}), paid("r1"), *life("r2", {"A": 2, "B": 1}), paid("r2")]
+    assert order == reduce(lambda state, message: reduce(evolve, respond(message, state), state), straight, INITIAL)
+
+
+def respond(message: Any, order: Returns) -> list[Event]:
+    policy = POLICIES.get(cast(type[Any], type(message)))
+    asked_of_us = policy(message) if policy else (message,)
+    return [event for command in asked_of_us for event in decide(command, order, NOON, TERMS)]
+
+
+def settled(event: ReturnRefundRequested) -> RefundSettled:
+    return replace(paid(event.return_id), amount=event.amount)
+
+
+def paid(return_id: str) -> RefundSettled:
+    return RefundSettled(order_id="o", refund_id=return_id, request_id=f"q-{return_id}", amount=1, currency="EUR", at=NOON)
+
+
+events = st.one_of(*(st.from_type(cls) for cls in get_args(Event)))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(events, max_size=6))
+def test_folding_never_refuses(history: list[Event]):
+    assert isinstance(reduce(evolve, history, INITIAL), Returns)
+
+
+def test_what_has_ended_is_moved_by_nothing():
+    order = reduce(lambda state, message: reduce(evolve, respond(message, state), state), [COMPLETED, *life("r1", {"A": 1})], INITIAL)
+    order = reduce(evolve, respond(paid("r1"), order), order)
+    for late in [COMPLETED, *life("r1", {"A": 1}), paid("r1"), RecordRefundFailure(order_id="o", return_id="r1", owed=True)]:
+        assert respond(late, order) == []
+    assert order.returns["r1"].status == "closed"

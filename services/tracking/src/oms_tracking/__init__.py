@@ -1,0 +1,1 @@
+"""Tracking: follows packages to their doors, and publishes what every order's status is."""

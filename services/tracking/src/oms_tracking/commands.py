@@ -1,0 +1,67 @@
+"""What tracking is asked to do: by the events of capture and fulfillment, and by carriers."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from oms_contracts.tracking import (
+    DeliveryAttemptFailed,
+    DeliveryExpected,
+    LabelCreated,
+    OrderStatus,
+    OrderStatusChanged,
+    PackageDelivered,
+    PackageInTransit,
+    PackageLost,
+    PackageOutForDelivery,
+    PackageReturnedToSender,
+    RecordScan,
+    ScanRecorded,
+    TrackingCommandRefused,
+)
+from oms_contracts.values import AllocatedLine, Package
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordOrderStatus:
+    """Capture says that the order is now accepted, rejected, confirmed, canceled, expired or completed."""
+
+    order_id: str
+    status: str
+    detail: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordActionRequired:
+    """The order waits for somebody to act: for the customer, or for an operator."""
+
+    order_id: str
+    action: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRelease:
+    """The order goes to its warehouses; `lines` are all that the customer is to receive."""
+
+    order_id: str
+    lines: tuple[AllocatedLine, ...]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordShipment:
+    """A fulfillment's packages were handed to the carrier."""
+
+    order_id: str
+    fulfillment_id: str
+    packages: tuple[Package, ...]
+    at: datetime
+
+
+Command = RecordOrderStatus | RecordActionRequired | RecordRelease | RecordShipment | RecordScan
+
+ScanEvent = PackageInTransit | PackageOutForDelivery | DeliveryAttemptFailed | PackageLost | PackageReturnedToSender | PackageDelivered
+
+Event = DeliveryExpected | LabelCreated | ScanEvent | ScanRecorded | TrackingCommandRefused | OrderStatusChanged | OrderStatus

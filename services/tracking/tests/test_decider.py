@@ -1,0 +1,344 @@
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+
+import msgspec
+import pytest
+from oms_contracts.sscc import check_digit
+from oms_contracts.tracking import (
+    DeliveryAttemptFailed,
+    DeliveryExpected,
+    LabelCreated,
+    OrderStatus,
+    OrderStatusChanged,
+    PackageDelivered,
+    PackageInTransit,
+    PackageLost,
+    PackageReturnedToSender,
+    RecordScan,
+    ScanRecorded,
+    TrackingCommandRefused,
+)
+from oms_contracts.values import AllocatedLine, Package
+from oms_tracking.commands import Command, Event, RecordActionRequired, RecordOrderStatus, RecordRelease, RecordShipment
+from oms_tracking.decider import INITIAL, MOST_HELD, MOST_SCANS, Order, decide, due, evolve
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LATER = NOON + timedelta(hours=5)
+
+
+def minute(number: int) -> datetime:
+    return NOON + timedelta(minutes=number)
+
+
+def sscc(serial: int) -> str:
+    digits = f"{34012345000000000 + serial:017d}"
+    return f"{digits}{check_digit(digits)}"
+
+
+P1, P2 = sscc(1), sscc(2)
+
+
+def mugs(quantity: int) -> tuple[AllocatedLine, ...]:
+    return (AllocatedLine(line_id="1", sku="MUG", location="BER", quantity=quantity),)
+
+
+def becomes(status: str, at: int, detail: str | None = None) -> RecordOrderStatus:
+    return RecordOrderStatus(order_id="A", status=status, detail=detail, at=minute(at))
+
+
+def asks(action: str, at: int, reason: str = "declined") -> RecordActionRequired:
+    return RecordActionRequired(order_id="A", action=action, reason=reason, at=minute(at))
+
+
+def release(units: int, at: int = 3) -> RecordRelease:
+    return RecordRelease(order_id="A", lines=mugs(units), at=minute(at))
+
+
+def shipment(*package_ids: str, units: int = 1, at: int = 10) -> RecordShipment:
+    packages = tuple(Package(package_id=p, carrier="DHL", tracking_number=f"N{p[-3:]}", lines=mugs(units)) for p in package_ids)
+    return RecordShipment(order_id="A", fulfillment_id="A/BER", packages=packages, at=minute(at))
+
+
+def scan(scan_id: str, status: str, package_id: str = P1, at: datetime = LATER, reason: str = "") -> RecordScan:
+    return RecordScan(order_id="A", package_id=package_id, scan_id=scan_id, status=status, at=at, reason=reason)
+
+
+def run(commands: Sequence[Command]) -> tuple[list[Event], Order]:
+    """Everything that follows from `commands`, and where it leaves the order."""
+    events, order = list[Event](), INITIAL
+    for command in commands:
+        new = decide(command, order, LATER)
+        order = reduce(evolve, new, order)
+        events += new
+    return events, order
+
+
+def after(*given: Command, when: Command) -> list[Event]:
+    return decide(when, run(given)[1], LATER)
+
+
+def statuses(*commands: Command) -> list[str]:
+    return [event.status for event in run(commands)[0] if isinstance(event, OrderStatusChanged)]
+
+
+def announced(sequence: int, status: str, previous: str | None, at: datetime, detail: str | None = None) -> list[Event]:
+    return [
+        OrderStatusChanged(order_id="A", sequence=sequence, status=status, previous=previous, detail=detail, at=at),
+        OrderStatus(order_id="A", sequence=sequence, status=status, detail=detail, at=at),
+    ]
+
+
+ACCEPTED, CONFIRMED = becomes("accepted", 1), becomes("confirmed", 2)
+RELEASED = (ACCEPTED, CONFIRMED, release(2))
+SHIPPED = (*RELEASED, shipment(P1, P2))
+DELIVERED = (*SHIPPED, scan("1", "delivered"), scan("2", "delivered", P2))
+
+
+# the public status
+
+
+def test_every_change_is_published_twice_under_one_sequence():
+    assert run([ACCEPTED, CONFIRMED])[0] == [
+        *announced(1, "accepted", None, minute(1)),
+        *announced(2, "confirmed", "accepted", minute(2)),
+    ]
+
+
+def test_an_order_goes_its_way():
+    assert statuses(*DELIVERED, becomes("completed", 400)) == [
+        "accepted",
+        "confirmed",
+        "in_fulfillment",
+        "shipped",
+        "delivered",
+        "completed",
+    ]
+
+
+def test_a_release_says_what_is_to_arrive():
+    expected = DeliveryExpected(order_id="A", units=2, at=minute(3))
+    assert after(ACCEPTED, CONFIRMED, when=release(2)) == [expected, *announced(3, "in_fulfillment", "confirmed", minute(3))]
+
+
+@pytest.mark.parametrize("action", ["amend_payment", "resolve_stock"])
+def test_an_order_waits_for_its_customer(action: str):
+    expected = announced(2, "awaiting_customer", "accepted", minute(2), f"{action}: declined")
+    assert after(ACCEPTED, when=asks(action, 2)) == expected
+
+
+@pytest.mark.parametrize("action", ["check_delivery", "investigate"])
+def test_what_only_an_operator_must_do_is_not_public(action: str):
+    assert after(*SHIPPED, when=asks(action, 20)) == []
+    assert after(ACCEPTED, when=asks(action, 2)) == []
+
+
+def test_an_amended_order_is_accepted_again_and_may_have_to_wait_again():
+    story = (
+        ACCEPTED,
+        asks("amend_payment", 2),
+        becomes("accepted", 3),
+        asks("amend_payment", 4),
+        becomes("accepted", 5),
+        becomes("confirmed", 6),
+    )
+    assert statuses(*story) == ["accepted", "awaiting_customer", "accepted", "awaiting_customer", "accepted", "confirmed"]
+    for earlier in story:
+        assert after(*story, when=earlier) == []
+
+
+def test_an_earlier_question_or_amendment_that_comes_again_is_late():
+    story = (ACCEPTED, asks("amend_payment", 2), becomes("accepted", 3))
+    assert after(*story, when=asks("amend_payment", 2)) == []
+    assert after(*story, asks("amend_payment", 4), when=becomes("accepted", 3)) == []
+
+
+def test_a_confirmed_order_may_still_want_for_stock():
+    assert statuses(ACCEPTED, CONFIRMED, asks("resolve_stock", 3), becomes("expired", 9)) == [
+        "accepted",
+        "confirmed",
+        "awaiting_customer",
+        "expired",
+    ]
+
+
+@pytest.mark.parametrize("end", ["canceled", "expired", "completed"])
+def test_an_ended_order_stays_as_it_is(end: str):
+    given = (*RELEASED, becomes(end, 9, "a reason"))
+    assert run(given)[0][-2:] == announced(4, end, "in_fulfillment", minute(9), "a reason")
+    for late in (*RELEASED, asks("amend_payment", 10), becomes("canceled", 10), becomes("completed", 10)):
+        assert after(*given, when=late) == []
+
+
+def test_a_rejected_order_is_rejected_only():
+    given = becomes("rejected", 1, "total: is 1")
+    assert run([given])[0] == announced(1, "rejected", None, minute(1), "total: is 1")
+    assert after(given, when=given) == []
+
+
+def test_a_package_shipped_after_the_end_is_followed_but_changes_no_status():
+    (label,) = after(*RELEASED, becomes("completed", 9), when=shipment(P1))
+    assert isinstance(label, LabelCreated)
+
+
+def test_what_shipped_and_arrived_before_the_release_is_known_is_announced_behind_it():
+    ahead = (shipment(P1, P2), scan("1", "delivered"), scan("2", "delivered", P2))
+    assert statuses(*ahead) == []
+    assert statuses(*ahead, *RELEASED) == statuses(*DELIVERED)
+
+
+def test_the_second_fulfillment_is_no_news_to_the_customer():
+    events = after(*RELEASED, shipment(P1), when=shipment(P2))
+    assert [type(event) for event in events] == [LabelCreated]
+
+
+def test_an_order_is_delivered_when_all_its_units_are():
+    first = after(*SHIPPED, when=scan("1", "delivered"))
+    assert [type(event) for event in first] == [PackageDelivered]
+    second = after(*SHIPPED, scan("1", "delivered"), when=scan("2", "delivered", P2))
+    assert second[1:] == announced(5, "delivered", "shipped", LATER)
+
+
+def test_an_order_is_delivered_when_its_last_package_was_whoever_told_first():
+    early = scan("1", "delivered", at=LATER - timedelta(hours=1))
+    for told in ((early, scan("2", "delivered", P2)), (scan("2", "delivered", P2), early)):
+        assert run([*SHIPPED, *told])[0][-2:] == announced(5, "delivered", "shipped", LATER)
+
+
+# packages
+
+
+def test_a_shipped_package_is_labelled_once():
+    label = LabelCreated(
+        order_id="A",
+        package_id=P1,
+        fulfillment_id="A/BER",
+        carrier="DHL",
+        tracking_number=f"N{P1[-3:]}",
+        lines=mugs(2),
+        at=minute(10),
+    )
+    assert after(*RELEASED, when=shipment(P1, units=2)) == [label, *announced(4, "shipped", "in_fulfillment", minute(10))]
+    assert after(*RELEASED, shipment(P1, units=2), when=shipment(P1, units=2)) == []
+
+
+def test_a_scan_moves_its_package():
+    seen = LATER - timedelta(hours=1)
+    assert after(*SHIPPED, when=scan("1", "in_transit", at=seen)) == [
+        PackageInTransit(order_id="A", package_id=P1, at=seen, scan_id="1"),
+    ]
+
+
+def test_the_same_scan_again_has_no_effect():
+    assert after(*SHIPPED, scan("1", "in_transit"), when=scan("1", "in_transit")) == []
+    assert after(*SHIPPED, scan("2", "delivered"), scan("1", "in_transit"), when=scan("1", "in_transit")) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "late"),
+    [
+        ("in_transit", "in_transit"),
+        ("out_for_delivery", "in_transit"),
+        ("attempt_failed", "out_for_delivery"),
+        ("delivered", "delivered"),
+        ("delivered", "attempt_failed"),
+        ("delivered", "lost"),
+        ("delivered", "returned_to_sender"),
+    ],
+)
+def test_a_late_scan_is_recorded_and_moves_nothing_back(before: str, late: str):
+    events = after(*SHIPPED, scan("1", before), when=scan("2", late))
+    assert events == [ScanRecorded(order_id="A", package_id=P1, scan_id="2", status=late, at=LATER)]
+    _, order = run([*SHIPPED, scan("1", before), scan("2", late)])
+    assert order.parcels[P1].status == before
+
+
+def test_a_lost_package_may_still_be_delivered():
+    lost = after(*SHIPPED, when=scan("1", "lost"))
+    assert lost == [PackageLost(order_id="A", package_id=P1, at=LATER, scan_id="1")]
+    found = after(*SHIPPED, scan("1", "lost"), when=scan("2", "delivered"))
+    assert found == [PackageDelivered(order_id="A", package_id=P1, lines=mugs(1), at=LATER, scan_id="2")]
+
+
+def test_a_package_may_come_back():
+    came_back = after(*SHIPPED, when=scan("1", "returned_to_sender"))
+    assert came_back == [PackageReturnedToSender(order_id="A", package_id=P1, at=LATER, scan_id="1")]
+
+
+def test_a_carriers_local_time_is_kept_as_utc():
+    berlin = timedelta(hours=1)
+    local = datetime.fromisoformat("2026-11-23T17:30:00+01:00")
+    (event,) = after(*SHIPPED, when=scan("1", "in_transit", at=local))
+    assert isinstance(event, PackageInTransit)
+    assert (event.at.tzinfo, event.at.replace(tzinfo=None)) == (UTC, local.replace(tzinfo=None) - berlin)
+
+
+def test_a_scan_ahead_of_its_package_is_held_and_counts_once_the_package_is_known():
+    early = scan("1", "attempt_failed", reason="nobody home")
+    held = ScanRecorded(order_id="A", package_id=P1, scan_id="1", status="attempt_failed", at=LATER, reason="nobody home")
+    assert after(*RELEASED, when=early) == [held]
+    label, moved, *_ = after(*RELEASED, early, scan("2", "in_transit"), when=shipment(P1))
+    assert isinstance(label, LabelCreated)
+    assert moved == DeliveryAttemptFailed(order_id="A", package_id=P1, reason="nobody home", at=LATER, scan_id="1")
+    assert after(*RELEASED, early, shipment(P1), when=early) == []
+
+
+def test_a_package_held_as_delivered_delivers_the_order():
+    assert statuses(*RELEASED[:2], release(1), scan("1", "delivered"), shipment(P1))[-2:] == ["shipped", "delivered"]
+
+
+def refusal(scan_id: str, reason: str, package_id: str = P1) -> TrackingCommandRefused:
+    return TrackingCommandRefused(
+        order_id="A", package_id=package_id, scan_id=scan_id, command="oms.tracking.RecordScan.v1", reason=reason, at=LATER
+    )
+
+
+@pytest.mark.parametrize(
+    ("when", "refused"),
+    [
+        (
+            scan("1", "teleported"),
+            refusal(
+                "1",
+                "status: 'teleported' is none of in_transit, out_for_delivery, attempt_failed, lost, returned_to_sender, delivered",
+            ),
+        ),
+        (scan("", "lost"), refusal("", "scan_id: must have 1 to 200 characters")),
+        (scan("1", "lost", reason="x" * 201), refusal("1", "reason: must not have more than 200 characters")),
+        (
+            scan("1", "lost", P1[:-1]),
+            refusal("1", "package_id: is not an SSCC: 18 digits, the last the check digit of the others", P1[:-1]),
+        ),
+        (scan("1", "lost", at=LATER.replace(tzinfo=None)), refusal("1", "at: has no time zone")),
+        (
+            scan("1", "lost", at=LATER + timedelta(days=2)),
+            refusal("1", "at: 2026-11-25T17:00:00+00:00 lies more than a day ahead, or more than a year back"),
+        ),
+    ],
+)
+def test_a_scan_that_is_not_sound_is_refused(when: RecordScan, refused: TrackingCommandRefused):
+    assert after(*SHIPPED, when=when) == [refused]
+    assert after(*SHIPPED, when, when=when) == []
+
+
+def test_only_so_many_unknown_packages_are_waited_for():
+    waiting = [scan("1", "in_transit", sscc(serial)) for serial in range(MOST_HELD)]
+    (refused,) = after(*waiting, when=scan("1", "in_transit", sscc(MOST_HELD)))
+    assert isinstance(refused, TrackingCommandRefused)
+    assert refused.reason == "package_id: not known, and 100 others of the order are waited for already"
+    (recorded,) = after(*waiting, when=scan("2", "in_transit", sscc(0)))
+    assert isinstance(recorded, ScanRecorded)
+
+
+def test_a_package_remembers_only_its_newest_scans():
+    _, order = run([*SHIPPED, *(scan(str(number), "in_transit") for number in range(3 * MOST_SCANS))])
+    assert order.parcels[P1].scan_ids == tuple(str(number) for number in range(2 * MOST_SCANS, 3 * MOST_SCANS))
+
+
+def test_nothing_is_due_by_itself():
+    assert due("A", run(SHIPPED)[1]) is None
+
+
+def test_the_state_survives_its_storage():
+    _, order = run([*DELIVERED, scan("9", "lost", sscc(9)), scan("", "lost")])
+    assert msgspec.json.decode(msgspec.json.encode(order), type=Order) == order

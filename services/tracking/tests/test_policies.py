@@ -1,0 +1,93 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from oms_contracts.fulfillments import FulfillmentShipped
+from oms_contracts.orders import (
+    OrderAccepted,
+    OrderActionRequired,
+    OrderCanceled,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderExpired,
+    OrderPaymentAmended,
+    OrderRejected,
+    OrderReleased,
+)
+from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, Package, PaymentMethod
+from oms_tracking.app import make_service
+from oms_tracking.commands import Command, RecordActionRequired, RecordOrderStatus, RecordRelease, RecordShipment
+from oms_tracking.policies import POLICIES
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+HOME = Address(name="A. Lovelace", street="Main St 1", postal_code="10115", city="Berlin", country="DE")
+ADA = Customer(id="C")
+CARD = PaymentMethod(kind="card", token="tok_1")  # noqa: S106  # a provider's reference, not a secret
+SOLD = (OrderLine(line_id="1", sku="MUG", quantity=2, unit_price=500, total=1000),)
+LINES = (AllocatedLine(line_id="1", sku="MUG", location="BER", quantity=2),)
+PACKAGES = (Package(package_id="376104250021234569", carrier="DHL", tracking_number="N1", lines=LINES),)
+
+ACCEPTED = OrderAccepted(
+    order_id="A",
+    channel="web",
+    channel_reference="1",
+    content_hash="h",
+    placed_at=NOON,
+    accepted_at=NOON,
+    customer=ADA,
+    currency="EUR",
+    lines=SOLD,
+    shipping=0,
+    total=1000,
+    payment=CARD,
+    delivery="ship",
+    ship_to=HOME,
+    location=None,
+)
+REJECTED = OrderRejected(
+    order_id="A",
+    channel="web",
+    channel_reference="1",
+    content_hash="h",
+    reasons=("total: is 1", "sku: must not be empty"),
+    rejected_at=NOON,
+)
+
+
+def status(name: str, detail: str | None = None) -> RecordOrderStatus:
+    return RecordOrderStatus(order_id="A", status=name, detail=detail, at=NOON)
+
+
+@pytest.mark.parametrize(
+    ("event", "command"),
+    [
+        (ACCEPTED, status("accepted")),
+        (REJECTED, status("rejected", "total: is 1; sku: must not be empty")),
+        (
+            OrderActionRequired(order_id="A", action="amend_payment", reason="declined", deadline=NOON, at=NOON),
+            RecordActionRequired(order_id="A", action="amend_payment", reason="declined", at=NOON),
+        ),
+        (OrderPaymentAmended(order_id="A", attempt=2, payment=CARD, lines=SOLD, location=None, at=NOON), status("accepted")),
+        (OrderConfirmed(order_id="A", at=NOON), status("confirmed")),
+        (
+            OrderReleased(order_id="A", customer=ADA, delivery="ship", ship_to=HOME, lines=LINES, at=NOON),
+            RecordRelease(order_id="A", lines=LINES, at=NOON),
+        ),
+        (OrderCanceled(order_id="A", reason="changed my mind", at=NOON), status("canceled", "changed my mind")),
+        (OrderExpired(order_id="A", reason="not paid in time", at=NOON), status("expired", "not paid in time")),
+        (OrderCompleted(order_id="A", customer=ADA, currency="EUR", lines=SOLD, at=NOON), status("completed")),
+        (
+            FulfillmentShipped(order_id="A", fulfillment_id="A/BER", location="BER", packages=PACKAGES, at=NOON),
+            RecordShipment(order_id="A", fulfillment_id="A/BER", packages=PACKAGES, at=NOON),
+        ),
+    ],
+)
+def test_what_an_event_asks_of_tracking(event: Any, command: Command):
+    assert list(POLICIES[type(event)](event)) == [command]
+
+
+def test_every_event_it_acts_on_comes_from_a_topic_it_reads():
+    service = make_service()
+    assert set(POLICIES) <= {cls for topic in service.reads for cls in topic.messages}
+    assert {topic.name for topic in service.reads} == {"oms.orders", "oms.fulfillments", "oms.tracking.commands"}
+    assert {"oms.tracking", "oms.order-status-changes", "oms.order-status"} <= {topic.name for topic in service.writes}
