@@ -49,7 +49,7 @@ def _tell(lines: Sequence[str], code: int | None) -> int:
     """Print `lines`; without a `code`, having anything to say is a failure."""
     if code is None:
         code = 1 if lines else 0
-    print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr if code else sys.stdout)  # noqa: T201  # this is what it is for
+    print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr if code else sys.stdout)
     return code
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
-from typing import Any
 
 from oms_contracts.catalogue import FOREVER, SERVICES, TOPICS, USERS, Topic, topics_read_by, topics_written_by
 from oms_contracts.message import MessageType, all_types, type_of
@@ -28,8 +27,9 @@ def document(examples: Mapping[str, Iterable[Schema]]) -> Schema:
             "title": "Orderstream",
             "version": version("orderstream-contracts"),
             "description": (
-                "An open order management system. Records are CloudEvents 1.0 in Kafka's binary mode: attributes are `ce_` headers, the value is "
-                "the JSON data. Order is kept within a key. Readers ignore fields and types they do not know; a published version never changes."
+                "An open order management system. Records are CloudEvents 1.0 in Kafka's binary mode: attributes are `ce_` headers, the "
+                "value is the JSON data. Order is kept within a key. Readers ignore fields and types they do not know; a published version "
+                "never changes."
             ),
         },
         "defaultContentType": "application/json",
@@ -65,7 +65,7 @@ def _channel(topic: Topic) -> Schema:
         "address": topic.name,
         "title": topic.name,
         "summary": topic.summary[0].upper() + topic.summary[1:] + ".",
-        "description": f"Keyed by {topic.key}. Kept: {kept(topic)}. Written by {', '.join(topic.writers)}; read by {', '.join(topic.readers)}.",
+        "description": f"Keyed by {topic.key}. Kept: {kept(topic)}. Writers: {', '.join(topic.writers)}. Readers: {', '.join(topic.readers)}.",
         "x-key": topic.key,
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _names(topic)},
         "bindings": {

@@ -1,7 +1,7 @@
 """Golden records: for every message type, records as they are on the wire. A listed one never changes, and is read for ever.
 
-`<type>.json` is a record's value, byte for byte, `<type>.headers.json` its topic, key and headers. Later ones of a type, written when it got
-another field, are `<type>.2.json` and so on. SHA256SUMS lists them all.
+`<type>.json` is a record's value, byte for byte; `<type>.headers.json` its topics, key and headers. Later ones of a type, written when it
+got another field, are `<type>.2.json` and so on. SHA256SUMS lists them all.
 """
 
 import json
@@ -40,9 +40,10 @@ def read_goldens(folder: Path) -> list[Golden]:
 
 def golden_faults(folder: Path) -> list[str]:
     """Everything that is wrong with the golden records, or that they show to be wrong with the messages."""
+    if changed := list(_changed(folder)):
+        return changed
     goldens = read_goldens(folder)
     return [
-        *_changed(folder),
         *(f"golden/{golden.name}: {fault}" for golden in goldens for fault in _faults(golden)),
         *(f"{kind.name}: no golden record has {', '.join(without)}: add one with --add-goldens" for kind, without in _lacking(goldens)),
     ]
@@ -69,7 +70,7 @@ def add_goldens(folder: Path) -> list[Path]:
 
 
 def _changed(folder: Path) -> Iterator[str]:
-    listed = dict(reversed(line.split(maxsplit=1)) for line in _lines(folder / SUMS))
+    listed = {name: expected for expected, name in (line.split(maxsplit=1) for line in _lines(folder / SUMS))}
     present = {file.name: file for file in sorted(folder.glob("*.json"))}
     for name, expected in listed.items():
         if name not in present:

@@ -97,9 +97,9 @@ def decode(name: str, value: bytes) -> Any:
 
 
 def validate(name: str, value: bytes) -> Any:
-    """Read what a stranger sent, strictly (see `strict`), brought up to its newest version: slower than `decode`, but it names every mistake.
+    """Read what a stranger sent, strictly (see `strict`), brought up to its newest version; slower than `decode`.
 
-    Raises UnreadableMessage listing each field and reason, separated by "; ".
+    Raises UnreadableMessage listing every field at fault and why, separated by "; ".
     """
     kind = _BY_NAME.get(name)
     if kind is None:

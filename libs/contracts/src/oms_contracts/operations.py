@@ -10,7 +10,10 @@ from oms_contracts.message import message
 
 @message("oms.operations.RecordSetAside.v1", key="source_key")
 class RecordSetAside:
-    """A record could not be applied. `value` is the original in base64; `parked` means it waits only because an earlier one of its key does."""
+    """A record could not be applied.
+
+    `value` is the original in base64; `parked` means it waits only because an earlier one of its key does.
+    """
 
     letter_id: str
     service: str

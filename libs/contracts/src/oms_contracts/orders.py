@@ -1,4 +1,4 @@
-"""An order's life, owned by capture, on oms.orders; and the commands capture takes. Capture leads: the other services act on these events."""
+"""An order's life, owned by capture, on oms.orders; and the commands capture takes. Capture leads: the others act on these events."""
 
 from datetime import datetime
 

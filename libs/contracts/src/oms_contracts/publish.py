@@ -93,7 +93,7 @@ def _with_table(readme: str) -> str:
     before, found, rest = readme.partition(begin)
     _, ended, after = rest.partition(end)
     if not found or not ended:
-        return readme
+        before, after = f"{readme.rstrip()}\n\n", "\n"
     return f"{before}{begin}\n{topic_table()}\n{end}{after}"
 
 

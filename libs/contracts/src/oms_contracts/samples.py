@@ -8,6 +8,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import key_of, type_of
+from oms_contracts.sscc import check_digit
 from oms_contracts.values import order_id_of
 
 V = TypeVar("V")
@@ -33,10 +34,13 @@ _TEXTS = {
     "token": "tok_visa_4242",
     "line_id": "1",
     "sku": "MUG-BLUE",
+    "reason": "changed my mind",
+    "reasons": "total: is 4300, lines and shipping add up to 4295",
+    "ReturnLine.reason": "damaged",
     "location": "BER-1",
     "delivery": "ship",
     "fulfillment_id": f"{_ORDER}/BER-1",
-    "package_id": "340123450000000018",
+    "package_id": f"34012345000000001{check_digit('34012345000000001')}",
     "carrier": "DHL",
     "tracking_number": "00340434161094042557",
     "tracking_numbers": "00340434161094042557",

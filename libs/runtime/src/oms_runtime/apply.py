@@ -16,8 +16,8 @@ from oms_contracts.envelope import from_headers
 from oms_contracts.message import UnreadableMessage, decode, type_of, validate
 from oms_contracts.operations import RedriveDeadLetters
 
-from oms_runtime.letters import Letters, blocked_keys, count_letters, letter_id, letters_of, mend
 from oms_runtime.database import Connection, Database
+from oms_runtime.letters import Letters, blocked_keys, count_letters, letter_id, letters_of, mend
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, Received, Service
 from oms_runtime.store import Cause, Row, Work, head_of, lock_store

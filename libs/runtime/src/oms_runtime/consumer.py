@@ -19,6 +19,7 @@ from faststream.security import BaseSecurity, SASLScram512
 from oms_contracts.envelope import header
 
 from oms_runtime.apply import SURROUNDINGS, Applier, Checkpoint, LostPartition, Partition
+from oms_runtime.kafka import GroupReader
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Received, Service
 from oms_runtime.settings import RuntimeSettings
@@ -89,14 +90,18 @@ class Consumer(ConsumerRebalanceListener):
         """Whether batches are still being tried: False when records wait and none was tried for a minute."""
         return self._behind() == 0 or monotonic() - self.last_attempt < 60
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+    async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka awaits either
+        self, revoked: Iterable[TopicPartition]
+    ) -> None:
         async with self._lock:
             await self._commit_offsets()
             for partition in revoked:
                 self._stood.pop((partition.topic, partition.partition), None)
                 self._committed.pop((partition.topic, partition.partition), None)
 
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+    async def on_partitions_assigned(  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka awaits either
+        self, assigned: Iterable[TopicPartition]
+    ) -> None:
         partitions = [(tp.topic, tp.partition) for tp in assigned]
         async with self._lock:
             while True:
@@ -132,6 +137,10 @@ class Consumer(ConsumerRebalanceListener):
             first, most = PATIENCE
             await asyncio.sleep(min(most, first * 2 ** min(10, self._failures - 1)))
 
+    def _reader(self) -> GroupReader | None:
+        reader: Any = self._subscriber.consumer
+        return reader
+
     def _is_next(self, record: "ConsumerRecord[bytes, bytes]") -> bool:
         checkpoint = self._stood.get((record.topic, record.partition))
         return checkpoint is not None and record.offset >= checkpoint.next_offset
@@ -147,7 +156,7 @@ class Consumer(ConsumerRebalanceListener):
         self._seek(self._stood)
 
     def _seek(self, checkpoints: dict[Partition, Checkpoint]) -> None:
-        consumer = self._subscriber.consumer
+        consumer: GroupReader | None = self._reader()
         assert consumer is not None
         assignment = consumer.assignment()
         for (topic, partition), checkpoint in checkpoints.items():
@@ -156,7 +165,7 @@ class Consumer(ConsumerRebalanceListener):
 
     async def _commit_offsets(self, every: float = 0.0) -> None:
         """Tell Kafka where we stand: lag tools read it, we never do."""
-        consumer = self._subscriber.consumer
+        consumer: GroupReader | None = self._reader()
         if consumer is None or monotonic() - self._told < every:
             return
         self._told = monotonic()
@@ -180,7 +189,7 @@ class Consumer(ConsumerRebalanceListener):
             log.info("offsets_not_told", error=f"{type(error).__name__}: {error}")
 
     def _behind(self) -> int:
-        consumer = self._subscriber.consumer
+        consumer: GroupReader | None = self._reader()
         if consumer is None:
             return 0
         ends = {name: consumer.highwater(TopicPartition(*name)) for name in self._stood}

@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 import asyncpg
 
+_asyncpg: Any = asyncpg
+"""It is untyped in part; what we use of it is typed below."""
+
 Record = Mapping[str, Any]
 
 
@@ -44,8 +47,7 @@ MIGRATION_LOCK, STORE_LOCK, LEADER_LOCK = 7_001, 7_002, 7_003
 
 async def open_database(url: str, *, most: int = 6) -> Database:
     """A pool on one service's own database. `most` is the largest number of connections it holds."""
-    create: Any = asyncpg.create_pool  # pyright: ignore[reportUnknownMemberType]  # asyncpg is untyped in part
-    return await create(
+    return await _asyncpg.create_pool(
         url,
         min_size=1,
         max_size=most,
@@ -58,8 +60,7 @@ async def open_database(url: str, *, most: int = 6) -> Database:
 
 async def connect(url: str) -> Connection:
     """One connection outside the pool, for a lock that is held as long as its session."""
-    open_one: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType]  # asyncpg is untyped in part
-    return await open_one(url, timeout=10, command_timeout=30, server_settings=KEEPALIVE)
+    return await _asyncpg.connect(url, timeout=10, command_timeout=30, server_settings=KEEPALIVE)
 
 
 def migrations_of(package: str) -> list[tuple[str, str]]:

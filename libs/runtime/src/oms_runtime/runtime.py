@@ -124,8 +124,8 @@ class Runtime:
                 connection = await connect(self.settings.database_url.get_secret_value())
                 try:
                     # The lock is PostgreSQL's, and it tells nobody when it is free.
-                    while not await connection.fetchval("select pg_try_advisory_lock($1)", LEADER_LOCK):
-                        await asyncio.sleep(1)  # noqa: ASYNC110
+                    while not await connection.fetchval("select pg_try_advisory_lock($1)", LEADER_LOCK):  # noqa: ASYNC110
+                        await asyncio.sleep(1)
                     self._lead_now(True)
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self.relay.run(connection))
