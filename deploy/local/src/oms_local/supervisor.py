@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,7 +30,9 @@ FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
 STEADY_SECONDS = 20.0
 """A part that ran this long starts its pauses anew."""
+LOOK_SECONDS = 10.0
 LARGEST_LOG = 10 * 1024 * 1024
+"""Bytes; looked at every LOOK_SECONDS."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -129,12 +132,9 @@ class Running:
 
     def _start(self, now: float) -> None:
         part = self.part
-        log = Path(part.log)
-        if log.exists() and log.stat().st_size > LARGEST_LOG:
-            log.replace(log.with_suffix(".1.log"))
         self._started = now
         try:
-            with log.open("ab") as output:
+            with Path(part.log).open("ab") as output:
                 self.process = subprocess.Popen(
                     part.arguments,
                     cwd=part.folder,
@@ -145,7 +145,7 @@ class Running:
                     process_group=0,  # a Ctrl-C at the terminal of a caller is not for the parts
                     preexec_fn=_before_exec(part, os.getpid()),  # noqa: PLW1509  # there is one thread here
                 )
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             say(f"{part.name} did not start: {error}")
             self._ended(127, now)
         else:
@@ -165,8 +165,9 @@ class Running:
 
 
 def say(text: str) -> None:
-    """A line in the supervisor's log, which standard error is."""
-    print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), text, file=sys.stderr, flush=True)  # noqa: T201  # the log
+    """A line in the supervisor's log, which standard error is. A full disk must not end us."""
+    with contextlib.suppress(OSError):
+        print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), text, file=sys.stderr, flush=True)  # noqa: T201  # the log
 
 
 class Supervisor:
@@ -177,6 +178,7 @@ class Supervisor:
         self._owner = owner
         self._parts: dict[str, Running] = {}
         self._ending = False
+        self._next_look = 0.0
 
     def run(self) -> None:
         """Until the end. Every part has ended when this returns."""
@@ -187,7 +189,7 @@ class Supervisor:
                     connection, _ = server.accept()
                     with connection:
                         connection.settimeout(5)
-                        with contextlib.suppress(OSError):
+                        with contextlib.suppress(OSError, ValueError):  # it went away, or did not speak JSON
                             self._serve(connection)
                 self._tick()
 
@@ -213,7 +215,12 @@ class Supervisor:
                     running.stop(now)
         changed = [running.tick(now) for running in self._parts.values()]
         if any(changed):
-            write_pids(self._folder, [running.process.pid for running in self._parts.values() if running.process])
+            with contextlib.suppress(OSError):
+                write_pids(self._folder, [running.process.pid for running in self._parts.values() if running.process])
+        if now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            for running in self._parts.values():
+                shorten(Path(running.part.log))
 
     def _serve(self, connection: socket.socket) -> None:
         with connection.makefile("rwb") as stream:
@@ -323,6 +330,14 @@ def write_pids(folder: Path, pids: list[int]) -> None:
     arriving.replace(folder / "processes")
 
 
+def shorten(log: Path) -> None:
+    """Keep a log that has grown large as `.1.log`, and begin anew. Who writes it appends, and need not know."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > LARGEST_LOG:
+            shutil.copyfile(log, log.with_suffix(".1.log"))
+            os.truncate(log, 0)
+
+
 def clear_up(folder: Path) -> int:
     """Kill what an earlier supervisor left behind. How many there were."""
     try:
@@ -333,7 +348,7 @@ def clear_up(folder: Path) -> int:
     for pid, created in known:
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            if abs(process.create_time() - created) < 0.01:
+            if abs(process.create_time() - created) < 2:  # the clock may have been set meanwhile
                 left += [*process.children(recursive=True), process]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -65,7 +65,7 @@ def _channel(topic: Topic) -> Schema:
         "address": topic.name,
         "title": topic.name,
         "summary": topic.summary[0].upper() + topic.summary[1:] + ".",
-        "description": f"Keyed by {topic.key}. Kept: {kept(topic)}. Writers: {', '.join(topic.writers)}. Readers: {', '.join(topic.readers)}.",
+        "description": f"Keyed by {topic.key}. Kept {kept(topic)}.",
         "x-key": topic.key,
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _names(topic)},
         "bindings": {
@@ -86,7 +86,7 @@ def _channel(topic: Topic) -> Schema:
 def kept(topic: Topic) -> str:
     """How long a topic's records stay, in words."""
     if topic.compacted:
-        return "newest of each key"
+        return "as the newest of each key"
     return "for ever" if topic.retention == FOREVER else f"{topic.retention // 86_400_000} days"
 
 

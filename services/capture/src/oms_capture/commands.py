@@ -44,6 +44,7 @@ class RecordReservation:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordShortage:
     order_id: str
+    attempt: int
     shortages: tuple[Shortage, ...]
 
 

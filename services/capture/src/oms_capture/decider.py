@@ -4,11 +4,9 @@ Capture leads. It hears what the others did and says what the order now is; they
 of capture's own events, so a fact that does not fit where the order stands is late or repeated, and changes nothing.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from oms_contracts.channel import OrderPlaced
 from oms_contracts.orders import (
     AmendPayment,
     CancelOrder,
@@ -46,30 +44,33 @@ from oms_capture.commands import (
     RecordStopped,
     RecordTooLate,
 )
+from oms_capture.validation import Market, objections
 
-MOST_LINES = 1_000
-MOST_MONEY = 10**15
-"""Minor units; keeps every sum within what a bigint and a JSON number hold."""
+CANCEL = "oms.capture.CancelOrder.v1"
+AMEND = "oms.capture.AmendPayment.v1"
+MOST_CONFLICTS = 100
+"""Reported of one order; keeps the state small against a channel that reuses a reference without end."""
 ENDED = frozenset({"rejected", "canceled", "expired", "completed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """The business's settings. An empty `channels` admits every channel."""
+    """The business's settings: what it takes, and how long it waits."""
 
-    channels: frozenset[str] = frozenset()
-    currencies: frozenset[str] = frozenset({"EUR", "USD"})
-    countries: frozenset[str] = frozenset({"DE", "US"})
+    market: Market = Market()
     payment_patience: timedelta = timedelta(days=2)
     stock_patience: timedelta = timedelta(days=2)
     answer_patience: timedelta = timedelta(days=1)
     delivery_patience: timedelta = timedelta(days=30)
-    clock_skew: timedelta = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """`status` is new, accepted, reserved, confirmed, released, awaiting_payment, awaiting_stock, or one of ENDED."""
+    """`status` is new, accepted, reserved, confirmed, released, awaiting_payment, awaiting_stock, or one of ENDED.
+
+    `conflicts` are hashes of other content under this order's reference; `refused` what was answered to commands that did not fit;
+    `delivered` the units by package; `too_late` why it cannot be canceled any more.
+    """
 
     status: str = "new"
     content_hash: str = ""
@@ -88,8 +89,9 @@ class Order:
     deadline: datetime | None = None
     trouble: frozenset[str] = frozenset()
     cancellation: str | None = None
-    refusal: str | None = None
-    delivered: dict[str, tuple[AllocatedLine, ...]] = field(default_factory=dict[str, tuple[AllocatedLine, ...]])
+    too_late: str | None = None
+    refused: frozenset[str] = frozenset()
+    delivered: dict[str, int] = field(default_factory=dict[str, int])
 
 
 INITIAL = Order()
@@ -117,8 +119,8 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
                 )
             ]
 
-        case RecordShortage(order_id=order_id, shortages=shortages):
-            if order.status not in {"accepted", "confirmed"}:
+        case RecordShortage(order_id=order_id, attempt=attempt, shortages=shortages):
+            if order.status not in {"accepted", "confirmed"} or attempt != order.attempt:
                 return []
             reason = ", ".join(f"{s.sku}: {s.requested} wanted, {s.available} available" for s in shortages)
             deadline = now + terms.stock_patience
@@ -151,7 +153,9 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
             if order.status != "awaiting_payment":
                 if payment == order.payment:
                     return []
-                return _refuse(order, order_id, "oms.capture.AmendPayment.v1", f"the order is {order.status}, not awaiting payment", now)
+                return _refuse(order, order_id, AMEND, f"the order is {_standing(order)}, not awaiting payment", now)
+            if not payment.token.strip():
+                return _refuse(order, order_id, AMEND, "payment.token: must not be empty", now)
             return [
                 OrderPaymentAmended(
                     order_id=order_id, attempt=order.attempt + 1, payment=payment, lines=order.lines, location=order.location, at=now
@@ -174,7 +178,7 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
         case RecordDelivery(order_id=order_id, package_id=package_id, lines=lines):
             if order.status != "released" or package_id in order.delivered or order.customer is None:
                 return []
-            arrived = _units(lines) + sum(_units(earlier) for earlier in order.delivered.values())
+            arrived = _units(lines) + sum(order.delivered.values())
             if arrived < sum(line.quantity for line in order.lines):
                 return [OrderPartlyDelivered(order_id=order_id, package_id=package_id, lines=lines, at=now)]
             return [OrderCompleted(order_id=order_id, customer=order.customer, currency=order.currency, lines=order.lines, at=now)]
@@ -230,11 +234,11 @@ def evolve(order: Order, event: Event) -> Order:
         case OrderCancellationRequested(reason=reason):
             return replace(order, cancellation=reason)
         case OrderCancellationRejected(reason=reason):
-            return replace(order, cancellation=None, refusal=reason)
-        case OrderCommandRefused(reason=reason):
-            return replace(order, refusal=reason)
+            return replace(order, cancellation=None, too_late=reason)
+        case OrderCommandRefused(command=command, reason=reason):
+            return replace(order, refused=order.refused | {f"{command}: {reason}"})
         case OrderPartlyDelivered(package_id=package_id, lines=lines):
-            return replace(order, delivered={**order.delivered, package_id: lines})
+            return replace(order, delivered={**order.delivered, package_id: _units(lines)})
         case OrderCanceled():
             return replace(order, status="canceled", deadline=None)
         case OrderExpired():
@@ -255,7 +259,7 @@ def due(order_id: str, order: Order, terms: Terms) -> tuple[datetime, Command] |
 def _place(command: PlaceOrder, order: Order, now: datetime, terms: Terms) -> list[Event]:
     placed, order_id = command.placed, command.order_id
     if order.status != "new":
-        if command.content_hash == order.content_hash or command.content_hash in order.conflicts:
+        if command.content_hash in order.conflicts | {order.content_hash} or len(order.conflicts) >= MOST_CONFLICTS:
             return []
         return [
             OrderConflictReported(
@@ -266,7 +270,7 @@ def _place(command: PlaceOrder, order: Order, now: datetime, terms: Terms) -> li
                 reported_at=now,
             )
         ]
-    if reasons := tuple(objections(placed, now, terms)):
+    if reasons := objections(placed, now, terms.market):
         return [
             OrderRejected(
                 order_id=order_id,
@@ -298,79 +302,29 @@ def _place(command: PlaceOrder, order: Order, now: datetime, terms: Terms) -> li
     ]
 
 
-def objections(placed: OrderPlaced, now: datetime, terms: Terms) -> Iterator[str]:
-    """Everything that is wrong with an order, each naming its field and the reason. A line that is free (total 0) is sound."""
-    if terms.channels and placed.channel not in terms.channels:
-        yield f"channel: {placed.channel!r} is not a known channel"
-    if not placed.channel_reference.strip():
-        yield "channel_reference: must not be empty"
-    if placed.currency not in terms.currencies:
-        yield f"currency: {placed.currency!r} is not an ISO 4217 code"
-    if placed.placed_at > now + terms.clock_skew:
-        yield "placed_at: lies in the future"
-    if not placed.customer.id.strip():
-        yield "customer.id: must not be empty"
-    if not placed.payment.token.strip():
-        yield "payment.token: must not be empty"
-    if not 1 <= len(placed.lines) <= MOST_LINES:
-        yield f"lines: an order has 1 to {MOST_LINES} lines, this one {len(placed.lines)}"
-    seen: set[str] = set()
-    for index, line in enumerate(placed.lines):
-        yield from (f"lines.{index}.{reason}" for reason in _line_objections(line, seen))
-        seen.add(line.line_id)
-    if placed.shipping < 0:
-        yield "shipping: must not be negative"
-    due_total = sum(line.total for line in placed.lines) + placed.shipping
-    if placed.total != due_total:
-        yield f"total: is {placed.total}, lines and shipping add up to {due_total}"
-    if not 0 <= placed.total <= MOST_MONEY:
-        yield f"total: must be between 0 and {MOST_MONEY}"
-    if placed.delivery not in {"ship", "pickup"}:
-        yield f"delivery: {placed.delivery!r} is neither ship nor pickup"
-    if placed.delivery == "ship":
-        yield from _address_objections(placed.ship_to, terms)
-
-
-def _line_objections(line: OrderLine, seen: set[str]) -> Iterator[str]:
-    if not line.line_id or line.line_id in seen:
-        yield f"line_id: {line.line_id!r} is empty or used twice"
-    if not line.sku.strip():
-        yield "sku: must not be empty"
-    if line.quantity < 1:
-        yield f"quantity: must be at least 1, is {line.quantity}"
-    for name, amount in (("unit_price", line.unit_price), ("discount", line.discount), ("total", line.total)):
-        if amount < 0:
-            yield f"{name}: must not be negative, is {amount}"
-    if line.quantity * line.unit_price - line.discount != line.total:
-        yield f"total: is {line.total}, {line.quantity} x {line.unit_price} - {line.discount} is {line.quantity * line.unit_price - line.discount}"
-
-
-def _address_objections(address: Address | None, terms: Terms) -> Iterator[str]:
-    if address is None:
-        yield "ship_to: an order to be shipped needs an address"
-        return
-    for name in ("name", "street", "postal_code", "city"):
-        if not str(getattr(address, name)).strip():
-            yield f"ship_to.{name}: must not be empty"
-    if address.country not in terms.countries:
-        yield f"ship_to.country: {address.country!r} is not an ISO 3166-1 alpha-2 code"
-
-
 def _cancel(order_id: str, reason: str, order: Order, now: datetime) -> list[Event]:
     match order.status:
         case "accepted" | "reserved" | "confirmed" | "awaiting_payment" | "awaiting_stock":
             return [OrderCanceled(order_id=order_id, reason=reason, at=now)]
+        case "released" if order.too_late is not None:
+            return _refuse(order, order_id, CANCEL, order.too_late, now)
         case "released":
             return [] if order.cancellation is not None else [OrderCancellationRequested(order_id=order_id, reason=reason, at=now)]
         case "canceled" | "expired":
             return []
         case _:
-            standing = "not known" if order.status == "new" else order.status
-            return _refuse(order, order_id, "oms.capture.CancelOrder.v1", f"the order is {standing}", now)
+            return _refuse(order, order_id, CANCEL, f"the order is {_standing(order)}", now)
 
 
 def _refuse(order: Order, order_id: str, command: str, reason: str, now: datetime) -> list[Event]:
-    return [] if reason == order.refusal else [OrderCommandRefused(order_id=order_id, command=command, reason=reason, at=now)]
+    """The answer to a command that does not fit, given once."""
+    if f"{command}: {reason}" in order.refused:
+        return []
+    return [OrderCommandRefused(order_id=order_id, command=command, reason=reason, at=now)]
+
+
+def _standing(order: Order) -> str:
+    return "not known" if order.status == "new" else order.status
 
 
 def _overdue(order_id: str, order: Order, now: datetime, terms: Terms) -> Event:

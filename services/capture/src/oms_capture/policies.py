@@ -38,7 +38,7 @@ def on_stock_reserved(event: StockReserved) -> Iterator[Command]:
 
 
 def on_stock_reservation_failed(event: StockReservationFailed) -> Iterator[Command]:
-    yield RecordShortage(order_id=event.order_id, shortages=event.shortages)
+    yield RecordShortage(order_id=event.order_id, attempt=event.attempt, shortages=event.shortages)
 
 
 def on_stock_reservation_expired(event: StockReservationExpired) -> Iterator[Command]:

@@ -1,0 +1,1 @@
+"""The demonstration: baskets, simulators, and the run that ends with a table and the audits."""

@@ -1,0 +1,98 @@
+"""From the data's rows to what channels publish and warehouses receive. All that the data lacks is made up here, from a seed.
+
+Rules for dirty lines: a line of more than `FUEL` units is fuel counted in hundredths and is sold as one unit at the line's price. A line of
+value 0 is a free item. A line of quantity 0 is published as it is: capture rejects the order and names the line.
+"""
+
+import csv
+import gzip
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from importlib.resources import files
+from itertools import groupby
+from random import Random
+
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.stock import ReceiveStock
+from oms_contracts.values import Address, Customer, OrderLine, PaymentMethod, StockLine
+
+FUEL = 100
+CHANNELS = ("web", "app", "till", "marketplace")
+LOCATIONS = ("north", "south", "west")
+TOKENS = ("tok_visa",) * 92 + ("tok_declined",) * 3 + ("tok_timeout",) * 2 + ("tok_late", "tok_twice", "tok_timeout_declined")
+SHORT = 0.002
+"""The share of SKUs of which there is less than is ordered."""
+CITIES = (("Berlin", "10115"), ("Hamburg", "20095"), ("Leipzig", "04109"), ("Essen", "45127"))
+
+
+def read_baskets(seed: int, most: int | None = None) -> Iterator[OrderPlaced]:
+    """The data's baskets as orders in USD cents, in the data's order; the same seed gives the same orders."""
+    source = files("oms_demo") / "data" / "baskets-week10.csv.gz"
+    with source.open("rb") as packed, gzip.open(packed, "rt", encoding="utf-8") as text:
+        baskets = groupby(csv.DictReader(text), key=lambda row: row["basket_id"])
+        for number, (basket_id, rows) in enumerate(baskets):
+            if most is not None and number >= most:
+                return
+            yield _order(basket_id, list(rows), Random(f"{seed}/{basket_id}"))
+
+
+def stock_for(orders: Iterable[OrderPlaced], seed: int) -> Iterator[ReceiveStock]:
+    """Receipts that cover what is ordered, spread over the locations; a few SKUs fall short. One receipt a hundred SKUs."""
+    wanted = Counter[str]()
+    for order in orders:
+        for line in order.lines:
+            wanted[line.sku] += max(0, line.quantity)
+    lines: list[StockLine] = []
+    for sku, units in sorted(wanted.items()):
+        random = Random(f"{seed}/{sku}")
+        have = units // 2 if random.random() < SHORT else units + random.randrange(5)
+        first = LOCATIONS[random.randrange(len(LOCATIONS))]
+        second = LOCATIONS[(LOCATIONS.index(first) + 1) % len(LOCATIONS)]
+        lines += [
+            StockLine(sku=sku, location=location, quantity=quantity)
+            for location, quantity in ((first, have - have // 4), (second, have // 4))
+            if quantity
+        ]
+    for number in range(0, len(lines), 100):
+        yield ReceiveStock(receipt_id=f"demo-{seed}-{number:06}", lines=tuple(lines[number : number + 100]))
+
+
+def _order(basket_id: str, rows: list[dict[str, str]], random: Random) -> OrderPlaced:
+    lines = tuple(_line(str(number), row) for number, row in enumerate(rows, 1))
+    city, postal_code = random.choice(CITIES)
+    household = rows[0]["household_id"]
+    return OrderPlaced(
+        channel=random.choice(CHANNELS),
+        channel_reference=basket_id,
+        placed_at=datetime.fromisoformat(rows[0]["placed_at"]),
+        customer=Customer(id=f"household-{household}"),
+        currency="USD",
+        lines=lines,
+        total=sum(line.total for line in lines),
+        payment=PaymentMethod(kind="card", token=random.choice(TOKENS)),
+        ship_to=Address(
+            name=f"Household {household}",
+            street=f"Market Street {random.randrange(1, 200)}",
+            postal_code=postal_code,
+            city=city,
+            country="DE",
+        ),
+        location=random.choice(LOCATIONS),
+    )
+
+
+def _line(line_id: str, row: dict[str, str]) -> OrderLine:
+    quantity = int(row["quantity"])
+    quantity = 1 if quantity > FUEL else quantity
+    total = _cents(row["sales_value"])
+    shelf = total + _cents(row["retail_disc"]) + _cents(row["coupon_match_disc"])
+    price = math.ceil(shelf / quantity) if quantity else shelf
+    return OrderLine(
+        line_id=line_id, sku=row["product_id"], quantity=quantity, unit_price=price, total=total, discount=max(0, quantity * price - total)
+    )
+
+
+def _cents(text: str) -> int:
+    return round(float(text) * 100)

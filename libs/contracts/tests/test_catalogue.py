@@ -1,0 +1,128 @@
+"""The catalogue says of every message where it lives, and of everybody what they may do."""
+
+from collections import Counter
+
+import pytest
+from oms_contracts import catalogue, operations
+from oms_contracts.catalogue import SERVICES, TOPICS, USERS, Topic, topic_of, topics_read_by, topics_written_by
+from oms_contracts.message import MessageType, all_types, key_of, type_of
+from oms_contracts.samples import sample
+
+OUR_OWN = {*SERVICES, "projection"}
+OUTSIDE = {*USERS} - OUR_OWN
+
+every_topic = pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+every_type = pytest.mark.parametrize("kind", all_types(), ids=lambda kind: kind.name)
+
+
+def carriers(kind: MessageType) -> list[Topic]:
+    return [topic for topic in TOPICS if kind.cls in topic.messages]
+
+
+@every_type
+def test_a_message_is_on_exactly_one_topic(kind: MessageType) -> None:
+    if kind.cls.__module__ == operations.__name__:
+        assert len(carriers(kind)) == len(OUR_OWN)
+        with pytest.raises(KeyError):
+            topic_of(sample(kind.cls))
+    else:
+        (topic,) = carriers(kind)
+        assert topic_of(sample(kind.cls)) == topic.name
+
+
+@every_type
+def test_a_message_is_named_after_its_owner_and_its_class(kind: MessageType) -> None:
+    oms, owner, name, version = kind.name.split(".")
+    assert (oms, name) == ("oms", kind.cls.__name__)
+    assert owner in {*SERVICES, "channel", "operations"}
+    assert version[0] == "v"
+    assert int(version[1:]) >= 1
+
+
+@every_type
+def test_an_event_is_published_by_its_owner_alone(kind: MessageType) -> None:
+    owner = kind.name.split(".")[1]
+    for topic in carriers(kind):
+        if topic.name.endswith((".commands", ".dead-letters")) or owner == "channel":
+            continue
+        assert topic.writers == (owner,)
+
+
+@every_type
+def test_a_key_is_never_empty(kind: MessageType) -> None:
+    assert key_of(sample(kind.cls))
+
+
+@every_topic
+def test_a_topic_is_described_and_named_as_the_others(topic: Topic) -> None:
+    assert topic.summary
+    assert topic.key
+    assert topic.partitions == catalogue.PARTITIONS == 12
+    assert topic.name.startswith("oms.")
+    assert topic.messages
+    assert len({*topic.messages}) == len(topic.messages)
+
+
+@every_topic
+def test_its_writers_and_readers_are_users(topic: Topic) -> None:
+    assert {*topic.writers} <= {*USERS}
+    assert {*topic.readers} <= {*USERS}
+    assert max(Counter([*topic.writers]).values()) == 1
+    assert max(Counter([*topic.readers]).values()) == 1
+    assert "operator" in topic.readers
+
+
+@every_topic
+def test_strangers_write_only_where_what_they_send_is_validated(topic: Topic) -> None:
+    assert topic.trusted == OUTSIDE.isdisjoint(topic.writers)
+    if not topic.trusted:
+        assert topic.max_message_bytes == catalogue.STRANGERS_BYTES
+        assert topic.name == "oms.channel.orders" or topic.name.endswith(".commands")
+
+
+def test_topic_names_are_distinct() -> None:
+    assert len({topic.name for topic in TOPICS}) == len(TOPICS)
+
+
+def test_only_the_newest_status_is_compacted() -> None:
+    assert [topic.name for topic in TOPICS if topic.compacted] == ["oms.order-status"]
+
+
+def test_only_commands_are_forgotten() -> None:
+    assert all((topic.retention == catalogue.FOREVER) != topic.name.endswith(".commands") for topic in TOPICS)
+
+
+@pytest.mark.parametrize("service", [*SERVICES, "projection"])
+def test_a_service_takes_its_own_commands_and_nobody_elses(service: str) -> None:
+    commands = [topic.name for topic in topics_read_by(service) if topic.name.endswith(".commands")]
+    assert commands == [f"oms.{service}.commands"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_writes_its_own_topics_alone(service: str) -> None:
+    for topic in topics_written_by(service):
+        owners = {type_of(cls).name.split(".")[1] for cls in topic.messages} - {"operations", "channel"}
+        assert owners <= {service}
+
+
+@pytest.mark.parametrize("service", [*SERVICES, "projection"])
+def test_a_service_sets_aside_on_its_own_topic(service: str) -> None:
+    assert f"oms.{service}.dead-letters" in {topic.name for topic in topics_written_by(service)}
+
+
+def test_the_outside_reads_no_more_than_it_needs() -> None:
+    read = {user: {topic.name for topic in topics_read_by(user)} for user in OUTSIDE - {"operator"}}
+    assert read == {
+        "channel": set(),
+        "warehouse": {"oms.fulfillments", "oms.returns"},
+        "carrier": {"oms.tracking"},
+        "downstream": {"oms.order-status", "oms.order-status-changes"},
+    }
+
+
+def test_the_operator_writes_only_where_strangers_may() -> None:
+    assert all(not topic.trusted for topic in topics_written_by("operator"))
+
+
+def test_downstream_writes_nothing() -> None:
+    assert not list(topics_written_by("downstream"))

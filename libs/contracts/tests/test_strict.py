@@ -1,0 +1,157 @@
+"""What strangers send is taken as it is or refused, with every mistake named."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.message import UnreadableMessage, encode, find_type, type_of, validate
+from oms_contracts.samples import sample
+from oms_contracts.schemas import schema_of
+
+PLACED = type_of(OrderPlaced).name
+SOUND: dict[str, Any] = json.loads(encode(sample(OrderPlaced)))
+
+
+def order(**changes: Any) -> dict[str, Any]:
+    return {**SOUND, **changes}
+
+
+def line(**changes: Any) -> dict[str, Any]:
+    return order(lines=[{**SOUND["lines"][0], **changes}])
+
+
+def refusal(value: Any) -> list[str]:
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    with pytest.raises(UnreadableMessage) as refused:
+        validate(PLACED, raw)
+    return str(refused.value).removeprefix(f"{PLACED}: ").split("; ")
+
+
+NOT_AN_INTEGER = "Input should be a valid integer"
+RFC_3339 = "must be a date and time with its offset, as RFC 3339 writes it: 2026-01-31T09:30:00Z"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (order(total="4295"), f"total: {NOT_AN_INTEGER}"),
+        (order(total=4295.0), f"total: {NOT_AN_INTEGER}"),
+        (order(total=True), f"total: {NOT_AN_INTEGER}"),
+        (order(total=None), f"total: {NOT_AN_INTEGER}"),
+        (order(total=2**53), "total: Input should be less than or equal to 9007199254740991"),
+        (order(total=-(2**63)), "total: Input should be greater than or equal to -9007199254740991"),
+        (order(total=10**400), "total: Input should be less than or equal to 9007199254740991"),
+        (line(quantity="2"), f"lines.0.quantity: {NOT_AN_INTEGER}"),
+        (order(channel=7), "channel: Input should be a valid string"),
+        (order(channel=None), "channel: Input should be a valid string"),
+        (order(channel="we\0b"), "channel: must not contain the character NUL"),
+        (order(channel="x" * 256), "channel: must have at most 255 characters"),
+        (line(sku="x" * 101), "lines.0.sku: must have at most 100 characters"),
+        (order(payment={"kind": "card", "token": "x" * 2_001}), "payment.token: must have at most 2000 characters"),
+        (order(lines={}), "lines: Input should be a valid array"),
+        (order(lines=[7]), "lines.0: Input should be an object"),
+        (order(customer=None), "customer: Input should be an object"),
+        (order(shiping=495), "shiping: there is no such field"),
+        (line(dicount=198), "lines.0.dicount: there is no such field"),
+        (order(placed_at="2026-01-31T09:30:00"), f"placed_at: {RFC_3339}"),
+        (order(placed_at="2026-01-31"), f"placed_at: {RFC_3339}"),
+        (order(placed_at="1769850000"), f"placed_at: {RFC_3339}"),
+        (order(placed_at=1769850000), "placed_at: Input should be a valid string"),
+        (order(placed_at="2026-01-31T09:30:00Z\n"), f"placed_at: {RFC_3339}"),
+        (order(placed_at="2026-02-30T09:30:00Z"), "placed_at: Input should be a valid datetime"),
+        (order(placed_at="0001-01-01T00:00:00+14:00"), "placed_at: Input should be greater than or equal to 1970"),
+        (order(placed_at="9999-12-31T23:59:59-12:00"), "placed_at: Input should be less than or equal to 9999"),
+        ({name: part for name, part in SOUND.items() if name != "currency"}, "currency: is required"),
+        ([], "value: Input should be an object"),
+        (b"", "value: Invalid JSON"),
+        (b"\xff", "value: Invalid JSON"),
+        (b"[" * 100_000, "value: Invalid JSON"),
+        (json.dumps(SOUND).replace('"web"', r'"\ud800"').encode(), "value: Invalid JSON"),
+        (json.dumps(SOUND).replace("4295", "1" * 5_000).encode(), "value: Invalid JSON"),
+        (json.dumps(SOUND).replace("4295", "NaN").encode(), f"total: {NOT_AN_INTEGER}"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_named(value: Any, reason: str) -> None:
+    (named,) = refusal(value)
+    assert named.startswith(reason)
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    wrong = {**line(quantity="2", sku=None), "placed_at": "now", "curency": "EUR"}
+    del wrong["currency"]
+    assert {reason.split(":")[0] for reason in refusal(wrong)} == {
+        "lines.0.quantity",
+        "lines.0.sku",
+        "placed_at",
+        "currency",
+        "curency",
+    }
+
+
+def test_many_mistakes_are_counted_instead() -> None:
+    reasons = refusal(order(lines=[{}] * 1_000))
+    assert len(reasons) == 101
+    assert reasons[-1] == "value: 4900 more mistakes"
+
+
+def test_an_unknown_fields_name_is_shown_short_and_printable() -> None:
+    (named,) = refusal(order(**{"\0\n" + "x" * 1_000: 1}))
+    assert named.isprintable()
+    assert len(named) < 150
+
+
+def test_moments_come_out_in_utc() -> None:
+    read = validate(PLACED, json.dumps(order(placed_at="2026-01-31T11:30:00+02:00")).encode())
+    assert read.placed_at.isoformat() == "2026-01-31T09:30:00+00:00"
+    assert read.placed_at.tzinfo is UTC
+
+
+def test_the_same_order_written_with_another_offset_has_the_same_bytes() -> None:
+    at_home, abroad = (validate(PLACED, json.dumps(order(placed_at=f"2026-01-31T{at}")).encode()) for at in ("09:30:00Z", "11:30:00+02:00"))
+    assert encode(at_home) == encode(abroad)
+
+
+def test_what_may_be_left_out_may_be_left_out() -> None:
+    required = {name: SOUND[name] for name in schema_of(type_of(OrderPlaced))["required"]}
+    read = validate(PLACED, json.dumps(required).encode())
+    assert (read.shipping, read.delivery, read.ship_to, read.location) == (0, "ship", None, None)
+
+
+def test_an_unknown_type_is_named() -> None:
+    with pytest.raises(UnreadableMessage, match=r"unknown message type oms\.Nothing\.v1"):
+        validate("oms.Nothing.v1", b"{}")
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just("2026-01-31T09:30:00Z"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*SOUND, *SOUND["lines"][0], "x"]), inner, max_size=6),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*SOUND]), JUNK, max_size=4))
+@settings(deadline=None, max_examples=300)
+def test_junk_is_refused_or_fits_the_published_schema(changes: dict[str, Any]) -> None:
+    value = json.dumps({**SOUND, **changes})
+    kind = find_type(PLACED)
+    assert kind is not None
+    try:
+        read = validate(PLACED, value.encode())
+    except UnreadableMessage as error:
+        assert str(error).startswith(PLACED)  # noqa: PT017  # any other error fails the test, as it should
+    else:
+        assert Draft202012Validator(schema_of(kind)).is_valid(json.loads(value))  # pyright: ignore[reportUnknownMemberType]
+        assert isinstance(read.placed_at, datetime)
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None)
+def test_bytes_are_a_message_or_unreadable(value: bytes) -> None:
+    with pytest.raises(UnreadableMessage):
+        validate(PLACED, value)

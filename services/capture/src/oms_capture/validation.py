@@ -1,0 +1,94 @@
+"""What a sound order is. Every objection names the field and the reason, and all are named at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.values import Address, OrderLine
+
+MOST_LINES = 1_000
+MOST_UNITS = 10**9
+"""In one line."""
+MOST_MONEY = 10**15
+"""Minor units. Like MOST_UNITS it keeps every sum within what a bigint and a JSON number hold."""
+MOST_REASONS = 100
+"""Named one by one, the rest are counted: what we publish of a stranger's mistakes must stay small enough to be published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """Where the business sells. An empty `channels` admits every channel."""
+
+    channels: frozenset[str] = frozenset()
+    currencies: frozenset[str] = frozenset({"EUR", "USD"})
+    countries: frozenset[str] = frozenset({"DE", "US"})
+    clock_skew: timedelta = timedelta(days=1)
+
+
+def objections(placed: OrderPlaced, now: datetime, market: Market) -> tuple[str, ...]:
+    """What is wrong with an order; empty when it is sound. A line that is free (total 0) is sound."""
+    every = _objections(placed, now, market)
+    first = tuple(islice(every, MOST_REASONS))
+    others = sum(1 for _ in every)
+    return (*first, f"and {others} more") if others else first
+
+
+def _objections(placed: OrderPlaced, now: datetime, market: Market) -> Iterator[str]:
+    if market.channels and placed.channel not in market.channels:
+        yield f"channel: {placed.channel!r} is not a known channel"
+    if not placed.channel_reference.strip():
+        yield "channel_reference: must not be empty"
+    if placed.currency not in market.currencies:
+        yield f"currency: {placed.currency!r} is not an ISO 4217 code"
+    if placed.placed_at > now + market.clock_skew:
+        yield "placed_at: lies in the future"
+    if not placed.customer.id.strip():
+        yield "customer.id: must not be empty"
+    if not placed.payment.token.strip():
+        yield "payment.token: must not be empty"
+    if not 1 <= len(placed.lines) <= MOST_LINES:
+        yield f"lines: an order has 1 to {MOST_LINES} lines, this one {len(placed.lines)}"
+    seen: set[str] = set()
+    for index, line in enumerate(placed.lines):
+        yield from (f"lines.{index}.{reason}" for reason in _line_objections(line, seen))
+        seen.add(line.line_id)
+    if placed.shipping < 0:
+        yield "shipping: must not be negative"
+    due_total = sum(line.total for line in placed.lines) + placed.shipping
+    if placed.total != due_total:
+        yield f"total: is {placed.total}, lines and shipping add up to {due_total}"
+    if not 0 <= placed.total <= MOST_MONEY:
+        yield f"total: must be between 0 and {MOST_MONEY}"
+    if placed.delivery not in {"ship", "pickup"}:
+        yield f"delivery: {placed.delivery!r} is neither ship nor pickup"
+    if placed.delivery == "ship":
+        yield from _address_objections(placed.ship_to, market)
+
+
+def _line_objections(line: OrderLine, seen: set[str]) -> Iterator[str]:
+    if not line.line_id.strip() or line.line_id in seen:
+        yield f"line_id: {line.line_id!r} is empty or used twice"
+    if not line.sku.strip():
+        yield "sku: must not be empty"
+    if not 1 <= line.quantity <= MOST_UNITS:
+        yield f"quantity: must be between 1 and {MOST_UNITS}, is {line.quantity}"
+    for name, amount in (("unit_price", line.unit_price), ("discount", line.discount), ("total", line.total)):
+        if amount < 0:
+            yield f"{name}: must not be negative, is {amount}"
+    net = line.quantity * line.unit_price - line.discount
+    if net != line.total:
+        yield f"total: is {line.total}, {line.quantity} x {line.unit_price} - {line.discount} is {net}"
+
+
+def _address_objections(address: Address | None, market: Market) -> Iterator[str]:
+    if address is None:
+        yield "ship_to: an order to be shipped needs an address"
+        return
+    # Not every country has postal codes.
+    for name, value in (("name", address.name), ("street", address.street), ("city", address.city)):
+        if not value.strip():
+            yield f"ship_to.{name}: must not be empty"
+    if address.country not in market.countries:
+        yield f"ship_to.country: {address.country!r} is not an ISO 3166-1 alpha-2 code"
