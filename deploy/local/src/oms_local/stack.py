@@ -8,7 +8,6 @@ Seven services, their broker and their database server run as processes of this 
     run/                the supervisor's lock, socket and process list
 """
 
-import asyncio
 import errno
 import http.client
 import importlib.util
@@ -19,13 +18,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import asyncpg
 import psutil
 
 from oms_local import jars, kafka_server, passwords, postgres_server, provision
@@ -33,7 +30,7 @@ from oms_local.control import Control
 from oms_local.errors import StackError
 from oms_local.passwords import ADMIN, DATABASES
 from oms_local.ports import LOOPBACK, answers, is_free
-from oms_local.sql import session
+from oms_local.sql import database_is_ready, run_to_end
 from oms_local.supervisor import Part, hold
 
 __all__ = ["PartStatus", "Stack", "StackError", "StackSettings"]
@@ -249,7 +246,7 @@ class Stack:
             provision.provision_users(admin, known.kafka)
         if self._own(postgres_server.NAME):
             roles = {service: known.postgres[service] for service in SERVICES if service not in self.settings.databases}
-            _run(lambda: provision.provision_databases(self.database_url(ADMIN), roles))
+            run_to_end(lambda: provision.provision_databases(self.database_url(ADMIN), roles))
 
     def _service_part(self, service: str, environment: Mapping[str, str]) -> Part:
         return Part(
@@ -423,25 +420,6 @@ def _explained(folder: Path) -> Generator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise StackError(f"cannot write {place}: {error.strerror}. Set OMS_STACK_DATA to a folder you may write to.") from error
         raise
-
-
-def _run(make: Callable[[], Any]) -> Any:
-    """Run a coroutine to its end, also where the caller is inside an event loop."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(make())).result()
-
-
-def database_is_ready(url: str) -> bool:
-    """Whether a session can be opened."""
-
-    async def opens() -> bool:
-        try:
-            async with session(url, patience=5):
-                return True
-        except (OSError, asyncpg.PostgresError, TimeoutError):
-            return False
-
-    return _run(opens)
 
 
 def _says_ready(port: int) -> bool:

