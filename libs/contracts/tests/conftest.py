@@ -1,9 +1,10 @@
 """What the contract tests share: samples of any message, and a registry that a test may add to."""
 
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import strategies as st
@@ -14,11 +15,21 @@ NUMBERS = st.integers(-(2**53) + 1, 2**53 - 1)
 MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 29), timezones=st.just(UTC))  # noqa: DTZ001  # the zone is the third argument
 
 
+def isolate(patch: pytest.MonkeyPatch) -> None:
+    for name in ("_BY_NAME", "_BY_CLASS"):
+        patch.setattr(message, name, dict(getattr(message, name)))
+
+
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages published from here on are forgotten after the test."""
-    for name in ("_BY_NAME", "_BY_CLASS"):
-        monkeypatch.setattr(message, name, dict(getattr(message, name)))
+    isolate(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def isolated() -> Callable[[pytest.MonkeyPatch], None]:
+    """A function that makes messages published from now on be forgotten when the patch is undone."""
+    return isolate
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +42,7 @@ def instances_of(annotation: Any) -> st.SearchStrategy[Any]:
     arguments = get_args(annotation)
     if is_dataclass(annotation):
         hints = get_type_hints(annotation)
-        return st.builds(annotation, **{field.name: instances_of(hints[field.name]) for field in fields(annotation)})
+        return st.builds(cast(type[Any], annotation), **{field.name: instances_of(hints[field.name]) for field in fields(annotation)})
     if get_origin(annotation) in {Union, UnionType}:
         return st.one_of(*map(instances_of, arguments))
     if get_origin(annotation) is tuple:

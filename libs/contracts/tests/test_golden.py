@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +162,10 @@ class Versions:
 
 
 @pytest.fixture
-def first_goldens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def first_goldens(folder: Path, monkeypatch: pytest.MonkeyPatch, isolated: Callable[[pytest.MonkeyPatch], None]) -> Path:
     """The golden records of a time when the first version was published; the registry has forgotten it again."""
     with monkeypatch.context() as then:
-        for name in ("_BY_NAME", "_BY_CLASS"):
-            registry: dict[Any, Any] = vars(__import__("oms_contracts.message", fromlist=["_"]))[name]
-            then.setattr(f"oms_contracts.message.{name}", dict(registry))
+        isolated(then)
         Versions.first()
         add_goldens(folder)
     return folder

@@ -114,7 +114,7 @@ def test_the_readme_shows_every_topic(root: Path) -> None:
 
 
 def test_help_has_an_example_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["--help"])
     shown = capsys.readouterr().out
     assert "example, after adding a message:" in shown
@@ -123,5 +123,5 @@ def test_help_has_an_example_and_the_exit_codes(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("arguments", [[], ["--check", "--write"], ["--check", "--root", "/nowhere"], ["--chek"]])
 def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main(arguments)

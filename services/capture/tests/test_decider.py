@@ -46,8 +46,8 @@ from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, Pa
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TERMS = Terms()
-CARD = PaymentMethod(kind="card", token="tok_1")
-OTHER_CARD = PaymentMethod(kind="card", token="tok_2")
+CARD = PaymentMethod(kind="card", token="tok_1")  # made up
+OTHER_CARD = PaymentMethod(kind="card", token="tok_2")  # made up
 ADA = Customer(id="ada")
 HOME = Address(name="Ada", street="Main St 1", postal_code="10115", city="Berlin", country="DE")
 LINES = (
@@ -240,7 +240,7 @@ def test_payment_is_amended_only_when_it_was_declined(status: str):
 
 
 def test_a_payment_without_a_token_is_refused():
-    empty = AmendPayment(order_id="o", payment=PaymentMethod(kind="card", token=" "))
+    empty = AmendPayment(order_id="o", payment=PaymentMethod(kind="card", token=" "))  # no token at all
     assert outcome(given="awaiting_payment", when=empty) == [refused("AmendPayment", "payment.token: must not be empty")]
 
 

@@ -20,7 +20,7 @@ SOUND = OrderPlaced(
     lines=(LINE,),
     shipping=400,
     total=1_300,
-    payment=PaymentMethod(kind="card", token="tok"),
+    payment=PaymentMethod(kind="card", token="tok"),  # made up
     ship_to=HOME,
 )
 

@@ -38,7 +38,7 @@ LINES = (
 )
 WANTED = (WantedLine(line_id="1", sku="MUG", quantity=2), WantedLine(line_id="2", sku="SPOON", quantity=1))
 TOPIC_OF_STOCK = next(topic for topic in TOPICS if topic.name == "oms.stock")
-CARD = PaymentMethod(kind="card", token="tok")  # noqa: S106  # a reference to a card, no secret
+CARD = PaymentMethod(kind="card", token="tok")  # a reference to a card, no secret
 MUG = AllocatedLine(line_id="1", sku="MUG", location="BER", quantity=2)
 SPOON = AllocatedLine(line_id="2", sku="SPOON", location="BER", quantity=1)
 SOUND = InspectedLine(line_id="1", sku="MUG", quantity=1, disposition="restock")

@@ -277,7 +277,7 @@ def test_the_same_command_again_has_no_effect(steps: list[Any]):
 
 # One order's whole life, as its topics bring it.
 
-CARD = PaymentMethod(kind="card", token="tok")  # noqa: S106  # a reference to a card, no secret
+CARD = PaymentMethod(kind="card", token="tok")  # a reference to a card, no secret
 LINES = tuple(OrderLine(line_id=str(n), sku=sku, quantity=3, unit_price=100, total=300) for n, sku in enumerate(SKUS))
 FIRST = ReserveStock(
     order_id="O1",

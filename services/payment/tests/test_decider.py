@@ -47,7 +47,7 @@ from oms_payment.money import INITIAL, Payment
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TERMS = Terms(look_up_after=timedelta(seconds=10), look_up_at_most=timedelta(minutes=1), refund_patience=timedelta(days=7))
-CARD = PaymentMethod(kind="card", token="tok_visa")  # noqa: S106  # no secret
+CARD = PaymentMethod(kind="card", token="tok_visa")  # no secret
 SOCKS = OrderLine(line_id="1", sku="SOCKS", quantity=3, unit_price=4_00, discount=2_00, total=10_00)
 AUTHORIZE, VOID = "O:authorize:1", "O:void:1"
 

@@ -51,7 +51,7 @@ from oms_payment.money import INITIAL, Payment
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TERMS = Terms(refund_patience=timedelta(hours=1))
-CARD = PaymentMethod(kind="card", token="tok")  # noqa: S106  # no secret
+CARD = PaymentMethod(kind="card", token="tok")  # no secret
 MOST_STEPS = 500
 REQUESTS = (PaymentAuthorizationRequested, PaymentCaptureRequested, PaymentVoidRequested, RefundRequested)
 ANSWERS = (PaymentAuthorized, PaymentDeclined, PaymentCaptured, PaymentCaptureFailed, PaymentVoided, RefundSettled, RefundFailed)

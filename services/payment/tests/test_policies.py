@@ -10,7 +10,7 @@ from oms_payment.commands import AuthorizeOrder, CaptureShipment, LetGo, RefundR
 from oms_payment.policies import POLICIES
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-CARD = PaymentMethod(kind="card", token="tok_visa")  # noqa: S106  # no secret
+CARD = PaymentMethod(kind="card", token="tok_visa")  # no secret
 SOCKS = OrderLine(line_id="1", sku="SOCKS", quantity=3, unit_price=4_00, total=12_00)
 
 

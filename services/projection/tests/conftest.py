@@ -84,7 +84,7 @@ from oms_contracts.values import (
 from oms_runtime.model import Received
 
 BEGIN = datetime(2026, 3, 1, 9, tzinfo=UTC)
-PAYMENT = PaymentMethod(kind="card", token="tok")  # noqa: S106  # not a secret
+PAYMENT = PaymentMethod(kind="card", token="tok")  # not a secret
 CUSTOMER = Customer(id="c-1", email="a@example.org")
 ADDRESS = Address(name="A", street="S 1", postal_code="10115", city="Berlin", country="DE")
 LINES = (

@@ -100,7 +100,7 @@ async def test_the_tables_are_those_that_the_migrations_make(database: Database)
 async def test_the_rows_are_the_same_however_topics_interleave_and_batches_are_cut(
     database: Database, story: Any, anything: Any, interleaved: Any, seed: int
 ) -> None:
-    chance = Random(seed)  # noqa: S311  # not a secret
+    chance = Random(seed)  # not a secret
     records = anything(chance, 4) if seed % 2 else story.records
     await write(database, records)
     expected = await digests(database)
@@ -192,7 +192,7 @@ async def test_a_database_that_is_gone_is_a_problem_too(servers: Servers) -> Non
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_nothing_that_is_stored_makes_an_answer_fail(database: Database, anything: Any, seed: int) -> None:
-    await write(database, anything(Random(seed), 3))  # noqa: S311  # not a secret
+    await write(database, anything(Random(seed), 3))  # not a secret
     transport = httpx.ASGITransport(make_api(database, lambda: LATER))
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
         orders = await every(client, "/orders")

@@ -22,7 +22,7 @@ from oms_tracking.policies import POLICIES
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOME = Address(name="A. Lovelace", street="Main St 1", postal_code="10115", city="Berlin", country="DE")
 ADA = Customer(id="C")
-CARD = PaymentMethod(kind="card", token="tok_1")  # noqa: S106  # a provider's reference, not a secret
+CARD = PaymentMethod(kind="card", token="tok_1")  # a provider's reference, not a secret
 SOLD = (OrderLine(line_id="1", sku="MUG", quantity=2, unit_price=500, total=1000),)
 LINES = (AllocatedLine(line_id="1", sku="MUG", location="BER", quantity=2),)
 PACKAGES = (Package(package_id="376104250021234569", carrier="DHL", tracking_number="N1", lines=LINES),)

@@ -5,6 +5,7 @@ import asyncio
 import json
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -13,7 +14,7 @@ import httpx
 from oms_contracts.catalogue import SERVICES
 from oms_local.stack import Stack, StackError, StackSettings
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from oms_demo.baskets import read_baskets, stock_for
@@ -59,7 +60,7 @@ async def run(stack: Stack, seed: int, most: int | None) -> dict[str, Any]:
             task = progress.add_task("receiving stock", total=len(receipts))
             async with Publisher(settings_of(stack.kafka("warehouse")), "warehouse") as publisher:
                 await publisher.publish(receipts, lambda count: progress.advance(task, count))
-            await _until(lambda: _holds_stock(projection))
+            await _until(lambda: _holds_stock(projection, [receipt.lines[-1].sku for receipt in receipts]))
             simulators = [
                 asyncio.create_task(simulate(settings_of(stack.kafka(user)), user, {cls: answered[cls] for cls in classes}))
                 for user, classes in outside.items()
@@ -69,7 +70,7 @@ async def run(stack: Stack, seed: int, most: int | None) -> dict[str, Any]:
             async with Publisher(settings_of(stack.kafka("channel")), "channel") as publisher:
                 await publisher.publish(orders, lambda count: progress.advance(task, count))
             task = progress.add_task("orders at rest", total=len(orders))
-            rests = await _rest(projection, len(orders), lambda done: progress.update(task, completed=done))
+            rests = await _rest(projection, len(orders), partial(_show_completed, progress, task))
             seconds = monotonic() - began
             for simulator in simulators:
                 simulator.cancel()
@@ -79,14 +80,22 @@ async def run(stack: Stack, seed: int, most: int | None) -> dict[str, Any]:
             )
 
 
+def _show_completed(progress: Progress, task: TaskID, completed: int) -> None:
+    progress.update(task, completed=completed)
+
+
 async def _until(holds: Any) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not await holds():  # noqa: ASYNC110  # the answer lies in another process
             await asyncio.sleep(0.2)
 
 
-async def _holds_stock(projection: httpx.AsyncClient) -> bool:
-    return bool((await _get(projection, "/stock?limit=1"))["items"])
+async def _holds_stock(projection: httpx.AsyncClient, skus: list[str]) -> bool:
+    """Whether the receipts that end with `skus` are booked: orders placed before that would find nothing in stock."""
+    for sku in skus:
+        if (await projection.get(f"/stock/{sku}")).status_code != httpx.codes.OK:
+            return False
+    return True
 
 
 async def _orders_known(projection: httpx.AsyncClient) -> int:

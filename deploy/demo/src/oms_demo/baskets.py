@@ -41,7 +41,8 @@ def read_baskets(seed: int, most: int | None = None) -> Iterator[OrderPlaced]:
 def stock_for(orders: Iterable[OrderPlaced], seed: int) -> Iterator[ReceiveStock]:
     """Receipts that cover what is ordered, spread over the locations; a few SKUs fall short. One receipt a hundred SKUs."""
     wanted = Counter[str]()
-    for order in orders:
+    count = 0
+    for count, order in enumerate(orders, 1):
         for line in order.lines:
             wanted[line.sku] += max(0, line.quantity)
     lines: list[StockLine] = []
@@ -56,7 +57,7 @@ def stock_for(orders: Iterable[OrderPlaced], seed: int) -> Iterator[ReceiveStock
             if quantity
         ]
     for number in range(0, len(lines), 100):
-        yield ReceiveStock(receipt_id=f"demo-{seed}-{number:06}", lines=tuple(lines[number : number + 100]))
+        yield ReceiveStock(receipt_id=f"demo-{seed}-{count}-{number:06}", lines=tuple(lines[number : number + 100]))
 
 
 def _order(basket_id: str, rows: list[dict[str, str]], random: Random) -> OrderPlaced:

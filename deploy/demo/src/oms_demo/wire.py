@@ -35,7 +35,11 @@ class Publisher:
         self._source = f"/demo/{source}"
 
     async def __aenter__(self) -> "Publisher":
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except BaseException:
+            await self._producer.stop()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -74,8 +78,8 @@ async def simulate(settings: RuntimeSettings, source: str, answers: Mapping[type
     handled = {type_of(cls).name: answer for cls, answer in answers.items()}
     topics = {topic_of(cls) for cls in answers}
     reader = make_reader(settings, f"oms-demo-{source}-reader")
-    await reader.start()
     try:
+        await reader.start()
         async with Publisher(settings, source) as publisher:
             reader.assign([TopicPartition(topic, number) for topic in sorted(topics) for number in range(PARTITIONS)])
             while True:

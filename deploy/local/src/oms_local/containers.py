@@ -75,7 +75,9 @@ def provision(environment: Mapping[str, str]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (broker_is_ready(broker) and database_is_ready(database)):
         if time.monotonic() > deadline:
-            raise StackError(f"broker or database do not answer after {PATIENCE_SECONDS} s. `docker compose logs kafka postgres` may say why.")
+            raise StackError(
+                f"broker or database do not answer after {PATIENCE_SECONDS} s. `docker compose logs kafka postgres` may say why."
+            )
         time.sleep(0.5)
     admin = make_admin(broker)
     provision_topics(admin)

@@ -1,0 +1,241 @@
+"""What holds of an order, whatever comes and in whatever order it comes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import Any, cast, get_args
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oms_capture.commands import (
+    Command,
+    Event,
+    PlaceOrder,
+    RecordAllocation,
+    RecordAuthorization,
+    RecordDecline,
+    RecordDelivery,
+    RecordDeliveryTrouble,
+    RecordReservation,
+    RecordReservationExpiry,
+    RecordShortage,
+    RecordStopped,
+    RecordTooLate,
+)
+from oms_capture.decider import ENDED, INITIAL, Order, Terms, decide, due, evolve
+from oms_capture.policies import POLICIES
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.fulfillments import FulfillmentCancellationRejected
+from oms_contracts.message import encode, key_of
+from oms_contracts.orders import (
+    AmendPayment,
+    CancelOrder,
+    OrderAccepted,
+    OrderActionRequired,
+    OrderCanceled,
+    OrderCancellationRequested,
+    OrderCommandRefused,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderConflictReported,
+    OrderExpired,
+    OrderPaymentAmended,
+    OrderRejected,
+    OrderReleased,
+    OrderReserved,
+)
+from oms_contracts.payments import PaymentAuthorized, PaymentDeclined
+from oms_contracts.stock import StockAllocated, StockReservationExpired, StockReserved
+from oms_contracts.tracking import PackageDelivered, PackageLost
+from oms_contracts.values import AllocatedLine, Customer, OrderLine, PaymentMethod, Shortage
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+TERMS = Terms()
+CARD, OTHER_CARD = (PaymentMethod(kind="card", token=name) for name in ("first", "second"))
+PLACED = OrderPlaced(
+    channel="web",
+    channel_reference="W1",
+    placed_at=NOON,
+    customer=Customer(id="ada"),
+    currency="EUR",
+    lines=(OrderLine(line_id="A", sku="mug", quantity=3, unit_price=500, total=1_500),),
+    total=1_500,
+    payment=CARD,
+    delivery="pickup",
+)
+ID = key_of(PLACED)
+ENDS = (OrderRejected, OrderCanceled, OrderExpired, OrderCompleted)
+ANSWERS = (OrderConflictReported, OrderCommandRefused)
+"""What may still be said of an order that has ended."""
+
+
+def units(quantity: int) -> tuple[AllocatedLine, ...]:
+    return (AllocatedLine(line_id="A", sku="mug", location="BER", quantity=quantity),)
+
+
+# Any history at all
+
+
+@dataclass(frozen=True)
+class LetTimePass:
+    """The next deadline comes."""
+
+
+attempts = {"order_id": st.just(ID), "attempt": st.sampled_from([1, 1, 1, 2, 2, 3])}
+commands = st.one_of(
+    st.builds(RecordReservation, **attempts),
+    st.builds(RecordAuthorization, **attempts),
+    st.builds(RecordDecline, reason=st.just("no"), **attempts),
+    st.builds(RecordReservationExpiry, **attempts),
+    st.builds(RecordShortage, shortages=st.just((Shortage(sku="mug", requested=3, available=0),)), **attempts),
+    st.just(RecordAllocation(order_id=ID, lines=units(3))),
+    st.builds(RecordDelivery, order_id=st.just(ID), package_id=st.sampled_from("pqr"), lines=st.just(units(1))),
+    st.builds(RecordDeliveryTrouble, order_id=st.just(ID), reason=st.sampled_from(["p is lost", "q is lost"])),
+    st.just(CancelOrder(order_id=ID, reason="changed my mind")),
+    st.builds(AmendPayment, order_id=st.just(ID), payment=st.sampled_from([CARD, OTHER_CARD])),
+    st.just(RecordStopped(order_id=ID)),
+    st.just(RecordTooLate(order_id=ID, reason="already shipped")),
+    st.builds(PlaceOrder, order_id=st.just(ID), content_hash=st.sampled_from("hij"), placed=st.just(PLACED)),
+    st.just(PlaceOrder(order_id=ID, content_hash="h", placed=replace(PLACED, currency="DM"))),
+    st.just(LetTimePass()),
+)
+USUAL: tuple[Command, ...] = (
+    PlaceOrder(order_id=ID, content_hash="h", placed=PLACED),
+    RecordReservation(order_id=ID, attempt=1),
+    RecordAuthorization(order_id=ID, attempt=1),
+    RecordAllocation(order_id=ID, lines=units(3)),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(0, len(USUAL)), st.lists(commands, max_size=30))
+def test_every_order_ends_once_or_waits_for_a_deadline(begun: int, history: list[Command | LetTimePass]):
+    order, now, ends = INITIAL, NOON, 0
+    for drawn in [*USUAL[:begun], *history]:
+        command: Command | LetTimePass | None = drawn
+        if isinstance(drawn, LetTimePass):
+            now, command = due(ID, order, TERMS) or (now, None)
+        if command is None or isinstance(command, LetTimePass):
+            continue
+        before = order
+        events = decide(command, order, now, TERMS)
+        order = reduce(evolve, events, order)
+
+        ends += sum(isinstance(event, ENDS) for event in events)
+        assert ends == (order.status in ENDED)
+        if before.status in ENDED:
+            assert all(isinstance(event, ANSWERS) for event in events)
+            assert order.status == before.status
+        assert (due(ID, order, TERMS) is None) == (order.status in {"new", *ENDED})
+        assert decide(command, order, now, TERMS) == []
+        assert msgspec.json.decode(encode(order), type=Order) == order
+
+
+events_of_any_kind = st.one_of(*(st.from_type(cls) for cls in get_args(Event)))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(events_of_any_kind, max_size=6))
+def test_folding_never_refuses(history: list[Event]):
+    order = reduce(evolve, history, INITIAL)
+    due(ID, replace(order, waiting_since=NOON, deadline=None), TERMS)
+    assert isinstance(order, Order)
+
+
+# One order's life, its facts coming by five topics
+
+STOCK, PAYMENTS, FULFILLMENTS, TRACKING, ASKED = "stock", "payments", "fulfillments", "tracking", "commands"
+AT: dict[str, Any] = {"order_id": ID, "at": NOON}
+
+
+def answers(event: Event) -> Iterator[tuple[str, Any]]:
+    """What the others publish, and where, once they hear of an event. The first payment is declined, one package is thought lost."""
+    match event:
+        case OrderAccepted():
+            yield STOCK, StockReserved(attempt=1, lines=units(3), expires_at=NOON, **AT)
+        case OrderPaymentAmended(attempt=attempt):
+            yield STOCK, StockReserved(attempt=attempt, lines=units(3), expires_at=NOON, **AT)
+        case OrderReserved(attempt=1):
+            yield PAYMENTS, PaymentDeclined(attempt=1, request_id="q1", reason="no", **AT)
+        case OrderReserved(attempt=attempt, amount=amount):
+            paid: dict[str, Any] = {"request_id": "q2", "authorization_id": "a", "amount": amount, "currency": "EUR"}
+            yield PAYMENTS, PaymentAuthorized(attempt=attempt, **paid, **AT)
+        case OrderActionRequired(action="amend_payment"):
+            yield STOCK, StockReservationExpired(attempt=1, lines=units(3), **AT)
+            yield ASKED, AmendPayment(order_id=ID, payment=OTHER_CARD)
+        case OrderConfirmed():
+            yield STOCK, StockAllocated(lines=units(3), reserved=True, **AT)
+        case OrderReleased():
+            yield ASKED, CancelOrder(order_id=ID, reason="changed my mind")
+            yield TRACKING, PackageLost(package_id="p", **AT)
+            yield from ((TRACKING, PackageDelivered(package_id=package, lines=units(1), **AT)) for package in "pqr")
+        case OrderCancellationRequested():
+            yield FULFILLMENTS, FulfillmentCancellationRejected(reason="already shipped", **AT)
+        case _:
+            pass
+
+
+def respond(message: Any, order: Order) -> list[Event]:
+    policy = POLICIES.get(cast(type[Any], type(message)))
+    return [event for command in (policy(message) if policy else (message,)) for event in decide(command, order, NOON, TERMS)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_every_interleaving_of_topics_with_repeats_ends_the_same(data: st.DataObject):
+    """Order is kept within a topic; between topics anything may come first that its cause did not forbid."""
+    topics: dict[str, list[Any]] = {"orders": [PLACED], STOCK: [], PAYMENTS: [], FULFILLMENTS: [], TRACKING: [], ASKED: []}
+    handled: list[Any] = []
+    order = INITIAL
+    ends = 0
+    while any(topics.values()):
+        waiting = [name for name, topic in topics.items() if topic]
+        choice = data.draw(st.sampled_from([*waiting, "again"] if handled else waiting))
+        message = data.draw(st.sampled_from(handled)) if choice == "again" else topics[choice].pop(0)
+        handled.append(message)
+        for event in respond(message, order):
+            order = evolve(order, event)
+            ends += isinstance(event, ENDS)
+            for topic, answer in answers(event):
+                topics[topic].append(answer)
+    for message in handled:
+        order = reduce(evolve, respond(message, order), order)
+
+    assert ends == 1
+    assert settled(order) == settled(STRAIGHT)
+
+
+def settled(order: Order) -> Order:
+    """Without what depends on whether the last parcel or the wish to cancel came first."""
+    return replace(order, cancellation=None, too_late=None, refused=frozenset())
+
+
+def straight() -> Order:
+    """Every message once, each topic read as far as it goes before the next."""
+    waiting: list[Any] = [PLACED]
+    order = INITIAL
+    while waiting:
+        for event in respond(waiting.pop(0), order):
+            order = evolve(order, event)
+            waiting += [answer for _, answer in answers(event)]
+    return order
+
+
+STRAIGHT = straight()
+
+
+def test_the_straight_way_leads_to_the_end():
+    assert STRAIGHT.status == "completed"
+    assert STRAIGHT.attempt == 2
+    assert STRAIGHT.trouble == {"package p is lost"}
+    assert STRAIGHT.delivered == {"p": 1, "q": 1}
+
+
+def test_what_was_due_is_not_due_once_the_order_moved_on():
+    order = reduce(lambda state, command: reduce(evolve, decide(command, state, NOON, TERMS), state), USUAL[:1], INITIAL)
+    waiting = due(ID, order, TERMS)
+    assert waiting is not None
+    moved = reduce(evolve, decide(USUAL[1], order, NOON + timedelta(hours=1), TERMS), order)
+    assert decide(waiting[1], moved, waiting[0], TERMS) == []
