@@ -151,6 +151,7 @@ def test_the_described_broker_can_be_filled_twice_and_lets_the_right_ones_in(bro
     stack = Stack(StackSettings(data=data, postgres_port=find_free(), brokers=broker))
     stack.up(services=(), owner=os.getpid())
     try:
+        assert [part.name for part in stack.status()] == ["postgres"]  # the broker is somebody else's
         environment = {
             "KAFKA_BOOTSTRAP_SERVERS": broker["bootstrap_servers"],
             "KAFKA_SASL_MECHANISM": "PLAIN",

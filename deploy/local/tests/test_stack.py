@@ -6,8 +6,6 @@ import os
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -240,18 +238,6 @@ class TestFaults:
         assert query(url, "select count(*) from kept") == 0
         assert read(stack, "returns", "oms.returns", "oms.returns") == b"kept"
 
-    def test_it_goes_down_with_its_owner(self, stack: Stack) -> None:
-        stack.down()
-        owner = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        try:
-            stack.up(services=(), owner=owner.pid)
-            processes = everything_of(stack)
-        finally:
-            owner.kill()
-            owner.communicate()
-        assert psutil.wait_procs(processes, timeout=30)[1] == []
-        stack.up(services=(), owner=os.getpid())
-
 
 class TestRefusals:
     def test_up_again_says_so(self, stack: Stack) -> None:
@@ -279,18 +265,21 @@ class TestRefusals:
         with pytest.raises(StackError, match=r"cannot write .*OMS_STACK_DATA"):
             Stack(StackSettings(data=tmp_path / "file" / "data")).up(services=())
 
-    def test_the_data_of_another_cluster(self, stack: Stack) -> None:
-        stack.down()
-        file = stack.settings.data / "kafka" / "cluster.id"
-        own = file.read_text()
-        try:
-            file.write_text("AnotherClusterAltogether\n")
-            with pytest.raises(StackError, match=r"of cluster .* this stack is cluster AnotherCluster"):
-                stack.up(services=())
-            assert stack.status() == []
-        finally:
-            file.write_text(own)
-            stack.up(services=(), owner=os.getpid())
+    def test_the_data_of_another_cluster(self, tmp_path: Path) -> None:
+        data = tmp_path / "kafka" / "log"
+        data.mkdir(parents=True)
+        (data / "meta.properties").write_text("version=1\ncluster.id=Theirs\n")
+        (tmp_path / "kafka" / "cluster.id").write_text("Ours\n")
+        broker = kafka_server.Broker(
+            folder=tmp_path / "kafka",
+            secret=tmp_path / "properties",
+            log=tmp_path / "log",
+            port=9092,
+            controller_port=9093,
+            password="",
+        )
+        with pytest.raises(StackError, match=r"of cluster Theirs, this stack is cluster Ours.*remove"):
+            kafka_server.prepare(broker, [], lambda text: None)
 
     def test_a_service_that_is_not_there(self, stack: Stack) -> None:
         with pytest.raises(StackError, match="no service nonsense"):
@@ -302,23 +291,17 @@ class TestRefusals:
 
 
 class TestServersOfOthers:
-    def test_they_are_used_instead_of_own_ones(self, stack: Stack, tmp_path: Path) -> None:
-        broker = stack.kafka("admin")
+    def test_they_are_named_by_the_environment(self, tmp_path: Path) -> None:
         settings = StackSettings.from_environment(
             {
-                "OMS_STACK_DATA": str(tmp_path / "data"),
-                "KAFKA_BOOTSTRAP_SERVERS": broker["bootstrap_servers"],
-                "KAFKA_USERNAME": broker["username"],
-                "KAFKA_PASSWORD": broker["password"],
+                "OMS_STACK_DATA": str(tmp_path),
+                "KAFKA_BOOTSTRAP_SERVERS": "broker:9092",
+                "KAFKA_USERNAME": "me",
+                "KAFKA_PASSWORD": "secret",
                 "OMS_CAPTURE_DATABASE_URL": "postgresql://somewhere/else",
             }
         )
-        other = Stack(replace(settings, postgres_port=find_free()))
-        other.up(services=(), owner=os.getpid())
-        try:
-            assert [part.name for part in other.status()] == ["postgres"]
-            assert other.environment("capture")["OMS_KAFKA_USERNAME"] == "admin"
-            assert other.environment("capture")["OMS_DATABASE_URL"] == "postgresql://somewhere/else"
-            assert query(other.database_url("inventory"), "select 1") == 1
-        finally:
-            other.down()
+        variables = Stack(settings).environment("capture")
+        assert variables["OMS_KAFKA_BOOTSTRAP_SERVERS"] == "broker:9092"
+        assert (variables["OMS_KAFKA_USERNAME"], variables["OMS_KAFKA_PASSWORD"]) == ("me", "secret")
+        assert variables["OMS_DATABASE_URL"] == "postgresql://somewhere/else"

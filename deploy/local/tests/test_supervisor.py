@@ -114,6 +114,21 @@ def test_killed_it_takes_its_parts_along(control: Control, tmp_path: Path) -> No
     until(lambda: not control.running())
 
 
+def test_it_ends_with_the_process_it_belongs_to(tmp_path: Path) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", FOREVER])
+    control = Control(tmp_path)
+    control.start(tmp_path / "supervisor.log", owner.pid)
+    try:
+        control.run(a_part(tmp_path, "one"))
+        until(lambda: runs(control, "one"))
+        part = psutil.Process(pid_of(control, "one"))
+    finally:
+        owner.kill()
+        owner.wait()
+    assert psutil.wait_procs([part], timeout=10)[1] == []
+    until(lambda: not control.running())
+
+
 def test_what_an_earlier_one_left_is_cleared_up_and_nothing_else(tmp_path: Path) -> None:
     left = subprocess.Popen([sys.executable, "-c", FOREVER])
     other = subprocess.Popen([sys.executable, "-c", FOREVER])

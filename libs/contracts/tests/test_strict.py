@@ -54,6 +54,7 @@ RFC_3339 = "must be a date and time with its offset, as RFC 3339 writes it: 2026
         (line(sku="x" * 101), "lines.0.sku: must have at most 100 characters"),
         (order(payment={"kind": "card", "token": "x" * 2_001}), "payment.token: must have at most 2000 characters"),
         (order(lines={}), "lines: Input should be a valid array"),
+        (order(lines=[{}] * 5_001), "lines: must have at most 5000 entries, has 5001"),
         (order(lines=[7]), "lines.0: Input should be an object"),
         (order(customer=None), "customer: Input should be an object"),
         (order(shiping=495), "shiping: there is no such field"),

@@ -93,7 +93,7 @@ async def _until(holds: Any) -> None:
 async def _holds_stock(projection: httpx.AsyncClient, skus: list[str]) -> bool:
     """Whether the receipts that end with `skus` are booked: orders placed before that would find nothing in stock."""
     for sku in skus:
-        if (await projection.get(f"/stock/{sku}")).status_code != httpx.codes.OK:
+        if (await projection.get(f"/stock/{sku}")).status_code != 200:
             return False
     return True
 

@@ -8,7 +8,7 @@ import csv
 import gzip
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib.resources import files
 from itertools import groupby
@@ -38,11 +38,10 @@ def read_baskets(seed: int, most: int | None = None) -> Iterator[OrderPlaced]:
             yield _order(basket_id, list(rows), Random(f"{seed}/{basket_id}"))
 
 
-def stock_for(orders: Iterable[OrderPlaced], seed: int) -> Iterator[ReceiveStock]:
+def stock_for(orders: Sequence[OrderPlaced], seed: int) -> Iterator[ReceiveStock]:
     """Receipts that cover what is ordered, spread over the locations; a few SKUs fall short. One receipt a hundred SKUs."""
     wanted = Counter[str]()
-    count = 0
-    for count, order in enumerate(orders, 1):
+    for order in orders:
         for line in order.lines:
             wanted[line.sku] += max(0, line.quantity)
     lines: list[StockLine] = []
@@ -57,7 +56,7 @@ def stock_for(orders: Iterable[OrderPlaced], seed: int) -> Iterator[ReceiveStock
             if quantity
         ]
     for number in range(0, len(lines), 100):
-        yield ReceiveStock(receipt_id=f"demo-{seed}-{count}-{number:06}", lines=tuple(lines[number : number + 100]))
+        yield ReceiveStock(receipt_id=f"demo-{seed}-{len(orders)}-{number:06}", lines=tuple(lines[number : number + 100]))
 
 
 def _order(basket_id: str, rows: list[dict[str, str]], random: Random) -> OrderPlaced:

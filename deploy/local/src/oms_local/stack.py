@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,15 +28,14 @@ import psutil
 from oms_local import jars, kafka_server, passwords, postgres_server, provision
 from oms_local.control import Control
 from oms_local.errors import StackError
-from oms_local.passwords import ADMIN, DATABASES
+from oms_local.passwords import ADMIN
 from oms_local.ports import LOOPBACK, answers, is_free
+from oms_local.settings import SERVICES, StackSettings
 from oms_local.sql import database_is_ready, run_to_end
 from oms_local.supervisor import Part, hold
 
 __all__ = ["PartStatus", "Stack", "StackError", "StackSettings"]
 
-SERVICES = DATABASES
-"""All services, in the order of their HTTP ports."""
 SERVERS = (postgres_server.NAME, kafka_server.NAME)
 PORT_SETTINGS = {kafka_server.NAME: "OMS_STACK_KAFKA_PORT", postgres_server.NAME: "OMS_STACK_POSTGRES_PORT"}
 PATIENCE_SECONDS = 120
@@ -45,39 +44,6 @@ MOST_RESTARTS = 3
 """A part that ended this often while we waited for it is not coming."""
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StackSettings:
-    """Where a stack lives. The services' HTTP ports count up from `http_port` (capture) to `http_port + 6` (projection).
-
-    `brokers` and `databases` name servers of somebody else's: then the stack starts none of its own for them.
-    """
-
-    data: Path
-    kafka_port: int = 9092
-    postgres_port: int = 5433
-    http_port: int = 8000
-    brokers: Mapping[str, str] | None = None
-    databases: Mapping[str, str] = field(default_factory=dict[str, str])
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "StackSettings":
-        """From OMS_STACK_DATA, OMS_STACK_KAFKA_PORT, OMS_STACK_POSTGRES_PORT and OMS_STACK_HTTP_PORT.
-
-        Servers of somebody else's: KAFKA_BOOTSTRAP_SERVERS (KAFKA_USERNAME, KAFKA_PASSWORD), OMS_<SERVICE>_DATABASE_URL.
-        """
-        data = environment.get("OMS_STACK_DATA")
-        return cls(
-            data=Path(data).absolute() if data else _project_folder() / ".orderstream",
-            kafka_port=_port(environment, "OMS_STACK_KAFKA_PORT", 9092),
-            postgres_port=_port(environment, "OMS_STACK_POSTGRES_PORT", 5433),
-            http_port=_port(environment, "OMS_STACK_HTTP_PORT", 8000),
-            brokers=brokers_from(environment),
-            databases={
-                service: environment[name] for service in SERVICES if environment.get(name := f"OMS_{service.upper()}_DATABASE_URL")
-            },
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -369,33 +335,6 @@ class Stack:
 
     def _passwords(self) -> passwords.Passwords:
         return passwords.load(self._folder("secrets"))
-
-
-def brokers_from(environment: Mapping[str, str]) -> dict[str, str] | None:
-    """Somebody else's broker, by KAFKA_BOOTSTRAP_SERVERS and, where it asks for them, KAFKA_USERNAME and KAFKA_PASSWORD (SCRAM-SHA-512)."""
-    if not environment.get("KAFKA_BOOTSTRAP_SERVERS"):
-        return None
-    brokers = {"bootstrap_servers": environment["KAFKA_BOOTSTRAP_SERVERS"]}
-    if environment.get("KAFKA_USERNAME"):
-        brokers |= {"username": environment["KAFKA_USERNAME"], "password": environment.get("KAFKA_PASSWORD", "")}
-    return brokers
-
-
-def _port(environment: Mapping[str, str], name: str, default: int) -> int:
-    text = environment.get(name) or str(default)
-    if not text.isdecimal() or not 0 < int(text) < 65_536:
-        raise StackError(f"{name} is {text!r}. It must be a port number, such as {default}.")
-    return int(text)
-
-
-def _project_folder() -> Path:
-    """The project's root where we are inside it, else the current folder."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        settings = folder / "pyproject.toml"
-        if settings.exists() and 'name = "orderstream"' in settings.read_text():
-            return folder
-    return here
 
 
 def _check_installed(services: Iterable[str]) -> None:

@@ -11,11 +11,13 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError
-from pydantic_core.core_schema import chain_schema, datetime_schema, no_info_after_validator_function, str_schema
+from pydantic_core.core_schema import chain_schema, datetime_schema, list_schema, no_info_after_validator_function, str_schema
 
 MOST_TEXT = 255
 """Characters of a text field that sets no limit of its own. Two such fields still fit one PostgreSQL index entry (2,704 bytes)."""
 MOST_NUMBER = 2**53 - 1
+MOST_ITEMS = 5_000
+"""Entries of a list. A list of nothing but mistakes would otherwise cost seconds and hundreds of megabytes to name them."""
 MOST_REASONS = 100
 """Mistakes named in one answer; of any more only the number is told."""
 
@@ -26,6 +28,7 @@ _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=
 _WORDS = {
     "unexpected_keyword_argument": "there is no such field",
     "string_too_long": "must have at most {max_length} characters",
+    "too_long": "must have at most {max_length} entries, has {actual_length}",
     "missing": "is required",
 }
 _OF_PATTERNS = {
@@ -73,6 +76,9 @@ def _tightened(node: Any) -> Any:
             # The text is matched first: pydantic alone would also take the seconds since 1970, written as text.
             moment = datetime_schema(tz_constraint="aware", ge=_FIRST, le=_LAST)
             return no_info_after_validator_function(_in_utc, chain_schema([str_schema(strict=True, pattern=_RFC3339), moment]))
+        case {"type": "tuple", "items_schema": [item]}:
+            # Pydantic counts a list before it reads the entries, a tuple only behind them.
+            return no_info_after_validator_function(tuple, list_schema(_tightened(item), max_length=MOST_ITEMS))
         case {"type": "dataclass-args"}:
             return {name: _tightened(part) for name, part in cast(dict[str, Any], node).items()} | {"extra_behavior": "forbid"}
         case dict():

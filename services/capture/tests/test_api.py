@@ -1,0 +1,200 @@
+import json
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import httpx
+import jsonschema
+import pytest
+from aiokafka.errors import KafkaConnectionError
+from fastapi import FastAPI
+from oms_capture.api import MOST_BYTES, make_api
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.message import encode, key_of
+from oms_contracts.values import order_id_of
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+ORDER: dict[str, Any] = {
+    "channel": "web",
+    "channel_reference": "W1",
+    "placed_at": "2026-11-23T12:00:00Z",
+    "customer": {"id": "ada"},
+    "currency": "EUR",
+    "lines": [{"line_id": "A", "sku": "mug", "quantity": 1, "unit_price": 500, "total": 500}],
+    "total": 500,
+    "payment": {"kind": "card", "token": "tok"},
+    "delivery": "pickup",
+}
+ORDER_ID = order_id_of("web", "W1")
+
+
+class KeptOrders:
+    """Keeps orders in memory, or is out of reach."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[OrderPlaced, datetime]] = []
+        self.trouble: Exception | None = None
+        self.open = False
+
+    async def start(self) -> None:
+        self.open = True
+
+    async def stop(self) -> None:
+        self.open = False
+
+    async def publish(self, placed: OrderPlaced, now: datetime) -> str:
+        if self.trouble is not None:
+            raise self.trouble
+        self.published.append((placed, now))
+        return key_of(placed)
+
+
+@pytest.fixture
+def orders() -> KeptOrders:
+    return KeptOrders()
+
+
+@pytest.fixture
+def api(orders: KeptOrders) -> FastAPI:
+    return make_api(orders, "http://query", lambda: NOON)
+
+
+@pytest.fixture
+async def client(api: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=api), base_url="http://capture") as client:
+        yield client
+
+
+async def post(client: httpx.AsyncClient, order: dict[str, Any] | bytes) -> httpx.Response:
+    content = order if isinstance(order, bytes) else json.dumps(order).encode()
+    return await client.post("/orders", content=content, headers={"content-type": "application/json"})
+
+
+def reasons_of(answer: httpx.Response, status: int) -> list[str]:
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    return problem["reasons"]
+
+
+async def test_an_order_is_taken_and_can_be_looked_up(client: httpx.AsyncClient, orders: KeptOrders):
+    answer = await post(client, ORDER)
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"http://query/orders/{ORDER_ID}"
+    assert answer.json() == {"order_id": ORDER_ID, "status_url": f"http://query/orders/{ORDER_ID}"}
+    [(placed, now)] = orders.published
+    assert placed.channel_reference == "W1"
+    assert now == NOON
+
+
+async def test_the_same_order_again_is_the_same_order(client: httpx.AsyncClient):
+    first, again = await post(client, ORDER), await post(client, ORDER)
+    assert first.json() == again.json()
+
+
+async def test_whether_an_order_is_sound_is_not_decided_here(client: httpx.AsyncClient, orders: KeptOrders):
+    assert (await post(client, ORDER | {"total": 1, "currency": "DM"})).status_code == 202
+    assert len(orders.published) == 1
+
+
+async def test_every_field_at_fault_is_named(client: httpx.AsyncClient, orders: KeptOrders):
+    line = ORDER["lines"][0] | {"quantity": "three"}
+    faulty = {name: value for name, value in ORDER.items() if name != "currency"}
+    answer = await post(client, faulty | {"total": 5.5, "lines": [line], "colour": "red", "placed_at": "yesterday"})
+    reasons = reasons_of(answer, 422)
+    assert sorted(reason.partition(":")[0] for reason in reasons) == ["colour", "currency", "lines.0.quantity", "placed_at", "total"]
+    assert orders.published == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"order"', b"\xff\xfe", b"[" * 100_000])
+async def test_what_is_no_order_at_all_is_a_problem_too(client: httpx.AsyncClient, body: bytes):
+    assert reasons_of(await post(client, body), 422)
+
+
+async def test_an_order_is_not_larger_than_its_topic_takes(client: httpx.AsyncClient, orders: KeptOrders):
+    assert reasons_of(await post(client, b" " * MOST_BYTES + json.dumps(ORDER).encode()), 413)
+    assert orders.published == []
+
+
+async def test_what_is_left_out_counts_as_it_will_be_written(client: httpx.AsyncClient, orders: KeptOrders):
+    line = json.dumps({"line_id": "A", "sku": "b", "quantity": 1, "unit_price": 1, "total": 1}, separators=(",", ":"))
+    body = json.dumps(ORDER | {"lines": []}).replace("[]", "[" + ",".join([line] * (MOST_BYTES // len(line) - 200)) + "]").encode()
+    assert len(body) < MOST_BYTES
+    assert reasons_of(await post(client, body), 413)
+    assert orders.published == []
+
+
+async def test_a_body_that_never_ends_is_not_read_to_its_end(client: httpx.AsyncClient):
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 100 * MOST_BYTES:
+            sent += 64 * 1024
+            yield b" " * 64 * 1024
+
+    answer = await client.post("/orders", content=endless())
+    assert reasons_of(answer, 413)
+    assert sent < 2 * MOST_BYTES
+
+
+@pytest.mark.parametrize("trouble", [KafkaConnectionError("gone"), TimeoutError()])
+async def test_without_the_broker_the_order_is_to_be_sent_again(client: httpx.AsyncClient, orders: KeptOrders, trouble: Exception):
+    orders.trouble = trouble
+    assert reasons_of(await post(client, ORDER), 503)
+    orders.trouble = None
+    assert (await post(client, ORDER)).status_code == 202
+
+
+async def test_the_way_to_kafka_is_open_as_long_as_the_api_is(api: FastAPI, orders: KeptOrders):
+    async with api.router.lifespan_context(api):
+        assert orders.open
+    assert not orders.open
+
+
+# The OpenAPI document
+
+
+async def test_the_document_says_what_is_taken_and_what_is_answered(client: httpx.AsyncClient):
+    document = (await client.get("/openapi.json")).json()
+    operation = document["paths"]["/orders"]["post"]
+    assert document["openapi"].startswith("3.1")
+    assert set(operation["responses"]) == {"202", "413", "422", "503"}
+    assert "Location" in operation["responses"]["202"]["headers"]
+    for status in ("413", "422", "503"):
+        assert set(operation["responses"][status]["content"]) == {"application/problem+json"}
+
+
+async def test_the_documents_schema_takes_what_we_take(client: httpx.AsyncClient, orders: KeptOrders):
+    document = (await client.get("/openapi.json")).json()
+    schema = document["paths"]["/orders"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    checker: Any = jsonschema.Draft202012Validator(schema)
+    checker.check_schema(schema)
+    await post(client, ORDER)
+    [(placed, _)] = orders.published
+    for order in (ORDER, json.loads(encode(placed))):
+        checker.validate(order)
+    wrongs: list[dict[str, Any]] = [ORDER | {"total": "500"}, ORDER | {"colour": "red"}, ORDER | {"lines": [{}]}, {}]
+    for wrong in wrongs:
+        assert not checker.is_valid(wrong)
+
+
+async def test_every_reference_in_the_document_leads_somewhere(client: httpx.AsyncClient):
+    document = (await client.get("/openapi.json")).json()
+    for reference in references(document):
+        found = document
+        for part in reference.removeprefix("#/").split("/"):
+            found = found[part]
+        assert found
+
+
+def references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for name, part in cast(dict[str, Any], node).items():
+            if name == "$ref":
+                yield part
+            yield from references(part)
+    if isinstance(node, list):
+        for part in cast(list[Any], node):
+            yield from references(part)

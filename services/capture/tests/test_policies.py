@@ -1,0 +1,131 @@
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from oms_capture.app import make_service
+from oms_capture.commands import (
+    Command,
+    PlaceOrder,
+    RecordAllocation,
+    RecordAuthorization,
+    RecordDecline,
+    RecordDelivery,
+    RecordDeliveryTrouble,
+    RecordReservation,
+    RecordReservationExpiry,
+    RecordShortage,
+    RecordStopped,
+    RecordTooLate,
+)
+from oms_capture.decider import Terms
+from oms_capture.policies import POLICIES, on_order_placed
+from oms_capture.settings import Settings
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentCancellationRejected
+from oms_contracts.message import key_of
+from oms_contracts.payments import PaymentAuthorized, PaymentDeclined
+from oms_contracts.stock import StockAllocated, StockReservationExpired, StockReservationFailed, StockReserved
+from oms_contracts.tracking import PackageDelivered, PackageLost, PackageReturnedToSender
+from oms_contracts.values import AllocatedLine, Customer, OrderLine, PaymentMethod, Shortage
+from pydantic import ValidationError
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LINES = (AllocatedLine(line_id="A", sku="mug", location="BER", quantity=2),)
+SHORT = (Shortage(sku="mug", requested=2, available=0),)
+AT: dict[str, Any] = {"order_id": "o", "at": NOON}
+OF_ATTEMPT: dict[str, Any] = {"order_id": "o", "attempt": 2}
+
+
+def placed(*, reference: str = "W1", total: int = 500) -> OrderPlaced:
+    return OrderPlaced(
+        channel="web",
+        channel_reference=reference,
+        placed_at=NOON,
+        customer=Customer(id="ada"),
+        currency="EUR",
+        lines=(OrderLine(line_id="A", sku="mug", quantity=1, unit_price=500, total=500),),
+        total=total,
+        payment=PaymentMethod(kind="card", token="tok"),
+    )
+
+
+def meant(event: Any) -> list[Command]:
+    return list(POLICIES[cast(type[Any], type(event))](event))
+
+
+@pytest.mark.parametrize(
+    ("event", "command"),
+    [
+        (StockReserved(attempt=2, lines=LINES, expires_at=NOON, **AT), RecordReservation(**OF_ATTEMPT)),
+        (StockReservationFailed(attempt=2, shortages=SHORT, **AT), RecordShortage(shortages=SHORT, **OF_ATTEMPT)),
+        (StockReservationExpired(attempt=2, lines=LINES, **AT), RecordReservationExpiry(**OF_ATTEMPT)),
+        (StockAllocated(lines=LINES, reserved=True, **AT), RecordAllocation(order_id="o", lines=LINES)),
+        (
+            PaymentAuthorized(attempt=2, request_id="q", authorization_id="a", amount=500, currency="EUR", **AT),
+            RecordAuthorization(**OF_ATTEMPT),
+        ),
+        (PaymentDeclined(attempt=2, request_id="q", reason="no", **AT), RecordDecline(reason="no", **OF_ATTEMPT)),
+        (FulfillmentCanceled(reason="asked", **AT), RecordStopped(order_id="o")),
+        (FulfillmentCancellationRejected(reason="shipped", **AT), RecordTooLate(order_id="o", reason="shipped")),
+        (PackageDelivered(package_id="p", lines=LINES, **AT), RecordDelivery(order_id="o", package_id="p", lines=LINES)),
+        (PackageLost(package_id="p", **AT), RecordDeliveryTrouble(order_id="o", reason="package p is lost")),
+        (PackageReturnedToSender(package_id="p", **AT), RecordDeliveryTrouble(order_id="o", reason="package p came back to the sender")),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_what_others_say_means_one_thing_to_us(event: Any, command: Command):
+    assert meant(event) == [command]
+
+
+def commands_of(*orders: OrderPlaced) -> Iterator[PlaceOrder]:
+    for order in orders:
+        [command] = on_order_placed(order)
+        assert isinstance(command, PlaceOrder)
+        yield command
+
+
+def test_an_order_is_known_by_channel_and_reference():
+    first, again, other = commands_of(placed(), placed(), placed(reference="W2"))
+    assert first == again
+    assert first.order_id == key_of(placed())
+    assert first.order_id != other.order_id
+
+
+def test_other_content_under_one_reference_has_another_hash():
+    first, changed = commands_of(placed(), placed(total=499))
+    assert first.order_id == changed.order_id
+    assert first.content_hash != changed.content_hash
+
+
+def test_the_service_reads_what_its_policies_and_commands_handle():
+    service = make_service(Terms())
+    assert {topic.name for topic in service.reads} == {
+        "oms.channel.orders",
+        "oms.stock",
+        "oms.payments",
+        "oms.fulfillments",
+        "oms.tracking",
+        "oms.capture.commands",
+    }
+    assert set(service.policies) <= {cls for topic in service.reads for cls in topic.messages}
+    assert [topic.name for topic in service.writes if not topic.name.endswith("dead-letters")] == ["oms.orders"]
+    assert {cls.__name__ for cls in service.commands} == {"CancelOrder", "AmendPayment"}
+
+
+def test_the_environment_sets_the_terms(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://localhost/capture")
+    monkeypatch.setenv("OMS_CHANNELS", '["web"]')
+    monkeypatch.setenv("OMS_STOCK_PATIENCE", "PT6H")
+    terms = Settings().terms()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+    assert terms.market.channels == {"web"}
+    assert {"EUR", "JPY"} <= terms.market.currencies
+    assert {"DE", "NZ"} <= terms.market.countries
+    assert terms.stock_patience == timedelta(hours=6)
+
+
+def test_a_deadline_that_is_no_time_away_is_no_setting(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://localhost/capture")
+    monkeypatch.setenv("OMS_ANSWER_PATIENCE", "0")
+    with pytest.raises(ValidationError, match="answer_patience"):
+        Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
