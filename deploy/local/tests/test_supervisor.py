@@ -114,6 +114,15 @@ def test_killed_it_takes_its_parts_along(control: Control, tmp_path: Path) -> No
     until(lambda: not control.running())
 
 
+def test_abandoned_everything_ends_at_once(control: Control, tmp_path: Path) -> None:
+    control.run(a_part(tmp_path, "deaf", DEAF))
+    until(lambda: runs(control, "deaf"))
+    part = psutil.Process(pid_of(control, "deaf"))
+    control.abandon()
+    assert not control.running()
+    assert psutil.wait_procs([part], timeout=1)[1] == []
+
+
 def test_it_ends_with_the_process_it_belongs_to(tmp_path: Path) -> None:
     owner = subprocess.Popen([sys.executable, "-c", FOREVER])
     control = Control(tmp_path)

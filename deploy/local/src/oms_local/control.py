@@ -1,5 +1,6 @@
 """How the stack speaks to its supervisor."""
 
+import contextlib
 import json
 import os
 import socket
@@ -9,6 +10,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from oms_local.errors import StackError
 from oms_local.supervisor import Part, Report, clear_up, hold, reachable
@@ -88,6 +91,16 @@ class Control:
             self._ask({"order": "end"})
             while self.running():
                 time.sleep(0.05)
+
+    def abandon(self) -> None:
+        """End everything at once, as a crash would, and wait until it has."""
+        pid = self.pid()
+        if self.running() and pid is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).kill()
+            while self.running():
+                time.sleep(0.01)
+        clear_up(self.folder)
 
     def _responds(self) -> bool:
         try:

@@ -105,6 +105,10 @@ class Stack:
         if (self._folder("kafka")).exists():
             kafka_server.keep_start_cache(self._folder("kafka"))
 
+    def abandon(self) -> None:
+        """End everything at once, as a crash would: for a stack whose data is about to be thrown away."""
+        self._control.abandon()
+
     def status(self) -> list[PartStatus]:
         """Every part that the stack has been asked to run; nothing while it is down."""
         result: list[PartStatus] = []

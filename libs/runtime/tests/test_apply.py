@@ -1,0 +1,136 @@
+"""One batch, one transaction, on a real PostgreSQL: poison is set aside and redriven, who lost a partition changes nothing."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from oms_contracts.envelope import Envelope, to_headers
+from oms_contracts.message import encode, type_of
+from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters
+from oms_contracts.stock import ReceiveStock, StockReceived
+from oms_contracts.values import StockLine
+from oms_runtime.apply import Applier, Checkpoint, LostPartition
+from oms_runtime.database import Database, migrate, open_database
+from oms_runtime.metrics import Metrics
+from oms_runtime.model import Decider, Received, service_of
+from oms_runtime.store import audit
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+TOPIC = "oms.inventory.commands"
+POISON = 13
+
+
+@dataclass(frozen=True)
+class Booked:
+    """How many receipts of one id were booked."""
+
+    times: int = 0
+
+
+def decide(command: Any, states: Mapping[str, Booked], now: datetime) -> Sequence[Any]:
+    if command.lines[0].quantity == POISON:
+        raise ValueError("quantity: thirteen brings bad luck")
+    return [StockReceived(receipt_id=command.receipt_id, lines=command.lines, at=now)]
+
+
+DECIDER = Decider(
+    initial=lambda _key: Booked(),
+    decide=decide,
+    evolve=lambda state, _event, _key: Booked(state.times + 1),
+    reads=lambda command: (command.receipt_id,),
+    writes=lambda event: (event.receipt_id,),
+    due=lambda _key, _state: None,
+)
+SERVICE = service_of("inventory", decider=DECIDER)
+
+
+@pytest.fixture
+async def database(servers: Any) -> AsyncIterator[Database]:
+    opened = await open_database(await servers.create_database("runtime"))
+    await migrate(opened)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def applier(database: Database) -> Applier:
+    return Applier(SERVICE, database, Metrics(), lambda: NOON)
+
+
+def record(offset: int, key: str, message: Any, value: bytes | None = None) -> Received:
+    kind = type_of(message).name
+    headers = to_headers(Envelope(type=kind, source="/test", id=str(offset), time=NOON, subject=key))
+    return Received(
+        topic=TOPIC, partition=0, offset=offset, key=key, headers=headers, value=value or encode(message), type=kind, position=None
+    )
+
+
+def receipt(offset: int, key: str, quantity: int = 1) -> Received:
+    return record(offset, key, ReceiveStock(receipt_id=key, lines=(StockLine(sku="s", location="l", quantity=quantity),)))
+
+
+async def types(database: Database) -> dict[str, int]:
+    return {row["type"]: row["n"] for row in await database.fetch("select type, count(*) as n from events group by type")}
+
+
+async def test_a_poison_record_in_the_middle_of_500_is_set_aside_alone(applier: Applier, database: Database) -> None:
+    records = [receipt(n, f"r{n}", POISON if n == 250 else 1) for n in range(500)]
+    stood = await applier.checkpoints([(TOPIC, 0)])
+
+    await applier.apply(records, stood)
+
+    assert await types(database) == {type_of(StockReceived).name: 499, type_of(RecordSetAside).name: 1}
+    assert await database.fetchval("select reason from dead_letters") == "ValueError: quantity: thirteen brings bad luck"
+    assert stood[TOPIC, 0].next_offset == 500
+    assert stood == await applier.checkpoints([(TOPIC, 0)])
+    async with database.acquire() as connection:
+        assert await audit(connection, DECIDER) == []
+
+
+async def test_later_records_of_the_key_wait_until_it_is_mended_and_are_then_applied_in_order(applier: Applier, database: Database) -> None:
+    stood = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply([receipt(0, "r", POISON), receipt(1, "other"), receipt(2, "r", 5), receipt(3, "r", 6)], stood)
+    assert (await types(database))[type_of(StockReceived).name] == 1
+    assert await database.fetchval("select count(*) from dead_letters where parked") == 2
+
+    mended = encode(ReceiveStock(receipt_id="r", lines=(StockLine(sku="s", location="l", quantity=4),))).decode()
+    await applier.apply([record(4, "r", RedriveDeadLetters(source_key="r", letter_id=f"{TOPIC}/0/0", value=mended))], stood)
+
+    found = await database.fetch("select data from events where stream = 'r' order by position")
+    assert [quantity for row in found for quantity in (4, 5, 6) if f'"quantity":{quantity}' in row["data"]] == [4, 5, 6]
+    assert (await types(database))[type_of(RecordRedriven).name] == 3
+    assert await database.fetchval("select count(*) from dead_letters") == 0
+
+
+async def test_a_letter_that_fails_again_stays_and_keeps_the_key_closed(applier: Applier, database: Database) -> None:
+    stood = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply([receipt(0, "r", POISON), receipt(1, "r")], stood)
+
+    await applier.apply([record(2, "r", RedriveDeadLetters(source_key="r"))], stood)
+
+    assert await types(database) == {type_of(RecordSetAside).name: 3}
+    assert [row["attempts"] for row in await database.fetch("select attempts from dead_letters order by sequence")] == [2, 1]
+
+
+async def test_garbage_is_kept_with_the_field_at_fault(applier: Applier, database: Database) -> None:
+    stood = await applier.checkpoints([(TOPIC, 0)])
+    garbage = record(0, "r", ReceiveStock(receipt_id="r", lines=()), b'{"receipt_id": 7, "lines": []}')
+
+    await applier.apply([garbage, receipt(1, "other")], stood)
+
+    assert "receipt_id" in await database.fetchval("select reason from dead_letters")
+    assert (await types(database))[type_of(StockReceived).name] == 1
+
+
+async def test_who_lost_the_partition_changes_nothing(applier: Applier, database: Database) -> None:
+    stood = await applier.checkpoints([(TOPIC, 0)])
+    stale = dict(stood)
+    await applier.apply([receipt(0, "a"), receipt(1, "b")], stood)
+
+    with pytest.raises(LostPartition):
+        await applier.apply([receipt(0, "a"), receipt(1, "b"), receipt(2, "c")], stale)
+
+    assert await types(database) == {type_of(StockReceived).name: 2}
+    assert await applier.checkpoints([(TOPIC, 0)]) == {(TOPIC, 0): Checkpoint(2, 0)}
