@@ -158,7 +158,7 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
                 return _refuse(order, order_id, AMEND, "payment.token: must not be empty", now)
             return [
                 OrderPaymentAmended(
-                    order_id=order_id, attempt=order.attempt, payment=payment, lines=order.lines, location=order.location, at=now
+                    order_id=order_id, attempt=order.attempt + 1, payment=payment, lines=order.lines, location=order.location, at=now
                 )
             ]
 
