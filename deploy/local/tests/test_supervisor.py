@@ -131,11 +131,12 @@ def test_it_ends_with_the_process_it_belongs_to(tmp_path: Path) -> None:
         control.run(a_part(tmp_path, "one"))
         until(lambda: runs(control, "one"))
         part = psutil.Process(pid_of(control, "one"))
+        owner.kill()  # nobody has asked for its exit code yet: it stays as a zombie
+        assert psutil.wait_procs([part], timeout=10)[1] == []
+        until(lambda: not control.running())
     finally:
         owner.kill()
         owner.wait()
-    assert psutil.wait_procs([part], timeout=10)[1] == []
-    until(lambda: not control.running())
 
 
 def test_what_an_earlier_one_left_is_cleared_up_and_nothing_else(tmp_path: Path) -> None:

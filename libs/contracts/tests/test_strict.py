@@ -83,6 +83,12 @@ def test_a_mistake_is_named(value: Any, reason: str) -> None:
     assert named.startswith(reason)
 
 
+@pytest.mark.parametrize("discard", ["true", 1, None])
+def test_a_truth_is_not_guessed(discard: Any) -> None:
+    with pytest.raises(UnreadableMessage, match="discard: Input should be a valid boolean"):
+        validate("oms.operations.RedriveDeadLetters.v1", json.dumps({"source_key": "order-1", "discard": discard}).encode())
+
+
 def test_every_mistake_is_named_at_once() -> None:
     wrong = {**line(quantity="2", sku=None), "placed_at": "now", "curency": "EUR"}
     del wrong["currency"]

@@ -26,6 +26,8 @@ def main() -> None:
             _show(stack)
     except StackError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _show(stack: Stack) -> None:

@@ -80,8 +80,9 @@ class Stack:
     ) -> None:
         """Start what does not run yet, and return when every part answers.
 
-        `services` are those to start (None: all; empty: only broker and database). `environment` is for their processes. With `owner`, a
-        process id, the stack goes down by itself when that process has ended. Raises StackError; what was down before is down again then.
+        `services` are those to start (None: all; empty: only broker and database). `environment` is for those this call starts.
+        With `owner`, a process id, the stack goes down by itself when that process has ended. Raises StackError; what was down before is
+        down again then.
         """
         chosen = tuple(SERVICES if services is None else services)
         _check_installed(chosen)

@@ -204,7 +204,7 @@ class Supervisor:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        if self._owner is not None and not self._owner.is_running():
+        if self._owner is not None and not _lives(self._owner):
             self._owner = None
             say("the process this stack belongs to is gone")
             self.end()
@@ -282,6 +282,14 @@ def _before_exec(part: Part, supervisor: int) -> Callable[[], None]:
 
 
 PRCTL: Callable[..., int] | None = getattr(ctypes.CDLL(None), "prctl", None)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process still does anything; a zombie does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def hold(folder: Path, name: str = "lock") -> int | None:
