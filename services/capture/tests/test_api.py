@@ -118,8 +118,11 @@ async def test_an_order_is_not_larger_than_its_topic_takes(client: httpx.AsyncCl
 
 
 async def test_what_is_left_out_counts_as_it_will_be_written(client: httpx.AsyncClient, orders: KeptOrders):
-    line = json.dumps({"line_id": "A", "sku": "b", "quantity": 1, "unit_price": 1, "total": 1}, separators=(",", ":"))
-    body = json.dumps(ORDER | {"lines": []}).replace("[]", "[" + ",".join([line] * (MOST_BYTES // len(line) - 200)) + "]").encode()
+    def body_with(padding: str) -> bytes:
+        lines = [{"line_id": f"{number}{padding}", "sku": "b", "quantity": 1, "unit_price": 1, "total": 1} for number in range(1_000)]
+        return json.dumps(ORDER | {"lines": lines}, separators=(",", ":"), ensure_ascii=False).encode()
+
+    body = body_with("ü" * ((MOST_BYTES - len(body_with(""))) // 2_000))
     assert len(body) < MOST_BYTES
     assert reasons_of(await post(client, body), 413)
     assert orders.published == []

@@ -174,6 +174,7 @@ def test_every_interleaving_of_topics_with_repeats_ends_the_same(data: st.DataOb
     handled: list[Any] = []
     order = INITIAL
     while any(queues.values()) or not handled:
+        assert len(handled) < 500
         choice = data.draw(st.sampled_from([name for name, queue in queues.items() if queue] + (["again"] if handled else [])))
         message = data.draw(st.sampled_from(handled)) if choice == "again" else queues[choice].pop(0)
         handled.append(message)
