@@ -34,6 +34,7 @@ async def test_orders_come_to_rest_and_every_audit_is_green(stack: Stack) -> Non
     report = await run(stack, SEED, ORDERS)
 
     assert report["at_rest"]
+    assert report["new"] == ORDERS
     assert {name: audit for name, audit in report["audits"].items() if not audit["green"]} == {}
     assert sum(report["outcomes"].values()) == ORDERS
     assert report["outcomes"]["completed"] > ORDERS // 2
@@ -41,12 +42,13 @@ async def test_orders_come_to_rest_and_every_audit_is_green(stack: Stack) -> Non
 
 
 async def test_the_same_orders_again_change_nothing_even_when_every_service_was_killed(stack: Stack) -> None:
-    before = await run(stack, SEED, ORDERS)
+    before = await run(stack, SEED, ORDERS, 1)
     for service in (*SERVICES, "projection"):
         stack.kill(service, signal.SIGKILL)
     stack.up()
-    after = await run(stack, SEED, ORDERS)
+    after = await run(stack, SEED, ORDERS, 1)
 
+    assert after["new"] == 0
     assert after["outcomes"] == before["outcomes"]
     assert after["green"]
     assert await _told_twice(stack) == []

@@ -4,14 +4,18 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import count as numbers
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import httpx
 from oms_contracts.catalogue import SERVICES
+from oms_contracts.message import key_of
+from oms_contracts.stock import ReceiveStock
 from oms_local.stack import Stack, StackError, StackSettings
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -33,6 +37,7 @@ def main() -> None:
     )
     parser.add_argument("--orders", type=int, help="so many baskets only (default: all 2,932)")
     parser.add_argument("--seed", type=int, default=1, help="for all that the data lacks")
+    parser.add_argument("--round", type=int, help="place the baskets under the references of this round (default: the first that is new)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the report as JSON there too")
     chosen = parser.parse_args()
     stack = Stack(StackSettings.from_environment())
@@ -40,27 +45,31 @@ def main() -> None:
         stack.up()
     except StackError as error:
         sys.exit(f"error: {error}")
-    report = asyncio.run(run(stack, chosen.seed, chosen.orders))
+    report = asyncio.run(run(stack, chosen.seed, chosen.orders, chosen.round))
     if chosen.json:
         chosen.json.write_text(json.dumps(report, indent=2) + "\n")
     show(report, Console())
     sys.exit(0 if report["green"] else 1)
 
 
-async def run(stack: Stack, seed: int, most: int | None) -> dict[str, Any]:
-    """Seed stock, publish the baskets, simulate until all orders rest, audit; answers with the report."""
-    orders = list(read_baskets(seed, most))
-    receipts = list(stock_for(orders, seed))
+async def run(stack: Stack, seed: int, most: int | None, turn: int | None = None) -> dict[str, Any]:
+    """Seed stock, publish the baskets, simulate until all orders rest, audit; answers with the report.
+
+    `turn` is the round whose references the orders bear; None takes the first that the stack does not know yet.
+    """
     answered = answers()
     outside = {"warehouse": list(answered)[:1] + list(answered)[2:], "carrier": list(answered)[1:2]}
     base = stack.settings.http_port
     with Progress(console=Console(stderr=True)) as progress:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{base + len(SERVICES)}", timeout=60) as projection:
-            before = await _orders_known(projection)
+            known = {order["order_id"] async for order in _items(projection, "/orders")}
+            orders = list(read_baskets(seed, most, turn or await _new_round(projection, seed)))
+            news = {key_of(order) for order in orders} - known
+            receipts = list(stock_for(orders, seed))
             task = progress.add_task("receiving stock", total=len(receipts))
             async with Publisher(settings_of(stack.kafka("warehouse")), "warehouse") as publisher:
-                await publisher.publish(receipts, lambda count: progress.advance(task, count))
-            await _until(lambda: _holds_stock(projection, [receipt.lines[-1].sku for receipt in receipts]))
+                await publisher.publish(receipts, lambda told: progress.advance(task, told))
+            await _until(lambda: _booked(projection, receipts))
             simulators = [
                 asyncio.create_task(simulate(settings_of(stack.kafka(user)), user, {cls: answered[cls] for cls in classes}))
                 for user, classes in outside.items()
@@ -68,20 +77,29 @@ async def run(stack: Stack, seed: int, most: int | None) -> dict[str, Any]:
             task = progress.add_task("placing orders", total=len(orders))
             began = monotonic()
             async with Publisher(settings_of(stack.kafka("channel")), "channel") as publisher:
-                await publisher.publish(orders, lambda count: progress.advance(task, count))
-            task = progress.add_task("orders at rest", total=len(orders))
-            rests = await _rest(projection, len(orders), partial(_show_completed, progress, task))
+                await publisher.publish(orders, lambda told: progress.advance(task, told))
+            task = progress.add_task("orders at rest", total=len(news))
+            rests = await _rest(projection, len(known) + len(news), partial(_show, progress, task, len(known)))
             seconds = monotonic() - began
             for simulator in simulators:
                 simulator.cancel()
             await asyncio.gather(*simulators, return_exceptions=True)
             return await _report(
-                stack, projection, {"orders": len(orders), "known_before": before, "seconds": round(seconds, 1), "at_rest": rests}
+                stack,
+                projection,
+                {
+                    "orders": len(orders),
+                    "new": len(news),
+                    "known_before": len(known),
+                    "seconds": round(seconds, 1),
+                    "orders_per_s": round(len(news) / seconds, 1),
+                    "at_rest": rests,
+                },
             )
 
 
-def _show_completed(progress: Progress, task: TaskID, completed: int) -> None:
-    progress.update(task, completed=completed)
+def _show(progress: Progress, task: TaskID, before: int, at_rest: int) -> None:
+    progress.update(task, completed=at_rest - before)
 
 
 async def _until(holds: Any) -> None:
@@ -90,16 +108,38 @@ async def _until(holds: Any) -> None:
             await asyncio.sleep(0.2)
 
 
-async def _holds_stock(projection: httpx.AsyncClient, skus: list[str]) -> bool:
-    """Whether the receipts that end with `skus` are booked: orders placed before that would find nothing in stock."""
-    for sku in skus:
-        if (await projection.get(f"/stock/{sku}")).status_code != 200:
+async def _booked(projection: httpx.AsyncClient, receipts: Sequence[ReceiveStock]) -> bool:
+    """Whether all receipts are booked: orders placed before that would find nothing in stock."""
+    for receipt in receipts:
+        ledger = _items(projection, f"/stock/{receipt.lines[-1].sku}", "ledger")
+        if not [entry async for entry in ledger if entry["reference"] == receipt.receipt_id]:
             return False
     return True
 
 
-async def _orders_known(projection: httpx.AsyncClient) -> int:
-    return sum(outcome["orders"] for outcome in await _get(projection, "/outcomes"))
+async def _items(client: httpx.AsyncClient, path: str, part: str | None = None) -> AsyncIterator[dict[str, Any]]:
+    """All items of a paged list; of nothing where the path is not known yet. `part` is the field of the answer that holds the list."""
+    after: dict[str, str] = {}
+    while True:
+        answer = await client.get(path, params={"limit": "500", **after})
+        if answer.status_code == 404:
+            return
+        answer.raise_for_status()
+        page = answer.json()[part] if part else answer.json()
+        for item in page["items"]:
+            yield item
+        if page["next"] is None:
+            return
+        after = {"after": page["next"]}
+
+
+async def _new_round(projection: httpx.AsyncClient, seed: int) -> int:
+    """The first round whose first basket nobody has placed."""
+    for turn in numbers(1):
+        (first,) = read_baskets(seed, 1, turn)
+        if (await projection.get(f"/orders/{key_of(first)}")).status_code == 404:
+            return turn
+    raise AssertionError("numbers do not end")
 
 
 async def _rest(projection: httpx.AsyncClient, wanted: int, told: Any) -> bool:
@@ -109,7 +149,7 @@ async def _rest(projection: httpx.AsyncClient, wanted: int, told: Any) -> bool:
     async def done() -> bool:
         outcomes = await _get(projection, "/outcomes")
         at_rest = sum(outcome["orders"] for outcome in outcomes if outcome["status"] in resting)
-        told(min(at_rest, wanted))
+        told(at_rest)
         return at_rest >= wanted and at_rest == sum(outcome["orders"] for outcome in outcomes)
 
     with suppress(TimeoutError):
@@ -129,7 +169,6 @@ async def _report(stack: Stack, projection: httpx.AsyncClient, facts: dict[str, 
     audits["4 every state is what its events fold to"] = {"green": all(audit["ok"] for audit in folded), "services": folded}
     audits["4 rebuilt read models are the same"] = await _rebuilt(stack)
     return facts | {
-        "orders_per_s": round(facts["orders"] / facts["seconds"], 1),
         "outcomes": {outcome["status"]: outcome["orders"] for outcome in await _get(projection, "/outcomes")},
         "rejections": await _get(projection, "/rejections"),
         "audits": audits,
@@ -153,7 +192,7 @@ async def _get(client: httpx.AsyncClient, path: str) -> Any:
 
 def show(report: dict[str, Any], console: Console) -> None:
     """The report for people."""
-    outcomes = Table("outcome", "orders", title=f"{report['orders']} orders, {report['orders_per_s']} orders/s to rest")
+    outcomes = Table("outcome", "orders", title=f"{report['new']} new orders, {report['orders_per_s']} orders/s to rest")
     for status, count in sorted(report["outcomes"].items(), key=lambda pair: -pair[1]):
         outcomes.add_row(status, str(count))
     rejections = Table("rejected for", "orders", title="Rejections")

@@ -27,15 +27,18 @@ SHORT = 0.002
 CITIES = (("Berlin", "10115"), ("Hamburg", "20095"), ("Leipzig", "04109"), ("Essen", "45127"))
 
 
-def read_baskets(seed: int, most: int | None = None) -> Iterator[OrderPlaced]:
-    """The data's baskets as orders in USD cents, in the data's order; the same seed gives the same orders."""
+def read_baskets(seed: int, most: int | None = None, turn: int = 1) -> Iterator[OrderPlaced]:
+    """The data's baskets as orders in USD cents, in the data's order; the same seed gives the same orders.
+
+    `turn` tells rounds apart: the same baskets under other references are other orders.
+    """
     source = files("oms_demo") / "data" / "baskets-week10.csv.gz"
     with source.open("rb") as packed, gzip.open(packed, "rt", encoding="utf-8") as text:
         baskets = groupby(csv.DictReader(text), key=lambda row: row["basket_id"])
         for number, (basket_id, rows) in enumerate(baskets):
             if most is not None and number >= most:
                 return
-            yield _order(basket_id, list(rows), Random(f"{seed}/{basket_id}"))
+            yield _order(basket_id if turn == 1 else f"{basket_id}-{turn}", list(rows), Random(f"{seed}/{basket_id}"))
 
 
 def stock_for(orders: Sequence[OrderPlaced], seed: int) -> Iterator[ReceiveStock]:
@@ -55,17 +58,18 @@ def stock_for(orders: Sequence[OrderPlaced], seed: int) -> Iterator[ReceiveStock
             for location, quantity in ((first, have - have // 4), (second, have // 4))
             if quantity
         ]
+    run = f"demo-{seed}-{orders[0].channel_reference}-{len(orders)}"
     for number in range(0, len(lines), 100):
-        yield ReceiveStock(receipt_id=f"demo-{seed}-{len(orders)}-{number:06}", lines=tuple(lines[number : number + 100]))
+        yield ReceiveStock(receipt_id=f"{run}-{number:06}", lines=tuple(lines[number : number + 100]))
 
 
-def _order(basket_id: str, rows: list[dict[str, str]], random: Random) -> OrderPlaced:
+def _order(reference: str, rows: list[dict[str, str]], random: Random) -> OrderPlaced:
     lines = tuple(_line(str(number), row) for number, row in enumerate(rows, 1))
     city, postal_code = random.choice(CITIES)
     household = rows[0]["household_id"]
     return OrderPlaced(
         channel=random.choice(CHANNELS),
-        channel_reference=basket_id,
+        channel_reference=reference,
         placed_at=datetime.fromisoformat(rows[0]["placed_at"]),
         customer=Customer(id=f"household-{household}"),
         currency="USD",
