@@ -3,8 +3,9 @@
 Knows nothing of how records arrive: the consumer feeds it, and its tests do.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import md5
 from time import monotonic
@@ -12,7 +13,7 @@ from time import monotonic
 import asyncpg
 import structlog
 from aiokafka.errors import KafkaError
-from oms_contracts.envelope import from_headers
+from oms_contracts.envelope import from_headers, from_own_headers
 from oms_contracts.message import UnreadableMessage, decode, type_of, validate
 from oms_contracts.operations import RedriveDeadLetters
 
@@ -20,7 +21,7 @@ from oms_runtime.database import Connection, Database
 from oms_runtime.letters import Letters, blocked_keys, count_letters, letter_id, letters_of, mend
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, Received, Service
-from oms_runtime.store import Cause, Row, Work, head_of, lock_store
+from oms_runtime.store import Cause, Known, Work, head_of, lock_store, stand_of
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ class Checkpoint:
 
 
 class Applier:
-    """Applies records, commands and answers to one service's store. `committed` is told of every batch of events that was committed."""
+    """Applies records, commands and answers to one service's store. `committed` is told of all work that was committed."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class Applier:
         database: Database,
         metrics: Metrics,
         clock: Callable[[], datetime],
-        committed: Callable[[list[Row]], None] = lambda _rows: None,
+        committed: Callable[[Work], None] = lambda _work: None,
     ) -> None:
         self._service = service
         self._database = database
@@ -78,10 +79,12 @@ class Applier:
         self._clock = clock
         self._committed = committed
         self._letters = Letters(service.name, service.dead_letters)
+        self._known = Known()
+        self._turn = asyncio.Lock()
+        """One transaction at a time in this process: the store's lock would make the others wait anyway, each with a connection."""
         self._topics = service.topics_of_events()
-        self._trusted = {topic.name for topic in service.reads if topic.trusted}
+        self._trusted = service.trusted_topics()
         self._carries = {topic.name: {type_of(cls).name for cls in topic.messages} for topic in service.reads}
-        self._handled = service.handled_types()
 
     async def checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Checkpoint]:
         """The stored checkpoints of `partitions`, begun at offset 0 where there are none."""
@@ -101,18 +104,25 @@ class Applier:
             )
         return {(row["topic"], row["partition"]): Checkpoint(row["next_offset"], row["position"]) for row in found}
 
-    async def apply(self, records: Sequence[Received], stood: dict[Partition, Checkpoint]) -> None:
-        """Apply records in order, in as few transactions as can be, and move `stood` along.
+    async def apply(
+        self, records: Sequence[Received], stood: dict[Partition, Checkpoint], reached: Mapping[Partition, Checkpoint] | None = None
+    ) -> None:
+        """Apply records in order, in as few transactions as can be, and move `stood` along, in the end to `reached`.
 
+        `reached` may lie behind the last of `records`, where what came after them is not for us; None means just behind them.
         A record that cannot be applied is found by halving the batch until it stands alone, and set aside.
         Raises LostPartition, or one of SURROUNDINGS; what was committed before that stays, and `stood` tells how far it went.
         """
-        for run in _runs(records):
-            await self._apply_run(run, stood)
+        *before, last = _runs(records) or [()]
+        for run in before:
+            await self._apply_run(run, stood, _advance(run, stood))
+        await self._apply_run(last, stood, _advance(last, stood) if reached is None else reached)
 
-    async def _apply_run(self, records: Sequence[Received], stood: dict[Partition, Checkpoint]) -> None:
+    async def _apply_run(
+        self, records: Sequence[Received], stood: dict[Partition, Checkpoint], reached: Mapping[Partition, Checkpoint]
+    ) -> None:
         try:
-            await self._transact(records, stood)
+            await self._transact(records, stood, reached)
         except LostPartition:
             raise
         except Exception as error:
@@ -121,54 +131,63 @@ class Applier:
             self._metrics.batch_failures.labels("poison").inc()
             if len(records) > 1:
                 middle = len(records) // 2
-                await self._apply_run(records[:middle], stood)
-                await self._apply_run(records[middle:], stood)
+                await self._apply_run(records[:middle], stood, _advance(records[:middle], stood))
+                await self._apply_run(records[middle:], stood, reached)
                 return
             log.exception("record_set_aside", letter_id=letter_id(records[0]), correlation_id=records[0].key)
-            await self._transact(records, stood, culprit=error)
+            await self._transact(records, stood, reached, culprit=error)
 
-    async def _transact(self, records: Sequence[Received], stood: dict[Partition, Checkpoint], culprit: Exception | None = None) -> None:
+    async def _transact(
+        self,
+        records: Sequence[Received],
+        stood: dict[Partition, Checkpoint],
+        reached: Mapping[Partition, Checkpoint],
+        culprit: Exception | None = None,
+    ) -> None:
         began = monotonic()
         fresh = self._not_seen(records, stood)
-        parsed = [] if culprit else [self._parse(record) for record in fresh if self._concerns_us(record)]
-        moved = _advance(records, stood)
-        async with self._database.acquire() as connection, connection.transaction():
-            await lock_store(connection)
-            await self._move_checkpoints(connection, stood, moved)
-            work = self._work(await head_of(connection))
-            if culprit:
-                await self._set_aside(connection, work, fresh, culprit)
-            elif len(parsed) == 1 and isinstance(parsed[0].message, RedriveDeadLetters):
-                work = await self._redrive(connection, work, parsed[0].message)
-            else:
-                blocked = await blocked_keys(connection, [record.key for record in parsed if record.key])
-                if blocked:
+        parsed = [] if culprit else [self._parse(record) for record in fresh]
+        async with self._turn:
+            async with self._database.acquire() as connection, connection.transaction():
+                await lock_store(connection)
+                await self._move_checkpoints(connection, stood, reached)
+                head, closed = await stand_of(connection)
+                work = self._work(head)
+                if culprit:
+                    await self._set_aside(connection, work, fresh, culprit)
+                elif len(parsed) == 1 and isinstance(parsed[0].message, RedriveDeadLetters):
+                    work = await self._redrive(connection, work, parsed[0].message)
+                elif closed and (blocked := await blocked_keys(connection, [record.key for record in parsed if record.key])):
                     await self._set_aside(connection, work, [r for r in parsed if r.key in blocked], None)
-                await self._handle(connection, work, [r for r in parsed if r.key not in blocked])
-            await work.write(connection)
-        stood.update(moved)
+                    await self._handle(connection, work, [r for r in parsed if r.key not in blocked])
+                else:
+                    await self._handle(connection, work, parsed)
+                await work.write(connection)
+            stood.update(reached)
+            self._done(work)
         self._metrics.batch_size.observe(len(records))
         self._metrics.batch_seconds.observe(monotonic() - began)
-        self._published(work)
 
     async def apply_commands(self, commands: Sequence[tuple[str, Command]]) -> None:
         """Apply commands that came from inside (deadlines, answers of providers), each with the key it is for, in one transaction."""
-        async with self._database.acquire() as connection, connection.transaction():
-            await lock_store(connection)
-            work = self._work(await head_of(connection))
-            await work.load(connection, [command for _, command in commands])
-            for key, command in commands:
-                work.handle(command, Cause(correlation_id=key, causation_id=f"{self._service.name}-deadline"))
-            await work.write(connection)
-        self._published(work)
+        async with self._turn:
+            async with self._database.acquire() as connection, connection.transaction():
+                await lock_store(connection)
+                work = self._work(await head_of(connection))
+                await work.load(connection, [command for _, command in commands])
+                for key, command in commands:
+                    work.handle(command, Cause(correlation_id=key, causation_id=f"{self._service.name}-deadline"))
+                await work.write(connection)
+            self._done(work)
 
     def _work(self, head: int) -> Work:
-        return Work(self._service.decider, self._topics, head, self._clock())
+        return Work(self._service.decider, self._topics, head, self._clock(), self._known.at(head))
 
-    def _published(self, work: Work) -> None:
+    def _done(self, work: Work) -> None:
+        self._known.learn(work)
         if work.rows:
             self._metrics.appended.inc(len(work.rows))
-            self._committed(work.rows)
+            self._committed(work)
 
     def _not_seen(self, records: Sequence[Received], stood: dict[Partition, Checkpoint]) -> list[Received]:
         """Without records whose position was applied before: an owner that published twice is heard once."""
@@ -182,19 +201,16 @@ class Applier:
             fresh.append(record)
         return fresh
 
-    def _concerns_us(self, record: Received) -> bool:
-        """Our own services' other types are dropped by their header. A stranger's record that we cannot read is a mistake to be shown."""
-        return record.type in self._handled or record.topic not in self._trusted
-
     def _parse(self, record: Received) -> Received:
-        envelope = from_headers(record.headers)
+        headers_of, read = (from_own_headers, decode) if record.topic in self._trusted else (from_headers, validate)
+        envelope = headers_of(record.headers)
         if envelope.type not in self._carries[record.topic]:
             raise UnreadableMessage(f"ce_type: {envelope.type} does not belong on {record.topic}")
-        read = decode if record.topic in self._trusted else validate
-        return replace(record, envelope=envelope, message=read(envelope.type, record.value), type=envelope.type)
+        record.envelope, record.message, record.type = envelope, read(envelope.type, record.value), envelope.type
+        return record
 
     async def _move_checkpoints(
-        self, connection: Connection, stood: dict[Partition, Checkpoint], moved: dict[Partition, Checkpoint]
+        self, connection: Connection, stood: Mapping[Partition, Checkpoint], moved: Mapping[Partition, Checkpoint]
     ) -> None:
         names = sorted(moved)
         found = await connection.fetch(
@@ -249,7 +265,7 @@ class Applier:
         return work
 
 
-def _runs(records: Sequence[Received]) -> Iterable[Sequence[Received]]:
+def _runs(records: Sequence[Received]) -> list[Sequence[Received]]:
     """The batch, cut so that each redrive stands alone: it opens keys that the records before it must still find closed."""
     redrive = next((i for i, record in enumerate(records) if record.type == _REDRIVE), None)
     if redrive is None:

@@ -6,20 +6,20 @@ failure it seeks back to it. A revocation waits for the batch in hand.
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from time import monotonic
 from typing import Any
 
 import structlog
-from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.security import BaseSecurity, SASLScram512
-from oms_contracts.envelope import header
 
 from oms_runtime.apply import SURROUNDINGS, Applier, Checkpoint, LostPartition, Partition
-from oms_runtime.kafka import GroupReader
+from oms_runtime.kafka import GroupReader, Record
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Received, Service
 from oms_runtime.settings import RuntimeSettings
@@ -38,6 +38,8 @@ class Consumer(ConsumerRebalanceListener):
         self._settings = settings
         self._applier = applier
         self._metrics = metrics
+        self._trusted = service.trusted_topics()
+        self._handled = service.handled_types()
         self._lock = asyncio.Lock()
         self._stood: dict[Partition, Checkpoint] = {}
         self._committed: dict[Partition, int] = {}
@@ -114,24 +116,24 @@ class Consumer(ConsumerRebalanceListener):
             self._seek(self._stood)
         self.assigned.set()
 
-    async def _handle(self, batch: Sequence[ConsumerRecord[bytes, bytes]]) -> None:
+    async def _handle(self, batch: Sequence[Any]) -> None:  # FastStream looks at its type, and knows no protocols
         async with self._lock:
             self.last_attempt = monotonic()
-            records = [_received(r) for r in batch if self._is_next(r)]
-            if self._stopping or not records:
+            records, reached = self._sift(batch)
+            if self._stopping or not reached:
                 return
             try:
-                await self._applier.apply(records, self._stood)
+                await self._applier.apply(records, self._stood, reached)
                 self._failures = 0
             except LostPartition as lost:
                 log.warning("partition_lost", reason=str(lost))
                 self._metrics.batch_failures.labels("lost_partition").inc()
                 await self._stand_again()
             except SURROUNDINGS as error:
-                log.warning("batch_postponed", error=f"{type(error).__name__}: {error}", records=len(records))
+                log.warning("batch_postponed", error=f"{type(error).__name__}: {error}", records=len(batch))
                 self._metrics.batch_failures.labels("surroundings").inc()
                 self._failures += 1
-                self._seek({(r.topic, r.partition): self._stood[r.topic, r.partition] for r in records})
+                self._seek({name: self._stood[name] for name in reached})
             await self._commit_offsets(every=1.0)
         if self._failures:
             first, most = PATIENCE
@@ -141,9 +143,35 @@ class Consumer(ConsumerRebalanceListener):
         reader: Any = self._subscriber.consumer
         return reader
 
-    def _is_next(self, record: "ConsumerRecord[bytes, bytes]") -> bool:
-        checkpoint = self._stood.get((record.topic, record.partition))
-        return checkpoint is not None and record.offset >= checkpoint.next_offset
+    def _sift(self, batch: Iterable[Record]) -> tuple[list[Received], dict[Partition, Checkpoint]]:
+        """What of a batch is for us, and how far the batch reaches.
+
+        Our own services' other types are dropped by their header, before anything is made of them: they are most of what comes.
+        A stranger's record that we cannot read is a mistake to be shown.
+        """
+        records: list[Received] = []
+        ends: dict[Partition, list[int]] = {}
+        for record in batch:
+            name = record.topic, record.partition
+            end = ends.get(name)
+            if end is None:
+                stood = self._stood.get(name)
+                if stood is None:
+                    continue
+                end = ends[name] = [stood.next_offset, stood.position]
+            if record.offset < end[0]:
+                continue
+            kind, position = told_by(record.headers)
+            end[0] = record.offset + 1
+            if record.topic not in self._trusted:
+                records.append(_received(record, kind, None))
+                continue
+            if position is not None and position > end[1]:
+                end[1] = position
+            if kind in self._handled:
+                records.append(_received(record, kind, position))
+        reached = {name: Checkpoint(*end) for name, end in ends.items() if end[0] > self._stood[name].next_offset}
+        return records, reached
 
     async def _stand_again(self) -> None:
         """Read the checkpoints anew: another consumer moved them while we were away, or our own commit was not heard of."""
@@ -205,18 +233,32 @@ async def _raw(message: KafkaMessage) -> Any:
     return message.raw_message
 
 
-def _received(record: "ConsumerRecord[bytes, bytes]") -> Received:
-    headers = [(name, value or b"") for name, value in record.headers]
-    position = header(headers, "ce_position")
+def told_by(headers: Iterable[tuple[str, bytes | None]]) -> tuple[str | None, int | None]:
+    """A record's type and position, by its headers alone."""
+    kind = position = None
+    for name, value in headers:
+        if name == "ce_type" and kind is None and value is not None:
+            kind = _text(value)
+        elif name == "ce_position" and position is None and value is not None and value.isdigit():
+            position = int(value)
+    return kind, position
+
+
+@lru_cache(maxsize=4_096)
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def _received(record: Record, kind: str | None, position: int | None) -> Received:
     return Received(
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
         key=record.key.decode("utf-8", "replace").replace("\0", "\ufffd") if record.key is not None else None,
-        headers=headers,
+        headers=[(name, value or b"") for name, value in record.headers],
         value=record.value or b"",
-        type=header(headers, "ce_type"),
-        position=int(position) if position is not None and position.isdecimal() else None,
+        type=kind,
+        position=position,
     )
 
 

@@ -77,9 +77,9 @@ An exception means that nothing is known; it is retried with backoff.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Received:
-    """One record from Kafka. `envelope` and `message` are None until it is parsed."""
+    """One record from Kafka. `envelope` and `message` are None until it is parsed; nothing else changes."""
 
     topic: str
     partition: int
@@ -121,6 +121,10 @@ class Service:
     def handled_types(self) -> frozenset[str]:
         """The published types this service reads."""
         return frozenset(type_of(cls).name for cls in (*self.policies, *self.commands, *self.projected, RedriveDeadLetters))
+
+    def trusted_topics(self) -> frozenset[str]:
+        """The topics where only our own services write: what they say of themselves is believed."""
+        return frozenset(topic.name for topic in self.reads if topic.trusted)
 
     def topics_of_events(self) -> dict[str, str]:
         """By published type of an event this service writes: its topic."""

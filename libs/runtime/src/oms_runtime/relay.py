@@ -71,20 +71,20 @@ class Relay:
         producer = make_producer(self._settings, f"oms-{self._service}-relay")
         await producer.start()
         try:
-            self._published = await connection.fetchval("select position from relay")
+            self._published = recorded = await connection.fetchval("select position from relay")
             tails = await self._tails()
             verified = monotonic()
             while True:
                 rows = await self._next(connection)
+                if (rows and monotonic() - verified > 1) or (not rows and recorded < self._published):
+                    # After a crash the topics tell how far we were: to record it now and then is enough. It also finds out whether we may
+                    # go on: a process that was paused may have lost the lock to another.
+                    await connection.execute("update relay set position = $1", self._published)
+                    verified, recorded = monotonic(), self._published
                 if not rows:
                     continue
-                if monotonic() - verified > 1:
-                    # A process that was paused may have lost the lock, and another may be publishing by now.
-                    await connection.execute("select 1")
                 await self._publish(producer, rows, tails)
                 self._published = rows[-1].position
-                await connection.execute("update relay set position = $1", self._published)
-                verified = monotonic()
                 self._metrics.relayed.inc(len(rows))
                 self._metrics.relay_lag.set(self.behind)
         finally:

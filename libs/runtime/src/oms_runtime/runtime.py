@@ -1,6 +1,7 @@
 """A service's process: everything it runs, put together, started and stopped in order."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -9,6 +10,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 
 from oms_runtime import store
@@ -23,7 +25,7 @@ from oms_runtime.metrics import Metrics
 from oms_runtime.model import Service
 from oms_runtime.relay import Relay
 from oms_runtime.settings import RuntimeSettings
-from oms_runtime.store import Row
+from oms_runtime.store import Work
 
 log = structlog.get_logger(__name__)
 
@@ -114,9 +116,10 @@ class Runtime:
                 "dead_letters": await count_letters(connection),
             }
 
-    def _committed(self, rows: list[Row]) -> None:
-        self.relay.offer(rows)
-        self.deadlines.wake()
+    def _committed(self, work: Work) -> None:
+        self.relay.offer(work.rows)
+        if work.wakes:
+            self.deadlines.wake()
 
     async def _lead(self) -> None:
         while True:
@@ -161,7 +164,11 @@ def run(
 ) -> None:
     """Run a service until SIGTERM or SIGINT. `api` makes what is served beside health, metrics and audit."""
     configure_logs(service.name, settings.log_level)
-    asyncio.run(_serve(Runtime(service, settings, migrations=migrations), settings, api))
+    # Batches are many small objects that all die young and hold no cycles: looking for some after every 700 costs a tenth of our time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    uvloop.run(_serve(Runtime(service, settings, migrations=migrations), settings, api))
 
 
 async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Runtime], Starlette] | None) -> None:

@@ -5,11 +5,13 @@ order they are assigned, so a reader who follows them never skips one; and decis
 locks, so they cannot deadlock. Its cost vanishes in batches: one lock, one load, one append for hundreds of records.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
-from typing import Any
+from itertools import islice
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import msgspec
 from oms_contracts.message import decode, encode, type_of
@@ -21,8 +23,7 @@ OPERATIONS = "oms.operations."
 """Types beginning so are about the service, not of its streams: they are never folded."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class Cause(NamedTuple):
     """What led to an event: carried on, so that a flow can be followed through all services."""
 
     correlation_id: str
@@ -30,8 +31,7 @@ class Cause:
     traceparent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One event as stored and as published."""
 
     position: int
@@ -53,19 +53,66 @@ class _Stored:
     state: State
 
 
-class Work:
-    """The decisions of one transaction, staged until `write`. Made by `begin_work`."""
+class Known:
+    """States as they are in the store at one position of it, so that they need not be read and decoded again.
 
-    def __init__(self, decider: Decider | None, topics: dict[str, str], head: int, now: datetime) -> None:
+    Whoever changes a state appends an event, so while the store's head is where we left it, nobody has changed any.
+    """
+
+    def __init__(self, most: int = 8_192) -> None:
+        self._most = most
+        self._head = -1
+        self._states: dict[str, tuple[int, State]] = {}
+
+    def at(self, head: int) -> dict[str, tuple[int, State]]:
+        """Version and state by key, as far as known when the store's head is `head`; the most recently used last."""
+        if head != self._head:
+            self._states.clear()
+            self._head = head
+        return self._states
+
+    def learn(self, work: "Work") -> None:
+        """What a transaction read and changed, after its commit."""
+        states = self.at(work.base)
+        self._head = work.head
+        for key, state in work.states.items():
+            states.pop(key, None)
+            states[key] = work.versions[key], state
+        for key in list(islice(states, max(0, len(states) - self._most))):
+            del states[key]
+
+
+class Work:
+    """The decisions of one transaction, staged until `write`.
+
+    `base` is the store's head before it; `known` are states that are as they are at `base`.
+    """
+
+    def __init__(
+        self,
+        decider: Decider | None,
+        topics: dict[str, str],
+        base: int,
+        now: datetime,
+        known: Mapping[str, tuple[int, State]] = MappingProxyType({}),
+    ) -> None:
         self._decider = decider
         self._topics = topics
-        self._head = head
+        self._known = known
+        self.base = base
         self.now = now
-        self._loaded: dict[str, State] = {}
-        self._versions: dict[str, int] = {}
+        self.states: dict[str, State] = {}
+        self.versions: dict[str, int] = {}
+        self.wakes = False
+        """Whether a state that was changed asks for something at once."""
         self._changed: set[str] = set()
         self._later: dict[str, list[Event]] = {}
         self.rows: list[Row] = []
+
+    @property
+    def head(self) -> int:
+        """The store's head once this is committed."""
+        return self.base + len(self.rows)
 
     async def load(self, connection: Connection, commands: Iterable[Command]) -> None:
         """Read, in one query, every state that `commands` will be decided on."""
@@ -75,14 +122,14 @@ class Work:
     def handle(self, command: Command, cause: Cause) -> None:
         """Decide, and fold what follows, so that the next command of the batch sees it."""
         assert self._decider is not None
-        for event in self._decider.decide(command, self._loaded, self.now):
+        for event in self._decider.decide(command, self.states, self.now):
             keys = self._decider.writes(event)
             kind = type_of(event)
-            self._versions[keys[0]] += 1
-            self.append(event, keys[0], self._versions[keys[0]], self._topics[kind.name], cause)
+            self.versions[keys[0]] += 1
+            self.append(event, keys[0], self.versions[keys[0]], self._topics[kind.name], cause)
             for key in keys:
-                if key in self._loaded:
-                    self._loaded[key] = self._decider.evolve(self._loaded[key], event, key)
+                if key in self.states:
+                    self.states[key] = self._decider.evolve(self.states[key], event, key)
                     self._changed.add(key)
                 else:
                     self._later.setdefault(key, []).append(event)
@@ -92,7 +139,7 @@ class Work:
         kind = type_of(event)
         self.rows.append(
             Row(
-                self._head + len(self.rows) + 1,
+                self.head + 1,
                 stream,
                 version,
                 kind.name,
@@ -115,15 +162,21 @@ class Work:
             await self._load(connection, self._later)
             for key, events in self._later.items():
                 for event in events:
-                    self._loaded[key] = self._decider.evolve(self._loaded[key], event, key)
-            changed = {key: _Stored(self._versions[key], self._loaded[key]) for key in sorted(self._changed | set(self._later))}
-            await _save_states(connection, self._decider, changed)
+                    self.states[key] = self._decider.evolve(self.states[key], event, key)
+            changed = {key: _Stored(self.versions[key], self.states[key]) for key in sorted(self._changed | set(self._later))}
+            earliest = await _save_states(connection, self._decider, changed)
+            self.wakes = earliest is not None and earliest <= self.now
 
     async def _load(self, connection: Connection, keys: Iterable[str]) -> None:
         assert self._decider is not None
-        stored = await _load_states(connection, self._decider, sorted(set(keys) - self._loaded.keys()))
-        for key, found in stored.items():
-            self._loaded[key], self._versions[key] = found.state, found.version
+        unknown: list[str] = []
+        for key in set(keys) - self.states.keys():
+            if known := self._known.get(key):
+                self.versions[key], self.states[key] = known
+            else:
+                unknown.append(key)
+        for key, found in (await _load_states(connection, self._decider, sorted(unknown))).items():
+            self.states[key], self.versions[key] = found.state, found.version
 
 
 async def lock_store(connection: Connection) -> None:
@@ -136,38 +189,32 @@ async def head_of(connection: Connection) -> int:
     return await connection.fetchval("select coalesce(max(position), 0) from events")
 
 
+async def stand_of(connection: Connection) -> tuple[int, bool]:
+    """The position of the newest event, and whether any record is set aside: what every transaction must know, in one question."""
+    found = await connection.fetchrow("select coalesce(max(position), 0) as head, exists (select from dead_letters) as closed from events")
+    assert found is not None
+    return found["head"], found["closed"]
+
+
 async def insert_events(connection: Connection, rows: Sequence[Row]) -> None:
-    columns = zip(
-        *(
-            (
-                r.position,
-                r.stream,
-                r.version,
-                r.type,
-                r.topic,
-                r.key,
-                r.correlation_id,
-                r.causation_id,
-                r.traceparent,
-                r.recorded_at,
-                r.data,
-            )
-            for r in rows
-        ),
-        strict=True,
-    )
+    """Append rows, whose fields are the table's columns in order."""
     await connection.execute(
         """insert into events (position, stream, version, type, topic, key, correlation_id, causation_id, traceparent, recorded_at, data)
            select * from unnest($1::bigint[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
                                 $10::timestamptz[], $11::text[])""",
-        *map(list, columns),
+        *zip(*rows, strict=True),
     )
 
 
 async def read_events(connection: Connection, after: int, most: int) -> list[Row]:
     """Up to `most` events behind position `after`, in order."""
-    found = await connection.fetch("select * from events where position > $1 order by position limit $2", after, most)
-    return [Row(**dict(row)) for row in found]
+    found = await connection.fetch(
+        """select position, stream, version, type, topic, key, correlation_id, causation_id, traceparent, recorded_at, data
+           from events where position > $1 order by position limit $2""",
+        after,
+        most,
+    )
+    return [Row(*row.values()) for row in found]
 
 
 async def refold(connection: Connection, decider: Decider) -> bool:
@@ -235,7 +282,8 @@ async def _load_states(connection: Connection, decider: Decider, keys: Sequence[
     return found
 
 
-async def _save_states(connection: Connection, decider: Decider, states: dict[str, _Stored]) -> None:
+async def _save_states(connection: Connection, decider: Decider, states: Mapping[str, _Stored]) -> datetime | None:
+    """Store states; answers with the earliest moment at which one of them asks for something."""
     dues = [decider.due(key, stored.state) for key, stored in states.items()]
     await connection.execute(
         """insert into states (key, version, fold, due_at, state)
@@ -249,6 +297,7 @@ async def _save_states(connection: Connection, decider: Decider, states: dict[st
         [due[0] if due else None for due in dues],
         [_encode_state(stored.state) for stored in states.values()],
     )
+    return min((due[0] for due in dues if due), default=None)
 
 
 def decode_state(decider: Decider, key: str, text: str) -> State:
