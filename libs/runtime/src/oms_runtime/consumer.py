@@ -161,13 +161,14 @@ class Consumer(ConsumerRebalanceListener):
                 end = ends[name] = [stood.next_offset, stood.position]
             if record.offset < end[0]:
                 continue
-            kind, position = told_by(record.headers)
+            told = dict(record.headers)
+            kind = _text(told.get("ce_type"))
             end[0] = record.offset + 1
             if record.topic not in self._trusted:
                 records.append(_received(record, kind, None))
                 continue
-            if position is not None and position > end[1]:
-                end[1] = position
+            position = _number(told.get("ce_position"))
+            end[1] = max(end[1], position or 0)
             if kind in self._handled:
                 records.append(_received(record, kind, position))
         reached = {name: Checkpoint(*end) for name, end in ends.items() if end[0] > self._stood[name].next_offset}
@@ -233,20 +234,13 @@ async def _raw(message: KafkaMessage) -> Any:
     return message.raw_message
 
 
-def told_by(headers: Iterable[tuple[str, bytes | None]]) -> tuple[str | None, int | None]:
-    """A record's type and position, by its headers alone."""
-    kind = position = None
-    for name, value in headers:
-        if name == "ce_type" and kind is None and value is not None:
-            kind = _text(value)
-        elif name == "ce_position" and position is None and value is not None and value.isdigit():
-            position = int(value)
-    return kind, position
-
-
 @lru_cache(maxsize=4_096)
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
+def _text(value: bytes | None) -> str | None:
+    return value.decode("utf-8", "replace") if value is not None else None
+
+
+def _number(value: bytes | None) -> int | None:
+    return int(value) if value is not None and value.isdigit() else None
 
 
 def _received(record: Record, kind: str | None, position: int | None) -> Received:
@@ -255,7 +249,7 @@ def _received(record: Record, kind: str | None, position: int | None) -> Receive
         partition=record.partition,
         offset=record.offset,
         key=record.key.decode("utf-8", "replace").replace("\0", "\ufffd") if record.key is not None else None,
-        headers=[(name, value or b"") for name, value in record.headers],
+        headers=record.headers,
         value=record.value or b"",
         type=kind,
         position=position,

@@ -5,7 +5,8 @@ Runs in the leader only, so that an effect is not performed by two processes at 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from time import monotonic
 from typing import Any
@@ -15,13 +16,17 @@ import structlog
 from oms_runtime.apply import Applier, of_surroundings
 from oms_runtime.database import Database
 from oms_runtime.metrics import Metrics
-from oms_runtime.model import Command, Decider, Service
+from oms_runtime.model import Command, Decider, Due, Service
 from oms_runtime.store import decode_state
 
 log = structlog.get_logger(__name__)
 
 MOST = 500
 """States looked at in one round."""
+SECONDS_BETWEEN_LOOKS = 0.5
+"""What another process committed, and what becomes due by time alone, is found this late at most."""
+OFFERED = 10_000
+"""Due states kept in memory at most; past that the table is read."""
 AT_ONCE = 64
 """Outside effects in flight at most."""
 PATIENCE = 2.0, 60.0
@@ -29,7 +34,7 @@ PATIENCE = 2.0, 60.0
 
 
 class Deadlines:
-    """One a process. `wake` is called when something may have become due; `run` works while this process is the leader."""
+    """One a process. `offer` takes what this process's commits made due; `run` works while this process is the leader."""
 
     def __init__(self, service: Service, database: Database, applier: Applier, metrics: Metrics, clock: Callable[[], datetime]) -> None:
         self._service = service
@@ -38,13 +43,24 @@ class Deadlines:
         self._metrics = metrics
         self._clock = clock
         self._news = asyncio.Event()
+        self._leading = False
+        self._offered: dict[str, Due] = {}
+        self._looked = 0.0
         self._answers: list[tuple[str, Command]] = []
         self._flying: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, tuple[int, float]] = {}
 
-    def wake(self) -> None:
-        """Look again now."""
-        self._news.set()
+    def offer(self, dues: Mapping[str, Due | None]) -> None:
+        """What states just committed by this process ask for next, None where they ask for nothing."""
+        if not self._leading:
+            return
+        now = self._clock()
+        for key, due in dues.items():
+            if due is not None and due[0] <= now and len(self._offered) < OFFERED:
+                self._offered[key] = due
+                self._news.set()
+            else:
+                self._offered.pop(key, None)
 
     async def run(self) -> None:
         """Work until cancelled. Faults of the surroundings end the run."""
@@ -52,48 +68,61 @@ class Deadlines:
             await asyncio.Event().wait()
         assert self._service.decider is not None
         self._answers.clear()
+        self._leading = True
         try:
             while True:
                 self._news.clear()
                 busy = await self._round(self._service.decider)
                 self._metrics.deadlines_stuck.set(len(self._failed))
                 if not busy:
-                    try:
-                        async with asyncio.timeout(0.5):
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(SECONDS_BETWEEN_LOOKS):
                             await self._news.wait()
-                    except TimeoutError:
-                        pass
         finally:
+            self._leading = False
+            self._offered.clear()
             for task in self._flying.values():
                 task.cancel()
             await asyncio.gather(*self._flying.values(), return_exceptions=True)
             self._flying.clear()
 
     async def _round(self, decider: Decider) -> bool:
+        """Do what is due, as far as there is room; tells whether there may be more at once."""
         commands, self._answers = self._answers, []
-        busy = bool(commands)
-        waiting = [key for key, (_, until) in self._failed.items() if until > monotonic()]
-        answered = [key for key, _ in commands]
+        if monotonic() - self._looked >= SECONDS_BETWEEN_LOOKS:
+            await self._look(decider)
+        answered = {key for key, _ in commands}
+        postponed = {key for key, (_, until) in self._failed.items() if until > monotonic()}
+        for key, (_, command) in list(self._offered.items()):
+            wanted: object = command
+            perform = self._service.effects.get(type(wanted))
+            if key in answered or (perform is not None and len(self._flying) >= AT_ONCE):
+                continue
+            del self._offered[key]
+            if key in self._flying or key in postponed:
+                continue
+            if perform is None:
+                commands.append((key, wanted))
+            else:
+                self._flying[key] = asyncio.create_task(self._perform(key, wanted, perform))
+        await self._apply(commands)
+        return bool(commands)
+
+    async def _look(self, decider: Decider) -> None:
+        """Find in the table what nobody offered."""
         rows = await self._database.fetch(
             "select key, state from states where due_at <= $1 and key <> all($2::text[]) order by due_at limit $3",
             self._clock(),
-            [*self._flying, *waiting, *answered],
+            [*self._flying, *(key for key, (_, until) in self._failed.items() if until > monotonic())],
             MOST,
         )
-        for row in rows:
+        news = [row for row in rows if row["key"] not in self._offered]
+        for row in news:
             key = row["key"]
-            due = decider.due(key, decode_state(decider, key, row["state"]))
-            if due is None:
-                continue
-            wanted: object = due[1]
-            perform = self._service.effects.get(type(wanted))
-            if perform is None:
-                commands.append((key, wanted))
-                busy = True
-            elif len(self._flying) < AT_ONCE:
-                self._flying[key] = asyncio.create_task(self._perform(key, wanted, perform))
-        await self._apply(commands)
-        return busy
+            if due := decider.due(key, decode_state(decider, key, row["state"])):
+                self._offered[key] = due
+        if len(rows) < MOST or not news:
+            self._looked = monotonic()
 
     async def _perform(self, key: str, effect: Any, perform: Callable[[Any], Any]) -> None:
         name = type(effect).__name__

@@ -79,7 +79,7 @@ class Letters:
             reason=reason,
             stack=stack,
             value=base64.b64encode(record.value).decode(),
-            headers={name: value.decode("utf-8", "replace") for name, value in record.headers},
+            headers={name: (value or b"").decode("utf-8", "replace") for name, value in record.headers},
             attempts=attempts,
             parked=parked,
             at=work.now,
@@ -148,5 +148,5 @@ def _cause(record: Received) -> Cause:
 
 
 def _headers_text(record: Received) -> str:
-    pairs: Any = [(name.replace("\0", "\ufffd"), value.decode("latin-1")) for name, value in record.headers]
+    pairs: Any = [(name.replace("\0", "\ufffd"), (value or b"").decode("latin-1")) for name, value in record.headers]
     return msgspec.json.encode(pairs).decode()

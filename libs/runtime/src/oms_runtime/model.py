@@ -85,7 +85,7 @@ class Received:
     partition: int
     offset: int
     key: str | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
     value: bytes
     type: str | None
     position: int | None

@@ -118,8 +118,7 @@ class Runtime:
 
     def _committed(self, work: Work) -> None:
         self.relay.offer(work.rows)
-        if work.wakes:
-            self.deadlines.wake()
+        self.deadlines.offer(work.dues)
 
     async def _lead(self) -> None:
         while True:

@@ -17,7 +17,7 @@ import msgspec
 from oms_contracts.message import decode, encode, type_of
 
 from oms_runtime.database import STORE_LOCK, Connection
-from oms_runtime.model import Command, Decider, Event, State
+from oms_runtime.model import Command, Decider, Due, Event, State
 
 OPERATIONS = "oms.operations."
 """Types beginning so are about the service, not of its streams: they are never folded."""
@@ -103,8 +103,8 @@ class Work:
         self.now = now
         self.states: dict[str, State] = {}
         self.versions: dict[str, int] = {}
-        self.wakes = False
-        """Whether a state that was changed asks for something at once."""
+        self.dues: dict[str, Due | None] = {}
+        """What each state that was changed asks for next."""
         self._changed: set[str] = set()
         self._later: dict[str, list[Event]] = {}
         self.rows: list[Row] = []
@@ -164,8 +164,7 @@ class Work:
                 for event in events:
                     self.states[key] = self._decider.evolve(self.states[key], event, key)
             changed = {key: _Stored(self.versions[key], self.states[key]) for key in sorted(self._changed | set(self._later))}
-            earliest = await _save_states(connection, self._decider, changed)
-            self.wakes = earliest is not None and earliest <= self.now
+            self.dues = await _save_states(connection, self._decider, changed)
 
     async def _load(self, connection: Connection, keys: Iterable[str]) -> None:
         assert self._decider is not None
@@ -197,13 +196,8 @@ async def stand_of(connection: Connection) -> tuple[int, bool]:
 
 
 async def insert_events(connection: Connection, rows: Sequence[Row]) -> None:
-    """Append rows, whose fields are the table's columns in order."""
-    await connection.execute(
-        """insert into events (position, stream, version, type, topic, key, correlation_id, causation_id, traceparent, recorded_at, data)
-           select * from unnest($1::bigint[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-                                $10::timestamptz[], $11::text[])""",
-        *zip(*rows, strict=True),
-    )
+    """Append rows, by COPY: it costs half of what an insert does."""
+    await connection.copy_records_to_table("events", records=rows, columns=Row._fields)
 
 
 async def read_events(connection: Connection, after: int, most: int) -> list[Row]:
@@ -282,9 +276,9 @@ async def _load_states(connection: Connection, decider: Decider, keys: Sequence[
     return found
 
 
-async def _save_states(connection: Connection, decider: Decider, states: Mapping[str, _Stored]) -> datetime | None:
-    """Store states; answers with the earliest moment at which one of them asks for something."""
-    dues = [decider.due(key, stored.state) for key, stored in states.items()]
+async def _save_states(connection: Connection, decider: Decider, states: Mapping[str, _Stored]) -> dict[str, Due | None]:
+    """Store states; answers with what each asks for next."""
+    dues = {key: decider.due(key, stored.state) for key, stored in states.items()}
     await connection.execute(
         """insert into states (key, version, fold, due_at, state)
            select key, version, $1, due_at, state
@@ -294,10 +288,10 @@ async def _save_states(connection: Connection, decider: Decider, states: Mapping
         decider.fold,
         list(states),
         [stored.version for stored in states.values()],
-        [due[0] if due else None for due in dues],
+        [due[0] if due else None for due in dues.values()],
         [_encode_state(stored.state) for stored in states.values()],
     )
-    return min((due[0] for due in dues if due), default=None)
+    return dues
 
 
 def decode_state(decider: Decider, key: str, text: str) -> State:

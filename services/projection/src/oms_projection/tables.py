@@ -10,6 +10,7 @@ A column that can become null again is `tied` to another: it is replaced wheneve
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from oms_runtime.database import Connection
@@ -31,7 +32,7 @@ class Table:
     tied: Mapping[str, str] = field(default_factory=dict[str, str])
     append: bool = False
     statement: str = field(init=False)
-    """Takes one array a column: key, last, sums, in this order."""
+    """Takes one array a column: key, last, sums, in this order. Not used where rows never change: those are copied in."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "statement", _statement(self))
@@ -41,9 +42,6 @@ def _statement(table: Table) -> str:
     types = [*table.key.values(), *table.last.values(), *(COUNT for _ in table.sums)]
     arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(types, 1))
     columns = ", ".join((*table.key, *table.last, *table.sums))
-    insert = f"insert into {table.name} as was ({columns}) select * from unnest({arrays})"  # noqa: S608  # names of our own alone
-    if table.append:
-        return insert
     news = [
         *(
             f"{name} = case when excluded.{table.tied[name]} is null then was.{name} else excluded.{name} end"
@@ -53,7 +51,10 @@ def _statement(table: Table) -> str:
         ),
         *(f"{name} = was.{name} + excluded.{name}" for name in table.sums),
     ]
-    return f"{insert} on conflict ({', '.join(table.key)}) do update set {', '.join(news)}"
+    return (
+        f"insert into {table.name} as was ({columns}) select * from unnest({arrays}) "  # noqa: S608  # names of our own alone
+        f"on conflict ({', '.join(table.key)}) do update set {', '.join(news)}"
+    )
 
 
 _ORDER = {"order_id": TEXT}
@@ -290,7 +291,10 @@ class Changes:
     async def write(self, connection: Connection) -> None:
         """Bring the tables up to date, with one statement for each that is concerned."""
         for table, rows in self.rows.items():
-            if rows:
+            if rows and table.append:
+                news = ((*key, *(row.get(name) for name in table.last)) for key, row in sorted(rows.items(), key=itemgetter(0)))
+                await connection.copy_records_to_table(table.name, records=news, columns=(*table.key, *table.last))
+            elif rows:
                 await connection.execute(table.statement, *columns_of(table, rows))
 
 
