@@ -26,6 +26,8 @@ from oms_demo.simulators import answers
 from oms_demo.wire import Publisher, settings_of, simulate
 
 PATIENCE_SECONDS = 600
+IMPATIENT = {"OMS_LOOK_UP_AFTER": "PT0.5S", "OMS_LOOK_UP_AT_MOST": "PT2S"}
+"""A few payments are answered late. Payment asks again sooner than it would ask a real provider, or the run would end with waiting."""
 
 
 def main() -> None:
@@ -42,7 +44,7 @@ def main() -> None:
     chosen = parser.parse_args()
     stack = Stack(StackSettings.from_environment())
     try:
-        stack.up()
+        stack.up(environment=IMPATIENT)
     except StackError as error:
         sys.exit(f"error: {error}")
     report = asyncio.run(run(stack, chosen.seed, chosen.orders, chosen.round))
