@@ -20,7 +20,7 @@ from oms_runtime.database import Connection, Database
 from oms_runtime.letters import Letters, blocked_keys, count_letters, letter_id, letters_of, mend
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, Received, Service
-from oms_runtime.store import Cause, Row, Work, head_of, lock_store
+from oms_runtime.store import OPERATIONS, Cause, Row, Work, head_of, lock_store
 
 log = structlog.get_logger(__name__)
 
@@ -141,10 +141,10 @@ class Applier:
             elif len(parsed) == 1 and isinstance(parsed[0].message, RedriveDeadLetters):
                 work = await self._redrive(connection, work, parsed[0].message)
             else:
-                blocked = await blocked_keys(connection, [record.key for record in parsed if record.key])
+                blocked = await blocked_keys(connection, [record.key for record in parsed if record.key and not _tells_of_letters(record)])
                 if blocked:
-                    await self._set_aside(connection, work, [r for r in parsed if r.key in blocked], None)
-                await self._handle(connection, work, [r for r in parsed if r.key not in blocked])
+                    await self._set_aside(connection, work, [r for r in parsed if r.key in blocked and not _tells_of_letters(r)], None)
+                await self._handle(connection, work, [r for r in parsed if r.key not in blocked or _tells_of_letters(r)])
             await work.write(connection)
         stood.update(moved)
         self._metrics.batch_size.observe(len(records))
@@ -247,6 +247,11 @@ class Applier:
                 break
         self._metrics.dead_letters.set(await count_letters(connection))
         return work
+
+
+def _tells_of_letters(record: Received) -> bool:
+    """Whether it bears a key only to name a letter's. It never waits: of one that did we would tell, and read that again, without end."""
+    return (record.type or "").startswith(OPERATIONS)
 
 
 def _runs(records: Sequence[Received]) -> Iterable[Sequence[Received]]:
