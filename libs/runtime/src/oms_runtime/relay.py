@@ -86,7 +86,6 @@ class Relay:
                 await connection.execute("update relay set position = $1", self._published)
                 verified = monotonic()
                 self._metrics.relayed.inc(len(rows))
-                self._metrics.relay_lag.set(self.behind)
         finally:
             await producer.stop()
 
