@@ -13,13 +13,15 @@ from typing import Any
 import httpx
 from oms_contracts.catalogue import SERVICES
 from oms_local.stack import Stack, StackError, StackSettings
+from oms_runtime.outside import Publisher, settings_of
+from oms_runtime.runtime import utc_now
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from oms_demo.baskets import read_baskets, stock_for
 from oms_demo.simulators import answers
-from oms_demo.wire import Publisher, settings_of, simulate
+from oms_demo.wire import simulate
 
 PATIENCE_SECONDS = 600
 
@@ -58,7 +60,7 @@ async def run(stack: Stack, seed: int, most: int | None) -> dict[str, Any]:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{base + len(SERVICES)}", timeout=60) as projection:
             before = await _orders_known(projection)
             task = progress.add_task("receiving stock", total=len(receipts))
-            async with Publisher(settings_of(stack.kafka("warehouse")), "warehouse") as publisher:
+            async with Publisher(settings_of(stack.kafka("warehouse")), "/demo/warehouse", utc_now) as publisher:
                 await publisher.publish(receipts, lambda count: progress.advance(task, count))
             await _until(lambda: _holds_stock(projection, [receipt.lines[-1].sku for receipt in receipts]))
             simulators = [
@@ -67,7 +69,7 @@ async def run(stack: Stack, seed: int, most: int | None) -> dict[str, Any]:
             ]
             task = progress.add_task("placing orders", total=len(orders))
             began = monotonic()
-            async with Publisher(settings_of(stack.kafka("channel")), "channel") as publisher:
+            async with Publisher(settings_of(stack.kafka("channel")), "/demo/channel", utc_now) as publisher:
                 await publisher.publish(orders, lambda count: progress.advance(task, count))
             task = progress.add_task("orders at rest", total=len(orders))
             rests = await _rest(projection, len(orders), partial(_show_completed, progress, task))
@@ -75,9 +77,8 @@ async def run(stack: Stack, seed: int, most: int | None) -> dict[str, Any]:
             for simulator in simulators:
                 simulator.cancel()
             await asyncio.gather(*simulators, return_exceptions=True)
-            return await _report(
-                stack, projection, {"orders": len(orders), "known_before": before, "seconds": round(seconds, 1), "at_rest": rests}
-            )
+            facts = {"orders": len(orders), "first": f"{orders[0].channel}/{orders[0].channel_reference}", "known_before": before}
+            return await _report(stack, projection, facts | {"seconds": round(seconds, 1), "at_rest": rests})
 
 
 def _show_completed(progress: Progress, task: TaskID, completed: int) -> None:
@@ -164,7 +165,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         audits.add_row(name, "[green]green[/]" if audit["green"] else "[red]NOT GREEN[/]")
     for table in (outcomes, rejections, audits):
         console.print(table)
-    console.print("The stack stays up. Look at an order: GET /orders on port 8006, its API at /docs; stop it with: make down")
+    console.print(f"The stack stays up. Look at an order: .venv/bin/oms order show {report['first']}; stop it with: make down")
 
 
 if __name__ == "__main__":
