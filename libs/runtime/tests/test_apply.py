@@ -112,6 +112,10 @@ async def test_a_letter_that_fails_again_stays_and_keeps_the_key_closed(applier:
 
     assert await types(database) == {type_of(RecordSetAside).name: 3}
     assert [row["attempts"] for row in await database.fetch("select attempts from dead_letters order by sequence")] == [2, 1]
+    told = decode(
+        type_of(RecordSetAside).name, (await database.fetchval("select data from events order by position desc limit 1")).encode()
+    )
+    assert (told.attempts, told.source_type) == (2, type_of(ReceiveStock).name)
 
 
 async def test_garbage_is_kept_with_the_field_at_fault(applier: Applier, database: Database) -> None:
