@@ -11,10 +11,10 @@ from aiokafka import TopicPartition
 from oms_contracts.catalogue import PARTITIONS, SERVICES, TOPICS
 from oms_contracts.envelope import header
 from oms_demo.__main__ import run
-from oms_demo.wire import settings_of
 from oms_local.ports import find_free
 from oms_local.stack import Stack, StackSettings
 from oms_runtime.kafka import make_reader
+from oms_runtime.outside import settings_of
 
 ORDERS = 60
 SEED = 7

@@ -1,13 +1,13 @@
 """One batch, one transaction, on a real PostgreSQL: poison is set aside and redriven, who lost a partition changes nothing."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from oms_contracts.envelope import Envelope, to_headers
-from oms_contracts.message import encode, type_of
+from oms_contracts.message import decode, encode, type_of
 from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters
 from oms_contracts.stock import ReceiveStock, StockReceived
 from oms_contracts.values import StockLine
@@ -112,6 +112,10 @@ async def test_a_letter_that_fails_again_stays_and_keeps_the_key_closed(applier:
 
     assert await types(database) == {type_of(RecordSetAside).name: 3}
     assert [row["attempts"] for row in await database.fetch("select attempts from dead_letters order by sequence")] == [2, 1]
+    told = decode(
+        type_of(RecordSetAside).name, (await database.fetchval("select data from events order by position desc limit 1")).encode()
+    )
+    assert (told.attempts, told.source_type) == (2, type_of(ReceiveStock).name)
 
 
 async def test_garbage_is_kept_with_the_field_at_fault(applier: Applier, database: Database) -> None:
@@ -134,3 +138,25 @@ async def test_who_lost_the_partition_changes_nothing(applier: Applier, database
 
     assert await types(database) == {type_of(StockReceived).name: 2}
     assert await applier.checkpoints([(TOPIC, 0)]) == {(TOPIC, 0): Checkpoint(2, 0)}
+
+
+async def test_what_is_told_of_a_letter_never_waits_behind_it(database: Database) -> None:
+    """A service that reads its own dead letters would else set aside each word about them, tell of that, and read it again, without end."""
+    seen: list[str] = []
+
+    async def project(_connection: Any, batch: Sequence[Received]) -> None:
+        seen.extend(type(received.message).__name__ for received in batch)
+
+    service = service_of("projection", projector=project, projected=(RecordSetAside, RecordRedriven))
+    applier = Applier(service, database, Metrics(), lambda: NOON)
+    commands, letters = "oms.projection.commands", "oms.projection.dead-letters"
+    stood = await applier.checkpoints([(commands, 0), (letters, 0)])
+    garbage = replace(record(0, "r", RedriveDeadLetters(source_key="r"), b"garbage"), topic=commands)
+    await applier.apply([garbage], stood)
+    told = await database.fetchval("select data from events")
+
+    news = replace(record(0, "r", decode(type_of(RecordSetAside).name, told.encode())), topic=letters, position=1)
+    await applier.apply([news], stood)
+
+    assert seen == ["RecordSetAside"]
+    assert await types(database) == {type_of(RecordSetAside).name: 1}

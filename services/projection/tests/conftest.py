@@ -310,7 +310,7 @@ def stories() -> Log:
         StockLine(sku="A", location="HAM", quantity=50),
         StockLine(sku="B", location="BER", quantity=20),
     )
-    log.say("oms.stock", StockReceived(receipt_id="G-1", lines=goods, at=log.now))
+    log.say("oms.stock", StockReceived(receipt_id="DC/G-1", lines=goods, at=log.now))
     log.say(
         "oms.stock",
         StockAdjusted(adjustment_id="C-1", lines=(StockLine(sku="B", location="BER", quantity=-2),), reason="count", at=log.now),

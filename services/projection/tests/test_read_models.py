@@ -238,6 +238,10 @@ async def test_the_timeline_tells_everything_in_order(api: httpx.AsyncClient, st
     assert first["data"]["customer"]["id"] == "c-1"
 
 
+async def test_what_concerns_no_order_has_a_timeline_under_its_key(api: httpx.AsyncClient) -> None:
+    assert [entry["type"] for entry in await every(api, "/orders/DC%2FG-1/timeline")] == ["oms.inventory.StockReceived.v1"]
+
+
 async def test_stock_and_its_ledger(api: httpx.AsyncClient) -> None:
     assert [(row["sku"], row["location"]) for row in await every(api, "/stock")] == [("A", "BER"), ("A", "HAM"), ("B", "BER")]
     assert [row["sku"] for row in await every(api, "/stock", available_below=20)] == ["B"]

@@ -17,13 +17,15 @@ from oms_contracts.catalogue import SERVICES
 from oms_contracts.message import key_of
 from oms_contracts.stock import ReceiveStock
 from oms_local.stack import Stack, StackError, StackSettings
+from oms_runtime.outside import Publisher, settings_of
+from oms_runtime.runtime import utc_now
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from oms_demo.baskets import read_baskets, stock_for
 from oms_demo.simulators import answers
-from oms_demo.wire import Publisher, settings_of, simulate
+from oms_demo.wire import simulate
 
 PATIENCE_SECONDS = 600
 IMPATIENT = {"OMS_LOOK_UP_AFTER": "PT0.5S", "OMS_LOOK_UP_AT_MOST": "PT2S"}
@@ -69,7 +71,7 @@ async def run(stack: Stack, seed: int, most: int | None, turn: int | None = None
             news = {key_of(order) for order in orders} - known
             receipts = list(stock_for(orders, seed))
             task = progress.add_task("receiving stock", total=len(receipts))
-            async with Publisher(settings_of(stack.kafka("warehouse")), "warehouse") as publisher:
+            async with Publisher(settings_of(stack.kafka("warehouse")), "/demo/warehouse", utc_now) as publisher:
                 await publisher.publish(receipts, lambda told: progress.advance(task, told))
             await _until(lambda: _booked(projection, receipts))
             simulators = [
@@ -78,7 +80,7 @@ async def run(stack: Stack, seed: int, most: int | None, turn: int | None = None
             ]
             task = progress.add_task("placing orders", total=len(orders))
             began = monotonic()
-            async with Publisher(settings_of(stack.kafka("channel")), "channel") as publisher:
+            async with Publisher(settings_of(stack.kafka("channel")), "/demo/channel", utc_now) as publisher:
                 await publisher.publish(orders, lambda told: progress.advance(task, told))
             task = progress.add_task("orders at rest", total=len(news))
             rests = await _rest(projection, len(known) + len(news), partial(_show, progress, task, len(known)))
@@ -86,18 +88,16 @@ async def run(stack: Stack, seed: int, most: int | None, turn: int | None = None
             for simulator in simulators:
                 simulator.cancel()
             await asyncio.gather(*simulators, return_exceptions=True)
-            return await _report(
-                stack,
-                projection,
-                {
-                    "orders": len(orders),
-                    "new": len(news),
-                    "known_before": len(known),
-                    "seconds": round(seconds, 1),
-                    "orders_per_s": round(len(news) / seconds, 1),
-                    "at_rest": rests,
-                },
-            )
+            facts = {
+                "orders": len(orders),
+                "first": f"{orders[0].channel}/{orders[0].channel_reference}",
+                "new": len(news),
+                "known_before": len(known),
+                "seconds": round(seconds, 1),
+                "orders_per_s": round(len(news) / seconds, 1),
+                "at_rest": rests,
+            }
+            return await _report(stack, projection, facts)
 
 
 def _show(progress: Progress, task: TaskID, before: int, at_rest: int) -> None:
@@ -205,7 +205,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         audits.add_row(name, "[green]green[/]" if audit["green"] else "[red]NOT GREEN[/]")
     for table in (outcomes, rejections, audits):
         console.print(table)
-    console.print("The stack stays up. Look at an order: GET /orders on port 8006, its API at /docs; stop it with: make down")
+    console.print(f"The stack stays up. Look at an order: .venv/bin/oms order show {report['first']}; stop it with: make down")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from oms_runtime.database import Connection, Database
 from oms_runtime.letters import Letters, blocked_keys, count_letters, letter_id, letters_of, mend
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, Received, Service
-from oms_runtime.store import Cause, Known, Work, head_of, lock_store, stand_of
+from oms_runtime.store import OPERATIONS, Cause, Known, Work, head_of, lock_store, stand_of
 
 log = structlog.get_logger(__name__)
 
@@ -157,10 +157,9 @@ class Applier:
                     await self._set_aside(connection, work, fresh, culprit)
                 elif len(parsed) == 1 and isinstance(parsed[0].message, RedriveDeadLetters):
                     work = await self._redrive(connection, work, parsed[0].message)
-                elif closed and (blocked := await blocked_keys(connection, [record.key for record in parsed if record.key])):
-                    await self._set_aside(connection, work, [r for r in parsed if r.key in blocked], None)
-                    await self._handle(connection, work, [r for r in parsed if r.key not in blocked])
                 else:
+                    if closed:
+                        parsed = await self._park(connection, work, parsed)
                     await self._handle(connection, work, parsed)
                 await work.write(connection)
             stood.update(reached)
@@ -236,6 +235,14 @@ class Applier:
         for command, cause in commands:
             work.handle(command, cause)
 
+    async def _park(self, connection: Connection, work: Work, records: Sequence[Received]) -> list[Received]:
+        """Set aside what comes behind a letter of its key; answers with the others."""
+        blocked = await blocked_keys(connection, [record.key for record in records if record.key])
+        waiting = [record for record in records if record.key in blocked and not _tells_of_letters(record)]
+        if waiting:
+            await self._set_aside(connection, work, waiting, None)
+        return [record for record in records if record.key not in blocked or _tells_of_letters(record)]
+
     async def _set_aside(self, connection: Connection, work: Work, records: Iterable[Received], error: Exception | None) -> None:
         for record in records:
             await self._letters.set_aside(connection, work, record, error)
@@ -263,6 +270,11 @@ class Applier:
                 break
         self._metrics.dead_letters.set(await count_letters(connection))
         return work
+
+
+def _tells_of_letters(record: Received) -> bool:
+    """Whether it bears a key only to name a letter's. It never waits: of one that did we would tell, and read that again, without end."""
+    return (record.type or "").startswith(OPERATIONS)
 
 
 def _runs(records: Sequence[Received]) -> list[Sequence[Received]]:

@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 PATIENCE = 0.1, 5.0
 """Seconds before a batch that met a fault of the surroundings is tried again: at first, and at most."""
 
+TELL_SECONDS = 1.0
+"""Between two reports of where we stand."""
+
 
 class Consumer(ConsumerRebalanceListener):
     """One a process: reads all of a service's topics in one group and hands batches to the applier."""
@@ -44,7 +47,7 @@ class Consumer(ConsumerRebalanceListener):
         self._stood: dict[Partition, Checkpoint] = {}
         self._committed: dict[Partition, int] = {}
         self._failures = 0
-        self._told = 0.0
+        self._telling: asyncio.Task[None] | None = None
         self._stopping = False
         self.last_attempt = monotonic()
         self.assigned = asyncio.Event()
@@ -79,10 +82,14 @@ class Consumer(ConsumerRebalanceListener):
 
     async def start(self) -> None:
         await self._broker.start()
+        self._telling = asyncio.create_task(self._tell())
 
     async def stop(self) -> None:
         """Finish the batch in hand, say where we stand, leave the group."""
         self._stopping = True
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
         async with self._lock:
             await self._commit_offsets()
         await self._broker.stop()
@@ -134,7 +141,6 @@ class Consumer(ConsumerRebalanceListener):
                 self._metrics.batch_failures.labels("surroundings").inc()
                 self._failures += 1
                 self._seek({name: self._stood[name] for name in reached})
-            await self._commit_offsets(every=1.0)
         if self._failures:
             first, most = PATIENCE
             await asyncio.sleep(min(most, first * 2 ** min(10, self._failures - 1)))
@@ -192,12 +198,18 @@ class Consumer(ConsumerRebalanceListener):
             if TopicPartition(topic, partition) in assignment:
                 consumer.seek(TopicPartition(topic, partition), checkpoint.next_offset)
 
-    async def _commit_offsets(self, every: float = 0.0) -> None:
+    async def _tell(self) -> None:
+        """Say where we stand once in a while, whether or not batches come: after the last of them nothing else would."""
+        while True:
+            await asyncio.sleep(TELL_SECONDS)
+            async with self._lock:
+                await self._commit_offsets()
+
+    async def _commit_offsets(self) -> None:
         """Tell Kafka where we stand: lag tools read it, we never do."""
         consumer: GroupReader | None = self._reader()
-        if consumer is None or monotonic() - self._told < every:
+        if consumer is None:
             return
-        self._told = monotonic()
         assignment = consumer.assignment()
         news = {
             TopicPartition(*name): at.next_offset

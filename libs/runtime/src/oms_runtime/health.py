@@ -26,6 +26,7 @@ def operations_app(runtime: "Runtime", api: Starlette | None) -> Starlette:
         return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     async def metrics(_request: Request) -> Response:
+        await runtime.measure()
         return Response(generate_latest(runtime.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def audit(_request: Request) -> JSONResponse:

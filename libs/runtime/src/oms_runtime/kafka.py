@@ -9,7 +9,7 @@ import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType]  # aiokafka is untyped in part
 
-from oms_runtime.settings import RuntimeSettings
+from oms_runtime.settings import KafkaSettings
 
 LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
 """Bytes: above the largest message any topic takes."""
@@ -41,6 +41,7 @@ class Record(Protocol):
     topic: str
     partition: int
     offset: int
+    timestamp: int
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
@@ -67,7 +68,7 @@ class GroupReader(Protocol):
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
 
 
-def client_options(settings: RuntimeSettings) -> dict[str, Any]:
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
     """What every aiokafka client needs: where the broker is, and who we are (SCRAM-SHA-512)."""
     options: dict[str, Any] = {"bootstrap_servers": settings.kafka_bootstrap_servers}
     if settings.kafka_username is not None and settings.kafka_password is not None:
@@ -80,7 +81,7 @@ def client_options(settings: RuntimeSettings) -> dict[str, Any]:
     return options
 
 
-def make_producer(settings: RuntimeSettings, client_id: str, *, linger_ms: int = 0) -> Producer:
+def make_producer(settings: KafkaSettings, client_id: str, *, linger_ms: int = 0) -> Producer:
     """An idempotent producer that is answered once the broker has the record (acks=all). It is not started yet."""
     producer: Any = aiokafka.AIOKafkaProducer(
         **client_options(settings),
@@ -96,7 +97,7 @@ def make_producer(settings: RuntimeSettings, client_id: str, *, linger_ms: int =
     return producer
 
 
-def make_reader(settings: RuntimeSettings, client_id: str) -> Reader:
+def make_reader(settings: KafkaSettings, client_id: str) -> Reader:
     """A consumer outside any group, which reads what it is assigned. It is not started yet."""
     reader: Any = aiokafka.AIOKafkaConsumer(**client_options(settings), client_id=client_id, auto_offset_reset="earliest")
     return reader

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from oms_contracts.envelope import header
 from oms_contracts.operations import RecordRedriven, RecordSetAside
 
-from oms_runtime.database import Connection
+from oms_runtime.database import Connection, Record
 from oms_runtime.model import Received
 from oms_runtime.store import Cause, Work
 
@@ -103,24 +104,7 @@ async def count_letters(connection: Connection) -> int:
 async def letters_of(connection: Connection, key: str) -> list[tuple[Received, int]]:
     """The letters of a key in the order they came, each with the number of attempts so far."""
     found = await connection.fetch("select * from dead_letters where source_key = $1 order by sequence", key)
-    return [
-        (
-            Received(
-                topic=row["source_topic"],
-                partition=row["source_partition"],
-                offset=row["source_offset"],
-                key=row["source_key"],
-                headers=[
-                    (name, value.encode("latin-1")) for name, value in msgspec.json.decode(row["headers"], type=list[tuple[str, str]])
-                ],
-                value=row["value"],
-                type=None,
-                position=None,
-            ),
-            row["attempts"],
-        )
-        for row in found
-    ]
+    return [(_record(row), row["attempts"]) for row in found]
 
 
 async def mend(connection: Connection, letter: str, value: bytes) -> None:
@@ -137,6 +121,20 @@ def explain(error: Exception) -> tuple[str, str]:
     """Reason and stack of an error, without characters that PostgreSQL's text cannot hold."""
     stack = "".join(traceback.format_exception(error)[-30:])
     return f"{type(error).__name__}: {error}".replace("\0", "\ufffd")[:4_000], stack.replace("\0", "\ufffd")[-8_000:]
+
+
+def _record(row: Record) -> Received:
+    headers = [(name, value.encode("latin-1")) for name, value in msgspec.json.decode(row["headers"], type=list[tuple[str, str]])]
+    return Received(
+        topic=row["source_topic"],
+        partition=row["source_partition"],
+        offset=row["source_offset"],
+        key=row["source_key"],
+        headers=headers,
+        value=row["value"],
+        type=header(headers, "ce_type"),
+        position=None,
+    )
 
 
 def _stream(record: Received) -> str:

@@ -86,7 +86,6 @@ class Relay:
                 await self._publish(producer, rows, tails)
                 self._published = rows[-1].position
                 self._metrics.relayed.inc(len(rows))
-                self._metrics.relay_lag.set(self.behind)
         finally:
             await producer.stop()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -101,6 +102,16 @@ class Runtime:
         except SURROUNDINGS as error:
             reasons.append(f"the database does not answer: {type(error).__name__}")
         return reasons
+
+    async def measure(self) -> None:
+        """Ask the store what only it knows for certain: how far the relay is behind, whichever process relays, and if none can."""
+        try:
+            async with asyncio.timeout(2):
+                behind = await self.database.fetchval("select coalesce(max(position), 0) - (select position from relay) from events")
+        except SURROUNDINGS as error:
+            log.info("relay_lag_unknown", error=f"{type(error).__name__}: {error}")
+            behind = math.nan
+        self.metrics.relay_lag.set(behind)
 
     async def audit(self) -> dict[str, Any]:
         """Whether every stored state is what its events fold to, and what is waiting."""

@@ -4,14 +4,19 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class RuntimeSettings(BaseSettings):
-    """Read from variables beginning with `OMS_`. Without a username the broker is spoken to in plain text (tests only)."""
+class KafkaSettings(BaseSettings):
+    """What a client of the broker is told, by variables beginning with `OMS_`. Without a username it speaks in plain text (tests only)."""
 
     model_config = SettingsConfigDict(env_prefix="OMS_", extra="ignore")
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_username: str | None = None
     kafka_password: SecretStr | None = None
+
+
+class RuntimeSettings(KafkaSettings):
+    """What a service is told."""
+
     database_url: SecretStr
     http_host: str = "127.0.0.1"
     http_port: int = 8000

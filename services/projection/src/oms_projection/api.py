@@ -83,7 +83,7 @@ def make_api(database: Database, clock: Callable[[], datetime]) -> FastAPI:
     async def order(order_id: str) -> OrderDetail:
         return _found(await queries.order(database, order_id), f"order {order_id} is not known here", NOT_HERE)
 
-    @api.get("/orders/{order_id}/timeline", summary="Every event that concerns an order", responses=ONE_PROBLEMS, tags=["orders"])
+    @api.get("/orders/{order_id:path}/timeline", summary="Every event that concerns an order", responses=ONE_PROBLEMS, tags=["orders"])
     async def timeline(order_id: str, after: After = None, limit: Limit = 200) -> Page[TimelineEntry]:
         page = await queries.timeline(database, order_id, after=after, limit=limit)
         return _found(page if page.items or after else None, f"nothing has happened to {order_id}", NOT_HERE)

@@ -1,0 +1,13 @@
+"""Publishing as the outside does."""
+
+from dataclasses import replace
+
+from oms_contracts.orders import CancelOrder
+from oms_runtime.outside import content_id
+
+CANCEL = CancelOrder(order_id="W-1", reason="changed my mind")
+
+
+def test_a_message_has_the_same_id_in_every_process() -> None:
+    assert content_id(CANCEL) == "ffdbbd73c7cc44f07b4ceb53e22985cc022e9f5f7e1120ec820cefef2a4c42c8"
+    assert content_id(replace(CANCEL, reason="")) != content_id(CANCEL)
