@@ -5,7 +5,10 @@ failure it seeks back to it. A revocation waits for the batch in hand.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -19,7 +22,7 @@ from faststream.security import BaseSecurity, SASLScram512
 from oms_contracts.envelope import header
 
 from oms_runtime.apply import SURROUNDINGS, Applier, Checkpoint, LostPartition, Partition
-from oms_runtime.kafka import GroupReader
+from oms_runtime.kafka import GroupReader, answers
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Received, Service
 from oms_runtime.settings import RuntimeSettings
@@ -27,24 +30,33 @@ from oms_runtime.settings import RuntimeSettings
 log = structlog.get_logger(__name__)
 
 PATIENCE = 0.1, 5.0
-"""Seconds before a batch that met a fault of the surroundings is tried again: at first, and at most."""
+"""Seconds before a batch that met a fault is tried again: at first, and at most."""
+STUCK = 120.0
+"""Seconds without a try, while records wait, after which something is wrong with us: twice what a statement may take."""
+TELL = 1.0
+"""Seconds between two reports to Kafka of where we stand, and for one, at most: it is of no use to us."""
+LEAVE = 5.0
+"""Seconds for leaving the group, at most: a broker that is away cannot be told."""
 
 
 class Consumer(ConsumerRebalanceListener):
-    """One a process: reads all of a service's topics in one group and hands batches to the applier."""
+    """One a process: reads all of a service's topics in one group and hands batches to the applier. `ticks` are seconds."""
 
-    def __init__(self, service: Service, settings: RuntimeSettings, applier: Applier, metrics: Metrics) -> None:
+    def __init__(
+        self, service: Service, settings: RuntimeSettings, applier: Applier, metrics: Metrics, ticks: Callable[[], float] = monotonic
+    ) -> None:
         self._service = service
         self._settings = settings
         self._applier = applier
         self._metrics = metrics
+        self._ticks = ticks
         self._lock = asyncio.Lock()
         self._stood: dict[Partition, Checkpoint] = {}
         self._committed: dict[Partition, int] = {}
         self._failures = 0
-        self._told = 0.0
-        self._stopping = False
-        self.last_attempt = monotonic()
+        self._stopping = asyncio.Event()
+        self._telling: asyncio.Task[None] | None = None
+        self._last_attempt = ticks()
         self.assigned = asyncio.Event()
         self._broker = KafkaBroker(
             settings.kafka_bootstrap_servers,
@@ -53,7 +65,7 @@ class Consumer(ConsumerRebalanceListener):
             apply_types=False,
             consumer_only=True,
             allow_auto_create_topics=False,
-            logger=None,
+            logger=logging.getLogger("oms_runtime.faststream"),
         )
         self._subscriber = self._broker.subscriber(
             *(topic.name for topic in service.reads),
@@ -76,49 +88,78 @@ class Consumer(ConsumerRebalanceListener):
         self._subscriber(self._handle)
 
     async def start(self) -> None:
-        await self._broker.start()
+        """Join the group, and return once it has given us partitions. May be tried again when it failed."""
+        try:
+            await self._broker.start()
+        except BaseException:
+            await self._leave()  # a member that consumes nothing would keep its partitions from the others
+            raise
+        self._telling = asyncio.create_task(self._tell())
 
     async def stop(self) -> None:
         """Finish the batch in hand, say where we stand, leave the group."""
-        self._stopping = True
+        self._stopping.set()
         async with self._lock:
-            await self._commit_offsets()
-        await self._broker.stop()
+            pass  # nobody has a batch in hand now, and nobody will
+        if self._telling is not None:
+            self._telling.cancel()
+        await self._leave()
 
-    @property
-    def alive(self) -> bool:
-        """Whether batches are still being tried: False when records wait and none was tried for a minute."""
-        return self._behind() == 0 or monotonic() - self.last_attempt < 60
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(LEAVE):
+                await self._commit_offsets()
+                await self._broker.stop()
+        except TimeoutError:
+            log.info("group_not_left")
+
+    async def alive(self) -> bool:
+        """Whether batches are still being tried. False when records wait and none was tried for long, and the broker is not to blame."""
+        if self._behind() == 0 or self._ticks() - self._last_attempt < STUCK:
+            return True
+        if not self._lock.locked() and not await answers(self._settings):
+            self._last_attempt = self._ticks()  # once the broker is back, we have as long again
+            return True
+        return False
 
     async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka awaits either
         self, revoked: Iterable[TopicPartition]
     ) -> None:
         async with self._lock:
             await self._commit_offsets()
-            for partition in revoked:
-                self._stood.pop((partition.topic, partition.partition), None)
-                self._committed.pop((partition.topic, partition.partition), None)
+            for topic, partition in revoked:
+                if self._stood.pop((topic, partition), None) is not None:
+                    self._metrics.lag.remove(topic, partition)
+                self._committed.pop((topic, partition), None)
 
     async def on_partitions_assigned(  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka awaits either
         self, assigned: Iterable[TopicPartition]
     ) -> None:
         partitions = [(tp.topic, tp.partition) for tp in assigned]
         async with self._lock:
-            while True:
+            while not self._stopping.is_set():
                 try:
                     self._stood = await self._applier.checkpoints(partitions)
                     break
                 except SURROUNDINGS as error:
-                    log.warning("checkpoints_out_of_reach", error=str(error))
-                    await asyncio.sleep(PATIENCE[1])
+                    log.warning("checkpoints_out_of_reach", error=f"{type(error).__name__}: {error}")
+                except Exception:
+                    # Without checkpoints nothing is consumed, and nobody else would say why.
+                    log.exception("checkpoints_out_of_reach")
+                await self._pause(PATIENCE[1])
             self._seek(self._stood)
+            for name in self._stood:
+                self._metrics.lag.labels(*name).set_function(partial(self._lag_of, name))
+        log.info("assigned", partitions=len(partitions))
         self.assigned.set()
 
     async def _handle(self, batch: Sequence[ConsumerRecord[bytes, bytes]]) -> None:
         async with self._lock:
-            self.last_attempt = monotonic()
-            records = [_received(r) for r in batch if self._is_next(r)]
-            if self._stopping or not records:
+            self._last_attempt = self._ticks()
+            if self._stopping.is_set():
+                return
+            records = [_received(record) for record in await self._wanted(batch)]
+            if not records:
                 return
             try:
                 await self._applier.apply(records, self._stood)
@@ -129,71 +170,100 @@ class Consumer(ConsumerRebalanceListener):
                 await self._stand_again()
             except SURROUNDINGS as error:
                 log.warning("batch_postponed", error=f"{type(error).__name__}: {error}", records=len(records))
-                self._metrics.batch_failures.labels("surroundings").inc()
-                self._failures += 1
-                self._seek({(r.topic, r.partition): self._stood[r.topic, r.partition] for r in records})
-            await self._commit_offsets(every=1.0)
+                self._again(records, "surroundings")
+            except Exception:
+                # Not even setting aside worked. FastStream would go on behind this batch, and it would be lost.
+                log.exception("batch_failed", records=len(records))
+                self._again(records, "unexpected")
         if self._failures:
             first, most = PATIENCE
-            await asyncio.sleep(min(most, first * 2 ** min(10, self._failures - 1)))
+            await self._pause(min(most, first * 2 ** min(10, self._failures - 1)))
 
-    def _reader(self) -> GroupReader | None:
-        reader: Any = self._subscriber.consumer
-        return reader
+    async def _wanted(self, batch: Sequence[ConsumerRecord[bytes, bytes]]) -> list[ConsumerRecord[bytes, bytes]]:
+        """What to apply of a batch: partitions that are still ours, behind what was applied, and fetched since we last sought.
 
-    def _is_next(self, record: "ConsumerRecord[bytes, bytes]") -> bool:
-        checkpoint = self._stood.get((record.topic, record.partition))
-        return checkpoint is not None and record.offset >= checkpoint.next_offset
+        A batch may have been fetched from Kafka's own offsets while we were still reading our checkpoints. It then ends behind the position
+        that we sought, and is fetched again.
+        """
+        reader = self._reader()
+        ends = {TopicPartition(record.topic, record.partition): record.offset for record in batch}
+        fresh = {
+            (tp.topic, tp.partition)
+            for tp, last in ends.items()
+            if (tp.topic, tp.partition) in self._stood and tp in reader.assignment() and await reader.position(tp) > last
+        }
+        return [
+            record
+            for record in batch
+            if (name := (record.topic, record.partition)) in fresh and record.offset >= self._stood[name].next_offset
+        ]
+
+    def _again(self, records: Sequence[Received], reason: str) -> None:
+        """Have the records of a batch that failed fetched again."""
+        self._metrics.batch_failures.labels(reason).inc()
+        self._failures += 1
+        self._seek({(r.topic, r.partition): self._stood[r.topic, r.partition] for r in records})
 
     async def _stand_again(self) -> None:
         """Read the checkpoints anew: another consumer moved them while we were away, or our own commit was not heard of."""
         try:
             self._stood = await self._applier.checkpoints(self._stood)
         except SURROUNDINGS as error:
-            log.warning("checkpoints_out_of_reach", error=str(error))
+            log.warning("checkpoints_out_of_reach", error=f"{type(error).__name__}: {error}")
             self._failures += 1
-            return
+        # Also where they are out of reach: the batch was rolled back whole, partitions that we did not lose among it.
         self._seek(self._stood)
 
     def _seek(self, checkpoints: dict[Partition, Checkpoint]) -> None:
-        consumer: GroupReader | None = self._reader()
-        assert consumer is not None
-        assignment = consumer.assignment()
+        reader = self._reader()
+        assignment = reader.assignment()
         for (topic, partition), checkpoint in checkpoints.items():
             if TopicPartition(topic, partition) in assignment:
-                consumer.seek(TopicPartition(topic, partition), checkpoint.next_offset)
+                reader.seek(TopicPartition(topic, partition), checkpoint.next_offset)
 
-    async def _commit_offsets(self, every: float = 0.0) -> None:
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(TELL)
+            async with self._lock:
+                await self._commit_offsets()
+
+    async def _commit_offsets(self) -> None:
         """Tell Kafka where we stand: lag tools read it, we never do."""
-        consumer: GroupReader | None = self._reader()
-        if consumer is None or monotonic() - self._told < every:
+        if self._subscriber.consumer is None:
             return
-        self._told = monotonic()
-        assignment = consumer.assignment()
+        assignment = self._reader().assignment()
         news = {
             TopicPartition(*name): at.next_offset
             for name, at in self._stood.items()
             if self._committed.get(name) != at.next_offset and TopicPartition(*name) in assignment
         }
-        for tp in assignment:
-            end = consumer.highwater(tp)
-            if end is not None and (tp.topic, tp.partition) in self._stood:
-                self._metrics.lag.labels(tp.topic, tp.partition).set(max(0, end - self._stood[tp.topic, tp.partition].next_offset))
         if not news:
             return
         try:
-            async with asyncio.timeout(5):
-                await consumer.commit(news)
+            async with asyncio.timeout(TELL):
+                await self._reader().commit(news)
             self._committed |= {(tp.topic, tp.partition): offset for tp, offset in news.items()}
         except (KafkaError, TimeoutError) as error:
             log.info("offsets_not_told", error=f"{type(error).__name__}: {error}")
 
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _lag_of(self, name: Partition) -> int:
+        reader: Any = self._subscriber.consumer
+        tp = TopicPartition(*name)
+        end = reader.highwater(tp) if reader is not None and tp in reader.assignment() else None
+        return max(0, (end or 0) - self._stood[name].next_offset)
+
     def _behind(self) -> int:
-        consumer: GroupReader | None = self._reader()
-        if consumer is None:
-            return 0
-        ends = {name: consumer.highwater(TopicPartition(*name)) for name in self._stood}
-        return sum(max(0, (end or 0) - self._stood[name].next_offset) for name, end in ends.items())
+        return sum(map(self._lag_of, self._stood))
+
+    def _reader(self) -> GroupReader:
+        reader: Any = self._subscriber.consumer
+        assert reader is not None
+        return reader
 
 
 async def _as_it_is(batch: Any) -> KafkaMessage:

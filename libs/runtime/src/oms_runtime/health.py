@@ -18,7 +18,7 @@ def operations_app(runtime: "Runtime", api: Starlette | None) -> Starlette:
     """The routes of every service, and behind them `api`, a service's own."""
 
     async def live(_request: Request) -> JSONResponse:
-        alive = runtime.consumer.alive
+        alive = await runtime.alive()
         return JSONResponse({"alive": alive}, status_code=200 if alive else 503)
 
     async def ready(_request: Request) -> JSONResponse:

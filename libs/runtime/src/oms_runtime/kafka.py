@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import aiokafka
 from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType]  # aiokafka is untyped in part
 
 from oms_runtime.settings import RuntimeSettings
@@ -62,6 +64,7 @@ class GroupReader(Protocol):
     """What we use of the consumer that FastStream started for us, typed."""
 
     def assignment(self) -> frozenset[TopicPartition]: ...
+    async def position(self, partition: TopicPartition) -> int: ...
     def seek(self, partition: TopicPartition, offset: int) -> None: ...
     def highwater(self, partition: TopicPartition) -> int | None: ...
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
@@ -100,6 +103,19 @@ def make_reader(settings: RuntimeSettings, client_id: str) -> Reader:
     """A consumer outside any group, which reads what it is assigned. It is not started yet."""
     reader: Any = aiokafka.AIOKafkaConsumer(**client_options(settings), client_id=client_id, auto_offset_reset="earliest")
     return reader
+
+
+async def answers(settings: RuntimeSettings) -> bool:
+    """Whether the broker answers, within two seconds, a client that it has not seen before."""
+    client: Any = AIOKafkaClient(**client_options(settings), client_id="oms-answers")
+    try:
+        async with asyncio.timeout(2):
+            await client.bootstrap()
+        return True
+    except (KafkaError, OSError, TimeoutError):
+        return False
+    finally:
+        await client.close()
 
 
 @lru_cache(maxsize=65_536)

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -36,10 +37,19 @@ def utc_now() -> datetime:
 
 
 class Runtime:
-    """One service's machinery in one process. `migrations` names the package whose migrations come after the runtime's own."""
+    """One service's machinery in one process. `migrations` names the package whose migrations come after the runtime's own.
+
+    `clock` gives the moments that are written down, `ticks` seconds to measure by.
+    """
 
     def __init__(
-        self, service: Service, settings: RuntimeSettings, *, migrations: str | None = None, clock: Callable[[], datetime] = utc_now
+        self,
+        service: Service,
+        settings: RuntimeSettings,
+        *,
+        migrations: str | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        ticks: Callable[[], float] = monotonic,
     ) -> None:
         self.service = service
         self.settings = settings
@@ -47,7 +57,9 @@ class Runtime:
         self.database: Database
         self._migrations = [migrations] if migrations else []
         self._clock = clock
+        self._ticks = ticks
         self._standing: asyncio.Task[None] | None = None
+        self.started = False
         self.leading = False
         self.stopping = False
 
@@ -65,9 +77,10 @@ class Runtime:
         self.relay = Relay(self.service.name, self.service.writes, self.settings, self.metrics)
         self.applier = Applier(self.service, self.database, self.metrics, self._clock, self._committed)
         self.deadlines = Deadlines(self.service, self.database, self.applier, self.metrics, self._clock)
-        self.consumer = Consumer(self.service, self.settings, self.applier, self.metrics)
+        self.consumer = Consumer(self.service, self.settings, self.applier, self.metrics, self._ticks)
         self._standing = asyncio.create_task(self._lead())
         await self._when_reachable(self.consumer.start)
+        self.started = True
         log.info("started", topics=[topic.name for topic in self.service.reads])
 
     async def stop(self) -> None:
@@ -85,6 +98,10 @@ class Runtime:
             await asyncio.gather(self._standing, return_exceptions=True)
         await self.database.close()
         log.info("stopped")
+
+    async def alive(self) -> bool:
+        """Whether ending this process would help nothing. One that still waits for its servers is alive."""
+        return not self.started or await self.consumer.alive()
 
     async def unready(self) -> list[str]:
         """The reasons why this process can't do its work now; empty when it can."""
