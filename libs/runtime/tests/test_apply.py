@@ -1,7 +1,7 @@
 """One batch, one transaction, on a real PostgreSQL: poison is set aside and redriven, who lost a partition changes nothing."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -122,6 +122,35 @@ async def test_garbage_is_kept_with_the_field_at_fault(applier: Applier, databas
 
     assert "receipt_id" in await database.fetchval("select reason from dead_letters")
     assert (await types(database))[type_of(StockReceived).name] == 1
+
+
+async def test_no_letter_is_written_about_a_letter(database: Database) -> None:
+    def fail(_letter: RecordSetAside) -> list[Any]:
+        raise ValueError("cannot make sense of it")
+
+    topic = next(topic for topic in SERVICE.writes if topic.name == SERVICE.dead_letters)
+    applier = Applier(replace(SERVICE, reads=(topic,), policies={RecordSetAside: fail}), database, Metrics(), lambda: NOON)
+    letter = RecordSetAside(
+        letter_id="t/0/0",
+        service="inventory",
+        source_topic="t",
+        source_partition=0,
+        source_offset=0,
+        source_key="k",
+        source_type="",
+        reason="",
+        stack="",
+        value="",
+        headers={},
+        attempts=1,
+        parked=False,
+        at=NOON,
+    )
+
+    await applier.apply([replace(record(0, "k", letter), topic=topic.name)], await applier.checkpoints([(topic.name, 0)]))
+
+    assert await database.fetchval("select reason from dead_letters") == "ValueError: cannot make sense of it"
+    assert await types(database) == {}
 
 
 async def test_who_lost_the_partition_changes_nothing(applier: Applier, database: Database) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import TopicAuthorizationFailedError
+from oms_contracts.envelope import Headers, from_headers
 from oms_contracts.message import decode, encode, type_of
 from oms_contracts.operations import RecordSetAside
 from oms_runtime.kafka import GroupReader, partition_of
 from oms_runtime.runtime import Runtime
-from probe import PARTITIONS, POISON, Probe, Process, receipt, until
+from probe import PARTITIONS, POISON, Probe, Process, headers_of, receipt, until
 
 KEYS = [f"r{n}" for n in range(500)]
 
@@ -44,6 +45,34 @@ async def test_poison_in_the_middle_of_500_is_set_aside_alone(probe: Probe) -> N
     assert origin.key == poisoned.encode()
     assert "receipt_id" in letters[garbled].reason
     assert await process.metric("oms_dead_letters") == 2
+
+
+async def test_whatever_a_stranger_sends_ends_as_a_letter_that_everybody_can_read(probe: Probe) -> None:
+    value, headers = encode(receipt("r")), headers_of(receipt("r"))
+    strange: list[tuple[bytes, bytes, Headers]] = [
+        (b"\x00\n\xff", value[:-1], headers),
+        (b"k" * 5_000, b"", headers),
+        (b"\xff" * 600, b"1", headers),
+        ("\u00fc".encode() * 500, b"null", headers),
+        (b"", value, []),
+        (b"a", value, [("ce_type", b"\x00\xff"), ("\x00", b"\x00")]),
+        (b"b", value, [*headers[:-1], ("ce_correlationid", b"\n" * 2_000)]),
+        (b"c", b"[" * 100_000, [("ce_position", b"9" * 30), *headers]),
+        (b"d", b'{"receipt_id": "\\ud800", "lines": []}', headers),
+        (b"e", b'{"receipt_id": "e", "lines": [{"sku": "s", "location": "l", "quantity": 1e400}]}', headers),
+    ]
+    await probe.send_raw(strange)
+    await probe.send([receipt("fine")])
+    process = probe.start()
+    await until(process.ready)
+    await until(partial(_without_lag, probe, process))
+
+    await probe.check_booked_once(["fine"])
+    await probe.check_told_once()
+    letters = [record for records in (await probe.read(probe.letters)).values() for record in records]
+    assert len(letters) == len(strange)
+    assert {from_headers(record.headers).type for record in letters} == {type_of(RecordSetAside).name}
+    assert {base64.b64decode(_letter(record.value or b"").value) for record in letters} == {value for _, value, _ in strange}
 
 
 async def test_kafkas_offsets_count_for_nothing(probe: Probe) -> None:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from hashlib import md5
 from time import monotonic
 from typing import Any
 
@@ -19,7 +20,7 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.security import BaseSecurity, SASLScram512
-from oms_contracts.envelope import header
+from oms_contracts.envelope import CONTROL, MOST_BYTES, header
 
 from oms_runtime.apply import SURROUNDINGS, Applier, Checkpoint, LostPartition, Partition
 from oms_runtime.kafka import GroupReader, answers
@@ -37,6 +38,8 @@ TELL = 1.0
 """Seconds between two reports to Kafka of where we stand, and for one, at most: it is of no use to us."""
 LEAVE = 5.0
 """Seconds for leaving the group, at most: a broker that is away cannot be told."""
+DIGITS = 18
+"""Of a position, at most. A stranger may send any; it is set aside then."""
 
 
 class Consumer(ConsumerRebalanceListener):
@@ -277,17 +280,25 @@ async def _raw(message: KafkaMessage) -> Any:
 
 def _received(record: "ConsumerRecord[bytes, bytes]") -> Received:
     headers = [(name, value or b"") for name, value in record.headers]
-    position = header(headers, "ce_position")
+    position = header(headers, "ce_position") or ""
     return Received(
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        key=record.key.decode("utf-8", "replace").replace("\0", "\ufffd") if record.key is not None else None,
+        key=_text_of(record.key) if record.key is not None else None,
         headers=headers,
         value=record.value or b"",
         type=header(headers, "ce_type"),
-        position=int(position) if position is not None and position.isdecimal() else None,
+        position=int(position) if position.isdecimal() and len(position) <= DIGITS else None,
     )
+
+
+def _text_of(key: bytes) -> str:
+    """A key as it is, or a name for one that no envelope could carry: a letter about its record has to be readable by all."""
+    text = key.decode("utf-8", "replace")
+    if len(text.encode()) <= MOST_BYTES and not CONTROL.search(text):
+        return text
+    return CONTROL.sub("\ufffd", text[:100]) + "~" + md5(key, usedforsecurity=False).hexdigest()
 
 
 def _security(settings: RuntimeSettings) -> BaseSecurity | None:
