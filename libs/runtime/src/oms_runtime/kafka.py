@@ -99,6 +99,20 @@ def make_producer(settings: RuntimeSettings, client_id: str, *, linger_ms: int =
     return producer
 
 
+async def abandon(producer: Producer) -> None:
+    """End a producer, started or not, at once: what it has not sent, it never sends.
+
+    Its own `stop` sends all that it still holds first, however long the broker is away and whoever has taken over by then.
+    """
+    inside: Any = producer
+    sending: asyncio.Task[None] | None = inside._sender.sender_task
+    while sending is not None and not sending.done():
+        sending.cancel()  # once for itself, and once for each request that it waits for
+        await asyncio.wait({sending}, timeout=0.01)
+    inside._message_accumulator.fail_all(ProducerClosed())
+    await producer.stop()
+
+
 def make_reader(settings: RuntimeSettings, client_id: str) -> Reader:
     """A consumer outside any group, which reads what it is assigned. It is not started yet."""
     reader: Any = aiokafka.AIOKafkaConsumer(**client_options(settings), client_id=client_id, auto_offset_reset="earliest")

@@ -7,9 +7,10 @@ the topics: it then reads the last record of every partition it writes, and goes
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka import TopicPartition
@@ -17,17 +18,20 @@ from oms_contracts.catalogue import Topic
 from oms_contracts.envelope import Envelope, Headers, header, to_headers
 
 from oms_runtime.database import Connection
-from oms_runtime.kafka import Batch, Producer, make_producer, make_reader, partition_of
+from oms_runtime.kafka import Batch, Producer, abandon, make_producer, make_reader, partition_of
 from oms_runtime.metrics import Metrics
 from oms_runtime.settings import RuntimeSettings
-from oms_runtime.store import Row, read_events
+from oms_runtime.store import Row, head_of, read_events
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 MOST = 2_000
 """Events in one round."""
 HANDED_OVER = 20_000
 """Events kept in memory at most; past that the table is read."""
+BEAT = 1.0
+"""Seconds between two words to the database while the broker keeps us waiting."""
 
 
 class Relay:
@@ -42,11 +46,15 @@ class Relay:
         self._offered: deque[Row] = deque()
         self._news = asyncio.Event()
         self._caught_up = asyncio.Event()
-        self._published = 0
+        self._published: int | None = None  # while this process is not the leader
         self._head = 0
+        self._spoke = 0.0
+        metrics.relay_lag.set_function(lambda: self.behind)
 
     def offer(self, rows: Sequence[Row]) -> None:
         """Rows just committed by this process, in order. Where they do not follow on those before, the table fills the gap."""
+        if self._published is None:
+            return
         if self._offered and (self._offered[-1].position + 1 != rows[0].position or len(self._offered) > HANDED_OVER):
             self._offered.clear()
         self._offered.extend(rows)
@@ -60,8 +68,8 @@ class Relay:
 
     @property
     def behind(self) -> int:
-        """Events that are committed and not yet acknowledged, as far as this process knows."""
-        return max(0, self._head - self._published)
+        """Events that are committed and not yet acknowledged, as far as the leader knows; 0 in any other process."""
+        return 0 if self._published is None else max(0, self._head - self._published)
 
     async def run(self, connection: Connection) -> None:
         """Publish until cancelled. `connection` is the one that holds the leader's lock: once it is gone, so is the right to publish.
@@ -69,36 +77,47 @@ class Relay:
         Any failure ends the run; the next one begins by finding out how far the topics are.
         """
         producer = make_producer(self._settings, f"oms-{self._service}-relay")
-        await producer.start()
         try:
-            self._published = await connection.fetchval("select position from relay")
-            tails = await self._tails()
-            verified = monotonic()
+            await self._speaking(connection, producer.start())
+            tails = await self._speaking(connection, self._tails())
+            published = self._published = await connection.fetchval("select position from relay")
             while True:
-                rows = await self._next(connection)
+                rows = await self._next(connection, published)
                 if not rows:
                     continue
-                if monotonic() - verified > 1:
-                    # A process that was paused may have lost the lock, and another may be publishing by now.
-                    await connection.execute("select 1")
-                await self._publish(producer, rows, tails)
-                self._published = rows[-1].position
-                await connection.execute("update relay set position = $1", self._published)
-                verified = monotonic()
+                await self._speaking(connection, self._publish(producer, rows, tails))
+                published = self._published = rows[-1].position
+                await connection.execute("update relay set position = $1", published)
+                self._spoke = monotonic()
                 self._metrics.relayed.inc(len(rows))
-                self._metrics.relay_lag.set(self.behind)
         finally:
-            await producer.stop()
+            self._published = None
+            self._offered.clear()
+            await abandon(producer)
 
-    async def _next(self, connection: Connection) -> list[Row]:
-        while self._offered and self._offered[0].position <= self._published:
+    async def _speaking(self, connection: Connection, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for the broker, and speak to the database meanwhile: a leader that falls silent is taken for dead."""
+        task = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=BEAT))[0]:
+                self._head = max(self._head, await head_of(connection))
+                self._spoke = monotonic()
+            return await task
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _next(self, connection: Connection, published: int) -> list[Row]:
+        while self._offered and self._offered[0].position <= published:
             self._offered.popleft()
-        if self._offered and self._offered[0].position == self._published + 1:
+        if self._offered and self._offered[0].position == published + 1:
             return [self._offered.popleft() for _ in range(min(MOST, len(self._offered)))]
         self._news.clear()
-        rows = await read_events(connection, self._published, MOST)
+        rows = await read_events(connection, published, MOST)
+        self._spoke = monotonic()
         if not rows:
-            self._caught_up.set()
+            if not self._news.is_set():
+                self._caught_up.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await self._news.wait()
@@ -112,11 +131,16 @@ class Relay:
             if row.position > tails.get(target, 0):
                 waiting[target].append(row)
         while waiting:
-            acknowledged = [
-                await producer.send_batch(self._fill(producer, queue), t.topic, partition=t.partition) for t, queue in waiting.items()
-            ]
-            await asyncio.gather(*acknowledged)
+            batches = [(target, self._fill(producer, queue)) for target, queue in waiting.items()]
+            self._check_heard()
+            await asyncio.gather(*[await producer.send_batch(batch, t.topic, partition=t.partition) for t, batch in batches])
             waiting = defaultdict(deque, {target: queue for target, queue in waiting.items() if queue})
+
+    def _check_heard(self) -> None:
+        """A process that was paused may have lost the lock while it did not look, and another may be publishing by now."""
+        silent = monotonic() - self._spoke
+        if silent > self._settings.session_timeout_ms / 2_000:
+            raise TimeoutError(f"the database has not heard of the leader for {silent:.1f} s")
 
     def _fill(self, producer: Producer, queue: deque[Row]) -> Batch:
         """One batch of a partition: the next is sent only after this one is acknowledged, which keeps their order whatever fails."""

@@ -29,6 +29,7 @@ from oms_runtime.store import Row
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 5
+"""For the relay to publish what is committed, and for the database's connections to close."""
 
 
 def utc_now() -> datetime:
@@ -65,15 +66,7 @@ class Runtime:
 
     async def start(self) -> None:
         """Migrate, fold anew where the rules changed, begin to consume, and stand for leader. Waits for servers that are not up yet."""
-        self.database = await self._when_reachable(lambda: open_database(self.settings.database_url.get_secret_value()))
-        applied = await migrate(self.database, *self._migrations)
-        if applied:
-            log.info("migrated", applied=applied)
-        if self.service.decider is not None:
-            async with self.database.acquire() as connection, connection.transaction():
-                if await store.refold(connection, self.service.decider):
-                    log.info("refolded", fold=self.service.decider.fold)
-        self.metrics.dead_letters.set(await self.database.fetchval("select count(*) from dead_letters"))
+        await self._when_reachable(self._open)
         self.relay = Relay(self.service.name, self.service.writes, self.settings, self.metrics)
         self.applier = Applier(self.service, self.database, self.metrics, self._clock, self._committed)
         self.deadlines = Deadlines(self.service, self.database, self.applier, self.metrics, self._clock)
@@ -82,6 +75,22 @@ class Runtime:
         await self._when_reachable(self.consumer.start)
         self.started = True
         log.info("started", topics=[topic.name for topic in self.service.reads])
+
+    async def _open(self) -> None:
+        url, silence_ms = self.settings.database_url.get_secret_value(), self.settings.session_timeout_ms
+        self.database = await open_database(url, silence_ms=silence_ms)
+        try:
+            applied = await migrate(self.database, *self._migrations)
+            if applied:
+                log.info("migrated", applied=applied)
+            if self.service.decider is not None:
+                async with self.database.acquire() as connection, connection.transaction():
+                    if await store.refold(connection, self.service.decider):
+                        log.info("refolded", fold=self.service.decider.fold)
+            self.metrics.dead_letters.set(await self.database.fetchval("select count(*) from dead_letters"))
+        except BaseException:
+            self.database.terminate()
+            raise
 
     async def stop(self) -> None:
         """Finish the batch in hand, let the relay publish what is committed, and go."""
@@ -96,7 +105,11 @@ class Runtime:
         if self._standing is not None:
             self._standing.cancel()
             await asyncio.gather(self._standing, return_exceptions=True)
-        await self.database.close()
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self.database.close()
+        except SURROUNDINGS:
+            self.database.terminate()
         log.info("stopped")
 
     async def alive(self) -> bool:
@@ -138,7 +151,8 @@ class Runtime:
     async def _lead(self) -> None:
         while True:
             try:
-                connection = await connect(self.settings.database_url.get_secret_value())
+                url = self.settings.database_url.get_secret_value()
+                connection = await connect(url, silence_ms=self.settings.session_timeout_ms)
                 try:
                     # The lock is PostgreSQL's, and it tells nobody when it is free.
                     while not await connection.fetchval("select pg_try_advisory_lock($1)", LEADER_LOCK):  # noqa: ASYNC110
@@ -150,10 +164,12 @@ class Runtime:
                 finally:
                     self._lead_now(False)
                     connection.terminate()
-            except Exception:
-                # Whatever ended it, the next leader begins by finding out how far the topics are.
+            # Whatever ended it, the next leader begins by finding out how far the topics are.
+            except* SURROUNDINGS as faults:
+                log.warning("leading_ended", errors=[f"{type(error).__name__}: {error}" for error in faults.exceptions])
+            except* Exception:
                 log.exception("leading_ended")
-                await asyncio.sleep(1)
+            await asyncio.sleep(1)
 
     def _lead_now(self, leading: bool) -> None:
         self.leading = leading
