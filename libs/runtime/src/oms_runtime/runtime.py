@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import structlog
 import uvicorn
 from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from oms_runtime import store
 from oms_runtime.apply import SURROUNDINGS, Applier
@@ -118,6 +120,8 @@ class Runtime:
 
     async def unready(self) -> list[str]:
         """The reasons why this process can't do its work now; empty when it can."""
+        if not self.started:
+            return ["starting, or waiting for the database or the broker"]
         reasons = ["stopping"] if self.stopping else []
         if not self.consumer.assigned.is_set():
             reasons.append("no partitions are assigned yet")
@@ -201,22 +205,43 @@ async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Run
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    starting = asyncio.create_task(runtime.start())
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if not starting.done():
-        starting.cancel()
-        return
-    await starting
-    application: Starlette = operations_app(runtime, api(runtime) if api else None)
+    own = _Later()
     server = uvicorn.Server(
         uvicorn.Config(
-            application, host=settings.http_host, port=settings.http_port, log_config=None, lifespan="on", timeout_graceful_shutdown=5
+            operations_app(runtime, own),
+            host=settings.http_host,
+            port=settings.http_port,
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
         )
     )
     server.capture_signals = nullcontext  # type: ignore[method-assign]  # the signals are ours: the batch in hand is finished first
+    # It answers from the beginning: whoever waits for its servers is alive, and says what it waits for.
     serving = asyncio.create_task(server.serve())
-    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    await runtime.stop()
-    server.should_exit = True
-    await serving
+    stopped = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(runtime.start())
+    await asyncio.wait({starting, serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    async with AsyncExitStack() as running:
+        if starting.done():
+            await starting
+            if api is not None:
+                own.app = api(runtime)
+                await running.enter_async_context(own.app.router.lifespan_context(own.app))
+            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await runtime.stop()
+        else:
+            starting.cancel()
+            await asyncio.wait({starting})
+        server.should_exit = True
+        await serving
+
+
+class _Later:
+    """A service's own API, which cannot be built before its runtime has started."""
+
+    app: Starlette | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self.app or JSONResponse({"detail": "the service is starting"}, status_code=503)
+        await answer(scope, receive, send)
