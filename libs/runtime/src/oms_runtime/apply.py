@@ -20,7 +20,7 @@ from oms_runtime.database import Connection, Database
 from oms_runtime.letters import Letters, blocked_keys, count_letters, letter_id, letters_of, mend
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, Received, Service
-from oms_runtime.store import Cause, Row, Work, head_of, lock_store
+from oms_runtime.store import Cause, OtherRules, Row, Work, head_for, lock_store
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +40,14 @@ SURROUNDINGS: tuple[type[BaseException], ...] = (
     asyncpg.LockNotAvailableError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.InvalidCachedStatementError,
+    OtherRules,
 )
-"""Faults of the surroundings: whatever they hit is tried again, for as long as they last, and never set aside."""
+"""Faults of the surroundings: whatever they hit is tried again, for as long as they last, and never set aside.
+
+Among them a schema that is not ours, and states that are not: what a process meets when it is about to be replaced by another version.
+"""
 
 
 def of_surroundings(error: BaseException) -> bool:
@@ -135,7 +141,7 @@ class Applier:
         async with self._database.acquire() as connection, connection.transaction():
             await lock_store(connection)
             await self._move_checkpoints(connection, stood, moved)
-            work = self._work(await head_of(connection))
+            work = await self._work(connection)
             if culprit:
                 await self._set_aside(connection, work, fresh, culprit)
             elif len(parsed) == 1 and isinstance(parsed[0].message, RedriveDeadLetters):
@@ -155,14 +161,15 @@ class Applier:
         """Apply commands that came from inside (deadlines, answers of providers), each with the key it is for, in one transaction."""
         async with self._database.acquire() as connection, connection.transaction():
             await lock_store(connection)
-            work = self._work(await head_of(connection))
+            work = await self._work(connection)
             await work.load(connection, [command for _, command in commands])
             for key, command in commands:
                 work.handle(command, Cause(correlation_id=key, causation_id=f"{self._service.name}-deadline"))
             await work.write(connection)
         self._published(work)
 
-    def _work(self, head: int) -> Work:
+    async def _work(self, connection: Connection) -> Work:
+        head = await head_for(connection, self._service.decider)
         return Work(self._service.decider, self._topics, head, self._clock())
 
     def _published(self, work: Work) -> None:
@@ -230,7 +237,7 @@ class Applier:
         if asked.letter_id is not None and asked.value is not None:
             await mend(connection, asked.letter_id, asked.value.encode())
         for letter, attempts in await letters_of(connection, asked.source_key):
-            attempt = self._work(await head_of(connection))
+            attempt = await self._work(connection)
             discarded = asked.discard and letter_id(letter) == asked.letter_id
             try:
                 async with connection.transaction():
@@ -242,7 +249,7 @@ class Applier:
                 if of_surroundings(error):
                     raise
                 log.exception("redrive_failed", letter_id=letter_id(letter), correlation_id=letter.key)
-                work = self._work(await head_of(connection))
+                work = await self._work(connection)
                 await self._letters.failed_again(connection, work, letter, attempts + 1, error)
                 break
         self._metrics.dead_letters.set(await count_letters(connection))

@@ -129,7 +129,9 @@ class Runtime:
             reasons.append("the leader's task has ended")
         try:
             async with asyncio.timeout(2):
-                await self.database.fetchval("select 1")
+                fold = await self.database.fetchval("select fold from rules")
+            if self.service.decider is not None and fold != self.service.decider.fold:
+                reasons.append("another version of this service has started, which folds its states by other rules")
         except SURROUNDINGS as error:
             reasons.append(f"the database does not answer: {type(error).__name__}")
         return reasons
