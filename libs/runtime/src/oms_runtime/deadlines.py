@@ -5,6 +5,7 @@ Runs in the leader only, so that an effect is not performed by two processes at 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from time import monotonic
@@ -13,7 +14,7 @@ from typing import Any
 import structlog
 
 from oms_runtime.apply import Applier, of_surroundings
-from oms_runtime.database import Database
+from oms_runtime.database import Database, Record
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, Decider, Service
 from oms_runtime.store import decode_state
@@ -24,6 +25,8 @@ MOST = 500
 """States looked at in one round."""
 AT_ONCE = 64
 """Outside effects in flight at most."""
+HELD = 10_000
+"""Outside effects that wait for their turn at most: only behind so many do deadlines have to wait for them."""
 PATIENCE = 2.0, 60.0
 """Seconds before a failed deadline or effect is tried again: at first, and at most."""
 
@@ -40,6 +43,7 @@ class Deadlines:
         self._news = asyncio.Event()
         self._answers: list[tuple[str, Command]] = []
         self._flying: dict[str, asyncio.Task[None]] = {}
+        self._queued: deque[str] = deque()
         self._failed: dict[str, tuple[int, float]] = {}
 
     def wake(self) -> None:
@@ -52,6 +56,7 @@ class Deadlines:
             await asyncio.Event().wait()
         assert self._service.decider is not None
         self._answers.clear()
+        self._queued.clear()
         try:
             while True:
                 self._news.clear()
@@ -72,15 +77,7 @@ class Deadlines:
     async def _round(self, decider: Decider) -> bool:
         commands, self._answers = self._answers, []
         busy = bool(commands)
-        waiting = [key for key, (_, until) in self._failed.items() if until > monotonic()]
-        answered = [key for key, _ in commands]
-        rows = await self._database.fetch(
-            "select key, state from states where due_at <= $1 and key <> all($2::text[]) order by due_at limit $3",
-            self._clock(),
-            [*self._flying, *waiting, *answered],
-            MOST,
-        )
-        for row in rows:
+        for row in await self._look([key for key, _ in commands]):
             key = row["key"]
             due = decider.due(key, decode_state(decider, key, row["state"]))
             if due is None:
@@ -92,8 +89,26 @@ class Deadlines:
                 busy = True
             elif len(self._flying) < AT_ONCE:
                 self._flying[key] = asyncio.create_task(self._perform(key, wanted, perform))
+            else:
+                self._queued.append(key)
         await self._apply(commands)
         return busy
+
+    async def _look(self, answered: list[str]) -> list[Record]:
+        """States that are due: whose effects had to wait for their turn, and those that were not looked at yet."""
+        now = self._clock()
+        turns = [self._queued.popleft() for _ in range(min(len(self._queued), AT_ONCE - len(self._flying)))]
+        postponed = [key for key, (_, until) in self._failed.items() if until > monotonic()]
+        seen = [*self._flying, *self._queued, *turns, *postponed, *answered]
+        rows = await self._database.fetch(
+            "select key, state from states where due_at <= $1 and key <> all($2::text[]) order by due_at limit $3",
+            now,
+            seen,
+            min(MOST, HELD - len(self._queued)),
+        )
+        if turns:
+            rows += await self._database.fetch("select key, state from states where due_at <= $1 and key = any($2::text[])", now, turns)
+        return rows
 
     async def _perform(self, key: str, effect: Any, perform: Callable[[Any], Any]) -> None:
         name = type(effect).__name__
