@@ -363,14 +363,16 @@ class Probe:
             (key_of(message).encode(), (values or {}).get(key_of(message)) or encode(message), headers_of(message)) for message in messages
         )
 
-    async def send_raw(self, records: Iterable[tuple[bytes, bytes, Sequence[tuple[str, bytes]]]]) -> None:
-        """Put anything on the topic: key, value and headers."""
+    async def send_raw(self, records: Iterable[tuple[bytes, bytes, Sequence[tuple[str, bytes]]]], topic: Topic | None = None) -> None:
+        """Put anything on a topic, the probe's own commands unless said: key, value and headers."""
         producer = make_producer(self.settings(), "test-sender")
         await producer.start()
         try:
             await asyncio.gather(
                 *(
-                    producer.send_and_wait(self.inbox.name, key=key, value=value, headers=headers, partition=partition_of(key, PARTITIONS))
+                    producer.send_and_wait(
+                        (topic or self.inbox).name, key=key, value=value, headers=headers, partition=partition_of(key, PARTITIONS)
+                    )
                     for key, value, headers in records
                 )
             )

@@ -99,6 +99,24 @@ def make_producer(settings: RuntimeSettings, client_id: str, *, linger_ms: int =
     return producer
 
 
+def number_from(producer: Producer, ends: Mapping[TopicPartition, int], known_as: int | None) -> None:
+    """Have a producer that is not started yet number its records as their offsets, and, unless it is None, be `known_as` an earlier one.
+
+    The broker takes a record of an idempotent producer only if its number follows on the last one. Of several who are known by one id
+    it therefore takes each record once, whoever is late: the others get OutOfOrderSequenceNumber.
+    """
+    inside: Any = producer
+    if known_as is not None:
+        inside._txn_manager.set_pid_and_epoch(known_as, 0)
+    inside._txn_manager._sequence_numbers.update({tp: end % 2**31 for tp, end in ends.items()})
+
+
+def id_of(producer: Producer) -> int:
+    """What the broker knows a started producer by."""
+    inside: Any = producer
+    return inside._txn_manager.producer_id
+
+
 async def abandon(producer: Producer) -> None:
     """End a producer, started or not, at once: what it has not sent, it never sends.
 

@@ -3,6 +3,9 @@
 It runs in one process a service, the one that holds the leader's lock. Rows that this process commits reach it in memory; the table is read
 to catch up only. The relay's own record of how far it got is written after the broker's acknowledgement, so after a crash it may be behind
 the topics: it then reads the last record of every partition it writes, and goes on exactly behind it.
+
+To the broker all leaders are one producer, whose records are numbered as their offsets. It refuses what does not follow on what it has, and
+so also what an earlier leader, who was paused or cut off, still had on its way.
 """
 
 import asyncio
@@ -14,11 +17,12 @@ from typing import Any, TypeVar
 
 import structlog
 from aiokafka import TopicPartition
+from aiokafka.errors import OutOfOrderSequenceNumber
 from oms_contracts.catalogue import Topic
 from oms_contracts.envelope import Envelope, Headers, header, to_headers
 
 from oms_runtime.database import Connection
-from oms_runtime.kafka import Batch, Producer, abandon, make_producer, make_reader, partition_of
+from oms_runtime.kafka import Batch, Producer, abandon, id_of, make_producer, make_reader, number_from, partition_of
 from oms_runtime.metrics import Metrics
 from oms_runtime.settings import RuntimeSettings
 from oms_runtime.store import Row, head_of, read_events
@@ -32,6 +36,12 @@ HANDED_OVER = 20_000
 """Events kept in memory at most; past that the table is read."""
 BEAT = 1.0
 """Seconds between two words to the database while the broker keeps us waiting."""
+REFUSALS = 3
+"""After so many at the same place, it is not another leader who was quicker: somebody else has written where only we may."""
+
+
+class LostLead(Exception):
+    """Another process may be the leader by now: this one must find out before it publishes anything."""
 
 
 class Relay:
@@ -49,6 +59,8 @@ class Relay:
         self._published: int | None = None  # while this process is not the leader
         self._head = 0
         self._spoke = 0.0
+        self._refused_at: Mapping[TopicPartition, int] | None = None
+        self._refusals = 0
         metrics.relay_lag.set_function(lambda: self.behind)
 
     def offer(self, rows: Sequence[Row]) -> None:
@@ -63,7 +75,7 @@ class Relay:
         self._news.set()
 
     async def caught_up(self) -> None:
-        """Wait until all that this process knows to be committed is acknowledged."""
+        """Wait until this process leads, and all that it knows to be committed is acknowledged."""
         await self._caught_up.wait()
 
     @property
@@ -77,9 +89,10 @@ class Relay:
         Any failure ends the run; the next one begins by finding out how far the topics are.
         """
         producer = make_producer(self._settings, f"oms-{self._service}-relay")
+        ends: dict[TopicPartition, int] = {}
         try:
-            await self._speaking(connection, producer.start())
-            tails = await self._speaking(connection, self._tails())
+            tails, ends = await self._speaking(connection, self._tails())
+            await self._begin(connection, producer, ends)
             published = self._published = await connection.fetchval("select position from relay")
             while True:
                 rows = await self._next(connection, published)
@@ -90,10 +103,29 @@ class Relay:
                 await connection.execute("update relay set position = $1", published)
                 self._spoke = monotonic()
                 self._metrics.relayed.inc(len(rows))
+        except OutOfOrderSequenceNumber:
+            self._refusals = self._refusals + 1 if ends == self._refused_at else 1
+            self._refused_at = ends
+            raise
         finally:
             self._published = None
             self._offered.clear()
+            self._caught_up.clear()
             await abandon(producer)
+
+    async def _begin(self, connection: Connection, producer: Producer, ends: Mapping[TopicPartition, int]) -> None:
+        """Start the producer as the one that all leaders are to the broker, so that it refuses what an earlier one has still on its way."""
+        before = known_as = await connection.fetchval("select producer_id from relay")
+        if ends == self._refused_at and self._refusals >= REFUSALS:
+            log.warning("producer_replaced", producer_id=known_as)
+            known_as = None
+        number_from(producer, ends, known_as)
+        await self._speaking(connection, producer.start())
+        claimed = await connection.fetchval(
+            "update relay set producer_id = $1 where producer_id is not distinct from $2 returning true", id_of(producer), before
+        )
+        if not claimed:
+            raise LostLead("another leader has begun")
 
     async def _speaking(self, connection: Connection, work: Coroutine[Any, Any, T]) -> T:
         """Wait for the broker, and speak to the database meanwhile: a leader that falls silent is taken for dead."""
@@ -140,7 +172,7 @@ class Relay:
         """A process that was paused may have lost the lock while it did not look, and another may be publishing by now."""
         silent = monotonic() - self._spoke
         if silent > self._settings.session_timeout_ms / 2_000:
-            raise TimeoutError(f"the database has not heard of the leader for {silent:.1f} s")
+            raise LostLead(f"the database has not heard of us for {silent:.1f} s")
 
     def _fill(self, producer: Producer, queue: deque[Row]) -> Batch:
         """One batch of a partition: the next is sent only after this one is acknowledged, which keeps their order whatever fails."""
@@ -171,8 +203,8 @@ class Relay:
             )
         )
 
-    async def _tails(self) -> dict[TopicPartition, int]:
-        """The position of the last record in every partition this service writes."""
+    async def _tails(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Of every partition this service writes: the position of the last record, and the offset of the next."""
         reader = make_reader(self._settings, f"oms-{self._service}-tails")
         await reader.start()
         try:
@@ -190,6 +222,6 @@ class Relay:
                             unread.discard(tp)
                         if header(record.headers, "ce_source") == self._source:
                             tails[tp] = int(header(record.headers, "ce_position") or 0)
-            return tails
+            return tails, dict(ends)
         finally:
             await reader.stop()

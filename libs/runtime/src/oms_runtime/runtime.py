@@ -24,7 +24,7 @@ from oms_runtime.letters import count_letters
 from oms_runtime.logs import configure_logs
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Service
-from oms_runtime.relay import Relay
+from oms_runtime.relay import LostLead, Relay
 from oms_runtime.settings import RuntimeSettings
 from oms_runtime.store import Row
 
@@ -171,7 +171,7 @@ class Runtime:
                     self._lead_now(False)
                     connection.terminate()
             # Whatever ended it, the next leader begins by finding out how far the topics are.
-            except* SURROUNDINGS as faults:
+            except* (*SURROUNDINGS, LostLead) as faults:
                 log.warning("leading_ended", errors=[f"{type(error).__name__}: {error}" for error in faults.exceptions])
             except* Exception:
                 log.exception("leading_ended")
