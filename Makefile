@@ -4,7 +4,7 @@ BIN := .venv/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml))
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/ready ## everything the project needs, into .venv
 
@@ -38,4 +38,7 @@ test: lint ## everything: lint, types, contracts, unit, property, integration, e
 	$(BIN)/python -m oms_contracts --check
 	$(BIN)/python -m pytest -q
 
-.PHONY: help setup lock demo up down lint test
+test-outages: setup ## broker and database go away for 30 s each, under load
+	OMS_TEST_OUTAGE_SECONDS=30 $(BIN)/python -m pytest -q libs/runtime/tests/test_outages.py
+
+.PHONY: help setup lock demo up down lint test test-outages

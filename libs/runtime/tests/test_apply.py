@@ -11,11 +11,11 @@ from oms_contracts.message import decode, encode, type_of
 from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters
 from oms_contracts.stock import ReceiveStock, StockReceived
 from oms_contracts.values import StockLine
-from oms_runtime.apply import Applier, Checkpoint, LostPartition
+from oms_runtime.apply import SURROUNDINGS, Applier, Checkpoint, LostPartition
 from oms_runtime.database import Database, migrate, open_database
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Decider, Received, service_of
-from oms_runtime.store import audit
+from oms_runtime.store import audit, refold
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TOPIC = "oms.inventory.commands"
@@ -50,6 +50,8 @@ SERVICE = service_of("inventory", decider=DECIDER)
 async def database(servers: Any) -> AsyncIterator[Database]:
     opened = await open_database(await servers.create_database("runtime"))
     await migrate(opened)
+    async with opened.acquire() as connection, connection.transaction():
+        await refold(connection, DECIDER)
     yield opened
     await opened.close()
 
@@ -126,6 +128,47 @@ async def test_garbage_is_kept_with_the_field_at_fault(applier: Applier, databas
 
     assert "receipt_id" in await database.fetchval("select reason from dead_letters")
     assert (await types(database))[type_of(StockReceived).name] == 1
+
+
+async def test_no_letter_is_written_about_a_letter(database: Database) -> None:
+    def fail(_letter: RecordSetAside) -> list[Any]:
+        raise ValueError("cannot make sense of it")
+
+    topic = next(topic for topic in SERVICE.writes if topic.name == SERVICE.dead_letters)
+    applier = Applier(replace(SERVICE, reads=(topic,), policies={RecordSetAside: fail}), database, Metrics(), lambda: NOON)
+    letter = RecordSetAside(
+        letter_id="t/0/0",
+        service="inventory",
+        source_topic="t",
+        source_partition=0,
+        source_offset=0,
+        source_key="k",
+        source_type="",
+        reason="",
+        stack="",
+        value="",
+        headers={},
+        attempts=1,
+        parked=False,
+        at=NOON,
+    )
+
+    await applier.apply([replace(record(0, "k", letter), topic=topic.name)], await applier.checkpoints([(topic.name, 0)]))
+
+    assert await database.fetchval("select reason from dead_letters") == "ValueError: cannot make sense of it"
+    assert await types(database) == {}
+
+
+async def test_a_schema_that_is_not_ours_is_no_fault_of_the_record(applier: Applier, database: Database) -> None:
+    stood = await applier.checkpoints([(TOPIC, 0)])
+    async with database.acquire() as connection:
+        await connection.execute("alter table states rename column state to newer")
+
+    with pytest.raises(SURROUNDINGS):
+        await applier.apply([receipt(0, "a")], stood)
+
+    assert await database.fetchval("select count(*) from dead_letters") == 0
+    assert stood == {(TOPIC, 0): Checkpoint(0, 0)}
 
 
 async def test_who_lost_the_partition_changes_nothing(applier: Applier, database: Database) -> None:

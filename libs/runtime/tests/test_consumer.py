@@ -1,94 +1,188 @@
-"""What a running service tells the outside of how far it is, on a real broker and a real PostgreSQL."""
+"""From a real topic to the store: nothing is skipped, whatever fails, and nothing is in the way of the rest."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import base64
 from functools import partial
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from oms_contracts.envelope import Envelope, to_headers
-from oms_contracts.message import encode, type_of
-from oms_contracts.stock import ReceiveStock
-from oms_contracts.values import StockLine
-from oms_runtime.kafka import client_options, make_producer
-from oms_runtime.model import Decider, service_of
+from aiokafka.errors import TopicAuthorizationFailedError
+from oms_contracts.envelope import Headers, from_headers
+from oms_contracts.message import decode, encode, type_of
+from oms_contracts.operations import RecordSetAside
+from oms_runtime.kafka import GroupReader, partition_of
 from oms_runtime.runtime import Runtime
-from oms_runtime.settings import RuntimeSettings
-from pydantic import SecretStr
+from probe import PARTITIONS, POISON, Probe, Process, headers_of, receipt, until
 
-TOPIC = "oms.inventory.commands"
-
-
-@dataclass(frozen=True)
-class Nothing:
-    """No state at all."""
+KEYS = [f"r{n}" for n in range(500)]
 
 
-DECIDER = Decider(
-    initial=lambda _key: Nothing(),
-    decide=lambda _command, _states, _now: [],
-    evolve=lambda state, _event, _key: state,
-    reads=lambda _command: (),
-    writes=lambda _event: (),
-    due=lambda _key, _state: None,
-)
-
-
-@pytest.fixture
-async def settings(servers: Any) -> RuntimeSettings:
-    password = servers.kafka["password"]
-    return RuntimeSettings(
-        kafka_bootstrap_servers=servers.kafka["bootstrap_servers"],
-        kafka_username=servers.kafka["username"],
-        kafka_password=SecretStr(password) if password else None,
-        database_url=SecretStr(await servers.create_database("consumer")),
+async def test_poison_in_the_middle_of_500_is_set_aside_alone(probe: Probe) -> None:
+    poisoned, garbled = KEYS[250], KEYS[251]
+    await probe.send(
+        [receipt(key, POISON if key == poisoned else "item") for key in KEYS], values={garbled: b'{"receipt_id": 7, "lines": []}'}
     )
+    process = probe.start()
+    await until(process.ready)
+    await until(partial(_booked, probe, 498))
+    await until(partial(_without_lag, probe, process))
+
+    await probe.check_booked_once(key for key in KEYS if key not in (poisoned, garbled))
+    await probe.check_told_once()
+    letters = {
+        letter.source_key: letter
+        for records in (await probe.read(probe.letters)).values()
+        for record in records
+        for letter in [_letter(record.value or b"")]
+    }
+    assert letters.keys() == {poisoned, garbled}
+    letter = letters[poisoned]
+    assert letter.reason == "ValueError: this receipt cannot be booked"
+    assert "in decide" in letter.stack
+    assert (letter.source_topic, letter.source_partition) == (probe.inbox.name, partition_of(poisoned.encode(), PARTITIONS))
+    assert letter.headers["ce_correlationid"] == f"flow-{poisoned}"
+    assert base64.b64decode(letter.value) == encode(receipt(poisoned, POISON))
+    origin = (await probe.read(probe.inbox))[letter.source_partition][letter.source_offset]
+    assert origin.key == poisoned.encode()
+    assert "receipt_id" in letters[garbled].reason
+    assert await process.metric("oms_dead_letters") == 2
 
 
-@pytest.fixture
-async def runtime(servers: Any, settings: RuntimeSettings) -> AsyncIterator[Runtime]:
-    service = service_of("inventory", decider=DECIDER)
-    servers.create_topics([*service.reads, *service.writes])
-    running = Runtime(service, settings)
-    await running.start()
-    yield running
-    await running.stop()
+async def test_whatever_a_stranger_sends_ends_as_a_letter_that_everybody_can_read(probe: Probe) -> None:
+    value, headers = encode(receipt("r")), headers_of(receipt("r"))
+    strange: list[tuple[bytes, bytes, Headers]] = [
+        (b"\x00\n\xff", value[:-1], headers),
+        (b"k" * 5_000, b"", headers),
+        (b"\xff" * 600, b"1", headers),
+        ("\u00fc".encode() * 500, b"null", headers),
+        (b"", value, []),
+        (b"a", value, [("ce_type", b"\x00\xff"), ("\x00", b"\x00")]),
+        (b"b", value, [*headers[:-1], ("ce_correlationid", b"\n" * 2_000)]),
+        (b"c", b"[" * 100_000, [("ce_position", b"9" * 30), *headers]),
+        (b"d", b'{"receipt_id": "\\ud800", "lines": []}', headers),
+        (b"e", b'{"receipt_id": "e", "lines": [{"sku": "s", "location": "l", "quantity": 1e400}]}', headers),
+    ]
+    await probe.send_raw(strange)
+    await probe.send([receipt("fine")])
+    process = probe.start()
+    await until(process.ready)
+    await until(partial(_without_lag, probe, process))
+
+    await probe.check_booked_once(["fine"])
+    await probe.check_told_once()
+    letters = [record for records in (await probe.read(probe.letters)).values() for record in records]
+    assert len(letters) == len(strange)
+    assert {from_headers(record.headers).type for record in letters} == {type_of(RecordSetAside).name}
+    assert {base64.b64decode(_letter(record.value or b"").value) for record in letters} == {value for _, value, _ in strange}
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
-        while not await holds():  # noqa: ASYNC110  # the answer lies in another process
-            await asyncio.sleep(0.02)
+async def test_kafkas_offsets_count_for_nothing(probe: Probe) -> None:
+    process = probe.start()
+    await probe.send(map(receipt, KEYS[:250]))
+    await until(partial(_without_lag, probe, process))
+    process.terminate()
+    await until(process.ended)
+
+    # As when the store was restored from a backup; and records are fetched from Kafka's offsets while the checkpoints are being read.
+    async with probe.session() as holder:
+        await holder.execute("truncate events, states, checkpoints; update relay set position = 0")
+        holding = holder.transaction()
+        await holding.__aenter__()
+        await holder.execute("lock table checkpoints in access exclusive mode")
+        async with probe.running() as runtime:
+            await probe.send(map(receipt, KEYS[250:]))
+            await until(partial(_stands_at, runtime, len(KEYS)))
+            await holding.__aexit__(None, None, None)
+            await until(partial(_booked, probe, len(KEYS)))
+
+    await probe.check_booked_once(KEYS)
 
 
-async def _applied(runtime: Runtime, offset: int) -> bool:
-    stood = await runtime.database.fetchval("select next_offset from checkpoints where topic = $1 and partition = 0", TOPIC)
-    return stood == offset + 1
+async def test_a_record_that_cannot_even_be_set_aside_is_tried_until_it_can(probe: Probe) -> None:
+    async with probe.running() as runtime:
+        async with runtime.database.acquire() as connection:
+            await connection.execute("alter table dead_letters add check (source_key <> 'poison')")
+        await probe.send([receipt("poison", POISON), receipt("other")])
+        await until(partial(_failed, runtime, "unexpected"))
+        assert await probe.ask("select count(*) from dead_letters") == 0
+        async with runtime.database.acquire() as connection:
+            await connection.execute("alter table dead_letters drop constraint dead_letters_source_key_check")
+
+        await until(partial(_booked, probe, 1))
+        await until(partial(probe.ask, "select count(*) = 1 from dead_letters"))
 
 
-async def test_kafka_is_told_of_the_last_batch_too(runtime: Runtime, settings: RuntimeSettings) -> None:
-    producer = make_producer(settings, "test-consumer")
-    admin: Any = AIOKafkaAdminClient(**client_options(settings))
-    await producer.start()
-    await admin.start()
-    try:
-        newest = -1
-        for number in range(1, 4):
-            receipt = ReceiveStock(receipt_id="r", lines=(StockLine(sku="s", location="l", quantity=number),))
-            envelope = Envelope(type=type_of(receipt).name, source="/test", id=str(number), time=datetime.now(UTC), subject="r")
-            sent: Any = await producer.send_and_wait(TOPIC, key=b"r", value=encode(receipt), headers=to_headers(envelope), partition=0)
-            newest = sent.offset
-            await until(partial(_applied, runtime, newest))
+async def test_partitions_rolled_back_with_a_lost_one_are_fetched_again(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs, other = (next(key for key in KEYS if partition_of(key.encode(), PARTITIONS) == n) for n in range(3))
+    async with probe.running() as runtime:
+        checkpoints, times = runtime.applier.checkpoints, 0
 
-        async def told() -> bool:
-            offsets = await admin.list_consumer_group_offsets("oms.inventory")
-            return TopicPartition(TOPIC, 0) in offsets and offsets[TopicPartition(TOPIC, 0)].offset == newest + 1
+        async def out_of_reach_once(*args: Any) -> Any:
+            nonlocal times
+            times += 1
+            if times == 1:
+                raise ConnectionResetError
+            return await checkpoints(*args)
 
-        await until(told)
-    finally:
-        await producer.stop()
-        await admin.close()
+        monkeypatch.setattr(runtime.applier, "checkpoints", out_of_reach_once)
+        async with probe.store_held():
+            await probe.send([receipt(other)])
+            await until(partial(_batch_in_hand, probe))
+            await probe.send([receipt(ours), receipt(theirs)])
+            await until(partial(_known, runtime, 3))  # so that both come in one batch
+            await probe.ask("update checkpoints set next_offset = 1 where partition = 1")  # somebody else applied it
+        await until(partial(_booked, probe, 2))
+    await probe.check_booked_once([ours, other])
+    assert times == 2
+
+
+async def test_what_keeps_the_consumer_from_reading_is_logged(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def forbidden(**_: Any) -> Any:
+        raise TopicAuthorizationFailedError(probe.inbox.name)
+
+    async with probe.running() as runtime:
+        monkeypatch.setattr(_reader(runtime), "getmany", forbidden)
+        await until(partial(_logged, caplog, "Kafka error occurred"))
+
+
+def _letter(value: bytes) -> RecordSetAside:
+    return decode(type_of(RecordSetAside).name, value)
+
+
+async def _booked(probe: Probe, count: int) -> bool:
+    return await probe.booked() == count
+
+
+async def _failed(runtime: Runtime, reason: str) -> bool:
+    return (runtime.metrics.registry.get_sample_value("oms_batch_failures_total", {"reason": reason}) or 0) > 1
+
+
+async def _without_lag(probe: Probe, process: Process) -> bool:
+    """Whether it has read all, and says so to Prometheus and to Kafka's own tools."""
+    return await probe.lag() == 0 and await process.metric("oms_consumer_lag_records") == 0
+
+
+async def _batch_in_hand(probe: Probe) -> bool:
+    return await probe.waiting_for_store() > 0
+
+
+async def _stands_at(runtime: Runtime, offsets: int) -> bool:
+    """Whether so many records were handed over, by the client that FastStream runs."""
+    reader = _reader(runtime)
+    return sum([await reader.position(tp) for tp in reader.assignment()]) == offsets
+
+
+async def _known(runtime: Runtime, offsets: int) -> bool:
+    """Whether the client has fetched so many records."""
+    reader = _reader(runtime)
+    return sum(reader.highwater(tp) or 0 for tp in reader.assignment()) == offsets
+
+
+async def _logged(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return any(text in record.getMessage() for record in caplog.records)
+
+
+def _reader(runtime: Runtime) -> GroupReader:
+    consumer: Any = runtime.consumer
+    return consumer._subscriber.consumer

@@ -19,6 +19,7 @@ async def runtime(servers: Any) -> AsyncIterator[Runtime]:
     made = Runtime(service_of("inventory"), RuntimeSettings(database_url=SecretStr(url)))
     made.database = await open_database(url)
     await migrate(made.database)
+    made.started = True
     yield made
     await made.database.close()
 

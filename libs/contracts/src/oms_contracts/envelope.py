@@ -15,7 +15,8 @@ Headers = list[tuple[str, bytes]]
 
 MOST_BYTES = 1_000
 """What one attribute may have; ours have a tenth of it."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # CloudEvents forbids them, and PostgreSQL cannot store NUL
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Characters that no attribute may have: CloudEvents forbids them, and PostgreSQL cannot store NUL."""
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -143,7 +144,7 @@ def _text(found: dict[str, bytes], name: str, required: bool = False) -> str:
         text = value.decode()
     except UnicodeDecodeError:
         raise ValueError(f"{name}: is not UTF-8") from None
-    if not text.isprintable() and _CONTROL.search(text):
+    if not text.isprintable() and CONTROL.search(text):
         raise ValueError(f"{name}: must not contain control characters")
     return text
 

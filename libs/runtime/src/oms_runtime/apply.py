@@ -21,7 +21,7 @@ from oms_runtime.database import Connection, Database
 from oms_runtime.letters import Letters, blocked_keys, count_letters, letter_id, letters_of, mend
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, Received, Service
-from oms_runtime.store import OPERATIONS, Cause, Known, Work, head_of, lock_store, stand_of
+from oms_runtime.store import OPERATIONS, Cause, Known, OtherRules, Work, lock_store, stand_of
 
 log = structlog.get_logger(__name__)
 
@@ -41,8 +41,14 @@ SURROUNDINGS: tuple[type[BaseException], ...] = (
     asyncpg.LockNotAvailableError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.InvalidCachedStatementError,
+    OtherRules,
 )
-"""Faults of the surroundings: whatever they hit is tried again, for as long as they last, and never set aside."""
+"""Faults of the surroundings: whatever they hit is tried again, for as long as they last, and never set aside.
+
+Among them a schema that is not ours, and states that are not: what a process meets when it is about to be replaced by another version.
+"""
 
 
 def of_surroundings(error: BaseException) -> bool:
@@ -151,8 +157,7 @@ class Applier:
             async with self._database.acquire() as connection, connection.transaction():
                 await lock_store(connection)
                 await self._move_checkpoints(connection, stood, reached)
-                head, closed = await stand_of(connection)
-                work = self._work(head)
+                work, closed = await self._work(connection)
                 if culprit:
                     await self._set_aside(connection, work, fresh, culprit)
                 elif len(parsed) == 1 and isinstance(parsed[0].message, RedriveDeadLetters):
@@ -172,15 +177,16 @@ class Applier:
         async with self._turn:
             async with self._database.acquire() as connection, connection.transaction():
                 await lock_store(connection)
-                work = self._work(await head_of(connection))
+                work, _ = await self._work(connection)
                 await work.load(connection, [command for _, command in commands])
                 for key, command in commands:
                     work.handle(command, Cause(correlation_id=key, causation_id=f"{self._service.name}-deadline"))
                 await work.write(connection)
             self._done(work)
 
-    def _work(self, head: int) -> Work:
-        return Work(self._service.decider, self._topics, head, self._clock(), self._known.at(head))
+    async def _work(self, connection: Connection) -> tuple[Work, bool]:
+        head, closed = await stand_of(connection, self._service.decider)
+        return Work(self._service.decider, self._topics, head, self._clock(), self._known.at(head)), closed
 
     def _done(self, work: Work) -> None:
         self._known.learn(work)
@@ -253,7 +259,7 @@ class Applier:
         if asked.letter_id is not None and asked.value is not None:
             await mend(connection, asked.letter_id, asked.value.encode())
         for letter, attempts in await letters_of(connection, asked.source_key):
-            attempt = self._work(await head_of(connection))
+            attempt, _ = await self._work(connection)
             discarded = asked.discard and letter_id(letter) == asked.letter_id
             try:
                 async with connection.transaction():
@@ -265,7 +271,7 @@ class Applier:
                 if of_surroundings(error):
                     raise
                 log.exception("redrive_failed", letter_id=letter_id(letter), correlation_id=letter.key)
-                work = self._work(await head_of(connection))
+                work, _ = await self._work(connection)
                 await self._letters.failed_again(connection, work, letter, attempts + 1, error)
                 break
         self._metrics.dead_letters.set(await count_letters(connection))

@@ -5,8 +5,11 @@ failure it seeks back to it. A revocation waits for the batch in hand.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache, partial
+from hashlib import md5
 from time import monotonic
 from typing import Any
 
@@ -17,9 +20,10 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.security import BaseSecurity, SASLScram512
+from oms_contracts.envelope import CONTROL, MOST_BYTES
 
 from oms_runtime.apply import SURROUNDINGS, Applier, Checkpoint, LostPartition, Partition
-from oms_runtime.kafka import GroupReader, Record
+from oms_runtime.kafka import GroupReader, Record, answers
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Received, Service
 from oms_runtime.settings import RuntimeSettings
@@ -27,29 +31,37 @@ from oms_runtime.settings import RuntimeSettings
 log = structlog.get_logger(__name__)
 
 PATIENCE = 0.1, 5.0
-"""Seconds before a batch that met a fault of the surroundings is tried again: at first, and at most."""
-
-TELL_SECONDS = 1.0
-"""Between two reports of where we stand."""
+"""Seconds before a batch that met a fault is tried again: at first, and at most."""
+STUCK = 120.0
+"""Seconds without a try, while records wait, after which something is wrong with us: twice what a statement may take."""
+TELL = 1.0
+"""Seconds between two reports to Kafka of where we stand, and for one, at most: it is of no use to us."""
+LEAVE = 5.0
+"""Seconds for leaving the group, at most: a broker that is away cannot be told."""
+DIGITS = 18
+"""Of a position, at most. A stranger may send any; it is set aside then."""
 
 
 class Consumer(ConsumerRebalanceListener):
-    """One a process: reads all of a service's topics in one group and hands batches to the applier."""
+    """One a process: reads all of a service's topics in one group and hands batches to the applier. `ticks` are seconds."""
 
-    def __init__(self, service: Service, settings: RuntimeSettings, applier: Applier, metrics: Metrics) -> None:
+    def __init__(
+        self, service: Service, settings: RuntimeSettings, applier: Applier, metrics: Metrics, ticks: Callable[[], float] = monotonic
+    ) -> None:
         self._service = service
         self._settings = settings
         self._applier = applier
         self._metrics = metrics
+        self._ticks = ticks
         self._trusted = service.trusted_topics()
         self._handled = service.handled_types()
         self._lock = asyncio.Lock()
         self._stood: dict[Partition, Checkpoint] = {}
         self._committed: dict[Partition, int] = {}
         self._failures = 0
+        self._stopping = asyncio.Event()
         self._telling: asyncio.Task[None] | None = None
-        self._stopping = False
-        self.last_attempt = monotonic()
+        self._last_attempt = ticks()
         self.assigned = asyncio.Event()
         self._broker = KafkaBroker(
             settings.kafka_bootstrap_servers,
@@ -58,7 +70,7 @@ class Consumer(ConsumerRebalanceListener):
             apply_types=False,
             consumer_only=True,
             allow_auto_create_topics=False,
-            logger=None,
+            logger=logging.getLogger("oms_runtime.faststream"),
         )
         self._subscriber = self._broker.subscriber(
             *(topic.name for topic in service.reads),
@@ -81,53 +93,78 @@ class Consumer(ConsumerRebalanceListener):
         self._subscriber(self._handle)
 
     async def start(self) -> None:
-        await self._broker.start()
+        """Join the group, and return once it has given us partitions. May be tried again when it failed."""
+        try:
+            await self._broker.start()
+        except BaseException:
+            await self._leave()  # a member that consumes nothing would keep its partitions from the others
+            raise
         self._telling = asyncio.create_task(self._tell())
 
     async def stop(self) -> None:
         """Finish the batch in hand, say where we stand, leave the group."""
-        self._stopping = True
+        self._stopping.set()
+        async with self._lock:
+            pass  # nobody has a batch in hand now, and nobody will
         if self._telling is not None:
             self._telling.cancel()
-            await asyncio.gather(self._telling, return_exceptions=True)
-        async with self._lock:
-            await self._commit_offsets()
-        await self._broker.stop()
+        await self._leave()
 
-    @property
-    def alive(self) -> bool:
-        """Whether batches are still being tried: False when records wait and none was tried for a minute."""
-        return self._behind() == 0 or monotonic() - self.last_attempt < 60
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(LEAVE):
+                await self._commit_offsets()
+                await self._broker.stop()
+        except TimeoutError:
+            log.info("group_not_left")
+
+    async def alive(self) -> bool:
+        """Whether batches are still being tried. False when records wait and none was tried for long, and the broker is not to blame."""
+        if self._behind() == 0 or self._ticks() - self._last_attempt < STUCK:
+            return True
+        if not self._lock.locked() and not await answers(self._settings):
+            self._last_attempt = self._ticks()  # once the broker is back, we have as long again
+            return True
+        return False
 
     async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka awaits either
         self, revoked: Iterable[TopicPartition]
     ) -> None:
         async with self._lock:
             await self._commit_offsets()
-            for partition in revoked:
-                self._stood.pop((partition.topic, partition.partition), None)
-                self._committed.pop((partition.topic, partition.partition), None)
+            for topic, partition in revoked:
+                if self._stood.pop((topic, partition), None) is not None:
+                    self._metrics.lag.remove(topic, partition)
+                self._committed.pop((topic, partition), None)
 
     async def on_partitions_assigned(  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka awaits either
         self, assigned: Iterable[TopicPartition]
     ) -> None:
         partitions = [(tp.topic, tp.partition) for tp in assigned]
         async with self._lock:
-            while True:
+            while not self._stopping.is_set():
                 try:
                     self._stood = await self._applier.checkpoints(partitions)
                     break
                 except SURROUNDINGS as error:
-                    log.warning("checkpoints_out_of_reach", error=str(error))
-                    await asyncio.sleep(PATIENCE[1])
+                    log.warning("checkpoints_out_of_reach", error=f"{type(error).__name__}: {error}")
+                except Exception:
+                    # Without checkpoints nothing is consumed, and nobody else would say why.
+                    log.exception("checkpoints_out_of_reach")
+                await self._pause(PATIENCE[1])
             self._seek(self._stood)
+            for name in self._stood:
+                self._metrics.lag.labels(*name).set_function(partial(self._lag_of, name))
+        log.info("assigned", partitions=len(partitions))
         self.assigned.set()
 
     async def _handle(self, batch: Sequence[Any]) -> None:  # FastStream looks at its type, and knows no protocols
         async with self._lock:
-            self.last_attempt = monotonic()
-            records, reached = self._sift(batch)
-            if self._stopping or not reached:
+            self._last_attempt = self._ticks()
+            if self._stopping.is_set():
+                return
+            records, reached = self._sift(batch, await self._fresh(batch))
+            if not reached:
                 return
             try:
                 await self._applier.apply(records, self._stood, reached)
@@ -138,103 +175,120 @@ class Consumer(ConsumerRebalanceListener):
                 await self._stand_again()
             except SURROUNDINGS as error:
                 log.warning("batch_postponed", error=f"{type(error).__name__}: {error}", records=len(batch))
-                self._metrics.batch_failures.labels("surroundings").inc()
-                self._failures += 1
-                self._seek({name: self._stood[name] for name in reached})
+                self._again(reached, "surroundings")
+            except Exception:
+                # Not even setting aside worked. FastStream would go on behind this batch, and it would be lost.
+                log.exception("batch_failed", records=len(batch))
+                self._again(reached, "unexpected")
         if self._failures:
             first, most = PATIENCE
-            await asyncio.sleep(min(most, first * 2 ** min(10, self._failures - 1)))
+            await self._pause(min(most, first * 2 ** min(10, self._failures - 1)))
 
-    def _reader(self) -> GroupReader | None:
-        reader: Any = self._subscriber.consumer
-        return reader
+    async def _fresh(self, batch: Sequence[Record]) -> set[Partition]:
+        """The partitions of a batch that are still ours and were fetched since we last sought.
 
-    def _sift(self, batch: Iterable[Record]) -> tuple[list[Received], dict[Partition, Checkpoint]]:
-        """What of a batch is for us, and how far the batch reaches.
+        A batch may have been fetched from Kafka's own offsets while we were still reading our checkpoints. It then ends behind the position
+        that we sought, and is fetched again.
+        """
+        reader = self._reader()
+        assignment = reader.assignment()
+        ends = {(record.topic, record.partition): record.offset for record in batch}
+        return {
+            name
+            for name, last in ends.items()
+            if name in self._stood and (tp := TopicPartition(*name)) in assignment and await reader.position(tp) > last
+        }
+
+    def _sift(self, batch: Sequence[Record], fresh: set[Partition]) -> tuple[list[Received], dict[Partition, Checkpoint]]:
+        """What of a batch is for us and was not applied yet, and how far the batch reaches.
 
         Our own services' other types are dropped by their header, before anything is made of them: they are most of what comes.
         A stranger's record that we cannot read is a mistake to be shown.
         """
         records: list[Received] = []
-        ends: dict[Partition, list[int]] = {}
+        ends = {name: [self._stood[name].next_offset, self._stood[name].position] for name in fresh}
         for record in batch:
-            name = record.topic, record.partition
-            end = ends.get(name)
-            if end is None:
-                stood = self._stood.get(name)
-                if stood is None:
-                    continue
-                end = ends[name] = [stood.next_offset, stood.position]
-            if record.offset < end[0]:
+            end = ends.get((record.topic, record.partition))
+            if end is None or record.offset < end[0]:
                 continue
+            end[0] = record.offset + 1
             told = dict(record.headers)
             kind = _text(told.get("ce_type"))
-            end[0] = record.offset + 1
             if record.topic not in self._trusted:
                 records.append(_received(record, kind, None))
                 continue
-            position = _number(told.get("ce_position"))
+            position = _position(told.get("ce_position"))
             end[1] = max(end[1], position or 0)
             if kind in self._handled:
                 records.append(_received(record, kind, position))
-        reached = {name: Checkpoint(*end) for name, end in ends.items() if end[0] > self._stood[name].next_offset}
-        return records, reached
+        return records, {name: Checkpoint(*end) for name, end in ends.items() if end[0] > self._stood[name].next_offset}
+
+    def _again(self, partitions: Iterable[Partition], reason: str) -> None:
+        """Have a batch that failed fetched again."""
+        self._metrics.batch_failures.labels(reason).inc()
+        self._failures += 1
+        self._seek({name: self._stood[name] for name in partitions})
 
     async def _stand_again(self) -> None:
         """Read the checkpoints anew: another consumer moved them while we were away, or our own commit was not heard of."""
         try:
             self._stood = await self._applier.checkpoints(self._stood)
         except SURROUNDINGS as error:
-            log.warning("checkpoints_out_of_reach", error=str(error))
+            log.warning("checkpoints_out_of_reach", error=f"{type(error).__name__}: {error}")
             self._failures += 1
-            return
+        # Also where they are out of reach: the batch was rolled back whole, partitions that we did not lose among it.
         self._seek(self._stood)
 
     def _seek(self, checkpoints: dict[Partition, Checkpoint]) -> None:
-        consumer: GroupReader | None = self._reader()
-        assert consumer is not None
-        assignment = consumer.assignment()
+        reader = self._reader()
+        assignment = reader.assignment()
         for (topic, partition), checkpoint in checkpoints.items():
             if TopicPartition(topic, partition) in assignment:
-                consumer.seek(TopicPartition(topic, partition), checkpoint.next_offset)
+                reader.seek(TopicPartition(topic, partition), checkpoint.next_offset)
 
     async def _tell(self) -> None:
-        """Say where we stand once in a while, whether or not batches come: after the last of them nothing else would."""
         while True:
-            await asyncio.sleep(TELL_SECONDS)
+            await asyncio.sleep(TELL)
             async with self._lock:
                 await self._commit_offsets()
 
     async def _commit_offsets(self) -> None:
         """Tell Kafka where we stand: lag tools read it, we never do."""
-        consumer: GroupReader | None = self._reader()
-        if consumer is None:
+        if self._subscriber.consumer is None:
             return
-        assignment = consumer.assignment()
+        assignment = self._reader().assignment()
         news = {
             TopicPartition(*name): at.next_offset
             for name, at in self._stood.items()
             if self._committed.get(name) != at.next_offset and TopicPartition(*name) in assignment
         }
-        for tp in assignment:
-            end = consumer.highwater(tp)
-            if end is not None and (tp.topic, tp.partition) in self._stood:
-                self._metrics.lag.labels(tp.topic, tp.partition).set(max(0, end - self._stood[tp.topic, tp.partition].next_offset))
         if not news:
             return
         try:
-            async with asyncio.timeout(5):
-                await consumer.commit(news)
+            async with asyncio.timeout(TELL):
+                await self._reader().commit(news)
             self._committed |= {(tp.topic, tp.partition): offset for tp, offset in news.items()}
         except (KafkaError, TimeoutError) as error:
             log.info("offsets_not_told", error=f"{type(error).__name__}: {error}")
 
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _lag_of(self, name: Partition) -> int:
+        reader: Any = self._subscriber.consumer
+        tp = TopicPartition(*name)
+        end = reader.highwater(tp) if reader is not None and tp in reader.assignment() else None
+        return max(0, (end or 0) - self._stood[name].next_offset)
+
     def _behind(self) -> int:
-        consumer: GroupReader | None = self._reader()
-        if consumer is None:
-            return 0
-        ends = {name: consumer.highwater(TopicPartition(*name)) for name in self._stood}
-        return sum(max(0, (end or 0) - self._stood[name].next_offset) for name, end in ends.items())
+        return sum(map(self._lag_of, self._stood))
+
+    def _reader(self) -> GroupReader:
+        reader: Any = self._subscriber.consumer
+        assert reader is not None
+        return reader
 
 
 async def _as_it_is(batch: Any) -> KafkaMessage:
@@ -251,8 +305,8 @@ def _text(value: bytes | None) -> str | None:
     return value.decode("utf-8", "replace") if value is not None else None
 
 
-def _number(value: bytes | None) -> int | None:
-    return int(value) if value is not None and value.isdigit() else None
+def _position(value: bytes | None) -> int | None:
+    return int(value) if value is not None and value.isdigit() and len(value) <= DIGITS else None
 
 
 def _received(record: Record, kind: str | None, position: int | None) -> Received:
@@ -260,12 +314,22 @@ def _received(record: Record, kind: str | None, position: int | None) -> Receive
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        key=record.key.decode("utf-8", "replace").replace("\0", "\ufffd") if record.key is not None else None,
+        key=_text_of(record.key) if record.key is not None else None,
         headers=record.headers,
         value=record.value or b"",
         type=kind,
         position=position,
     )
+
+
+def _text_of(key: bytes) -> str:
+    """A key as it is, or a name for one that no envelope could carry: a letter about its record has to be readable by all."""
+    text = key.decode("utf-8", "replace")
+    if text.isprintable() and len(text) <= MOST_BYTES // 4:
+        return text
+    if len(text.encode()) <= MOST_BYTES and not CONTROL.search(text):
+        return text
+    return CONTROL.sub("\ufffd", text[:100]) + "~" + md5(key, usedforsecurity=False).hexdigest()
 
 
 def _security(settings: RuntimeSettings) -> BaseSecurity | None:

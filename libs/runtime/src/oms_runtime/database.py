@@ -46,22 +46,28 @@ KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_k
 MIGRATION_LOCK, STORE_LOCK, LEADER_LOCK = 7_001, 7_002, 7_003
 
 
-async def open_database(url: str, *, most: int = 6) -> Database:
-    """A pool on one service's own database. `most` is the largest number of connections it holds."""
+async def open_database(url: str, *, most: int = 6, silence_ms: int = 10_000) -> Database:
+    """A pool on one service's own database. `most` is the largest number of connections it holds.
+
+    The server ends a transaction whose owner has said nothing for `silence_ms`: who is paused must not hold the store's lock for ever.
+    """
     return await _asyncpg.create_pool(
         url,
         min_size=1,
         max_size=most,
         command_timeout=60,
         timeout=10,
-        # A process that is paused inside a transaction must not hold the store's lock for ever.
-        server_settings={"idle_in_transaction_session_timeout": "30000"} | KEEPALIVE,
+        server_settings={"idle_in_transaction_session_timeout": str(silence_ms)} | KEEPALIVE,
     )
 
 
-async def connect(url: str) -> Connection:
-    """One connection outside the pool, for a lock that is held as long as its session."""
-    return await _asyncpg.connect(url, timeout=10, command_timeout=30, server_settings=KEEPALIVE)
+async def connect(url: str, *, silence_ms: int = 0) -> Connection:
+    """One connection outside the pool, for a lock that is held as long as its session.
+
+    With `silence_ms` the server ends the session, and its locks, once its owner has said nothing for as long.
+    """
+    settings = {"idle_session_timeout": str(silence_ms)} | KEEPALIVE
+    return await _asyncpg.connect(url, timeout=10, command_timeout=30, server_settings=settings)
 
 
 def migrations_of(package: str) -> list[tuple[str, str]]:

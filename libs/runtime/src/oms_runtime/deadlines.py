@@ -26,7 +26,7 @@ MOST = 500
 SECONDS_BETWEEN_LOOKS = 0.5
 """What another process committed, and what becomes due by time alone, is found this late at most."""
 OFFERED = 10_000
-"""Due states kept in memory at most; past that the table is read."""
+"""What is due and waits for its turn, in memory, at most: only behind so many effects do deadlines have to wait for them."""
 AT_ONCE = 64
 """Outside effects in flight at most."""
 PATIENCE = 2.0, 60.0
@@ -110,18 +110,19 @@ class Deadlines:
 
     async def _look(self, decider: Decider) -> None:
         """Find in the table what nobody offered."""
+        postponed = [key for key, (_, until) in self._failed.items() if until > monotonic()]
+        most = min(MOST, OFFERED - len(self._offered))
         rows = await self._database.fetch(
             "select key, state from states where due_at <= $1 and key <> all($2::text[]) order by due_at limit $3",
             self._clock(),
-            [*self._flying, *(key for key, (_, until) in self._failed.items() if until > monotonic())],
-            MOST,
+            [*self._flying, *self._offered, *postponed],
+            most,
         )
-        news = [row for row in rows if row["key"] not in self._offered]
-        for row in news:
+        for row in rows:
             key = row["key"]
             if due := decider.due(key, decode_state(decider, key, row["state"])):
                 self._offered[key] = due
-        if len(rows) < MOST or not news:
+        if len(rows) < MOST:
             self._looked = monotonic()
 
     async def _perform(self, key: str, effect: Any, perform: Callable[[Any], Any]) -> None:

@@ -1,7 +1,5 @@
 """What every service answers over HTTP: is it alive, is it ready, its metrics, and an audit of its own store."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -9,16 +7,17 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
 
 if TYPE_CHECKING:
     from oms_runtime.runtime import Runtime
 
 
-def operations_app(runtime: "Runtime", api: Starlette | None) -> Starlette:
-    """The routes of every service, and behind them `api`, a service's own."""
+def operations_app(runtime: "Runtime", api: ASGIApp | None) -> Starlette:
+    """The routes of every service, and behind them `api`, a service's own, whose lifespan is the caller's business."""
 
     async def live(_request: Request) -> JSONResponse:
-        alive = runtime.consumer.alive
+        alive = await runtime.alive()
         return JSONResponse({"alive": alive}, status_code=200 if alive else 503)
 
     async def ready(_request: Request) -> JSONResponse:
@@ -36,10 +35,4 @@ def operations_app(runtime: "Runtime", api: Starlette | None) -> Starlette:
     if api is not None:
         routes.append(Mount("/", api))
 
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
-        # Starlette does not run the lifespan of what is mounted.
-        async with api.router.lifespan_context(api) if api is not None else nullcontext():
-            yield
-
-    return Starlette(routes=routes, lifespan=lifespan)
+    return Starlette(routes=routes)

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import aiokafka
 from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType]  # aiokafka is untyped in part
 
 from oms_runtime.settings import KafkaSettings
@@ -63,6 +65,7 @@ class GroupReader(Protocol):
     """What we use of the consumer that FastStream started for us, typed."""
 
     def assignment(self) -> frozenset[TopicPartition]: ...
+    async def position(self, partition: TopicPartition) -> int: ...
     def seek(self, partition: TopicPartition, offset: int) -> None: ...
     def highwater(self, partition: TopicPartition) -> int | None: ...
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
@@ -97,10 +100,55 @@ def make_producer(settings: KafkaSettings, client_id: str, *, linger_ms: int = 0
     return producer
 
 
+def number_from(producer: Producer, ends: Mapping[TopicPartition, int], known_as: int | None) -> None:
+    """Have a producer that is not started yet number its records as their offsets, and, unless it is None, be `known_as` an earlier one.
+
+    The broker takes a record of an idempotent producer only if its number follows on the last one. Of several who are known by one id
+    it therefore takes each record once, whoever is late: the others get OutOfOrderSequenceNumber.
+    """
+    inside: Any = producer
+    if known_as is not None:
+        inside._txn_manager.set_pid_and_epoch(known_as, 0)
+    inside._txn_manager._sequence_numbers.update({tp: end % 2**31 for tp, end in ends.items()})
+
+
+def id_of(producer: Producer) -> int:
+    """What the broker knows a started producer by."""
+    inside: Any = producer
+    return inside._txn_manager.producer_id
+
+
+async def abandon(producer: Producer) -> None:
+    """End a producer, started or not, at once: what it has not sent, it never sends.
+
+    Its own `stop` sends all that it still holds first, however long the broker is away and whoever has taken over by then.
+    """
+    inside: Any = producer
+    sending: asyncio.Task[None] | None = inside._sender.sender_task
+    while sending is not None and not sending.done():
+        sending.cancel()  # once for itself, and once for each request that it waits for
+        await asyncio.wait({sending}, timeout=0.01)
+    inside._message_accumulator.fail_all(ProducerClosed())
+    await producer.stop()
+
+
 def make_reader(settings: KafkaSettings, client_id: str) -> Reader:
     """A consumer outside any group, which reads what it is assigned. It is not started yet."""
     reader: Any = aiokafka.AIOKafkaConsumer(**client_options(settings), client_id=client_id, auto_offset_reset="earliest")
     return reader
+
+
+async def answers(settings: KafkaSettings) -> bool:
+    """Whether the broker answers, within two seconds, a client that it has not seen before."""
+    client: Any = AIOKafkaClient(**client_options(settings), client_id="oms-answers")
+    try:
+        async with asyncio.timeout(2):
+            await client.bootstrap()
+        return True
+    except (KafkaError, OSError, TimeoutError):
+        return False
+    finally:
+        await client.close()
 
 
 @lru_cache(maxsize=65_536)

@@ -65,7 +65,7 @@ class Letters:
         event = RecordRedriven(
             letter_id=letter_id(record), service=self.service, source_key=record.key or "", discarded=discarded, at=work.now
         )
-        work.append(event, _stream(record), attempts, self.topic, _cause(record))
+        self._tell(work, record, attempts, event)
 
     def _announce(self, work: Work, record: Received, attempts: int, why: tuple[str, str], *, parked: bool) -> None:
         reason, stack = why
@@ -85,7 +85,12 @@ class Letters:
             parked=parked,
             at=work.now,
         )
-        work.append(event, _stream(record), attempts, self.topic, _cause(record))
+        self._tell(work, record, attempts, event)
+
+    def _tell(self, work: Work, record: Received, attempts: int, event: RecordSetAside | RecordRedriven) -> None:
+        # Who reads its own letters and fails at one would fail at the letter about it, and so on for ever.
+        if record.topic != self.topic:
+            work.append(event, _stream(record), attempts, self.topic, _cause(record))
 
 
 async def blocked_keys(connection: Connection, keys: Sequence[str]) -> set[str]:

@@ -31,6 +31,6 @@ def configure_logs(service: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for noisy in ("aiokafka", "uvicorn.access", "faststream"):
-        logging.getLogger(noisy).setLevel("WARNING")
+    for noisy, least in {"aiokafka": "WARNING", "uvicorn.access": "WARNING", "oms_runtime.faststream": "ERROR"}.items():
+        logging.getLogger(noisy).setLevel(least)
     structlog.contextvars.bind_contextvars(service=service)

@@ -3,31 +3,45 @@
 It runs in one process a service, the one that holds the leader's lock. Rows that this process commits reach it in memory; the table is read
 to catch up only. The relay's own record of how far it got is written after the broker's acknowledgement, so after a crash it may be behind
 the topics: it then reads the last record of every partition it writes, and goes on exactly behind it.
+
+To the broker all leaders are one producer, whose records are numbered as their offsets. It refuses what does not follow on what it has, and
+so also what an earlier leader, who was paused or cut off, still had on its way.
 """
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka import TopicPartition
+from aiokafka.errors import OutOfOrderSequenceNumber
 from oms_contracts.catalogue import Topic
 from oms_contracts.envelope import Envelope, Headers, header, to_headers
 
 from oms_runtime.database import Connection
-from oms_runtime.kafka import Batch, Producer, make_producer, make_reader, partition_of
+from oms_runtime.kafka import Batch, Producer, abandon, id_of, make_producer, make_reader, number_from, partition_of
 from oms_runtime.metrics import Metrics
 from oms_runtime.settings import RuntimeSettings
-from oms_runtime.store import Row, read_events
+from oms_runtime.store import Row, head_of, read_events
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 MOST = 2_000
 """Events in one round."""
 HANDED_OVER = 20_000
 """Events kept in memory at most; past that the table is read."""
+BEAT = 1.0
+"""Seconds between two words to the database while the broker keeps us waiting."""
+REFUSALS = 3
+"""After so many at the same place, it is not another leader who was quicker: somebody else has written where only we may."""
+
+
+class LostLead(Exception):
+    """Another process may be the leader by now: this one must find out before it publishes anything."""
 
 
 class Relay:
@@ -42,11 +56,16 @@ class Relay:
         self._offered: deque[Row] = deque()
         self._news = asyncio.Event()
         self._caught_up = asyncio.Event()
-        self._published = 0
+        self._published: int | None = None  # while this process is not the leader
         self._head = 0
+        self._spoke = 0.0
+        self._refused_at: Mapping[TopicPartition, int] | None = None
+        self._refusals = 0
 
     def offer(self, rows: Sequence[Row]) -> None:
         """Rows just committed by this process, in order. Where they do not follow on those before, the table fills the gap."""
+        if self._published is None:
+            return
         if self._offered and (self._offered[-1].position + 1 != rows[0].position or len(self._offered) > HANDED_OVER):
             self._offered.clear()
         self._offered.extend(rows)
@@ -55,13 +74,13 @@ class Relay:
         self._news.set()
 
     async def caught_up(self) -> None:
-        """Wait until all that this process knows to be committed is acknowledged."""
+        """Wait until this process leads, and all that it knows to be committed is acknowledged."""
         await self._caught_up.wait()
 
     @property
     def behind(self) -> int:
-        """Events that are committed and not yet acknowledged, as far as this process knows."""
-        return max(0, self._head - self._published)
+        """Events that are committed and not yet acknowledged, as far as the leader knows; 0 in any other process."""
+        return 0 if self._published is None else max(0, self._head - self._published)
 
     async def run(self, connection: Connection) -> None:
         """Publish until cancelled. `connection` is the one that holds the leader's lock: once it is gone, so is the right to publish.
@@ -69,35 +88,69 @@ class Relay:
         Any failure ends the run; the next one begins by finding out how far the topics are.
         """
         producer = make_producer(self._settings, f"oms-{self._service}-relay")
-        await producer.start()
+        ends: dict[TopicPartition, int] = {}
         try:
-            self._published = recorded = await connection.fetchval("select position from relay")
-            tails = await self._tails()
-            verified = monotonic()
+            tails, ends = await self._speaking(connection, self._tails())
+            await self._begin(connection, producer, ends)
+            published = recorded = self._published = await connection.fetchval("select position from relay")
             while True:
-                rows = await self._next(connection)
-                if (rows and monotonic() - verified > 1) or (not rows and recorded < self._published):
-                    # After a crash the topics tell how far we were: to record it now and then is enough. It also finds out whether we may
-                    # go on: a process that was paused may have lost the lock to another.
-                    await connection.execute("update relay set position = $1", self._published)
-                    verified, recorded = monotonic(), self._published
+                rows = await self._next(connection, published)
+                if recorded < published and (not rows or monotonic() - self._spoke > BEAT):
+                    # After a crash the topics tell how far we were: to record it now and then is enough.
+                    await connection.execute("update relay set position = $1", published)
+                    recorded, self._spoke = published, monotonic()
                 if not rows:
                     continue
-                await self._publish(producer, rows, tails)
-                self._published = rows[-1].position
+                await self._speaking(connection, self._publish(producer, rows, tails))
+                published = self._published = rows[-1].position
                 self._metrics.relayed.inc(len(rows))
+        except OutOfOrderSequenceNumber:
+            self._refusals = self._refusals + 1 if ends == self._refused_at else 1
+            self._refused_at = ends
+            raise
         finally:
-            await producer.stop()
+            self._published = None
+            self._offered.clear()
+            self._caught_up.clear()
+            await abandon(producer)
 
-    async def _next(self, connection: Connection) -> list[Row]:
-        while self._offered and self._offered[0].position <= self._published:
+    async def _begin(self, connection: Connection, producer: Producer, ends: Mapping[TopicPartition, int]) -> None:
+        """Start the producer as the one that all leaders are to the broker, so that it refuses what an earlier one has still on its way."""
+        before = known_as = await connection.fetchval("select producer_id from relay")
+        if ends == self._refused_at and self._refusals >= REFUSALS:
+            log.warning("producer_replaced", producer_id=known_as)
+            known_as = None
+        number_from(producer, ends, known_as)
+        await self._speaking(connection, producer.start())
+        claimed = await connection.fetchval(
+            "update relay set producer_id = $1 where producer_id is not distinct from $2 returning true", id_of(producer), before
+        )
+        if not claimed:
+            raise LostLead("another leader has begun")
+
+    async def _speaking(self, connection: Connection, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for the broker, and speak to the database meanwhile: a leader that falls silent is taken for dead."""
+        task = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=BEAT))[0]:
+                self._head = max(self._head, await head_of(connection))
+                self._spoke = monotonic()
+            return await task
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _next(self, connection: Connection, published: int) -> list[Row]:
+        while self._offered and self._offered[0].position <= published:
             self._offered.popleft()
-        if self._offered and self._offered[0].position == self._published + 1:
+        if self._offered and self._offered[0].position == published + 1:
             return [self._offered.popleft() for _ in range(min(MOST, len(self._offered)))]
         self._news.clear()
-        rows = await read_events(connection, self._published, MOST)
+        rows = await read_events(connection, published, MOST)
+        self._spoke = monotonic()
         if not rows:
-            self._caught_up.set()
+            if not self._news.is_set():
+                self._caught_up.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await self._news.wait()
@@ -111,11 +164,16 @@ class Relay:
             if row.position > tails.get(target, 0):
                 waiting[target].append(row)
         while waiting:
-            acknowledged = [
-                await producer.send_batch(self._fill(producer, queue), t.topic, partition=t.partition) for t, queue in waiting.items()
-            ]
-            await asyncio.gather(*acknowledged)
+            batches = [(target, self._fill(producer, queue)) for target, queue in waiting.items()]
+            self._check_heard()
+            await asyncio.gather(*[await producer.send_batch(batch, t.topic, partition=t.partition) for t, batch in batches])
             waiting = defaultdict(deque, {target: queue for target, queue in waiting.items() if queue})
+
+    def _check_heard(self) -> None:
+        """A process that was paused may have lost the lock while it did not look, and another may be publishing by now."""
+        silent = monotonic() - self._spoke
+        if silent > self._settings.session_timeout_ms / 2_000:
+            raise LostLead(f"the database has not heard of us for {silent:.1f} s")
 
     def _fill(self, producer: Producer, queue: deque[Row]) -> Batch:
         """One batch of a partition: the next is sent only after this one is acknowledged, which keeps their order whatever fails."""
@@ -146,8 +204,8 @@ class Relay:
             )
         )
 
-    async def _tails(self) -> dict[TopicPartition, int]:
-        """The position of the last record in every partition this service writes."""
+    async def _tails(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Of every partition this service writes: the position of the last record, and the offset of the next."""
         reader = make_reader(self._settings, f"oms-{self._service}-tails")
         await reader.start()
         try:
@@ -165,6 +223,6 @@ class Relay:
                             unread.discard(tp)
                         if header(record.headers, "ce_source") == self._source:
                             tails[tp] = int(header(record.headers, "ce_position") or 0)
-            return tails
+            return tails, dict(ends)
         finally:
             await reader.stop()

@@ -5,14 +5,17 @@ import gc
 import math
 import signal
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 import structlog
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from oms_runtime import store
 from oms_runtime.apply import SURROUNDINGS, Applier
@@ -24,13 +27,14 @@ from oms_runtime.letters import count_letters
 from oms_runtime.logs import configure_logs
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Service
-from oms_runtime.relay import Relay
+from oms_runtime.relay import LostLead, Relay
 from oms_runtime.settings import RuntimeSettings
 from oms_runtime.store import Work
 
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 5
+"""For the relay to publish what is committed, and for the database's connections to close."""
 
 
 def utc_now() -> datetime:
@@ -39,10 +43,19 @@ def utc_now() -> datetime:
 
 
 class Runtime:
-    """One service's machinery in one process. `migrations` names the package whose migrations come after the runtime's own."""
+    """One service's machinery in one process. `migrations` names the package whose migrations come after the runtime's own.
+
+    `clock` gives the moments that are written down, `ticks` seconds to measure by.
+    """
 
     def __init__(
-        self, service: Service, settings: RuntimeSettings, *, migrations: str | None = None, clock: Callable[[], datetime] = utc_now
+        self,
+        service: Service,
+        settings: RuntimeSettings,
+        *,
+        migrations: str | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        ticks: Callable[[], float] = monotonic,
     ) -> None:
         self.service = service
         self.settings = settings
@@ -50,28 +63,39 @@ class Runtime:
         self.database: Database
         self._migrations = [migrations] if migrations else []
         self._clock = clock
+        self._ticks = ticks
         self._standing: asyncio.Task[None] | None = None
+        self.started = False
         self.leading = False
         self.stopping = False
 
     async def start(self) -> None:
         """Migrate, fold anew where the rules changed, begin to consume, and stand for leader. Waits for servers that are not up yet."""
-        self.database = await self._when_reachable(lambda: open_database(self.settings.database_url.get_secret_value()))
-        applied = await migrate(self.database, *self._migrations)
-        if applied:
-            log.info("migrated", applied=applied)
-        if self.service.decider is not None:
-            async with self.database.acquire() as connection, connection.transaction():
-                if await store.refold(connection, self.service.decider):
-                    log.info("refolded", fold=self.service.decider.fold)
-        self.metrics.dead_letters.set(await self.database.fetchval("select count(*) from dead_letters"))
+        await self._when_reachable(self._open)
         self.relay = Relay(self.service.name, self.service.writes, self.settings, self.metrics)
         self.applier = Applier(self.service, self.database, self.metrics, self._clock, self._committed)
         self.deadlines = Deadlines(self.service, self.database, self.applier, self.metrics, self._clock)
-        self.consumer = Consumer(self.service, self.settings, self.applier, self.metrics)
+        self.consumer = Consumer(self.service, self.settings, self.applier, self.metrics, self._ticks)
         self._standing = asyncio.create_task(self._lead())
         await self._when_reachable(self.consumer.start)
+        self.started = True
         log.info("started", topics=[topic.name for topic in self.service.reads])
+
+    async def _open(self) -> None:
+        url, silence_ms = self.settings.database_url.get_secret_value(), self.settings.session_timeout_ms
+        self.database = await open_database(url, silence_ms=silence_ms)
+        try:
+            applied = await migrate(self.database, *self._migrations)
+            if applied:
+                log.info("migrated", applied=applied)
+            if self.service.decider is not None:
+                async with self.database.acquire() as connection, connection.transaction():
+                    if await store.refold(connection, self.service.decider):
+                        log.info("refolded", fold=self.service.decider.fold)
+            self.metrics.dead_letters.set(await self.database.fetchval("select count(*) from dead_letters"))
+        except BaseException:
+            self.database.terminate()
+            raise
 
     async def stop(self) -> None:
         """Finish the batch in hand, let the relay publish what is committed, and go."""
@@ -86,11 +110,21 @@ class Runtime:
         if self._standing is not None:
             self._standing.cancel()
             await asyncio.gather(self._standing, return_exceptions=True)
-        await self.database.close()
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self.database.close()
+        except SURROUNDINGS:
+            self.database.terminate()
         log.info("stopped")
+
+    async def alive(self) -> bool:
+        """Whether ending this process would help nothing. One that still waits for its servers is alive."""
+        return not self.started or await self.consumer.alive()
 
     async def unready(self) -> list[str]:
         """The reasons why this process can't do its work now; empty when it can."""
+        if not self.started:
+            return ["starting, or waiting for the database or the broker"]
         reasons = ["stopping"] if self.stopping else []
         if not self.consumer.assigned.is_set():
             reasons.append("no partitions are assigned yet")
@@ -98,13 +132,20 @@ class Runtime:
             reasons.append("the leader's task has ended")
         try:
             async with asyncio.timeout(2):
-                await self.database.fetchval("select 1")
+                fold = await self.database.fetchval("select fold from rules")
+            if self.service.decider is not None and fold != self.service.decider.fold:
+                reasons.append("another version of this service has started, which folds its states by other rules")
         except SURROUNDINGS as error:
             reasons.append(f"the database does not answer: {type(error).__name__}")
         return reasons
 
     async def measure(self) -> None:
         """Ask the store what only it knows for certain: how far the relay is behind, whichever process relays, and if none can."""
+        if not self.started:
+            return
+        if self.leading:
+            self.metrics.relay_lag.set(self.relay.behind)
+            return
         try:
             async with asyncio.timeout(2):
                 behind = await self.database.fetchval("select coalesce(max(position), 0) - (select position from relay) from events")
@@ -134,7 +175,8 @@ class Runtime:
     async def _lead(self) -> None:
         while True:
             try:
-                connection = await connect(self.settings.database_url.get_secret_value())
+                url = self.settings.database_url.get_secret_value()
+                connection = await connect(url, silence_ms=self.settings.session_timeout_ms)
                 try:
                     # The lock is PostgreSQL's, and it tells nobody when it is free.
                     while not await connection.fetchval("select pg_try_advisory_lock($1)", LEADER_LOCK):  # noqa: ASYNC110
@@ -146,10 +188,12 @@ class Runtime:
                 finally:
                     self._lead_now(False)
                     connection.terminate()
-            except Exception:
-                # Whatever ended it, the next leader begins by finding out how far the topics are.
+            # Whatever ended it, the next leader begins by finding out how far the topics are.
+            except* (*SURROUNDINGS, LostLead) as faults:
+                log.warning("leading_ended", errors=[f"{type(error).__name__}: {error}" for error in faults.exceptions])
+            except* Exception:
                 log.exception("leading_ended")
-                await asyncio.sleep(1)
+            await asyncio.sleep(1)
 
     def _lead_now(self, leading: bool) -> None:
         self.leading = leading
@@ -185,22 +229,43 @@ async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Run
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    starting = asyncio.create_task(runtime.start())
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if not starting.done():
-        starting.cancel()
-        return
-    await starting
-    application: Starlette = operations_app(runtime, api(runtime) if api else None)
+    own = _Later()
     server = uvicorn.Server(
         uvicorn.Config(
-            application, host=settings.http_host, port=settings.http_port, log_config=None, lifespan="on", timeout_graceful_shutdown=5
+            operations_app(runtime, own),
+            host=settings.http_host,
+            port=settings.http_port,
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
         )
     )
     server.capture_signals = nullcontext  # type: ignore[method-assign]  # the signals are ours: the batch in hand is finished first
+    # It answers from the beginning: whoever waits for its servers is alive, and says what it waits for.
     serving = asyncio.create_task(server.serve())
-    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    await runtime.stop()
-    server.should_exit = True
-    await serving
+    stopped = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(runtime.start())
+    await asyncio.wait({starting, serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    async with AsyncExitStack() as running:
+        if starting.done():
+            await starting
+            if api is not None:
+                own.app = api(runtime)
+                await running.enter_async_context(own.app.router.lifespan_context(own.app))
+            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await runtime.stop()
+        else:
+            starting.cancel()
+            await asyncio.wait({starting})
+        server.should_exit = True
+        await serving
+
+
+class _Later:
+    """A service's own API, which cannot be built before its runtime has started."""
+
+    app: Starlette | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self.app or JSONResponse({"detail": "the service is starting"}, status_code=503)
+        await answer(scope, receive, send)

@@ -24,5 +24,6 @@ class RuntimeSettings(KafkaSettings):
     batch_records: int = 500
     """The most records one transaction handles."""
     session_timeout_ms: int = 10_000
+    """A process that is silent for longer loses its partitions, its open transaction, and the lead."""
     rebalance_timeout_ms: int = 60_000
     """Longer than the longest batch: a revocation waits for the batch in hand."""

@@ -23,6 +23,10 @@ OPERATIONS = "oms.operations."
 """Types beginning so are about the service, not of its streams: they are never folded."""
 
 
+class OtherRules(Exception):
+    """The states are folded by other rules than ours: another version of the service has started since, and we may not write."""
+
+
 class Cause(NamedTuple):
     """What led to an event: carried on, so that a flow can be followed through all services."""
 
@@ -188,10 +192,15 @@ async def head_of(connection: Connection) -> int:
     return await connection.fetchval("select coalesce(max(position), 0) from events")
 
 
-async def stand_of(connection: Connection) -> tuple[int, bool]:
-    """The position of the newest event, and whether any record is set aside: what every transaction must know, in one question."""
-    found = await connection.fetchrow("select coalesce(max(position), 0) as head, exists (select from dead_letters) as closed from events")
+async def stand_of(connection: Connection, decider: Decider | None) -> tuple[int, bool]:
+    """The store's head, for a decider that may write behind it, and whether any record is set aside. Raises OtherRules."""
+    found = await connection.fetchrow(
+        """select coalesce(max(position), 0) as head, (select fold from rules) as fold, exists (select from dead_letters) as closed
+           from events"""
+    )
     assert found is not None
+    if decider is not None and found["fold"] != decider.fold:
+        raise OtherRules(f"the states are folded by rules {found['fold']}, ours are {decider.fold}")
     return found["head"], found["closed"]
 
 
@@ -212,11 +221,18 @@ async def read_events(connection: Connection, after: int, most: int) -> list[Row
 
 
 async def refold(connection: Connection, decider: Decider) -> bool:
-    """Fold all states anew when those stored were folded by other rules than `decider.fold`; tells whether it had to."""
+    """Make `decider.fold` the store's rules, and fold all states anew where they were others; tells whether it had to.
+
+    Processes of another version find out by their next transaction: see `head_for`. Needs a transaction.
+    """
+    stored = "select fold from rules"
+    if await connection.fetchval(stored) == decider.fold:
+        return False
     await lock_store(connection)
-    if not await connection.fetchval("select exists (select from states where fold <> $1)", decider.fold):
+    if await connection.fetchval(stored) == decider.fold:
         return False
     await connection.execute("delete from states")
+    await connection.execute("update rules set fold = $1", decider.fold)
     async for chunk in _chunks(connection):
         keys = {key for _, event in chunk for key in decider.writes(event)}
         states = await _load_states(connection, decider, sorted(keys))
@@ -280,12 +296,10 @@ async def _save_states(connection: Connection, decider: Decider, states: Mapping
     """Store states; answers with what each asks for next."""
     dues = {key: decider.due(key, stored.state) for key, stored in states.items()}
     await connection.execute(
-        """insert into states (key, version, fold, due_at, state)
-           select key, version, $1, due_at, state
-           from unnest($2::text[], $3::int[], $4::timestamptz[], $5::text[]) as s (key, version, due_at, state)
+        """insert into states (key, version, due_at, state)
+           select * from unnest($1::text[], $2::int[], $3::timestamptz[], $4::text[])
            on conflict (key) do update
-           set version = excluded.version, fold = excluded.fold, due_at = excluded.due_at, state = excluded.state""",
-        decider.fold,
+           set version = excluded.version, due_at = excluded.due_at, state = excluded.state""",
         list(states),
         [stored.version for stored in states.values()],
         [due[0] if due else None for due in dues.values()],

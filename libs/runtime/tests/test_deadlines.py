@@ -1,0 +1,128 @@
+"""What is due happens once, and outside effects again and again with the same key until they are answered, whoever dies meanwhile."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from oms_runtime.deadlines import AT_ONCE, MOST
+from probe import EXPIRING, EXPIRY, WEIGHED, Probe, receipt, until
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+WEIGHS, EXPIRED = "weighs 1 kg", "expired"
+GATE = 9_000
+"""An advisory lock that the outside waits for, where a test says so."""
+
+
+@asynccontextmanager
+async def gate_held(probe: Probe) -> AsyncGenerator[None]:
+    async with probe.session() as connection:
+        await connection.execute("select pg_advisory_lock($1)", GATE)
+        yield
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oms_runtime.deadlines.PATIENCE", (0.1, 1.0))
+
+
+async def test_what_is_due_happens_once_and_not_before(probe: Probe) -> None:
+    now = NOON
+    keys = [f"r{n}" for n in range(100)]
+    async with probe.running(clock=lambda: now):
+        await probe.send(receipt(key, EXPIRING) for key in keys)
+        await until(partial(_booked, probe, len(keys)))
+        await _looked_again(probe, "before")
+        assert await probe.adjusted(EXPIRED) == []
+        now += EXPIRY
+        await probe.send([receipt("wakes")])
+        await until(partial(_adjusted, probe, EXPIRED, len(keys)))
+        await _looked_again(probe, "after")
+    assert sorted(await probe.adjusted(EXPIRED)) == sorted(keys)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_effect_that_raises_is_tried_again_with_the_same_key_and_is_in_nobodys_way(probe: Probe) -> None:
+    await probe.outside(
+        f"""if key = 'bad-weight' and not exists (select from events where stream = 'good' and version = 2) then
+              raise exception 'the scales are broken';
+            elsif key = 'slow-weight' then
+              perform pg_advisory_lock({GATE});
+            end if;
+            return '1 kg';"""
+    )
+    async with gate_held(probe), probe.running() as runtime:
+        await probe.send([receipt("bad", WEIGHED), receipt("slow", WEIGHED)])
+        await until(partial(_asked, probe, "bad-weight", 3))
+        assert runtime.metrics.registry.get_sample_value("oms_deadlines_stuck") == 1
+        await probe.send([receipt("good", WEIGHED), receipt("brief", EXPIRING)])
+        await until(partial(_adjusted, probe, EXPIRED, 1))
+        await until(partial(_adjusted, probe, WEIGHS, 2))
+        assert await probe.adjusted(WEIGHS) == ["good", "bad"]
+        await until(partial(_asked, probe, "slow-weight", 1))
+        assert await probe.ask("select count(*) from weighings where key not in ('bad-weight', 'slow-weight', 'good-weight')") == 0
+
+        async with probe.session() as connection:
+            times = [row["at"] for row in await connection.fetch("select at from weighings where key = 'bad-weight' order by at")]
+        assert (times[1] - times[0]).total_seconds() >= 0.1
+        assert (times[2] - times[1]).total_seconds() >= 0.2
+
+
+async def test_effects_that_hang_are_in_nobodys_way_however_many(probe: Probe) -> None:
+    await probe.outside(f"perform pg_advisory_lock({GATE}); return '1 kg';")
+    keys = [f"r{n}" for n in range(MOST + AT_ONCE)]
+    async with gate_held(probe), probe.running():
+        await probe.send(receipt(key, WEIGHED) for key in keys)
+        await until(partial(_booked, probe, len(keys)))
+        await probe.send([receipt("brief", EXPIRING)])
+        await until(partial(_adjusted, probe, EXPIRED, 1))
+        assert await probe.ask("select count(*) from weighings") <= AT_ONCE
+
+
+async def test_who_dies_between_an_answer_and_its_record_is_asked_for_again_and_recorded_once(probe: Probe) -> None:
+    await probe.outside(f"perform pg_advisory_lock({GATE}); return '1 kg';")
+    process = probe.start()
+    await until(process.ready)
+    async with gate_held(probe):
+        await probe.send([receipt("r", WEIGHED)])
+        await until(partial(_asked, probe, "r-weight", 1))
+        holding = probe.store_held()
+        await holding.__aenter__()
+    await until(partial(_answer_in_hand, probe))
+    process.kill()
+    await holding.__aexit__(None, None, None)
+    assert await probe.adjusted(WEIGHS) == []
+
+    probe.start()
+    await until(partial(_adjusted, probe, WEIGHS, 1))
+    await probe.check_told_once()
+    assert await probe.adjusted(WEIGHS) == ["r"]
+    assert await probe.ask("select array_agg(key) from weighings") == ["r-weight", "r-weight"]
+    assert await probe.ask("select count(distinct pid) from weighings") == 2
+
+
+async def _looked_again(probe: Probe, key: str) -> None:
+    """Wait until it has looked for what is due, and done it, once more."""
+    await probe.send([receipt(key, WEIGHED)])
+    await until(partial(_weighed, probe, key))
+
+
+async def _weighed(probe: Probe, key: str) -> bool:
+    return key in await probe.adjusted(WEIGHS)
+
+
+async def _adjusted(probe: Probe, reason: str, count: int) -> bool:
+    return len(await probe.adjusted(reason)) == count
+
+
+async def _booked(probe: Probe, count: int) -> bool:
+    return await probe.booked() == count
+
+
+async def _asked(probe: Probe, key: str, least: int) -> bool:
+    return await probe.ask("select count(*) from weighings where key = $1", key) >= least
+
+
+async def _answer_in_hand(probe: Probe) -> bool:
+    return await probe.waiting_for_store() > 0

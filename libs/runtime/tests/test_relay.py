@@ -1,0 +1,92 @@
+"""Every committed event is on its topic exactly once, in order, wherever its process died."""
+
+import asyncio
+from functools import partial
+
+from aiokafka.errors import OutOfOrderSequenceNumber
+from oms_runtime.database import connect
+from oms_runtime.metrics import Metrics
+from oms_runtime.relay import MOST, LostLead, Relay
+from probe import Probe, receipt, until
+
+ROUNDS = 4
+
+
+async def test_death_between_commit_and_publish_and_between_publish_and_its_record(probe: Probe) -> None:
+    keys = [f"r{n}" for n in range(ROUNDS * MOST)]
+    process = probe.start()
+    await until(process.ready)
+    await until(partial(probe.ask, "select producer_id is not null from relay"))
+    async with probe.relay_held():
+        await probe.send(map(receipt, keys))
+        await until(partial(_told, probe, 1))
+        await until(partial(_booked, probe, len(keys)))
+        process.kill()
+    told = await probe.told()
+    assert 0 < told < len(keys)
+    assert await probe.ask("select position from relay") == 0
+
+    # And wherever it is when so many more are on the topics.
+    while told < (ROUNDS - 1) * MOST:
+        process = probe.start()
+        await until(partial(_told, probe, told + 1))
+        process.kill()
+        told = await probe.told()
+    probe.start()
+
+    await probe.check_told_once()
+    await probe.check_booked_once(keys)
+
+
+async def test_several_who_take_themselves_for_the_leader_tell_each_event_once(probe: Probe) -> None:
+    keys = [f"r{n}" for n in range(3_000)]
+    async with probe.running() as runtime:
+        rivals = [Relay(probe.name, runtime.service.writes, runtime.settings, Metrics()) for _ in range(2)]
+        leading = [asyncio.create_task(_lead(rival, probe.database_url)) for rival in rivals]
+        await _caught_up(*rivals, runtime.relay)
+        await probe.send(map(receipt, keys))
+        await until(partial(_booked, probe, len(keys)))
+        await until(partial(_told, probe, len(keys)))
+        await _caught_up(*rivals, runtime.relay)
+        for task in leading:
+            task.cancel()
+        await asyncio.gather(*leading, return_exceptions=True)
+        await probe.check_told_once()
+    await probe.check_booked_once(keys)
+
+
+async def test_somebody_elses_records_are_not_in_the_way(probe: Probe) -> None:
+    async with probe.running():
+        await probe.send(receipt(f"r{n}") for n in range(100))
+        await until(partial(_told, probe, 100))
+    await probe.send_raw([(b"%d" % n, b"{}", []) for n in range(20)], probe.outbox)
+
+    async with probe.running():
+        await probe.send(receipt(f"s{n}") for n in range(100))
+        await until(partial(_told, probe, 220))
+        await until(partial(probe.ask, "select position = 200 from relay"))
+
+
+async def _caught_up(*relays: Relay) -> None:
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(relay.caught_up() for relay in relays))
+
+
+async def _lead(relay: Relay, database_url: str) -> None:
+    """Publish like the leader, without ever asking for the lock."""
+    while True:
+        connection = await connect(database_url)
+        try:
+            await relay.run(connection)
+        except (OutOfOrderSequenceNumber, LostLead):
+            continue
+        finally:
+            connection.terminate()
+
+
+async def _told(probe: Probe, least: int) -> bool:
+    return await probe.told() >= least
+
+
+async def _booked(probe: Probe, count: int) -> bool:
+    return await probe.booked() == count

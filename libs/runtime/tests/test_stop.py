@@ -1,0 +1,69 @@
+"""Who is told to end, or to share its partitions, finishes the batch in hand first."""
+
+from functools import partial
+
+from probe import PARTITIONS, Probe, Process, receipt, until
+
+KEYS = [f"r{n}" for n in range(100)]
+
+
+async def test_the_batch_in_hand_is_committed_and_told_before_the_end(probe: Probe) -> None:
+    process = probe.start()
+    await until(process.ready)
+    async with probe.store_held():
+        await probe.send(map(receipt, KEYS))
+        await until(partial(_batches_in_hand, probe, 1))
+        process.terminate()
+        await until(partial(_says, process, "stopping"))
+        assert process.exit_code is None
+    await until(process.ended, 5)
+
+    assert process.exit_code == 0
+    in_hand = await probe.booked()
+    assert in_hand > 0
+    assert await probe.told() == in_hand  # nobody else is there who could have told it
+
+    probe.start()
+    await until(partial(_booked, probe, len(KEYS)))  # at once: it has left the group
+    await probe.check_booked_once(KEYS)
+    await probe.check_told_once()
+
+
+async def test_a_new_consumer_waits_for_the_batch_in_hand(probe: Probe) -> None:
+    first = probe.start()
+    await until(first.ready)
+    async with probe.store_held():
+        await probe.send(map(receipt, KEYS))
+        await until(partial(_batches_in_hand, probe, 1))
+        second = probe.start()
+        await until(partial(_rebalancing, first))
+        assert not second.logged("assigned")
+    await until(partial(_shares, first))
+    await until(partial(_shares, second))
+    await until(partial(_booked, probe, len(KEYS)))
+
+    assert not first.logged("partition_lost")  # it was let finish
+    await probe.check_booked_once(KEYS)
+    await probe.check_told_once()
+
+
+async def _batches_in_hand(probe: Probe, count: int) -> bool:
+    return await probe.waiting_for_store() == count
+
+
+async def _booked(probe: Probe, count: int) -> bool:
+    return await probe.booked() == count
+
+
+async def _says(process: Process, reason: str) -> bool:
+    answer = await process.get("/ready")
+    return answer is not None and reason in answer.json()["reasons"]
+
+
+async def _rebalancing(process: Process) -> bool:
+    return any("rebalancing" in line["event"] for line in process.log())
+
+
+async def _shares(process: Process) -> bool:
+    assigned = process.logged("assigned")
+    return bool(assigned) and assigned[-1]["partitions"] == PARTITIONS // 2
