@@ -93,6 +93,7 @@ async def test_the_numbers_are_right_and_the_log_names_the_flow(probe: Probe) ->
     assert await process.metric("oms_relay_lag_events") == 0
     assert await process.metric("oms_leader") == 1
 
+    await until(partial(_recorded, probe, len(KEYS) + 1))
     async with probe.relay_held():
         await probe.send([receipt("one")])
         await until(partial(_record_in_hand, probe))
@@ -107,6 +108,10 @@ async def test_the_numbers_are_right_and_the_log_names_the_flow(probe: Probe) ->
 
 async def _batch_in_hand(probe: Probe) -> bool:
     return await probe.waiting_for_store() > 0
+
+
+async def _recorded(probe: Probe, position: int) -> bool:
+    return await probe.ask("select position from relay") == position
 
 
 async def _record_in_hand(probe: Probe) -> bool:
