@@ -9,12 +9,13 @@ from heapq import merge
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError
 from oms_contracts.catalogue import PARTITIONS, Topic, topic_of
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import encode, key_of, type_of
 from pydantic import SecretStr
 
-from oms_runtime.kafka import Batch, Record, make_producer, make_reader, partition_of
+from oms_runtime.kafka import Batch, Reader, Record, make_producer, make_reader, partition_of
 from oms_runtime.settings import KafkaSettings
 
 
@@ -98,16 +99,31 @@ class Publisher:
         return batch.append(key=key.encode(), value=encode(message), timestamp=None, headers=to_headers(envelope)) is not None
 
 
+async def assign_all(reader: Reader, topics: Iterable[Topic]) -> list[TopicPartition]:
+    """Assign every partition of `topics`. Raises UnknownTopicOrPartitionError naming those that the broker does not have or let us see.
+
+    A reader would else ask for them for ever, as fast as it can.
+    """
+    chosen = list(topics)
+    known = await reader.topics()
+    missing = [topic.name for topic in chosen if topic.name not in known]
+    if missing:
+        raise UnknownTopicOrPartitionError(", ".join(missing))
+    partitions = [TopicPartition(topic.name, number) for topic in chosen for number in range(topic.partitions)]
+    reader.assign(partitions)
+    return partitions
+
+
 async def follow(settings: KafkaSettings, client_id: str, topics: Iterable[Topic], *, from_beginning: bool) -> AsyncGenerator[list[Record]]:
     """What is on `topics`, from the first record on or from now on, and what comes: some records at a time, until it is closed.
 
     Records of a partition come in order; those of several as the broker's clock has them, as far as they arrive together.
+    Raises UnknownTopicOrPartitionError as `assign_all` does.
     """
     reader = make_reader(settings, client_id)
     try:
         await reader.start()
-        partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
-        reader.assign(partitions)
+        partitions = await assign_all(reader, topics)
         if not from_beginning:
             for partition, end in (await reader.end_offsets(partitions)).items():
                 reader.seek(partition, end)
