@@ -23,10 +23,10 @@ demo: setup ## a week of baskets from channel to door; leaves the stack up
 	$(BIN)/python -m oms_demo $(DEMO)
 
 up: setup ## the stack: Kafka, PostgreSQL and the services
-	$(BIN)/python -m oms_local up
+	$(BIN)/oms stack up
 
 down: ## stop the stack; its data stays
-	$(BIN)/python -m oms_local down
+	$(BIN)/oms stack down
 
 lint: setup ## style, types, imports
 	$(BIN)/ruff check .

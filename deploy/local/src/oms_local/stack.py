@@ -347,7 +347,7 @@ def _check_installed(services: Iterable[str]) -> None:
         if service not in SERVICES:
             raise StackError(f"there is no service {service}. There are: {', '.join(SERVICES)}.")
         if importlib.util.find_spec(f"oms_{service}") is None:
-            raise StackError(f"the service {service} is not installed here. Install the workspace (`make install`), then try again.")
+            raise StackError(f"the service {service} is not installed here. Install the workspace (`make setup`), then try again.")
 
 
 @contextmanager

@@ -9,12 +9,14 @@ from heapq import merge
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import UnknownTopicOrPartitionError
 from oms_contracts.catalogue import PARTITIONS, Topic, topic_of
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import encode, key_of, type_of
 from pydantic import SecretStr
 
-from oms_runtime.kafka import Batch, Record, make_producer, make_reader, partition_of
+from oms_runtime.kafka import Batch, Reader, Record, make_producer, make_reader, partition_of
 from oms_runtime.settings import KafkaSettings
 
 
@@ -63,7 +65,7 @@ class Publisher:
         """Publish all of `messages`; `told` hears how many the broker has acknowledged since it was last told.
 
         `topic` is for messages of `operations`, which every service has its own topics for. Raises KafkaError when the broker
-        refuses one, ValueError for one too large.
+        refuses one, or would because it is too large.
         """
         waiting: defaultdict[tuple[str, int], deque[Any]] = defaultdict(deque)
         for message in messages:
@@ -84,7 +86,7 @@ class Publisher:
         while queue and self._append(batch, queue[0]):
             queue.popleft()
         if not batch.record_count():
-            raise ValueError(f"{type_of(queue[0]).name} of {key_of(queue[0])} is too large to publish")
+            raise MessageSizeTooLargeError(f"{type_of(queue[0]).name} of {key_of(queue[0])} is too large to publish")
         batch.close()
         return batch
 
@@ -101,16 +103,31 @@ class Publisher:
         return batch.append(key=key.encode(), value=encode(message), timestamp=None, headers=to_headers(envelope)) is not None
 
 
+async def assign_all(reader: Reader, topics: Iterable[Topic]) -> list[TopicPartition]:
+    """Assign every partition of `topics`. Raises UnknownTopicOrPartitionError naming those that the broker does not have or let us see.
+
+    A reader would else ask for them for ever, as fast as it can.
+    """
+    chosen = list(topics)
+    known = await reader.topics()
+    missing = [topic.name for topic in chosen if topic.name not in known]
+    if missing:
+        raise UnknownTopicOrPartitionError(", ".join(missing))
+    partitions = [TopicPartition(topic.name, number) for topic in chosen for number in range(topic.partitions)]
+    reader.assign(partitions)
+    return partitions
+
+
 async def follow(settings: KafkaSettings, client_id: str, topics: Iterable[Topic], *, from_beginning: bool) -> AsyncGenerator[list[Record]]:
     """What is on `topics`, from the first record on or from now on, and what comes: some records at a time, until it is closed.
 
     Records of a partition come in order; those of several as the broker's clock has them, as far as they arrive together.
+    Raises UnknownTopicOrPartitionError as `assign_all` does.
     """
     reader = make_reader(settings, client_id)
     try:
         await reader.start()
-        partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
-        reader.assign(partitions)
+        partitions = await assign_all(reader, topics)
         if not from_beginning:
             for partition, end in (await reader.end_offsets(partitions)).items():
                 reader.seek(partition, end)

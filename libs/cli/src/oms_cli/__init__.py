@@ -1,0 +1,1 @@
+"""`oms`: the operator's command line."""

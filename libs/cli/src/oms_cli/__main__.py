@@ -1,0 +1,5 @@
+"""`python -m oms_cli`: the same as `oms`."""
+
+from oms_cli.app import main
+
+main()

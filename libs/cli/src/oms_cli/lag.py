@@ -1,0 +1,94 @@
+"""`oms lag`: how far behind everybody is."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import typer
+from aiokafka import TopicPartition
+from oms_contracts.catalogue import TOPICS, Topic, topics_read_by
+from oms_local.settings import SERVICES
+
+from oms_cli import output
+from oms_cli.arguments import AsJson, connections
+from oms_cli.connections import Offsets
+
+RELAY_LAG, DEAD_LETTERS = "oms_relay_lag_events", "oms_dead_letters"
+
+
+def lag(
+    context: typer.Context,
+    *,
+    partitions: Annotated[bool, typer.Option("--partitions", help="A row for every partition that holds records.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """How many records each service has still to read, how many events it has still to publish, and what it has set aside.
+
+    A service's own numbers are asked of it on this machine; they are null (–) where it does not answer.
+    """
+    connected = connections(context)
+    read = {topic.name for service in SERVICES for topic in topics_read_by(service)}
+    offsets = connected.offsets((topic for topic in TOPICS if topic.name in read), map(group_of, SERVICES))
+    services = [_service(service, offsets, connected.metrics(service, (RELAY_LAG, DEAD_LETTERS))) for service in SERVICES]
+    if as_json:
+        output.document({"services": services})
+        return
+    columns = ("service", "records to read>", "events to publish>", "dead letters>")
+    output.table("Lag", columns, [(s["service"], s["lag"], s["relay_lag"], s["dead_letters"]) for s in services])
+    columns = ("service", "topic", *(("partition>",) if partitions else ()), "committed>", "end>", "lag>")
+    output.table("By topic", columns, _rows(services, partitions=partitions))
+    silent = [service["service"] for service in services if not service["answers"]]
+    if silent:
+        output.note(f"not heard of: {', '.join(silent)}; `oms stack status` tells what runs")
+
+
+def group_of(service: str) -> str:
+    """A service's consumer group."""
+    return f"oms.{service}"
+
+
+def topic_lag(topic: Topic, offsets: Offsets, group: str) -> dict[str, Any]:
+    """How far a group is on a topic, in records. What has gone by retention counts neither as read nor as to be read."""
+    committed = offsets.committed.get(group, {})
+    partitions = [_partition(TopicPartition(topic.name, number), offsets, committed) for number in range(topic.partitions)]
+    known = [partition["committed"] for partition in partitions if partition["committed"] is not None]
+    return {
+        "topic": topic.name,
+        "committed": sum(known) if known else None,
+        "end": sum(partition["end"] for partition in partitions),
+        "lag": sum(partition["lag"] for partition in partitions),
+        "partitions": partitions,
+    }
+
+
+def _partition(tp: TopicPartition, offsets: Offsets, committed: Mapping[TopicPartition, int]) -> dict[str, Any]:
+    at, begin, end = committed.get(tp), offsets.begins[tp], offsets.ends[tp]
+    return {"partition": tp.partition, "committed": at, "end": end, "lag": max(0, end - max(begin, at or 0))}
+
+
+def _service(service: str, offsets: Offsets, metrics: Mapping[str, float] | None) -> dict[str, Any]:
+    topics = [topic_lag(topic, offsets, group_of(service)) for topic in topics_read_by(service)]
+    return {
+        "service": service,
+        "group": group_of(service),
+        "lag": sum(topic["lag"] for topic in topics),
+        "answers": metrics is not None,
+        "relay_lag": _whole(metrics, RELAY_LAG),
+        "dead_letters": _whole(metrics, DEAD_LETTERS),
+        "topics": topics,
+    }
+
+
+def _whole(metrics: Mapping[str, float] | None, name: str) -> int | None:
+    found = (metrics or {}).get(name)
+    return None if found is None else int(found)
+
+
+def _rows(services: Iterable[dict[str, Any]], *, partitions: bool) -> Iterable[tuple[Any, ...]]:
+    for service in services:
+        for topic in service["topics"]:
+            if not partitions:
+                yield service["service"], topic["topic"], topic["committed"], topic["end"], topic["lag"]
+                continue
+            for p in topic["partitions"]:
+                if p["end"]:
+                    yield service["service"], topic["topic"], p["partition"], p["committed"], p["end"], p["lag"]

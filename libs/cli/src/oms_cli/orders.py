@@ -1,0 +1,228 @@
+"""`oms order`: place, show and cancel orders."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from typing import Annotated, Any
+
+import typer
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.message import key_of, type_of
+from oms_contracts.orders import CancelOrder, OrderAccepted, OrderCancellationRejected, OrderCommandRefused, OrderRejected
+
+from oms_cli import output
+from oms_cli.arguments import AsJson, File, Order, Timeout, Wait, connections, read_message
+from oms_cli.connections import Connections, event_of, part, until
+from oms_cli.faults import NOT_DONE, Fault
+from oms_cli.output import moment, money, say, table
+
+app = typer.Typer(help="Place, show and cancel orders.")
+
+PLACED = type_of(OrderPlaced).name
+CONFIRMED = frozenset({"confirmed", "released", "completed"})
+STOPPED = frozenset({"rejected", "canceled", "expired", "awaiting_payment", "awaiting_stock"})
+"""Ended unconfirmed, or waiting for somebody to act."""
+
+
+@app.command(epilog="Example: oms order place order.json --wait")
+def place(context: typer.Context, file: File, wait: Wait = False, timeout: Timeout = 30, as_json: AsJson = False) -> None:
+    """Publish an order as a channel does. The same order again is the same order, and counts once.
+
+    With --wait the exit code is 0 once it is confirmed, and 1 when it ends or waits for somebody before that.
+    """
+    connected = connections(context)
+    placed: OrderPlaced = read_message(PLACED, file.read(), "FILE")
+    order_id = key_of(placed)
+    event_id = connected.publish(placed)
+    answer: dict[str, Any] = {"order_id": order_id, "event_id": event_id, "status": None, "reasons": []}
+    if wait:
+        settled = until(lambda: _settled(connected, order_id), timeout)
+        if settled is not None:
+            answer |= {"status": settled["status"], "reasons": _reasons(connected, settled, placed)}
+    if as_json:
+        output.document(answer)
+    if not wait:
+        if not as_json:
+            say(f"order {order_id} is placed; `oms order show {order_id}` tells how it goes on")
+        return
+    if answer["status"] is None:
+        raise Fault(NOT_DONE, f"order {order_id} is not confirmed after {timeout:g} s; `oms order show {order_id}` tells how it goes on")
+    if answer["reasons"] or answer["status"] not in CONFIRMED:
+        raise Fault(NOT_DONE, *(f"order {order_id} is {answer['status']}: {reason}" for reason in answer["reasons"]))
+    if not as_json:
+        say(f"order {order_id} is {answer['status']}")
+
+
+@app.command(epilog="Example: oms order show web/W-1001")
+def show(context: typer.Context, order: Order, as_json: AsJson = False) -> None:
+    """All that is known of one order: state, lines, payment, packages, returns, and its timeline."""
+    connected = connections(context)
+    found = connected.get(f"/orders/{part(order)}")
+    timeline = list(_timeline(connected, order))
+    if as_json:
+        output.document(found | {"timeline": timeline})
+        return
+    for text in _headlines(found):
+        say(text)
+    _show_lines(found)
+    _show_money(found)
+    _show_goods(found)
+    table(
+        "Timeline",
+        ("time", "event", "what happened"),
+        [(moment(event["time"], precise=True), output.short(event["type"]), event["summary"]) for event in timeline],
+    )
+
+
+@app.command(epilog="Example: oms order cancel web/W-1001 --reason 'ordered twice' --wait")
+def cancel(
+    context: typer.Context,
+    *,
+    order: Order,
+    reason: Annotated[str, typer.Option(help="Why; it is told to everybody concerned.", show_default=False)],
+    wait: Wait = False,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Ask capture to cancel an order. What has been released may still be stopped; fulfillment decides whether it is too late."""
+    connected = connections(context)
+    found = connected.get(f"/orders/{part(order)}")
+    answer: dict[str, Any] = {"order_id": order, "event_id": None, "status": found["status"], "reason": None}
+    if found["status"] in {"completed", "rejected", "expired"}:  # an end is for ever
+        answer["reason"] = f"the order is {found['status']}, and nothing can be canceled of it"
+    elif found["status"] != "canceled":
+        event_id = answer["event_id"] = connected.publish(CancelOrder(order_id=order, reason=reason), event_id=connected.new_id())
+        if wait:
+            settled = until(lambda: _canceled(connected, order, event_id), timeout)
+            answer |= settled or {"reason": f"it is not known after {timeout:g} s; `oms order show {order}` tells how it goes on"}
+    if as_json:
+        output.document(answer)
+    if answer["reason"] is not None:
+        raise Fault(NOT_DONE, f"order {order} is not canceled: {answer['reason']}")
+    if not as_json:
+        canceled = answer["status"] == "canceled"
+        say(f"order {order} is canceled" if canceled else f"asked to cancel {order}; `oms order show {order}` tells how it goes on")
+
+
+def _timeline(connected: Connections, order_id: str) -> Iterator[dict[str, Any]]:
+    return connected.every(f"/orders/{part(order_id)}/timeline")
+
+
+def _settled(connected: Connections, order_id: str) -> dict[str, Any] | None:
+    """The order once it is confirmed, or will not be without somebody's doing."""
+    found = connected.find(f"/orders/{part(order_id)}")
+    return found if found is not None and found["status"] in CONFIRMED | STOPPED else None
+
+
+def _reasons(connected: Connections, order: dict[str, Any], placed: OrderPlaced) -> list[str]:
+    """Why this is not what was wanted; nothing when it is."""
+    for event in _events(_timeline(connected, order["order_id"]), OrderAccepted, OrderRejected):
+        if isinstance(event, OrderRejected):
+            return [*event.reasons, "place a mended one under a channel_reference of its own"]
+        if any(getattr(event, field.name) != getattr(placed, field.name) for field in fields(placed)):
+            return ["channel_reference: another order came under it before; that one stands, and this one was not taken"]
+        break
+    if order["status"] in CONFIRMED:
+        return []
+    waits = f"waits for {order['action']} until {moment(order['deadline'])}: {order['action_reason']}" if order["action"] else None
+    return [waits or order["ended_because"] or "no reason is known"]
+
+
+def _canceled(connected: Connections, order_id: str, event_id: str) -> dict[str, Any] | None:
+    """How the cancellation ended, None while that is open. Whoever asked for it first, it is one."""
+    order = connected.get(f"/orders/{part(order_id)}")
+    if order["status"] == "canceled":
+        return {"status": "canceled"}
+    entries = list(_timeline(connected, order_id))
+    for event in _events(entries, OrderCancellationRejected):
+        return {"status": order["status"], "reason": event.reason}
+    for event in _events((entry for entry in entries if entry["causation"] == event_id), OrderCommandRefused):
+        return {"status": order["status"], "reason": event.reason}
+    return None
+
+
+def _events(entries: Iterable[dict[str, Any]], *classes: type[Any]) -> Iterator[Any]:
+    """Those events of a timeline that are of `classes`."""
+    wanted = {type_of(cls).name for cls in classes}
+    return (event_of(entry) for entry in entries if entry["type"] in wanted)
+
+
+def _headlines(order: dict[str, Any]) -> Iterator[str]:
+    yield f"Order {order['order_id']}, {order['channel']}/{order['reference']}"
+    yield f"{order['status']} since {moment(order['since'])}" + (f": {order['ended_because']}" if order["ended_because"] else "")
+    if order["action"]:
+        yield f"waits for {order['action']} until {moment(order['deadline'])}: {order['action_reason']}"
+    if order["cancellation"]:
+        yield f"cancellation is asked for: {order['cancellation']}"
+    if order["conflicts"]:
+        yield f"other content came under the same reference ({order['conflicts']} in all); the first stands"
+    total = f"{money(order['total'], order['currency'])}, of which shipping {money(order['shipping'], order['currency'])}"
+    yield f"placed {moment(order['placed_at'])} by {order['customer_id'] or 'nobody known'}" + (f", {total}" if order["currency"] else "")
+    if order["ship_to"]:
+        to = order["ship_to"]
+        yield f"to {to['name']}, {to['street']}, {to['postal_code']} {to['city']}, {to['country']}"
+
+
+def _show_lines(order: dict[str, Any]) -> None:
+    currency = order["currency"]
+    columns = ("line", "SKU", "quantity>", "unit price>", "discount>", "total>", "shipped>", "delivered>", "returned>")
+    rows = [
+        (
+            line["line_id"],
+            line["sku"],
+            line["quantity"],
+            money(line["unit_price"], currency),
+            money(line["discount"], currency),
+            money(line["total"], currency),
+            line["shipped"],
+            line["delivered"],
+            line["returned"],
+        )
+        for line in order["lines"]
+    ]
+    if rows:
+        table("Lines", columns, rows)
+
+
+def _show_money(order: dict[str, Any]) -> None:
+    if order["payment"] is None:
+        return
+    totals = order["payment"]["totals"]
+    amounts = [money(totals[name], totals["currency"]) for name in ("authorized", "captured", "refunded", "voided")]
+    columns = ("status", "since", "authorized>", "captured>", "refunded>", "voided>", "failure")
+    table("Payment", columns, [(totals["status"], moment(totals["at"]), *amounts, totals["failure"])])
+
+
+def _show_goods(order: dict[str, Any]) -> None:
+    if order["stock"] is not None:
+        stock = order["stock"]
+        columns = ("status", "since", "reserved>", "allocated>", "shipped>", "held until", "short of")
+        shortages: list[dict[str, Any]] = stock["shortages"] or []
+        short_of = ", ".join(f"{s['sku']}: {s['requested']} wanted, {s['available']} available" for s in shortages)
+        units = (stock["reserved"], stock["allocated"], stock["shipped"])
+        until_when = moment(stock["expires_at"]) if stock["reserved"] else None
+        table("Stock", columns, [(stock["status"], moment(stock["at"]), *units, until_when, short_of)])
+    if order["fulfillments"]:
+        rows = [(f["fulfillment_id"], f["location"], f["status"], moment(f["at"])) for f in order["fulfillments"]]
+        table("Fulfillments", ("fulfillment", "location", "status", "since"), rows)
+    if order["packages"]:
+        columns = ("package", "carrier", "tracking number", "status", "since", "trouble")
+        rows = [
+            (p["package_id"], p["carrier"], p["tracking_number"], p["status"], moment(p["status_at"]), p["trouble"])
+            for p in order["packages"]
+        ]
+        table("Packages", columns, rows)
+    if order["returns"]:
+        columns = ("return", "status", "since", "received>", "refunded>", "outcome", "waits for")
+        rows = [
+            (
+                r["return_id"],
+                r["status"],
+                moment(r["at"]),
+                r["received"],
+                money(r["refunded"], order["currency"]),
+                r["outcome"],
+                r["action"],
+            )
+            for r in order["returns"]
+        ]
+        table("Returns", columns, rows)

@@ -1,0 +1,113 @@
+"""What people and machines are shown: tables and lines on standard output, one JSON document where that is asked for."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import typer
+from iso4217 import Currency
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+CLOSED_PIPE = 141
+"""128 + SIGPIPE, as a shell counts it."""
+NOTHING = "–"
+_WIDE = 10_000
+_EXPONENTS = {currency.code: currency.exponent for currency in Currency}
+
+
+class _Console(Console):
+    """Takes every text as it is: what strangers wrote is neither markup nor commands to the terminal."""
+
+    def __init__(self) -> None:
+        # Where nobody looks, a line is as long as it has to be: whoever reads it cuts it.
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
+        super().__init__(width=width, markup=False, emoji=False, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        _pipe_closed()
+
+
+def say(text: str | Text) -> None:
+    """A line for people; where it is too long for the terminal it goes on in the next."""
+    _Console().print(_harmless(text))
+
+
+def line(text: Text) -> None:
+    """One of many: cut off where it is too long for the terminal."""
+    _Console().print(_harmless(text), no_wrap=True, overflow="ellipsis")
+
+
+def note(text: str) -> None:
+    """A line for people beside what was asked for, on standard error."""
+    print(plain(text), file=sys.stderr, flush=True)  # noqa: T201  # it is for a person
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table for people. Numbers stand to the right; columns are told by a trailing `>`."""
+    shown = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    for column in columns:
+        shown.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(NOTHING if cell is None or cell == "" else plain(str(cell)) for cell in row))
+    _Console().print(shown)
+
+
+def document(content: Any, *, one_line: bool = False) -> None:
+    """One JSON document for machines."""
+    text = json.dumps(content, ensure_ascii=False, indent=None if one_line else 2, separators=(",", ":") if one_line else None)
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _pipe_closed()
+
+
+def indented(content: Any) -> str:
+    """JSON for people."""
+    return json.dumps(content, ensure_ascii=False, indent=2)
+
+
+def moment(text: str | None, *, precise: bool = False) -> str:
+    """A moment of the query API's in UTC, to the second; `precise`: to the millisecond."""
+    if text is None:
+        return NOTHING
+    at = datetime.fromisoformat(text).astimezone(UTC)
+    return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond // 1000:03}Z" if precise else "Z")
+
+
+def money(amount: int | None, currency: str | None) -> str:
+    """Minor units as a decimal of their currency; where that is none of ISO 4217, as they are."""
+    if amount is None:
+        return NOTHING
+    exponent = _EXPONENTS.get(currency or "")
+    if exponent is None:
+        return f"{amount} minor units of {currency or 'no currency'}"
+    return f"{Decimal(amount).scaleb(-exponent):.{exponent}f} {currency}"
+
+
+def short(kind: str | None) -> str:
+    """The name within a published type: OrderConfirmed of oms.capture.OrderConfirmed.v1."""
+    parts = (kind or NOTHING).split(".")
+    return parts[-2] if len(parts) > 2 else parts[0]
+
+
+def plain(text: str) -> str:
+    """Without the characters that a terminal takes for commands."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
+def _harmless(text: str | Text) -> Text:
+    return Text(plain(text)) if isinstance(text, str) else text
+
+
+def _pipe_closed() -> None:
+    """Whoever read has seen enough: end quietly, without a second complaint when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    raise typer.Exit(CLOSED_PIPE)

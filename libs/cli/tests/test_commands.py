@@ -1,0 +1,769 @@
+"""Every command with nothing behind it: a query API of given answers, and a broker that only remembers what it was told."""
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+from aiokafka import TopicPartition
+from oms_cli import output
+from oms_cli.app import app
+from oms_cli.connections import Connections, Offsets
+from oms_cli.events import causal, told
+from oms_contracts.catalogue import TOPICS
+from oms_contracts.envelope import Envelope, to_headers
+from oms_contracts.message import decode, encode, key_of, type_of
+from oms_contracts.operations import RedriveDeadLetters
+from oms_contracts.orders import CancelOrder, OrderAccepted, OrderCancellationRejected, OrderCommandRefused, OrderRejected
+from oms_contracts.samples import sample
+from oms_contracts.stock import ReceiveStock, StockCommandRefused, StockReceived
+from oms_contracts.values import StockLine, order_id_of
+from oms_local.stack import PartStatus, Stack, StackError
+from typer.testing import CliRunner, Result
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+ORDER: dict[str, Any] = {
+    "channel": "web",
+    "channel_reference": "W-1",
+    "placed_at": "2026-11-24T11:00:00Z",
+    "customer": {"id": "ada"},
+    "currency": "EUR",
+    "lines": [{"line_id": "1", "sku": "mug", "quantity": 2, "unit_price": 500, "total": 1000}],
+    "total": 1495,
+    "shipping": 495,
+    "payment": {"kind": "card", "token": "tok_visa"},
+    "delivery": "pickup",
+}
+ORDER_ID = order_id_of("web", "W-1")
+RECEIPT = ReceiveStock(receipt_id="R-1", lines=(StockLine(sku="mug", location="BER", quantity=5),))
+
+
+class Pretended(Connections):
+    """`answers` are the query API's by path (of a list one after the other, the last for ever); `sent` is what the broker was given."""
+
+    def __init__(self) -> None:
+        ids = iter(f"id-{number}" for number in range(1, 100))
+        super().__init__(
+            query_url="http://query", clock=lambda: NOON, new_id=lambda: next(ids), transport=httpx.MockTransport(self._respond)
+        )
+        self.answers: dict[str, Any] = {}
+        self.asked: list[httpx.URL] = []
+        self.sent: list[tuple[str, Any]] = []
+        self.known_offsets = Offsets(begins={}, ends={}, committed={})
+        self.known_metrics: dict[str, dict[str, float]] = {}
+
+    def send(self, message: object, topic: str, event_id: str) -> None:
+        self.sent.append((topic, message))
+
+    def offsets(self, topics: Any, groups: Any) -> Offsets:
+        return self.known_offsets
+
+    def metrics(self, service: str, names: Any) -> dict[str, float] | None:
+        return self.known_metrics.get(service)
+
+    def _respond(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url)
+        answer = self.answers.get(request.url.path)
+        if isinstance(answer, list):
+            several = cast(list[Any], answer)
+            answer = several.pop(0) if len(several) > 1 else several[0]
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, httpx.Response):
+            return answer
+        return problem(404, "it is not known here", "ask again in a moment") if answer is None else httpx.Response(200, json=answer)
+
+
+def problem(status: int, title: str, *reasons: str) -> httpx.Response:
+    content = {"title": title, "status": status, "reasons": reasons}
+    return httpx.Response(status, content=json.dumps(content), headers={"content-type": "application/problem+json"})
+
+
+def page(*items: Any, more: str | None = None) -> dict[str, Any]:
+    return {"items": items, "next": more}
+
+
+def entry(event: Any, position: int = 1, causation: str = "", at: datetime = NOON) -> dict[str, Any]:
+    """A timeline's entry of an event."""
+    kind = type_of(event).name
+    return {
+        "time": at.isoformat(),
+        "topic": "oms.orders",
+        "type": kind,
+        "summary": f"about {kind}",
+        "source": f"/oms/{kind.split('.')[1]}",
+        "position": position,
+        "sequence": 1,
+        "causation": causation,
+        "data": json.loads(encode(event)),
+    }
+
+
+def accepted(**other: Any) -> OrderAccepted:
+    """What capture says of ORDER."""
+    return sample_of(OrderAccepted, **ORDER | {"order_id": ORDER_ID, "ship_to": None, "location": None} | other)
+
+
+def sample_of(cls: type[Any], **values: Any) -> Any:
+    """A sample of a message with some of its JSON replaced."""
+    return decode(type_of(cls).name, json.dumps(json.loads(encode(sample(cls))) | values).encode())
+
+
+def order_detail(status: str, **other: Any) -> dict[str, Any]:
+    """What the query API says of ORDER."""
+    nothing = dict.fromkeys(
+        ("customer_email", "attempt", "payment_kind", "location", "ship_to", "action", "action_reason", "action_since", "deadline")
+    )
+    known = {
+        "order_id": ORDER_ID,
+        "channel": "web",
+        "reference": "W-1",
+        "customer_id": "ada",
+        "status": status,
+        "since": "2026-11-24T12:00:00.5Z",
+        "placed_at": "2026-11-24T11:00:00Z",
+        "currency": "EUR",
+        "total": 1495,
+        "shipping": 495,
+        "cancellation": None,
+        "ended_because": None,
+        "conflicts": 0,
+        "lines": [
+            {
+                "line_id": "1",
+                "sku": "mug",
+                "quantity": 2,
+                "unit_price": 500,
+                "discount": 0,
+                "total": 1000,
+                "shipped": 2,
+                "delivered": 1,
+                "returned": 0,
+            }
+        ],
+        "stock": None,
+        "payment": None,
+        "fulfillments": [],
+        "packages": [],
+        "returns": [],
+    }
+    return nothing | known | other
+
+
+def letter(status: str = "set_aside", attempts: int = 1, letter_id: str = "oms.inventory.commands/3/41", **other: Any) -> dict[str, Any]:
+    return {
+        "service": "inventory",
+        "letter_id": letter_id,
+        "status": status,
+        "at": "2026-11-24T12:00:00Z",
+        "source_topic": "oms.inventory.commands",
+        "source_partition": 3,
+        "source_offset": 41,
+        "source_key": "R-1",
+        "source_type": type_of(ReceiveStock).name,
+        "reason": "UnreadableMessage: lines: is required\nand more",
+        "stack": "Traceback",
+        "headers": {"ce_id": "1"},
+        "value": base64.b64encode(b'{"receipt_id":"R-1"}').decode(),
+        "attempts": attempts,
+    } | other
+
+
+@pytest.fixture
+def outside() -> Pretended:
+    return Pretended()
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def oms(outside: Pretended) -> Run:
+    """Runs `oms` with the words given, as a shell would split them."""
+
+    def run(*words: str, given: bytes | None = None) -> Result:
+        result = CliRunner().invoke(app, list(words), obj=outside, input=given)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+def rows(result: Result) -> list[list[str]]:
+    """The cells of every row of the tables that were shown."""
+    assert result.exit_code == 0, result.output
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in result.stdout.splitlines() if line.startswith("│")]
+
+
+def shown(result: Result) -> Any:
+    """The one JSON document that was shown."""
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def faults(result: Result, code: int) -> Sequence[str]:
+    """The lines that a fault was told by."""
+    assert result.exit_code == code, result.output
+    lines = result.stderr.splitlines()
+    assert lines
+    assert all(line.startswith("error: ") for line in lines)
+    return [line.removeprefix("error: ") for line in lines]
+
+
+# Usage
+
+
+COMMANDS = [
+    *(f"stack {name}" for name in ("up", "down", "status")),
+    *(f"order {name}" for name in ("place", "show", "cancel")),
+    *(f"stock {name}" for name in ("receive", "show")),
+    *(f"events {name}" for name in ("tail", "show")),
+    "lag",
+    *(f"dead-letters {name}" for name in ("list", "show", "redrive")),
+]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_command_says_how_it_is_used(oms: Run, command: str) -> None:
+    result = oms(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert f"Example: oms {command}".strip() in result.stdout
+
+
+def test_the_exit_codes_are_told(oms: Run) -> None:
+    text = " ".join(oms("--help").stdout.split())
+    assert "0 fine; 1 not found, refused, or not the outcome that was asked for; 2 invalid usage or input; 3 the stack or a server" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "told_of"),
+    [
+        ("order show", "Missing argument 'ORDER'; see oms order show --help"),
+        ("order show W-1", "'W-1' is neither an order id (a UUID) nor CHANNEL/REFERENCE, such as web/W-1001; see oms order show --help"),
+        ("order show /W-1", "'/W-1' is neither an order id"),
+        ("order sow", "No such command 'sow'"),
+        ("order place /nowhere/order.json", "/nowhere/order.json': No such file or directory"),
+        ("stock receive mug BER 0", "Invalid value for 'QUANTITY'"),
+        ("events tail nonsense", "there is no topic 'nonsense'; there are: channel.orders, orders, stock"),
+        ("events tail --type OrderLost", "there is no type 'OrderLost'"),
+        ("events tail --count 0", "Invalid value for '--count'"),
+        ("dead-letters list --service sales", "'sales' is not one of 'capture', 'inventory'"),
+        ("dead-letters redrive inventory R-1 --letter-id x", "--letter-id: names the letter for --value or --discard"),
+        ("dead-letters redrive inventory R-1 --discard", "--letter-id: names the letter for --value or --discard"),
+        ("dead-letters redrive inventory R-1 --letter-id x --discard --value -", "--discard: a letter that is dropped has no --value"),
+    ],
+)
+def test_what_is_typed_wrongly_is_told_in_one_line(oms: Run, outside: Pretended, words: str, told_of: str) -> None:
+    [line] = faults(oms(*words.split()), 2)
+    assert told_of in line
+    assert outside.sent == []
+
+
+def test_a_variable_that_is_not_sound_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMS_STACK_HTTP_PORT", "x")
+    result = CliRunner().invoke(app, ["stack", "status"])
+    assert faults(result, 2) == ["OMS_STACK_HTTP_PORT is 'x'. It must be a port number, such as 8000"]
+
+
+# The query API
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "told_of"),
+    [
+        (problem(404, "order 1 is not known here", "ask again"), 1, "order 1 is not known here; ask again"),
+        (problem(422, "a parameter is not sound", "limit: too large"), 2, "a parameter is not sound; limit: too large"),
+        (problem(503, "the database does not answer"), 3, "the database does not answer"),
+        (httpx.ConnectError("refused"), 3, "the query API at http://query does not answer (refused); `oms stack status` tells what runs"),
+        (httpx.ReadTimeout("timed out"), 3, "the query API at http://query does not answer (timed out)"),
+        (httpx.Response(404, json={"detail": "Not Found"}), 3, "what answers at http://query is not the query API"),
+        (httpx.Response(200, text="<html>"), 3, "what answers at http://query is not the query API"),
+    ],
+)
+def test_what_the_query_api_cannot_answer_is_told(oms: Run, outside: Pretended, answer: Any, code: int, told_of: str) -> None:
+    outside.answers[f"/orders/{ORDER_ID}"] = answer
+    [line] = faults(oms("order", "show", "web/W-1"), code)
+    assert line.startswith(told_of)
+
+
+def test_all_pages_of_a_list_are_read(oms: Run, outside: Pretended) -> None:
+    outside.answers[f"/orders/{ORDER_ID}/timeline"] = [page(entry(accepted(), 1), more="x"), page(entry(accepted(), 2))]
+    assert [event["position"] for event in shown(oms("events", "show", "web/W-1", "--json"))["events"]] == [1, 2]
+    assert [url.params.get("after") for url in outside.asked] == [None, "x"]
+
+
+def test_whatever_is_named_is_one_part_of_the_path(oms: Run, outside: Pretended) -> None:
+    oms("stock", "show", "a/b?c#d é")
+    assert outside.asked[0].raw_path == b"/stock/a%2Fb%3Fc%23d%20%C3%A9?limit=1"
+
+
+# order
+
+
+def placing(oms: Run, *more: str, order: dict[str, Any] = ORDER) -> Result:
+    return oms("order", "place", "-", *more, given=json.dumps(order).encode())
+
+
+def test_an_order_is_published_as_channels_do(oms: Run, outside: Pretended, tmp_path: Path) -> None:
+    file = tmp_path / "order.json"
+    file.write_text(json.dumps(ORDER))
+    assert oms("order", "place", str(file)).stdout == f"order {ORDER_ID} is placed; `oms order show {ORDER_ID}` tells how it goes on\n"
+    [(topic, placed)] = outside.sent
+    assert topic == "oms.channel.orders"
+    assert (key_of(placed), placed.total) == (ORDER_ID, 1495)
+    assert outside.asked == []
+
+
+def test_every_field_of_an_order_that_is_at_fault_is_named(oms: Run, outside: Pretended) -> None:
+    wrong = {name: value for name, value in ORDER.items() if name != "currency"} | {"total": "5", "colour": "red"}
+    told_of = faults(placing(oms, order=wrong), 2)
+    assert [line.split(": ")[:2] for line in told_of] == [["FILE", name] for name in ("currency", "total", "colour")]
+    assert outside.sent == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_what_is_no_order_at_all_is_refused(oms: Run, outside: Pretended, content: bytes) -> None:
+    assert faults(oms("order", "place", "-", given=content), 2)
+    assert outside.sent == []
+
+
+def test_an_order_is_waited_for_until_it_is_confirmed(oms: Run, outside: Pretended) -> None:
+    path = f"/orders/{ORDER_ID}"
+    outside.answers[path] = [problem(404, "not known"), order_detail("reserved"), order_detail("confirmed")]
+    outside.answers[f"{path}/timeline"] = page(entry(accepted()))
+    answer = shown(placing(oms, "--wait", "--json"))
+    assert (answer["order_id"], answer["status"], answer["reasons"]) == (ORDER_ID, "confirmed", [])
+    assert len(answer["event_id"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("detail", "event", "told_of"),
+    [
+        (
+            order_detail("rejected", ended_because="total: no"),
+            sample_of(OrderRejected, reasons=["total: no", "currency: no"]),
+            ["is rejected: total: no", "is rejected: currency: no", "is rejected: place a mended one under a channel_reference of its own"],
+        ),
+        (
+            order_detail("awaiting_stock", action="resolve_stock", deadline="2026-11-26T12:00:00Z", action_reason="mug: 2 wanted"),
+            accepted(),
+            ["is awaiting_stock: waits for resolve_stock until 2026-11-26 12:00:00Z: mug: 2 wanted"],
+        ),
+        (order_detail("expired", ended_because="too late"), accepted(), ["is expired: too late"]),
+        (order_detail("confirmed"), accepted(total=7), ["is confirmed: channel_reference: another order came under it before"]),
+        (order_detail("accepted"), accepted(), ["is not confirmed after 0 s"]),
+    ],
+)
+def test_an_order_that_is_not_confirmed_is_a_failure(
+    oms: Run, outside: Pretended, detail: dict[str, Any], event: Any, told_of: list[str]
+) -> None:
+    outside.answers |= {f"/orders/{ORDER_ID}": detail, f"/orders/{ORDER_ID}/timeline": page(entry(event))}
+    lines = faults(placing(oms, "--wait", "--timeout", "0"), 1)
+    assert [line.startswith(f"order {ORDER_ID} {start}") for line, start in zip(lines, told_of, strict=True)] == [True] * len(told_of)
+
+
+def test_an_order_is_shown_to_people_and_to_machines(oms: Run, outside: Pretended) -> None:
+    totals = {
+        "status": "captured",
+        "at": "2026-11-24T12:00:00Z",
+        "currency": "EUR",
+        "authorized": 1495,
+        "captured": 1000,
+        "refunded": 5,
+        "voided": 0,
+        "failure": None,
+    }
+    package = {"package_id": "340", "carrier": "DHL", "tracking_number": "T", "status": None, "status_at": None, "trouble": None}
+    detail = order_detail("released", payment={"totals": totals}, packages=[package])
+    outside.answers |= {f"/orders/{ORDER_ID}": detail, f"/orders/{ORDER_ID}/timeline": page(entry(accepted()))}
+
+    result = oms("order", "show", ORDER_ID.upper())
+    assert rows(result) == [
+        ["1", "mug", "2", "5.00 EUR", "0.00 EUR", "10.00 EUR", "2", "1", "0"],
+        ["captured", "2026-11-24 12:00:00Z", "14.95 EUR", "10.00 EUR", "0.05 EUR", "0.00 EUR", "–"],
+        ["340", "DHL", "T", "–", "–", "–"],
+        ["2026-11-24 12:00:00.000Z", "OrderAccepted", "about oms.capture.OrderAccepted.v1"],
+    ]
+    assert "placed 2026-11-24 11:00:00Z by ada, 14.95 EUR, of which shipping 4.95 EUR" in result.stdout
+    assert shown(oms("order", "show", "web/W-1", "--json")) == detail | {"timeline": [entry(accepted())]}
+
+
+def test_what_strangers_wrote_does_nothing_to_the_terminal(oms: Run, outside: Pretended) -> None:
+    evil = order_detail("canceled", ended_because="[red]\x1b[2J\u202e gone[/]", customer_id="\x1b]0;x\x07")
+    evil["lines"][0]["sku"] = "[b]mug[/]\x1b[2J"
+    outside.answers |= {f"/orders/{ORDER_ID}": evil, f"/orders/{ORDER_ID}/timeline": page()}
+    text = oms("order", "show", "web/W-1").stdout
+    assert "[red]\ufffd[2J\ufffd gone[/]" in text
+    assert "[b]mug[/]\ufffd[2J" in text
+    assert not {"\x1b", "\x07", "\u202e"} & set(text)
+
+
+def test_a_cancellation_is_asked_of_capture(oms: Run, outside: Pretended) -> None:
+    outside.answers[f"/orders/{ORDER_ID}"] = order_detail("reserved")
+    assert "asked to cancel" in oms("order", "cancel", "web/W-1", "--reason", "twice").stdout
+    assert outside.sent == [("oms.capture.commands", CancelOrder(order_id=ORDER_ID, reason="twice"))]
+
+
+def test_a_reason_that_capture_would_not_read_is_refused_here(oms: Run, outside: Pretended) -> None:
+    outside.answers[f"/orders/{ORDER_ID}"] = order_detail("reserved")
+    told_of = faults(oms("order", "cancel", "web/W-1", "--reason", "x" * 2_001), 2)
+    assert told_of == ["CancelOrder: reason: must have at most 2000 characters"]
+    assert outside.sent == []
+
+
+def test_a_cancellation_is_waited_for(oms: Run, outside: Pretended) -> None:
+    path = f"/orders/{ORDER_ID}"
+    outside.answers |= {path: [order_detail("released"), order_detail("released"), order_detail("canceled")], f"{path}/timeline": page()}
+    answer = shown(oms("order", "cancel", "web/W-1", "--reason", "twice", "--wait", "--json"))
+    assert answer == {"order_id": ORDER_ID, "event_id": "id-1", "status": "canceled", "reason": None}
+
+
+@pytest.mark.parametrize(
+    ("event", "causation", "told_of"),
+    [
+        (sample_of(OrderCancellationRejected, reason="it has shipped"), "inventory-5", "it has shipped"),
+        (sample_of(OrderCommandRefused, reason="no"), "id-1", "no"),
+        (sample_of(OrderCommandRefused, reason="of another command"), "id-0", "it is not known after 0 s"),
+    ],
+)
+def test_a_cancellation_that_is_refused_is_a_failure(oms: Run, outside: Pretended, event: Any, causation: str, told_of: str) -> None:
+    outside.answers[f"/orders/{ORDER_ID}"] = order_detail("released")
+    outside.answers[f"/orders/{ORDER_ID}/timeline"] = page(entry(event, causation=causation))
+    [line] = faults(oms("order", "cancel", "web/W-1", "--reason", "r", "--wait", "--timeout", "0"), 1)
+    assert line.startswith(f"order {ORDER_ID} is not canceled: {told_of}")
+
+
+@pytest.mark.parametrize(("status", "code"), [("canceled", 0), ("completed", 1), ("rejected", 1), ("expired", 1)])
+def test_of_an_order_that_ended_nothing_is_asked(oms: Run, outside: Pretended, status: str, code: int) -> None:
+    outside.answers[f"/orders/{ORDER_ID}"] = order_detail(status)
+    assert oms("order", "cancel", "web/W-1", "--reason", "r", "--wait").exit_code == code
+    assert outside.sent == []
+
+
+# stock
+
+
+def test_a_receipt_has_an_id_of_its_own_unless_one_is_given(oms: Run, outside: Pretended) -> None:
+    assert oms("stock", "receive", "mug", "BER", "5").stdout == "receipt id-1 is sent\n"
+    assert shown(oms("stock", "receive", "mug", "BER", "5", "--receipt-id", "R-1", "--json"))["receipt_id"] == "R-1"
+    assert [(topic, message.receipt_id) for topic, message in outside.sent] == [
+        ("oms.inventory.commands", name) for name in ("id-1", "R-1")
+    ]
+
+
+RECEIVED = sample_of(StockReceived, receipt_id="R-1", lines=[{"sku": "mug", "location": "BER", "quantity": 5}])
+
+
+def test_a_receipt_is_waited_for(oms: Run, outside: Pretended) -> None:
+    outside.answers["/orders/R-1/timeline"] = [problem(404, "nothing"), page(entry(RECEIVED))]
+    result = oms("stock", "receive", "mug", "BER", "5", "--receipt-id", "R-1", "--wait")
+    assert (result.exit_code, result.stdout) == (0, "receipt R-1 is booked\n")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "event", "told_of"),
+    [
+        ("6", RECEIVED, "--receipt-id: it was booked before with other lines; take another"),
+        ("5", sample_of(StockCommandRefused, reasons=["lines.0.sku: must not be empty"]), "lines.0.sku: must not be empty"),
+    ],
+)
+def test_a_receipt_that_is_not_booked_is_a_failure(oms: Run, outside: Pretended, quantity: str, event: Any, told_of: str) -> None:
+    sent = shown(oms("stock", "receive", "mug", "BER", quantity, "--receipt-id", "R-1", "--json"))
+    outside.answers["/orders/R-1/timeline"] = page(entry(event, causation=sent["event_id"]))
+    told = faults(oms("stock", "receive", "mug", "BER", quantity, "--receipt-id", "R-1", "--wait"), 1)
+    assert told == [f"receipt R-1 is not booked: {told_of}"]
+
+
+POSITION = {"sku": "mug", "location": "BER", "on_hand": 5, "reserved": 1, "allocated": 2, "available": 2}
+
+
+def test_stock_is_shown_by_place(oms: Run, outside: Pretended) -> None:
+    outside.answers["/stock"] = page(POSITION, POSITION | {"sku": "pot", "location": "HAM"})
+    assert rows(oms("stock", "show")) == [["mug", "BER", "5", "1", "2", "2"], ["pot", "HAM", "5", "1", "2", "2"]]
+    cut = oms("stock", "show", "--limit", "1")
+    assert len(rows(cut)) == 1
+    assert cut.stderr == "there is more; --limit shows it\n"
+    assert shown(oms("stock", "show", "--limit", "1", "--json")) == {"positions": [POSITION], "more": True}
+
+
+def test_a_skus_ledger_is_shown_with_signs(oms: Run, outside: Pretended) -> None:
+    change = {
+        "position": 9,
+        "line": 1,
+        "at": "2026-11-24T12:00:00Z",
+        "location": "BER",
+        "kind": "shipped",
+        "quantity": -2,
+        "reference": "F-1",
+        "order_id": ORDER_ID,
+        "reason": None,
+    }
+    outside.answers["/stock/mug"] = {"sku": "mug", "positions": [POSITION], "ledger": page(change, change | {"quantity": 5})}
+    assert [row[3] for row in rows(oms("stock", "show", "mug"))] == ["2", "-2", "+5"]
+    answer = shown(oms("stock", "show", "mug", "--json"))
+    assert (answer["positions"], len(answer["ledger"]), answer["more"]) == ([POSITION], 2, False)
+
+
+# events
+
+
+def test_an_event_comes_behind_the_one_that_led_to_it_whatever_the_clocks_say() -> None:
+    def link(name: str, causation: str) -> dict[str, Any]:
+        return {"id": name, "causation": causation}
+
+    early, late, other, first = link("b", "a"), link("c", "b"), link("d", ""), link("a", "elsewhere")
+    assert [e["id"] for e in causal([early, late, other, first])] == ["a", "b", "c", "d"]
+    assert [e["id"] for e in causal([link("a", "b"), link("b", "a")])] == ["b", "a"]
+
+
+def test_an_orders_events_are_shown_with_their_data(oms: Run, outside: Pretended) -> None:
+    outside.answers[f"/orders/{ORDER_ID}/timeline"] = page(
+        entry(sample_of(OrderCommandRefused), 3, causation="capture-2"), entry(accepted(), 2, at=NOON + timedelta(seconds=1))
+    )
+    text = oms("events", "show", "web/W-1").stdout
+    assert text.index("OrderAccepted") < text.index("OrderCommandRefused")
+    assert "oms.capture.OrderCommandRefused.v1  capture-3, by capture-2\n{\n" in text
+    assert [event["id"] for event in shown(oms("events", "show", "web/W-1", "--json"))["events"]] == ["capture-2", "capture-3"]
+
+
+class Consumed:
+    """A record as aiokafka gives it."""
+
+    topic, partition, offset, timestamp = "oms.orders", 3, 41, 1_764_000_000_000
+
+    def __init__(self, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> None:
+        self.key, self.value, self.headers = key, value, headers
+
+
+def test_a_record_is_told_as_json() -> None:
+    envelope = Envelope(type="oms.capture.OrderConfirmed.v1", source="/oms/capture", id="capture-9", time=NOON, sequence=3, position=9)
+    assert told(Consumed(b"k", b'{"a":1}', to_headers(envelope))) == {
+        "time": "2026-11-24T12:00:00.000000Z",
+        "topic": "oms.orders",
+        "partition": 3,
+        "offset": 41,
+        "key": "k",
+        "type": "oms.capture.OrderConfirmed.v1",
+        "source": "/oms/capture",
+        "id": "capture-9",
+        "sequence": 3,
+        "position": 9,
+        "correlation": None,
+        "causation": None,
+        "data": {"a": 1},
+        "value_base64": None,
+    }
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\xff", b"{", b"[" * 100_000])
+def test_a_record_that_nobody_can_read_is_told_all_the_same(value: bytes | None) -> None:
+    event = told(Consumed(None, value, [("ce_type", b"\xff")]))
+    assert (event["time"], event["key"], event["data"]) == ("2025-11-24T16:00:00.000000Z", None, None)
+    assert base64.b64decode(event["value_base64"]) == (value or b"")
+    assert json.loads(json.dumps(event)) == event
+
+
+# lag
+
+
+def test_lag_is_summed_by_service(oms: Run, outside: Pretended) -> None:
+    partitions = [TopicPartition(topic.name, number) for topic in TOPICS for number in range(topic.partitions)]
+    ends = dict.fromkeys(partitions, 0) | {TopicPartition("oms.orders", 0): 10, TopicPartition("oms.orders", 1): 7}
+    begins = dict.fromkeys(partitions, 0) | {TopicPartition("oms.orders", 1): 4}
+    outside.known_offsets = Offsets(begins=begins, ends=ends, committed={"oms.payment": {TopicPartition("oms.orders", 0): 8}})
+    outside.known_metrics = {"payment": {"oms_relay_lag_events": 5.0, "oms_dead_letters": 2.0}, "returns": {"oms_dead_letters": 0.0}}
+
+    services = {service["service"]: service for service in shown(oms("lag", "--json"))["services"]}
+    payment = services["payment"]
+    assert (payment["group"], payment["lag"], payment["relay_lag"], payment["dead_letters"]) == ("oms.payment", 2 + 3, 5, 2)
+    [orders] = [topic for topic in payment["topics"] if topic["topic"] == "oms.orders"]
+    assert (orders["committed"], orders["end"], orders["lag"]) == (8, 17, 5)
+    assert orders["partitions"][:2] == [
+        {"partition": 0, "committed": 8, "end": 10, "lag": 2},
+        {"partition": 1, "committed": None, "end": 7, "lag": 3},
+    ]
+    assert (services["returns"]["lag"], services["returns"]["answers"], services["returns"]["relay_lag"]) == (13, True, None)
+    assert (services["capture"]["lag"], services["capture"]["answers"], services["capture"]["dead_letters"]) == (0, False, None)
+
+    result = oms("lag", "--partitions")
+    assert ["payment", "5", "5", "2"] in rows(result)
+    assert ["payment", "oms.orders", "1", "–", "7", "3"] in rows(result)
+    assert result.stderr.startswith("not heard of: capture, inventory, fulfillment, tracking, projection;")
+
+
+# dead letters
+
+
+def test_dead_letters_are_listed(oms: Run, outside: Pretended) -> None:
+    outside.answers["/dead-letters"] = page(letter())
+    [row] = rows(oms("dead-letters", "list", "--service", "inventory", "--key", "R-1", "--all"))
+    assert row[1:] == [
+        "inventory",
+        "oms.inventory.commands/3/41",
+        "R-1",
+        "ReceiveStock",
+        "set_aside",
+        "1",
+        "UnreadableMessage: lines: is required",
+    ]
+    assert dict(outside.asked[0].params) == {"limit": "500", "service": "inventory", "key": "R-1", "waiting": "false"}
+    assert shown(oms("dead-letters", "list", "--json")) == {"dead_letters": [letter()], "more": False}
+    outside.answers["/dead-letters"] = page()
+    assert oms("dead-letters", "list").stdout == "nothing is set aside\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "data", "text"),
+    [(b'{"receipt_id":"R-1"}', {"receipt_id": "R-1"}, None), (b"garbage \xff", None, "garbage \ufffd")],
+)
+def test_a_letter_is_shown_with_its_record(oms: Run, outside: Pretended, value: bytes, data: Any, text: str | None) -> None:
+    path = "/dead-letters/inventory/oms.inventory.commands/3/41"
+    outside.answers[path] = letter(value=base64.b64encode(value).decode())
+    words = ("dead-letters", "show", "inventory", "oms.inventory.commands/3/41")
+    answer = shown(oms(*words, "--json"))
+    assert (answer["data"], answer["text"]) == (data, text)
+    people = oms(*words).stdout
+    for part in ("UnreadableMessage: lines: is required", "Traceback", text or '"receipt_id": "R-1"'):
+        assert part in people
+
+
+REDRIVE = ("dead-letters", "redrive", "inventory", "R-1")
+LETTER_ID = "oms.inventory.commands/3/41"
+
+
+def test_letters_are_redriven_and_waited_for(oms: Run, outside: Pretended) -> None:
+    behind = letter("parked", letter_id="oms.inventory.commands/3/42")
+    outside.answers["/dead-letters"] = [
+        page(letter(), behind),
+        page(letter("redriven"), behind),
+        page(letter("redriven"), letter("redriven", letter_id="oms.inventory.commands/3/42")),
+    ]
+    assert [row[:2] for row in rows(oms(*REDRIVE))] == [[LETTER_ID, "redriven"], ["oms.inventory.commands/3/42", "redriven"]]
+    assert outside.sent == [("oms.inventory.commands", RedriveDeadLetters(source_key="R-1"))]
+
+
+def test_a_letter_that_fails_again_is_a_failure(oms: Run, outside: Pretended) -> None:
+    outside.answers["/dead-letters"] = [page(letter()), page(letter()), page(letter(attempts=2, reason="ValueError: still wrong"))]
+    assert faults(oms(*REDRIVE), 1) == [f"{LETTER_ID} failed again: ValueError: still wrong"]
+
+
+def test_silence_is_a_failure(oms: Run, outside: Pretended) -> None:
+    outside.answers["/dead-letters"] = page(letter())
+    [line] = faults(oms(*REDRIVE, "--timeout", "0"), 1)
+    assert line.startswith("inventory has not answered after 0 s")
+    assert oms(*REDRIVE, "--no-wait").exit_code == 0
+
+
+def test_where_nothing_is_set_aside_nothing_is_asked(oms: Run, outside: Pretended) -> None:
+    outside.answers["/dead-letters"] = page()
+    [line] = faults(oms(*REDRIVE), 1)
+    assert line.startswith("inventory has nothing set aside under 'R-1'")
+    assert outside.sent == []
+
+
+def test_a_letter_can_be_mended(oms: Run, outside: Pretended, tmp_path: Path) -> None:
+    outside.answers[f"/dead-letters/inventory/{LETTER_ID}"] = letter()
+    outside.answers["/dead-letters"] = [page(letter()), page(letter("redriven", 2))]
+    file = tmp_path / "mended.json"
+    file.write_bytes(encode(RECEIPT))
+    answer = shown(oms(*REDRIVE, "--letter-id", LETTER_ID, "--value", str(file), "--json"))
+    assert (answer["settled"], [found["status"] for found in answer["dead_letters"]]) == (True, ["redriven"])
+    [(_, command)] = outside.sent
+    assert command == RedriveDeadLetters(source_key="R-1", letter_id=LETTER_ID, value=encode(RECEIPT).decode())
+
+
+def test_a_letter_can_be_discarded(oms: Run, outside: Pretended) -> None:
+    outside.answers[f"/dead-letters/inventory/{LETTER_ID}"] = letter()
+    outside.answers["/dead-letters"] = [page(letter()), page(letter("discarded", 2))]
+    assert oms(*REDRIVE, "--letter-id", LETTER_ID, "--discard").exit_code == 0
+    assert outside.sent[0][1] == RedriveDeadLetters(source_key="R-1", letter_id=LETTER_ID, discard=True)
+
+
+@pytest.mark.parametrize(
+    ("known", "value", "code", "told_of"),
+    [
+        (letter(), b"garbage", 2, "--value: is not JSON"),
+        (letter(), b'{"receipt_id": 7, "lines": []}', 2, "--value: receipt_id: Input should be a valid string"),
+        (letter(source_key="R-2"), encode(RECEIPT), 2, f"KEY: {LETTER_ID} is of the key 'R-2', not of 'R-1'"),
+        (letter("redriven"), encode(RECEIPT), 1, f"{LETTER_ID} was redriven already"),
+        (None, encode(RECEIPT), 1, "it is not known here"),
+    ],
+)
+def test_a_mend_that_would_not_help_is_refused(
+    *, oms: Run, outside: Pretended, known: dict[str, Any] | None, value: bytes, code: int, told_of: str
+) -> None:
+    outside.answers[f"/dead-letters/inventory/{LETTER_ID}"] = known
+    [line] = faults(oms(*REDRIVE, "--letter-id", LETTER_ID, "--value", "-", given=value), code)
+    assert line.startswith(told_of)
+    assert outside.sent == []
+
+
+# stack
+
+
+def part(name: str, *, ready: bool) -> PartStatus:
+    return PartStatus(name=name, pid=7, state="running" if ready else "starting", restarts=0, port=1, ready=ready)
+
+
+@pytest.mark.parametrize(
+    ("parts", "code", "told_of"),
+    [
+        ([part("kafka", ready=True), part("capture", ready=True)], 0, ""),
+        ([part("kafka", ready=True), part("capture", ready=False)], 1, "not ready: capture; logs are in"),
+        ([], 3, "is down; `oms stack up` starts it"),
+    ],
+)
+def test_how_the_stack_stands_is_the_exit_code(
+    oms: Run, monkeypatch: pytest.MonkeyPatch, parts: list[PartStatus], code: int, told_of: str
+) -> None:
+    def status(_stack: Stack) -> list[PartStatus]:
+        return parts
+
+    monkeypatch.setattr(Stack, "status", status)
+    result = oms("stack", "status")
+    assert result.exit_code == code
+    assert told_of in result.stderr
+    answer = json.loads(oms("stack", "status", "--json").stdout)
+    assert (answer["up"], [(found["name"], found["ready"]) for found in answer["parts"]]) == (
+        bool(parts),
+        [(found.name, found.ready) for found in parts],
+    )
+
+
+def test_a_stack_that_does_not_come_up_says_why(oms: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def up(_stack: Stack, **chosen: Any) -> None:
+        assert chosen["services"] == ["capture"]
+        raise StackError("port 9092, which kafka needs, is in use.")
+
+    monkeypatch.setattr(Stack, "up", up)
+    assert faults(oms("stack", "up", "capture"), 1) == ["port 9092, which kafka needs, is in use"]
+
+
+# What people are shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        (1495, "EUR", "14.95 EUR"),
+        (-5, "EUR", "-0.05 EUR"),
+        (1495, "JPY", "1495 JPY"),
+        (1495, "KWD", "1.495 KWD"),
+        (10**15, "EUR", "10000000000000.00 EUR"),
+        (5, "XXL", "5 minor units of XXL"),
+        (5, "XAU", "5 minor units of XAU"),
+        (None, "EUR", "–"),
+    ],
+)
+def test_money_is_a_decimal_of_its_currency(amount: int | None, currency: str, text: str) -> None:
+    assert output.money(amount, currency) == text
+
+
+def test_moments_are_utc() -> None:
+    assert output.moment("2026-11-24T13:00:00.0625+01:00") == "2026-11-24 12:00:00Z"
+    assert output.moment("2026-11-24T12:00:00.0625Z", precise=True) == "2026-11-24 12:00:00.062Z"

@@ -1,0 +1,255 @@
+"""The command line on a stack of its own: real broker, real database, all seven services."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oms_cli.app import app
+from oms_contracts.envelope import Envelope, to_headers
+from oms_contracts.message import encode, type_of
+from oms_contracts.operations import RedriveDeadLetters
+from oms_contracts.stock import ReceiveStock
+from oms_contracts.values import StockLine, order_id_of
+from oms_local.ports import find_free
+from oms_local.stack import Stack, StackSettings
+from oms_runtime.kafka import make_producer, partition_of
+from oms_runtime.outside import settings_of
+from typer.testing import CliRunner, Result
+
+PATIENCE_SECONDS = 30
+
+
+def variables(settings: StackSettings) -> dict[str, str | None]:
+    """What names a stack to `oms`, and nothing else."""
+    others = {name: None for name in os.environ if name.startswith(("KAFKA_", "OMS_"))}
+    return others | {
+        "OMS_STACK_DATA": str(settings.data),
+        "OMS_STACK_KAFKA_PORT": str(settings.kafka_port),
+        "OMS_STACK_POSTGRES_PORT": str(settings.postgres_port),
+        "OMS_STACK_HTTP_PORT": str(settings.http_port),
+    }
+
+
+def settings_in(data: Path) -> StackSettings:
+    first = find_free(2 + 7)
+    return StackSettings(data=data, kafka_port=first, postgres_port=first + 1, http_port=first + 2)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    made = Stack(settings_in(tmp_path_factory.mktemp("stack")))
+    made.up(owner=os.getpid())
+    yield made
+    made.abandon()
+
+
+Run = Callable[..., Result]
+
+
+def runner(environment: Mapping[str, str | None]) -> Run:
+    def run(*words: str, code: int = 0, given: bytes | None = None) -> Result:
+        result = CliRunner(env=environment).invoke(app, list(words), input=given)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def oms(stack: Stack) -> Run:
+    """Runs `oms` on the stack; fails unless the exit code is `code`."""
+    return runner(variables(stack.settings))
+
+
+def told(result: Result) -> Any:
+    return json.loads(result.stdout)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.1)
+
+
+def order(reference: str, sku: str) -> bytes:
+    content: dict[str, Any] = {
+        "channel": "web",
+        "channel_reference": reference,
+        "placed_at": "2026-11-24T11:00:00Z",
+        "customer": {"id": "ada"},
+        "currency": "EUR",
+        "lines": [{"line_id": "1", "sku": sku, "quantity": 2, "unit_price": 500, "total": 1000}],
+        "total": 1000,
+        "payment": {"kind": "card", "token": "tok_visa"},
+        "delivery": "pickup",
+    }
+    return json.dumps(content).encode()
+
+
+def publish_garbage(stack: Stack, topic: str, key: str, message_class: type[Any]) -> None:
+    """A record of the class's type that nobody can read."""
+
+    async def send() -> None:
+        producer = make_producer(settings_of(stack.kafka("operator")), "test-garbage")
+        await producer.start()
+        try:
+            envelope = Envelope(type=type_of(message_class).name, source="/test", id="garbage", time=datetime.now(UTC), subject=key)
+            partition = partition_of(key.encode(), 12)
+            await producer.send_and_wait(topic, key=key.encode(), value=b"garbage", headers=to_headers(envelope), partition=partition)
+        finally:
+            await producer.stop()
+
+    asyncio.run(send())
+
+
+def test_a_stack_that_is_up_says_so(oms: Run) -> None:
+    standing = told(oms("stack", "status", "--json"))
+    assert standing["up"]
+    assert all(part["ready"] for part in standing["parts"])
+    assert len(standing["parts"]) == 2 + 7
+
+
+def test_an_order_from_goods_in_to_cancellation(oms: Run) -> None:
+    oms("stock", "receive", "mug", "BER", "5", "--receipt-id", "DC/1", "--wait")
+    oms("stock", "receive", "mug", "BER", "5", "--receipt-id", "DC/1", "--wait")
+    assert told(oms("order", "place", "-", "--wait", "--json", given=order("W-1", "mug")))["status"] in {"confirmed", "released"}
+    oms("order", "place", "-", "--wait", code=1, given=order("W-1", "pot"))
+    rejected = oms("order", "place", "-", "--wait", code=1, given=order("W-2", "mug").replace(b'"total": 1000, "pay', b'"total": 7, "pay'))
+    assert "total: is 7, lines and shipping add up to 1000" in rejected.stderr
+
+    found = told(oms("order", "show", "web/W-1", "--json"))
+    assert (found["order_id"], found["total"], found["payment"]["totals"]["authorized"]) == (order_id_of("web", "W-1"), 1000, 1000)
+    people = oms("order", "show", found["order_id"]).stdout
+    assert "10.00 EUR" in people
+    assert "OrderConfirmed" in people
+
+    events = told(oms("events", "show", "web/W-1", "--json"))["events"]
+    names = [event["type"].split(".")[2] for event in events]
+    assert [names.index(name) for name in ("OrderAccepted", "StockReserved", "PaymentAuthorized", "OrderConfirmed")] == sorted(
+        names.index(name) for name in ("OrderAccepted", "StockReserved", "PaymentAuthorized", "OrderConfirmed")
+    )
+    behind = {event["id"]: place for place, event in enumerate(events)}
+    assert all(behind[event["causation"]] < place for place, event in enumerate(events) if event["causation"] in behind)
+
+    oms("order", "place", "-", "--wait", given=order("W-3", "mug"))
+    oms("order", "cancel", "web/W-3", "--reason", "ordered twice", "--wait")
+    assert told(oms("order", "show", "web/W-3", "--json"))["ended_because"] == "ordered twice"
+
+    stock = told(oms("stock", "show", "mug", "--json"))
+    assert [(change["kind"], change["quantity"], change["reference"]) for change in stock["ledger"]] == [("received", 5, "DC/1")]
+    until(lambda: told(oms("stock", "show", "mug", "--json"))["positions"][0]["available"] == 3)
+
+
+def test_what_is_set_aside_can_be_mended_and_redriven(oms: Run, stack: Stack) -> None:
+    def letters(*more: str) -> list[dict[str, Any]]:
+        return told(oms("dead-letters", "list", "--key", "DC/2", "--json", *more))["dead_letters"]
+
+    publish_garbage(stack, "oms.inventory.commands", "DC/2", ReceiveStock)
+    oms("stock", "receive", "pot", "BER", "7", "--receipt-id", "DC/2")
+    until(lambda: [found["status"] for found in letters()] == ["parked", "set_aside"])
+    letter_id = letters()[1]["letter_id"]
+    assert "garbage" in oms("dead-letters", "show", "inventory", letter_id).stdout
+    until(lambda: told(oms("lag", "--json"))["services"][1]["dead_letters"] == 2)
+
+    assert f"{letter_id} failed again" in oms("dead-letters", "redrive", "inventory", "DC/2", code=1).stderr
+
+    mended = encode(ReceiveStock(receipt_id="DC/2", lines=(StockLine(sku="pot", location="BER", quantity=6),)))
+    words = ("dead-letters", "redrive", "inventory", "DC/2", "--letter-id", letter_id, "--value", "-", "--json")
+    oms(*words, code=2, given=b'{"receipt_id": "DC/2"}')
+    redriven = told(oms(*words, given=mended))
+    assert [found["status"] for found in redriven["dead_letters"]] == ["redriven", "redriven"]
+    assert letters() == []
+    assert len(letters("--all")) == 2
+    # The one that waited had the same receipt's id, and no effect.
+    assert told(oms("stock", "show", "pot", "--json"))["positions"][0]["on_hand"] == 6
+
+
+def test_what_projection_sets_aside_is_told_of_once(oms: Run, stack: Stack) -> None:
+    def letters(*more: str) -> list[dict[str, Any]]:
+        return told(oms("dead-letters", "list", "--service", "projection", "--json", *more))["dead_letters"]
+
+    publish_garbage(stack, "oms.projection.commands", "P-1", RedriveDeadLetters)
+    until(lambda: len(letters()) == 1)
+    oms("dead-letters", "redrive", "projection", "P-1", "--letter-id", letters()[0]["letter_id"], "--discard")
+    assert [found["status"] for found in letters("--all")] == ["discarded"]
+
+
+def test_a_system_at_rest_has_no_lag(oms: Run) -> None:
+    def lag() -> dict[str, tuple[int, int]]:
+        return {s["service"]: (s["lag"], s["relay_lag"]) for s in told(oms("lag", "--json"))["services"]}
+
+    oms("stock", "receive", "jug", "BER", "1", "--receipt-id", "DC/3", "--wait")
+    until(lambda: set(lag().values()) == {(0, 0)})
+    [commands] = [t for t in told(oms("lag", "--json"))["services"][1]["topics"] if t["topic"] == "oms.inventory.commands"]
+    assert commands["committed"] == commands["end"] > 0
+
+
+def test_events_are_told_as_they_lie_on_the_topics(oms: Run) -> None:
+    oms("stock", "receive", "cup", "BER", "1", "--receipt-id", "DC/4", "--wait")
+    oms("stock", "receive", "cup", "HAM", "2", "--receipt-id", "DC/5", "--wait")
+    words = ("events", "tail", "stock", "oms.inventory.commands", "--from-beginning", "--key", "DC/4", "--json")
+    lines = [json.loads(line) for line in oms(*words, "--count", "2").stdout.splitlines()]
+    command, event = sorted(lines, key=lambda line: line["topic"])
+    assert (command["topic"], event["topic"]) == ("oms.inventory.commands", "oms.stock")
+    assert event["causation"] == command["id"]
+    assert event["data"]["lines"] == command["data"]["lines"] == [{"sku": "cup", "location": "BER", "quantity": 1}]
+    [line] = oms("events", "tail", "--from-beginning", "--type", "StockReceived", "--key", "DC/5", "--count", "1").stdout.splitlines()
+    assert "oms.stock  StockReceived  DC/5" in line
+
+
+def test_the_end_of_a_tail_is_quiet(oms: Run, stack: Stack) -> None:
+    oms("stock", "receive", "jar", "BER", "1", "--receipt-id", "DC/6", "--wait")
+    environment = {**os.environ, **{name: value or "" for name, value in variables(stack.settings).items()}}
+    arguments = [sys.executable, "-m", "oms_cli", "events", "tail", "--from-beginning", "--json"]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    with start() as interrupted:
+        assert interrupted.stdout is not None
+        assert json.loads(interrupted.stdout.readline())
+        interrupted.send_signal(signal.SIGINT)
+        _, complaints = interrupted.communicate(timeout=PATIENCE_SECONDS)
+        assert (interrupted.returncode, complaints) == (130, b"")
+    with start() as piped:
+        assert piped.stdout is not None
+        assert piped.stderr is not None
+        piped.stdout.close()
+        assert (piped.wait(PATIENCE_SECONDS), piped.stderr.read()) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    "words", ["order show web/W-404", "events show web/W-404", "order cancel web/W-404 --reason r", "stock show nothing"]
+)
+def test_what_is_not_known_is_told(oms: Run, words: str) -> None:
+    assert "known here" in (line := oms(*words.split(), code=1).stderr) or "nothing has happened" in line or "ever booked" in line
+
+
+def test_what_the_broker_does_not_allow_is_refused(stack: Stack) -> None:
+    broker = stack.kafka("carrier")
+    named = {f"KAFKA_{name.upper()}": value for name, value in broker.items()}
+    oms = runner(variables(stack.settings) | named)
+    for words in ("stock receive mug BER 1", "events tail orders --from-beginning", "lag"):
+        assert "does not allow carrier to use it: oms." in oms(*words.split(), code=1).stderr
+
+
+def test_a_stack_that_is_down_is_out_of_reach(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    oms = runner(variables(settings))
+    for words in ("stack status", "order show web/W-1", "lag", "stock receive mug BER 1", "events tail", "dead-letters list"):
+        assert "oms stack" in oms(*words.split(), code=3).stderr
+    theirs = runner(variables(settings) | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{settings.kafka_port}"})
+    for words in ("lag", "stock receive mug BER 1", "events tail"):
+        assert f"the broker at 127.0.0.1:{settings.kafka_port} does not answer" in theirs(*words.split(), code=3).stderr
