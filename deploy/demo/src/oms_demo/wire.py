@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 from oms_contracts.catalogue import PARTITIONS, topic_of
-from oms_contracts.envelope import Envelope, header, to_headers
+from oms_contracts.envelope import Envelope, Headers, header, to_headers
 from oms_contracts.message import decode, encode, key_of, type_of
 from oms_runtime.kafka import make_producer, make_reader, partition_of
 from oms_runtime.settings import RuntimeSettings
@@ -25,6 +25,14 @@ def settings_of(kafka: Mapping[str, str]) -> RuntimeSettings:
         kafka_password=SecretStr(kafka["password"]) if "password" in kafka else None,
         database_url=SecretStr(""),
     )
+
+
+def record_of(message: Any, source: str) -> tuple[bytes, bytes, Headers]:
+    """Key, value and headers of the record that a stranger called `source` publishes a message as, now."""
+    key, value = key_of(message), encode(message)
+    kind = type_of(message).name
+    envelope = Envelope(type=kind, source=source, id=f"{kind}/{key}/{hash(value)}", time=datetime.now(UTC), subject=key, correlationid=key)
+    return key.encode(), value, to_headers(envelope)
 
 
 class Publisher:
@@ -65,12 +73,8 @@ class Publisher:
             waiting = defaultdict(deque, {target: queue for target, queue in waiting.items() if queue})
 
     def _append(self, batch: Any, message: Any) -> bool:
-        key, value = key_of(message), encode(message)
-        kind = type_of(message).name
-        envelope = Envelope(
-            type=kind, source=self._source, id=f"{kind}/{key}/{hash(value)}", time=datetime.now(UTC), subject=key, correlationid=key
-        )
-        return batch.append(key=key.encode(), value=value, timestamp=None, headers=to_headers(envelope)) is not None
+        key, value, headers = record_of(message, self._source)
+        return batch.append(key=key, value=value, timestamp=None, headers=headers) is not None
 
 
 async def simulate(settings: RuntimeSettings, source: str, answers: Mapping[type[Any], Answer]) -> None:
