@@ -75,9 +75,7 @@ async def run(stack: Stack, seed: int, most: int | None) -> dict[str, Any]:
             for simulator in simulators:
                 simulator.cancel()
             await asyncio.gather(*simulators, return_exceptions=True)
-            return await _report(
-                stack, projection, {"orders": len(orders), "known_before": before, "seconds": round(seconds, 1), "at_rest": rests}
-            )
+            return await _report(stack, projection, {"orders": len(orders), "known_before": before, "seconds": seconds, "at_rest": rests})
 
 
 def _show_completed(progress: Progress, task: TaskID, completed: int) -> None:
@@ -129,6 +127,7 @@ async def _report(stack: Stack, projection: httpx.AsyncClient, facts: dict[str, 
     audits["4 every state is what its events fold to"] = {"green": all(audit["ok"] for audit in folded), "services": folded}
     audits["4 rebuilt read models are the same"] = await _rebuilt(stack)
     return facts | {
+        "seconds": round(facts["seconds"], 1),
         "orders_per_s": round(facts["orders"] / facts["seconds"], 1),
         "outcomes": {outcome["status"]: outcome["orders"] for outcome in await _get(projection, "/outcomes")},
         "rejections": await _get(projection, "/rejections"),
