@@ -61,10 +61,15 @@ async def run(stack: Stack, seed: int, most: int | None) -> dict[str, Any]:
             async with Publisher(settings_of(stack.kafka("warehouse")), "warehouse") as publisher:
                 await publisher.publish(receipts, lambda count: progress.advance(task, count))
             await _until(lambda: _holds_stock(projection, [receipt.lines[-1].sku for receipt in receipts]))
+            listening = {user: asyncio.Event() for user in outside}
             simulators = [
-                asyncio.create_task(simulate(settings_of(stack.kafka(user)), user, {cls: answered[cls] for cls in classes}))
+                asyncio.create_task(
+                    simulate(settings_of(stack.kafka(user)), user, {cls: answered[cls] for cls in classes}, listening[user])
+                )
                 for user, classes in outside.items()
             ]
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.gather(*(event.wait() for event in listening.values()))
             task = progress.add_task("placing orders", total=len(orders))
             began = monotonic()
             async with Publisher(settings_of(stack.kafka("channel")), "channel") as publisher:

@@ -77,8 +77,13 @@ class Publisher:
         return batch.append(key=key, value=value, timestamp=None, headers=headers) is not None
 
 
-async def simulate(settings: RuntimeSettings, source: str, answers: Mapping[type[Any], Answer]) -> None:
-    """Answer every event from the first on until cancelled. What was answered in an earlier run is answered again, without effect."""
+async def simulate(
+    settings: RuntimeSettings, source: str, answers: Mapping[type[Any], Answer], listening: asyncio.Event | None = None
+) -> None:
+    """Answer every event from the first on until cancelled. What was answered in an earlier run is answered again, without effect.
+
+    `listening` is set once it does; cancelled before that, its clients may leave a connection open.
+    """
     handled = {type_of(cls).name: answer for cls, answer in answers.items()}
     topics = {topic_of(cls) for cls in answers}
     reader = make_reader(settings, f"oms-demo-{source}-reader")
@@ -86,6 +91,8 @@ async def simulate(settings: RuntimeSettings, source: str, answers: Mapping[type
         await reader.start()
         async with Publisher(settings, source) as publisher:
             reader.assign([TopicPartition(topic, number) for topic in sorted(topics) for number in range(PARTITIONS)])
+            if listening is not None:
+                listening.set()
             while True:
                 batches = await reader.getmany(timeout_ms=100)
                 commands: list[Any] = []
