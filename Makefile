@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml))
+EXPORT := --quiet --no-emit-workspace --no-header --no-annotate
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,9 +16,10 @@ setup: .venv/ready ## everything the project needs, into .venv
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
 	touch $@
 
-lock: ## choose dependencies anew and write deploy/requirements.txt
+lock: ## choose dependencies anew and write deploy/requirements.txt and tests/load/requirements.txt
 	$(BIN)/uv lock --upgrade
-	$(BIN)/uv export --quiet --all-packages --all-groups --no-emit-workspace --no-header --no-annotate -o deploy/requirements.txt
+	$(BIN)/uv export $(EXPORT) --all-packages --all-groups --no-group bench -o deploy/requirements.txt
+	$(BIN)/uv export $(EXPORT) --only-group bench -o tests/load/requirements.txt
 
 demo: setup ## a week of baskets from channel to door; leaves the stack up
 	$(BIN)/python -m oms_demo $(DEMO)
@@ -41,4 +43,14 @@ test: lint ## everything: lint, types, contracts, unit, property, integration, e
 test-outages: setup ## broker and database go away for 30 s each, under load
 	OMS_TEST_OUTAGE_SECONDS=30 $(BIN)/python -m pytest -q libs/runtime/tests/test_outages.py
 
-.PHONY: help setup lock demo up down lint test test-outages
+bench: .venv/bench ## what an order costs, and how fast orders come through: ten minutes at most
+	$(BIN)/python -m tests.load $(BENCH)
+
+bench-full: .venv/bench ## the same at 10,000 and 100,000 orders of history
+	$(BIN)/python -m tests.load --full $(BENCH)
+
+.venv/bench: .venv/ready tests/load/requirements.txt
+	$(BIN)/uv pip install --quiet --no-deps --require-hashes -r tests/load/requirements.txt
+	touch $@
+
+.PHONY: help setup lock demo up down lint test test-outages bench bench-full

@@ -74,10 +74,15 @@ async def run(stack: Stack, seed: int, most: int | None, turn: int | None = None
             async with Publisher(settings_of(stack.kafka("warehouse")), "/demo/warehouse", utc_now) as publisher:
                 await publisher.publish(receipts, lambda told: progress.advance(task, told))
             await _until(lambda: _booked(projection, receipts))
+            listening = {user: asyncio.Event() for user in outside}
             simulators = [
-                asyncio.create_task(simulate(settings_of(stack.kafka(user)), user, {cls: answered[cls] for cls in classes}))
+                asyncio.create_task(
+                    simulate(settings_of(stack.kafka(user)), user, {cls: answered[cls] for cls in classes}, listening[user])
+                )
                 for user, classes in outside.items()
             ]
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.gather(*(event.wait() for event in listening.values()))
             task = progress.add_task("placing orders", total=len(orders))
             began = monotonic()
             async with Publisher(settings_of(stack.kafka("channel")), "/demo/channel", utc_now) as publisher:

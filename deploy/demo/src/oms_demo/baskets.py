@@ -8,7 +8,7 @@ import csv
 import gzip
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
 from itertools import groupby
@@ -38,7 +38,7 @@ def read_baskets(seed: int, most: int | None = None, turn: int = 1) -> Iterator[
         for number, (basket_id, rows) in enumerate(baskets):
             if most is not None and number >= most:
                 return
-            yield _order(basket_id if turn == 1 else f"{basket_id}-{turn}", list(rows), Random(f"{seed}/{basket_id}"))
+            yield order_of(basket_id if turn == 1 else f"{basket_id}-{turn}", list(rows), Random(f"{seed}/{basket_id}"))
 
 
 def stock_for(orders: Sequence[OrderPlaced], seed: int) -> Iterator[ReceiveStock]:
@@ -63,7 +63,8 @@ def stock_for(orders: Sequence[OrderPlaced], seed: int) -> Iterator[ReceiveStock
         yield ReceiveStock(receipt_id=f"{run}-{number:06}", lines=tuple(lines[number : number + 100]))
 
 
-def _order(reference: str, rows: list[dict[str, str]], random: Random) -> OrderPlaced:
+def order_of(reference: str, rows: Sequence[Mapping[str, str]], random: Random, tokens: Sequence[str] = TOKENS) -> OrderPlaced:
+    """One basket as an order, by the rules above; paid with one of `tokens`."""
     lines = tuple(_line(str(number), row) for number, row in enumerate(rows, 1))
     city, postal_code = random.choice(CITIES)
     household = rows[0]["household_id"]
@@ -75,7 +76,7 @@ def _order(reference: str, rows: list[dict[str, str]], random: Random) -> OrderP
         currency="USD",
         lines=lines,
         total=sum(line.total for line in lines),
-        payment=PaymentMethod(kind="card", token=random.choice(TOKENS)),
+        payment=PaymentMethod(kind="card", token=random.choice(tokens)),
         ship_to=Address(
             name=f"Household {household}",
             street=f"Market Street {random.randrange(1, 200)}",
@@ -87,7 +88,7 @@ def _order(reference: str, rows: list[dict[str, str]], random: Random) -> OrderP
     )
 
 
-def _line(line_id: str, row: dict[str, str]) -> OrderLine:
+def _line(line_id: str, row: Mapping[str, str]) -> OrderLine:
     quantity = int(row["quantity"])
     quantity = 1 if quantity > FUEL else quantity
     total = _cents(row["sales_value"])

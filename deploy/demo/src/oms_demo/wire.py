@@ -1,5 +1,6 @@
 """The simulators on the broker: each hears and says what its broker user may."""
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
@@ -14,14 +15,19 @@ from oms_runtime.settings import KafkaSettings
 from oms_demo.simulators import Answer
 
 
-async def simulate(settings: KafkaSettings, source: str, answers: Mapping[type[Any], Answer]) -> None:
-    """Answer every event from the first on until cancelled. What was answered in an earlier run is answered again, without effect."""
+async def simulate(
+    settings: KafkaSettings, source: str, answers: Mapping[type[Any], Answer], listening: asyncio.Event | None = None
+) -> None:
+    """Answer every event from the first on until cancelled. What was answered in an earlier run is answered again, without effect.
+
+    `listening` is set once it does; cancelled before that, its clients may leave a connection open.
+    """
     handled = {type_of(cls).name: answer for cls, answer in answers.items()}
     names = {topic_of(cls) for cls in answers}
     topics = [topic for topic in TOPICS if topic.name in names]
     async with (
         Publisher(settings, f"/demo/{source}", utc_now) as publisher,
-        aclosing(follow(settings, f"demo-{source}-reader", topics, from_beginning=True)) as arriving,
+        aclosing(follow(settings, f"demo-{source}-reader", topics, from_beginning=True, listening=listening)) as arriving,
     ):
         async for records in arriving:
             commands: list[Any] = []

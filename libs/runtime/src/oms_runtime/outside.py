@@ -9,10 +9,9 @@ from heapq import merge
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import MessageSizeTooLargeError
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
 from oms_contracts.catalogue import PARTITIONS, Topic, topic_of
-from oms_contracts.envelope import Envelope, to_headers
+from oms_contracts.envelope import Envelope, Headers, to_headers
 from oms_contracts.message import encode, key_of, type_of
 from pydantic import SecretStr
 
@@ -91,16 +90,15 @@ class Publisher:
         return batch
 
     def _append(self, batch: Batch, message: Any) -> bool:
-        key = key_of(message)
-        envelope = Envelope(
-            type=type_of(message).name,
-            source=self._source,
-            id=self._identify(message),
-            time=self._clock(),
-            subject=key,
-            correlationid=key,
-        )
-        return batch.append(key=key.encode(), value=encode(message), timestamp=None, headers=to_headers(envelope)) is not None
+        key, value, headers = record_of(message, self._source, self._identify(message), self._clock())
+        return batch.append(key=key, value=value, timestamp=None, headers=headers) is not None
+
+
+def record_of(message: Any, source: str, event_id: str, now: datetime) -> tuple[bytes, bytes, Headers]:
+    """Key, value and headers of the record that a message is published as."""
+    key = key_of(message)
+    envelope = Envelope(type=type_of(message).name, source=source, id=event_id, time=now, subject=key, correlationid=key)
+    return key.encode(), encode(message), to_headers(envelope)
 
 
 async def assign_all(reader: Reader, topics: Iterable[Topic]) -> list[TopicPartition]:
@@ -118,11 +116,13 @@ async def assign_all(reader: Reader, topics: Iterable[Topic]) -> list[TopicParti
     return partitions
 
 
-async def follow(settings: KafkaSettings, client_id: str, topics: Iterable[Topic], *, from_beginning: bool) -> AsyncGenerator[list[Record]]:
+async def follow(
+    settings: KafkaSettings, client_id: str, topics: Iterable[Topic], *, from_beginning: bool, listening: asyncio.Event | None = None
+) -> AsyncGenerator[list[Record]]:
     """What is on `topics`, from the first record on or from now on, and what comes: some records at a time, until it is closed.
 
-    Records of a partition come in order; those of several as the broker's clock has them, as far as they arrive together.
-    Raises UnknownTopicOrPartitionError as `assign_all` does.
+    Records of a partition come in order; those of several as the broker's clock has them, as far as they arrive together. `listening`
+    is set once nothing will be missed. Raises UnknownTopicOrPartitionError as `assign_all` does.
     """
     reader = make_reader(settings, client_id)
     try:
@@ -131,6 +131,8 @@ async def follow(settings: KafkaSettings, client_id: str, topics: Iterable[Topic
         if not from_beginning:
             for partition, end in (await reader.end_offsets(partitions)).items():
                 reader.seek(partition, end)
+        if listening is not None:
+            listening.set()
         while True:
             arrived = await reader.getmany(timeout_ms=100)
             if arrived:

@@ -38,11 +38,15 @@ class CannotRebuild(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The stored and the rebuilt read models at the same offsets. `records` is how many were read; `differing` names tables."""
+    """The stored and the rebuilt read models at the same offsets. `differing` names tables.
+
+    `records` is how many were folded, `seconds` how long reading and folding them took, without the comparison.
+    """
 
     same: bool
     differing: list[str]
     records: int
+    seconds: float
     stored: Digests
     rebuilt: Digests
 
@@ -67,11 +71,12 @@ async def rebuild(settings: RuntimeSettings) -> Comparison:
         if waiting:
             raise CannotRebuild(f"{waiting} records are set aside: redrive or discard them first")
         await _make_scratch(scratch)
-        records = 0
+        records, began = 0, monotonic()
         async for batch in _read(reader, {tp: end for tp, end in ends.items() if end and tp.topic in FOLDS}):
             async with scratch.transaction():
                 await project(scratch, batch)
             records += len(batch)
+        seconds = monotonic() - began
         async with scratch.transaction():
             rebuilt = await table_digests(scratch)
         await scratch.execute(f"drop schema {SCRATCH} cascade")
@@ -80,7 +85,7 @@ async def rebuild(settings: RuntimeSettings) -> Comparison:
         live.terminate()
         scratch.terminate()
     differing = [name for name, digest in stored.items() if rebuilt[name] != digest]
-    return Comparison(same=not differing, differing=differing, records=records, stored=stored, rebuilt=rebuilt)
+    return Comparison(same=not differing, differing=differing, records=records, seconds=seconds, stored=stored, rebuilt=rebuilt)
 
 
 async def _connect(url: str) -> Connection:

@@ -1,0 +1,156 @@
+"""A stack of its own under load: all services on fresh servers, simulators of warehouse and carrier beside them, and who looks on."""
+
+import asyncio
+import multiprocessing
+import os
+import threading
+from collections.abc import AsyncGenerator, Collection, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from time import time
+from typing import Any
+
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.fulfillments import FulfillmentPlanned
+from oms_contracts.message import key_of
+from oms_contracts.tracking import LabelCreated
+from oms_demo.simulators import answers
+from oms_demo.wire import simulate
+from oms_local.stack import Stack
+from oms_runtime.outside import Publisher, settings_of
+from oms_runtime.runtime import utc_now
+from oms_runtime.settings import KafkaSettings
+from rich.progress import Progress, TaskID
+
+from tests.load.baskets import Baskets, plenty_of
+from tests.load.usage import Usage, read_usage
+from tests.load.watch import RESTING, Services, Watch
+
+OUTSIDE: dict[str, type[Any]] = {"warehouse": FulfillmentPlanned, "carrier": LabelCreated}
+"""By broker user: the event it answers, at once."""
+SETTLE_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Orders that were placed, and what came of them.
+
+    `confirmed` and `completed` are by order id; they and `began` are seconds since 1970. `settled` is when each service was done with them,
+    in seconds after `began`; `usage` is until all were.
+    """
+
+    orders: int
+    began: float
+    confirmed: Mapping[str, float]
+    completed: Mapping[str, float]
+    outcomes: Mapping[str, int]
+    settled: Mapping[str, float]
+    usage: Usage
+
+
+@dataclass(kw_only=True)
+class Rig:
+    """What every measurement is made with. `history` is how many orders the stack was given, `pids` its processes and ours by name."""
+
+    stack: Stack
+    pids: dict[str, int]
+    baskets: Baskets
+    watch: Watch
+    services: Services
+    progress: Progress
+    history: int = 0
+    stocked: set[str] = field(default_factory=set[str])
+
+    async def place(self, placed: Mapping[str, OrderPlaced], task: TaskID, seconds: float) -> Batch:
+        """Place what was taken, at once; wait until it rests and every service is done. Raises Stuck when that takes too long."""
+        before = read_usage(self.pids)
+        began = time()
+        async with Publisher(settings_of(self.stack.kafka("channel")), "/bench/channel", utc_now) as publisher:
+            await publisher.publish(placed.values())
+        return await self.finish(placed, began, before, task, seconds)
+
+    async def take(self, orders: int) -> dict[str, OrderPlaced]:
+        """The next orders, by id. What they order is in stock, and they are watched for, when this returns."""
+        placed = {key_of(order): order for order in self.baskets.take(orders)}
+        missing = {line.sku for order in placed.values() for line in order.lines} - self.stocked
+        async with Publisher(settings_of(self.stack.kafka("warehouse")), "/bench/warehouse", utc_now) as publisher:
+            await publisher.publish(plenty_of(missing, f"bench-{self.history}"))
+        await self.services.settled(SETTLE_SECONDS)
+        self.stocked |= missing
+        self.watch.expect(placed)
+        self.history += orders
+        return placed
+
+    async def finish(self, placed: Collection[str], began: float, before: Usage, task: TaskID, seconds: float) -> Batch:
+        """Wait until the orders `placed` rest and every service is done; what came of them."""
+        await self.watch.at_rest(seconds, lambda count: self.progress.advance(task, count))
+        settled = await self.services.settled(SETTLE_SECONDS)
+        usage = read_usage(self.pids).since(before)
+        moments = {status: {order_id: at for order_id, at in of.items() if order_id in placed} for status, of in self.watch.told.items()}
+        self.watch.told.clear()
+        return Batch(
+            orders=len(placed),
+            began=began,
+            confirmed=moments.get("confirmed", {}),
+            completed=moments.get("completed", {}),
+            outcomes={status: len(moments[status]) for status in sorted(RESTING) if status in moments},
+            settled={service: at - began for service, at in settled.items()},
+            usage=usage,
+        )
+
+
+@asynccontextmanager
+async def rig_on(stack: Stack, baskets: Baskets, progress: Progress) -> AsyncGenerator[Rig]:
+    """A rig on a stack that is up and empty."""
+    watch = Watch(stack)
+    watching = asyncio.create_task(watch.run())
+    try:
+        async with Services(stack) as services:
+            with _simulators(stack) as simulators:
+                pids = pids_of(stack) | simulators | {"bench": os.getpid()}
+                yield Rig(stack=stack, pids=pids, baskets=baskets, watch=watch, services=services, progress=progress)
+    finally:
+        watching.cancel()
+        (ended,) = await asyncio.gather(watching, return_exceptions=True)
+        if isinstance(ended, Exception):  # then nothing was seen since, and whoever waited did so in vain
+            raise ended
+
+
+def pids_of(stack: Stack) -> dict[str, int]:
+    """The stack's processes by part."""
+    return {part.name: part.pid for part in stack.status() if part.pid is not None}
+
+
+@contextmanager
+def _simulators(stack: Stack) -> Generator[dict[str, int]]:
+    """One process each, so that their processor time can be told apart. By name: its process id."""
+    spawn = multiprocessing.get_context("spawn")
+    running = {
+        user: spawn.Process(target=_simulate, args=(settings_of(stack.kafka(user)), user), name=user, daemon=True) for user in OUTSIDE
+    }
+    for process in running.values():
+        process.start()
+    try:
+        yield {f"simulator:{user}": process.pid for user, process in running.items() if process.pid is not None}
+    finally:
+        for process in running.values():
+            process.terminate()
+            process.join(10)
+
+
+def _simulate(settings: KafkaSettings, user: str) -> None:
+    end_with_parent()
+    cls = OUTSIDE[user]
+    asyncio.run(simulate(settings, user, {cls: answers()[cls]}))
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does, however that ends."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
