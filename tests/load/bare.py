@@ -26,7 +26,7 @@ from oms_local.stack import Stack
 from oms_projection.projector import FOLDS
 from oms_runtime.kafka import Producer, make_producer, make_reader
 from oms_runtime.outside import settings_of
-from oms_runtime.settings import KafkaSettings
+from oms_runtime.settings import KafkaSettings, RuntimeSettings
 from rich.progress import Progress
 
 from tests.load.rig import end_with_parent
@@ -36,7 +36,7 @@ from tests.load.watch import Stuck
 CHANNEL = "oms.channel.orders"
 SAMPLE = 2_000
 """Real records of each topic that are passed on, again and again."""
-BATCH: int = KafkaSettings.model_fields["batch_records"].default
+BATCH: int = RuntimeSettings.model_fields["batch_records"].default
 START_SECONDS = 60
 NO_PROGRESS_SECONDS = 30
 

@@ -97,8 +97,8 @@ COMPLETED = OrderCompleted(order_id="o", customer=ADA, currency="EUR", lines=LIN
 EXPIRED = OrderExpired(order_id="o", reason="there was not enough stock in time", at=NOON)
 CANCEL = CancelOrder(order_id="o", reason="changed my mind")
 AMEND = AmendPayment(order_id="o", payment=OTHER_CARD)
-STOPPED = RecordStopped(order_id="o")
-TOO_LATE = RecordTooLate(order_id="o", reason="already shipped: o/BER")
+STOPPED = RecordStopped(order_id="o", requested_at=NOON)
+TOO_LATE = RecordTooLate(order_id="o", reason="already shipped: o/BER", requested_at=NOON)
 ASKED_TO_CANCEL = OrderCancellationRequested(order_id="o", reason="changed my mind", at=NOON)
 REFUSED_TO_CANCEL = OrderCancellationRejected(order_id="o", reason="already shipped: o/BER", at=NOON)
 SHORT = (Shortage(sku="mug", requested=2, available=1), Shortage(sku="pot", requested=1, available=0))
@@ -112,8 +112,8 @@ def amended(attempt: int = 2) -> OrderPaymentAmended:
     return OrderPaymentAmended(order_id="o", attempt=attempt, payment=OTHER_CARD, lines=LINES, location=None, at=NOON)
 
 
-def action(name: str, reason: str, patience: timedelta) -> OrderActionRequired:
-    return OrderActionRequired(order_id="o", action=name, reason=reason, deadline=NOON + patience, at=NOON)
+def action(name: str, reason: str, patience: timedelta, attempt: int = 1) -> OrderActionRequired:
+    return OrderActionRequired(order_id="o", action=name, reason=reason, deadline=NOON + patience, at=NOON, attempt=attempt)
 
 
 def refused(command: str, reason: str) -> OrderCommandRefused:
@@ -227,8 +227,29 @@ def test_another_means_of_payment_begins_a_new_attempt():
 
 
 def test_the_same_means_of_payment_may_be_tried_again():
-    [again] = outcome(given="awaiting_payment", when=AmendPayment(order_id="o", payment=CARD))
+    [again] = outcome(given="awaiting_payment", when=AmendPayment(order_id="o", payment=CARD, attempt=1))
     assert isinstance(again, OrderPaymentAmended)
+
+
+def test_a_question_names_the_attempt_that_came_to_it():
+    second: list[Event] = [*HISTORY["awaiting_payment"], amended(), reserved(2, OTHER_CARD)]
+    asked = action("amend_payment", "expired", timedelta(days=2), attempt=2)
+    assert outcome(given=second, when=RecordDecline(order_id="o", attempt=2, reason="expired")) == [asked]
+
+
+def test_an_amendment_is_for_the_attempt_that_it_names():
+    declined_twice: list[Event] = [
+        *HISTORY["awaiting_payment"],
+        amended(),
+        reserved(2, OTHER_CARD),
+        action("amend_payment", "expired", timedelta(days=2), attempt=2),
+    ]
+    again = replace(AMEND, attempt=1)
+    assert outcome(given="awaiting_payment", when=again) == [amended()]
+    assert outcome(given=declined_twice, when=again) == []
+    assert outcome(given=declined_twice, when=replace(AMEND, attempt=2)) == [amended(3)]
+    late = AmendPayment(order_id="o", payment=CARD, attempt=1)
+    assert outcome(given=declined_twice, when=late) == [refused("AmendPayment", "attempt 2 is awaiting payment, not 1")]
 
 
 @in_all_but("awaiting_payment")
@@ -306,6 +327,13 @@ def test_fulfillment_could_not_stop_and_the_order_goes_on():
     asked = [*HISTORY["released"], ASKED_TO_CANCEL]
     assert outcome(given=asked, when=TOO_LATE) == [REFUSED_TO_CANCEL]
     assert folded([*asked, REFUSED_TO_CANCEL]).status == "released"
+
+
+@pytest.mark.parametrize("answer", [STOPPED, TOO_LATE], ids=lambda answer: type(answer).__name__)
+def test_an_answer_to_another_request_is_not_taken_for_this_one(answer: RecordStopped | RecordTooLate):
+    asked = [*HISTORY["released"], ASKED_TO_CANCEL]
+    assert outcome(given=asked, when=replace(answer, requested_at=NOON - timedelta(seconds=1))) == []
+    assert outcome(given=asked, when=replace(answer, requested_at=None)) == outcome(given=asked, when=answer) != []
 
 
 def test_what_was_too_late_once_stays_too_late():

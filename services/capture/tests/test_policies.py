@@ -66,8 +66,11 @@ def meant(event: Any) -> list[Command]:
             RecordAuthorization(**OF_ATTEMPT),
         ),
         (PaymentDeclined(attempt=2, request_id="q", reason="no", **AT), RecordDecline(reason="no", **OF_ATTEMPT)),
-        (FulfillmentCanceled(reason="asked", **AT), RecordStopped(order_id="o")),
-        (FulfillmentCancellationRejected(reason="shipped", **AT), RecordTooLate(order_id="o", reason="shipped")),
+        (FulfillmentCanceled(reason="asked", requested_at=NOON, **AT), RecordStopped(order_id="o", requested_at=NOON)),
+        (
+            FulfillmentCancellationRejected(reason="shipped", requested_at=NOON, **AT),
+            RecordTooLate(order_id="o", reason="shipped", requested_at=NOON),
+        ),
         (PackageDelivered(package_id="p", lines=LINES, **AT), RecordDelivery(order_id="o", package_id="p", lines=LINES)),
         (PackageLost(package_id="p", **AT), RecordDeliveryTrouble(order_id="o", reason="package p is lost")),
         (PackageReturnedToSender(package_id="p", **AT), RecordDeliveryTrouble(order_id="o", reason="package p came back to the sender")),

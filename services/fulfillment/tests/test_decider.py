@@ -224,7 +224,9 @@ def test_a_package_may_be_packed_rightly_after_a_refusal():
 
 
 def test_an_order_of_which_nothing_has_shipped_is_canceled_whole():
-    assert after(*PACKED, when=stop()) == [FulfillmentCanceled(order_id="A", reason="changed my mind", at=NOON)]
+    requested_at = NOON - timedelta(minutes=5)
+    canceled = FulfillmentCanceled(order_id="A", reason="changed my mind", at=NOON, requested_at=requested_at)
+    assert after(*PACKED, when=stop(requested_at)) == [canceled]
 
 
 def test_an_order_of_which_anything_has_shipped_is_not_canceled():

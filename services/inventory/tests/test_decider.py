@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -100,7 +101,7 @@ def released(stage: str, *lines: AllocatedLine) -> StockReleased:
 
 REQUESTED = StockAllocationRequested(order_id="O", attempt=1, at=NOON)
 CANCEL = ReleaseStock(order_id="O", reason="canceled")
-DECLINE = ReleaseReservation(order_id="O", action="amend_payment", reason="declined")
+DECLINE = ReleaseReservation(order_id="O", attempt=1, action="amend_payment", reason="declined")
 ALLOCATE = AllocateStock(order_id="O")
 MUG, SPOON = take("1", "MUG", "BER", 2), take("2", "SPOON", "BER", 1)
 PLENTY = received(stock("MUG", "BER", 9), stock("SPOON", "BER", 9))
@@ -260,7 +261,16 @@ class TestReleasing:
 
     @pytest.mark.parametrize("action", ["resolve_stock", "check_delivery", "investigate"])
     def test_no_other_action_gives_them_back(self, action: str):
-        assert outcome(given=[PLENTY, reserved(MUG)], when=ReleaseReservation(order_id="O", action=action, reason="")) == []
+        assert outcome(given=[PLENTY, reserved(MUG)], when=replace(DECLINE, action=action)) == []
+
+    def test_the_decline_of_an_earlier_attempt_is_late(self):
+        given: list[Event] = [PLENTY, reserved(MUG), released("reserved", MUG), reserved(MUG, attempt=2)]
+        assert outcome(given=given, when=DECLINE) == []
+
+    def test_a_decline_that_does_not_tell_its_attempt_is_that_of_the_newest(self):
+        assert outcome(given=[PLENTY, reserved(MUG)], when=replace(DECLINE, attempt=None)) == outcome(
+            given=[PLENTY, reserved(MUG)], when=DECLINE
+        )
 
     def test_a_declined_payment_does_not_touch_an_allocation(self):
         assert outcome(given=[PLENTY, reserved(MUG), allocated(MUG)], when=DECLINE) == []

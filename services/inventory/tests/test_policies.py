@@ -75,8 +75,8 @@ def parcel(package_id: str, *lines: AllocatedLine) -> Package:
             [ReserveStock(order_id="O", attempt=3, lines=WANTED, location=None)],
         ),
         (
-            OrderActionRequired(order_id="O", action="amend_payment", reason="declined", deadline=NOON, at=NOON),
-            [ReleaseReservation(order_id="O", action="amend_payment", reason="declined")],
+            OrderActionRequired(order_id="O", action="amend_payment", reason="declined", deadline=NOON, at=NOON, attempt=2),
+            [ReleaseReservation(order_id="O", attempt=2, action="amend_payment", reason="declined")],
         ),
         (OrderConfirmed(order_id="O", at=NOON), [AllocateStock(order_id="O")]),
         (OrderCanceled(order_id="O", reason="changed my mind", at=NOON), [ReleaseStock(order_id="O", reason="changed my mind")]),

@@ -43,12 +43,12 @@ def mugs(quantity: int) -> tuple[AllocatedLine, ...]:
     return (AllocatedLine(line_id="1", sku="MUG", location="BER", quantity=quantity),)
 
 
-def becomes(status: str, at: int, detail: str | None = None) -> RecordOrderStatus:
-    return RecordOrderStatus(order_id="A", status=status, detail=detail, at=minute(at))
+def becomes(status: str, at: int, detail: str | None = None, attempt: int = 1) -> RecordOrderStatus:
+    return RecordOrderStatus(order_id="A", status=status, detail=detail, at=minute(at), attempt=attempt)
 
 
-def asks(action: str, at: int, reason: str = "declined") -> RecordActionRequired:
-    return RecordActionRequired(order_id="A", action=action, reason=reason, at=minute(at))
+def asks(action: str, at: int, attempt: int | None = 1) -> RecordActionRequired:
+    return RecordActionRequired(order_id="A", action=action, reason="declined", at=minute(at), attempt=attempt)
 
 
 def release(units: int, at: int = 3) -> RecordRelease:
@@ -137,9 +137,9 @@ def test_an_amended_order_is_accepted_again_and_may_have_to_wait_again():
     story = (
         ACCEPTED,
         asks("amend_payment", 2),
-        becomes("accepted", 3),
-        asks("amend_payment", 4),
-        becomes("accepted", 5),
+        becomes("accepted", 3, attempt=2),
+        asks("amend_payment", 4, attempt=2),
+        becomes("accepted", 5, attempt=3),
         becomes("confirmed", 6),
     )
     assert statuses(*story) == ["accepted", "awaiting_customer", "accepted", "awaiting_customer", "accepted", "confirmed"]
@@ -148,9 +148,19 @@ def test_an_amended_order_is_accepted_again_and_may_have_to_wait_again():
 
 
 def test_an_earlier_question_or_amendment_that_comes_again_is_late():
-    story = (ACCEPTED, asks("amend_payment", 2), becomes("accepted", 3))
+    story = (ACCEPTED, asks("amend_payment", 2), becomes("accepted", 3, attempt=2))
     assert after(*story, when=asks("amend_payment", 2)) == []
-    assert after(*story, asks("amend_payment", 4), when=becomes("accepted", 3)) == []
+    assert after(*story, asks("amend_payment", 4, attempt=2), when=becomes("accepted", 3, attempt=2)) == []
+
+
+def test_questions_and_amendments_are_told_apart_by_their_attempts_whatever_the_clocks_say():
+    story = (ACCEPTED, asks("amend_payment", 9), becomes("accepted", 4, attempt=2), asks("amend_payment", 3, attempt=2))
+    assert statuses(*story) == ["accepted", "awaiting_customer", "accepted", "awaiting_customer"]
+
+
+def test_an_old_question_that_does_not_tell_its_attempt_is_passed_on():
+    asked = asks("amend_payment", 2, attempt=None)
+    assert statuses(ACCEPTED, asked, becomes("accepted", 3, attempt=2), asked)[1:] == ["awaiting_customer", "accepted", "awaiting_customer"]
 
 
 def test_a_confirmed_order_may_still_want_for_stock():

@@ -49,26 +49,31 @@ def worlds(draw: st.DrawFn) -> World:
     contents = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
     story = list[Command]()
 
-    def told(status: str) -> RecordOrderStatus:
-        return RecordOrderStatus(order_id="A", status=status, detail=None, at=minute(len(story)))
+    def told(status: str, attempt: int = 1) -> RecordOrderStatus:
+        return RecordOrderStatus(order_id="A", status=status, detail=None, at=now(), attempt=attempt)
 
-    def asked(action: str) -> RecordActionRequired:
-        return RecordActionRequired(order_id="A", action=action, reason="a reason", at=minute(len(story)))
+    def asked(action: str, attempt: int) -> RecordActionRequired:
+        return RecordActionRequired(order_id="A", action=action, reason="a reason", at=now(), attempt=attempt)
+
+    def now() -> datetime:
+        """By clocks that differ by up to a minute."""
+        return minute(len(story) + draw(st.integers(0, 1)))
 
     if draw(st.integers(0, 9)) == 0:
         return World(orders=[told("rejected")], fulfillments=[], scans=[], packages=0)
     story.append(told("accepted"))
-    for _ in range(draw(st.integers(0, 2))):
-        story.append(asked("amend_payment"))
-        story.append(told("accepted"))
+    attempts = draw(st.integers(1, 3))
+    for attempt in range(1, attempts):
+        story.append(asked("amend_payment", attempt))
+        story.append(told("accepted", attempt + 1))
         if draw(st.booleans()):
-            story.append(asked("investigate"))
+            story.append(asked("investigate", attempt + 1))
     end = draw(st.sampled_from(["canceled", "expired", "no stock", "stopped", None, None, None, None]))
     if end in {"canceled", "expired"}:
         return World(orders=[*story, told(end)], fulfillments=[], scans=[], packages=0)
     story.append(told("confirmed"))
     if end == "no stock":
-        story.append(asked("resolve_stock"))
+        story.append(asked("resolve_stock", attempts))
         story.append(told("expired"))
         return World(orders=story, fulfillments=[], scans=[], packages=0)
     lines = (AllocatedLine(line_id="1", sku="MUG", location="BER", quantity=sum(contents)),)
@@ -76,7 +81,7 @@ def worlds(draw: st.DrawFn) -> World:
     if end == "stopped":
         return World(orders=[*story, told("canceled")], fulfillments=[], scans=[], packages=0)
     if draw(st.booleans()):
-        story.append(asked("check_delivery"))
+        story.append(asked("check_delivery", attempts))
     story.append(told("completed"))
     return World(
         orders=story,

@@ -54,8 +54,8 @@ REJECTED = OrderRejected(
 )
 
 
-def status(name: str, detail: str | None = None) -> RecordOrderStatus:
-    return RecordOrderStatus(order_id="A", status=name, detail=detail, at=NOON)
+def status(name: str, detail: str | None = None, attempt: int = 1) -> RecordOrderStatus:
+    return RecordOrderStatus(order_id="A", status=name, detail=detail, at=NOON, attempt=attempt)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def status(name: str, detail: str | None = None) -> RecordOrderStatus:
         (ACCEPTED, status("accepted")),
         (REJECTED, status("rejected", "total: is 1; sku: must not be empty")),
         (
-            OrderActionRequired(order_id="A", action="amend_payment", reason="declined", deadline=NOON, at=NOON),
-            RecordActionRequired(order_id="A", action="amend_payment", reason="declined", at=NOON),
+            OrderActionRequired(order_id="A", action="amend_payment", reason="declined", deadline=NOON, at=NOON, attempt=1),
+            RecordActionRequired(order_id="A", action="amend_payment", reason="declined", at=NOON, attempt=1),
         ),
-        (OrderPaymentAmended(order_id="A", attempt=2, payment=CARD, lines=SOLD, location=None, at=NOON), status("accepted")),
+        (OrderPaymentAmended(order_id="A", attempt=2, payment=CARD, lines=SOLD, location=None, at=NOON), status("accepted", attempt=2)),
         (OrderConfirmed(order_id="A", at=NOON), status("confirmed")),
         (
             OrderReleased(order_id="A", customer=ADA, delivery="ship", ship_to=HOME, lines=LINES, at=NOON),

@@ -43,7 +43,7 @@ def carrier(event: LabelCreated) -> Iterator[Any]:
 
 
 class Returns:
-    """Customers and the returns desk. Remembers what came back of which order, because approval names the return alone."""
+    """Customers and the returns desk. Remembers what its own customers send back, because approval names the return alone."""
 
     def __init__(self) -> None:
         self._skus: dict[str, dict[str, str]] = {}
@@ -52,18 +52,22 @@ class Returns:
     def opened(self, event: ReturnWindowOpened) -> Iterator[Any]:
         """One order in `ONE_IN` asks to return one unit of its first line."""
         if _number(event.order_id) % ONE_IN == 0:
-            self._skus[event.order_id] = {line.line_id: line.sku for line in event.lines}
+            return_id = f"{event.order_id}-R1"
+            self._skus[return_id] = {line.line_id: line.sku for line in event.lines}
             lines = (ReturnLine(line_id=event.lines[0].line_id, quantity=1),)
-            yield RequestReturn(order_id=event.order_id, return_id=f"{event.order_id}-R1", lines=lines)
+            yield RequestReturn(order_id=event.order_id, return_id=return_id, lines=lines)
 
     def requested(self, event: ReturnRequested) -> Iterator[Any]:
         """Nothing to do yet but to remember the lines."""
-        self._lines[event.return_id] = event.lines
+        if event.return_id in self._skus:
+            self._lines[event.return_id] = event.lines
         return iter(())
 
     def approved(self, event: ReturnApproved) -> Iterator[Any]:
         """The goods arrive and are inspected: one return in four is not fit to be sold again."""
-        lines, skus = self._lines.pop(event.return_id), self._skus.pop(event.order_id)
+        if event.return_id not in self._lines:
+            return
+        lines, skus = self._lines.pop(event.return_id), self._skus.pop(event.return_id)
         ids = {"order_id": event.order_id, "return_id": event.return_id}
         yield ReceiveReturnItems(**ids, receipt_id=f"{event.return_id}-1", location="north", lines=lines)
         disposition = "write-off" if _number(event.return_id) % 4 == 0 else "restock"

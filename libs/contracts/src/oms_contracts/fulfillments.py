@@ -61,11 +61,12 @@ class FulfillmentShipped:
 
 @message("oms.fulfillment.FulfillmentCanceled.v1", key="order_id")
 class FulfillmentCanceled:
-    """All of the order's fulfillments are stopped; nothing has shipped nor will."""
+    """All of the order's fulfillments are stopped; nothing has shipped nor will. `requested_at` is the `at` of the request this answers."""
 
     order_id: str
     reason: str
     at: datetime
+    requested_at: datetime | None = None
 
 
 @message("oms.fulfillment.FulfillmentCancellationRejected.v1", key="order_id")

@@ -90,7 +90,7 @@ class OrderActionRequired:
 
     `action` is amend_payment (the payment was declined: stock is released meanwhile), resolve_stock (there is not enough),
     check_delivery (a package is lost or long overdue) or investigate (a service has not answered for long); the last two ask an operator,
-    and come again after each deadline.
+    and come again after each deadline. `attempt` is the one that came to this; None on records from before it was told.
     """
 
     order_id: str
@@ -98,6 +98,7 @@ class OrderActionRequired:
     reason: str
     deadline: datetime
     at: datetime
+    attempt: int | None = None
 
 
 @message("oms.capture.OrderPaymentAmended.v1", key="order_id")
@@ -189,7 +190,12 @@ class CancelOrder:
 
 @message("oms.capture.AmendPayment.v1", key="order_id")
 class AmendPayment:
-    """Pay by other means after a decline."""
+    """Pay by other means after a decline.
+
+    `attempt` is the one that was declined, as OrderActionRequired names it. Without it this pays for whichever attempt waits: the same
+    command again, after the next decline, tries the same means of payment again.
+    """
 
     order_id: str
     payment: PaymentMethod
+    attempt: int | None = None

@@ -15,7 +15,7 @@ from oms_capture.settings import Settings
 
 def make_service(terms: Terms) -> Service:
     """Capture under the given terms."""
-    decider = one_stream(initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms))
+    decider = one_stream(initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms), fold=2)
     return service_of("capture", decider=decider, policies=POLICIES)
 
 

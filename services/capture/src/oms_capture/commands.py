@@ -75,17 +75,19 @@ class RecordAllocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordStopped:
-    """Fulfillment stopped: nothing has shipped."""
+    """Fulfillment stopped: nothing has shipped. `requested_at` is when that was asked for, None on old records that do not tell."""
 
     order_id: str
+    requested_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordTooLate:
-    """Fulfillment could not stop any more."""
+    """Fulfillment could not stop any more. `requested_at` as in RecordStopped."""
 
     order_id: str
     reason: str
+    requested_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,7 +69,8 @@ class Order:
     """`status` is new, accepted, reserved, confirmed, released, awaiting_payment, awaiting_stock, or one of ENDED.
 
     `conflicts` are hashes of other content under this order's reference; `refused` what was answered to commands that did not fit;
-    `delivered` the units by package; `too_late` why it cannot be canceled any more.
+    `delivered` the units by package; `too_late` why it cannot be canceled any more. `cancellation` is why it is to be canceled, while
+    fulfillment has not answered the request of `cancellation_at`.
     """
 
     status: str = "new"
@@ -89,6 +90,7 @@ class Order:
     deadline: datetime | None = None
     trouble: frozenset[str] = frozenset()
     cancellation: str | None = None
+    cancellation_at: datetime | None = None
     too_late: str | None = None
     refused: frozenset[str] = frozenset()
     delivered: dict[str, int] = field(default_factory=dict[str, int])
@@ -123,8 +125,7 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
             if order.status not in {"accepted", "confirmed"} or attempt != order.attempt:
                 return []
             reason = ", ".join(f"{s.sku}: {s.requested} wanted, {s.available} available" for s in shortages)
-            deadline = now + terms.stock_patience
-            return [OrderActionRequired(order_id=order_id, action="resolve_stock", reason=reason, deadline=deadline, at=now)]
+            return [_ask(order_id, order, "resolve_stock", reason, now=now, patience=terms.stock_patience)]
 
         case RecordReservationExpiry(order_id=order_id, attempt=attempt):
             if order.status not in {"accepted", "reserved"} or attempt != order.attempt:
@@ -137,8 +138,7 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
         case RecordDecline(order_id=order_id, attempt=attempt, reason=reason):
             if order.status != "reserved" or attempt != order.attempt:
                 return []
-            deadline = now + terms.payment_patience
-            return [OrderActionRequired(order_id=order_id, action="amend_payment", reason=reason, deadline=deadline, at=now)]
+            return [_ask(order_id, order, "amend_payment", reason, now=now, patience=terms.payment_patience)]
 
         case RecordAllocation(order_id=order_id, lines=lines):
             if order.status != "confirmed" or order.customer is None:
@@ -149,11 +149,11 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
                 )
             ]
 
-        case AmendPayment(order_id=order_id, payment=payment):
-            if order.status != "awaiting_payment":
+        case AmendPayment(order_id=order_id, payment=payment, attempt=attempt):
+            if order.status != "awaiting_payment" or attempt not in {None, order.attempt}:
                 if payment == order.payment:
                     return []
-                return _refuse(order, order_id, AMEND, f"the order is {_standing(order)}, not awaiting payment", now)
+                return _refuse(order, order_id, AMEND, _not_awaiting_payment(order, attempt), now)
             if not payment.token.strip():
                 return _refuse(order, order_id, AMEND, "payment.token: must not be empty", now)
             return [
@@ -165,15 +165,13 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
         case CancelOrder(order_id=order_id, reason=reason):
             return _cancel(order_id, reason, order, now)
 
-        case RecordStopped(order_id=order_id):
-            if order.status != "released" or order.cancellation is None:
+        case RecordStopped(order_id=order_id, requested_at=requested_at):
+            if order.cancellation is None or not _is_awaited(requested_at, order):
                 return []
             return [OrderCanceled(order_id=order_id, reason=order.cancellation, at=now)]
 
-        case RecordTooLate(order_id=order_id, reason=reason):
-            if order.status != "released" or order.cancellation is None:
-                return []
-            return [OrderCancellationRejected(order_id=order_id, reason=reason, at=now)]
+        case RecordTooLate(order_id=order_id, reason=reason, requested_at=requested_at):
+            return [OrderCancellationRejected(order_id=order_id, reason=reason, at=now)] if _is_awaited(requested_at, order) else []
 
         case RecordDelivery(order_id=order_id, package_id=package_id, lines=lines):
             if order.status != "released" or package_id in order.delivered or order.customer is None:
@@ -186,7 +184,7 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
         case RecordDeliveryTrouble(order_id=order_id, reason=reason):
             if order.status != "released" or reason in order.trouble:
                 return []
-            return [_ask(order_id, "check_delivery", reason, now, terms.delivery_patience)]
+            return [_ask(order_id, order, "check_delivery", reason, now=now, patience=terms.delivery_patience)]
 
         case ActOnDeadline(order_id=order_id, deadline=deadline):
             # The deadline is matched, not compared with the clock: what was due before the order moved on is no longer.
@@ -231,10 +229,10 @@ def evolve(order: Order, event: Event) -> Order:
             return replace(order, status=status, deadline=deadline, trouble=trouble)
         case OrderPaymentAmended(attempt=attempt, payment=payment, at=at):
             return replace(order, status="accepted", attempt=attempt, payment=payment, waiting_since=at, deadline=None)
-        case OrderCancellationRequested(reason=reason):
-            return replace(order, cancellation=reason)
+        case OrderCancellationRequested(reason=reason, at=at):
+            return replace(order, cancellation=reason, cancellation_at=at)
         case OrderCancellationRejected(reason=reason):
-            return replace(order, cancellation=None, too_late=reason)
+            return replace(order, cancellation=None, cancellation_at=None, too_late=reason)
         case OrderCommandRefused(command=command, reason=reason):
             return replace(order, refused=order.refused | {f"{command}: {reason}"})
         case OrderPartlyDelivered(package_id=package_id, lines=lines):
@@ -244,7 +242,8 @@ def evolve(order: Order, event: Event) -> Order:
         case OrderExpired():
             return replace(order, status="expired", deadline=None)
         case OrderCompleted():
-            return replace(order, status="completed", deadline=None)
+            # What only mattered on the way goes: it would tell which of two topics was ahead.
+            return replace(order, status="completed", deadline=None, delivered={}, cancellation=None, cancellation_at=None, too_late=None)
 
 
 def due(order_id: str, order: Order, terms: Terms) -> tuple[datetime, Command] | None:
@@ -323,6 +322,12 @@ def _refuse(order: Order, order_id: str, command: str, reason: str, now: datetim
     return [OrderCommandRefused(order_id=order_id, command=command, reason=reason, at=now)]
 
 
+def _not_awaiting_payment(order: Order, attempt: int | None) -> str:
+    if order.status == "awaiting_payment":
+        return f"attempt {order.attempt} is awaiting payment, not {attempt}"
+    return f"the order is {_standing(order)}, not awaiting payment"
+
+
 def _standing(order: Order) -> str:
     return "not known" if order.status == "new" else order.status
 
@@ -334,13 +339,20 @@ def _overdue(order_id: str, order: Order, now: datetime, terms: Terms) -> Event:
         case "awaiting_stock":
             return OrderExpired(order_id=order_id, reason="there was not enough stock in time", at=now)
         case "released":
-            return _ask(order_id, "check_delivery", "not delivered in time", now, terms.delivery_patience)
+            return _ask(order_id, order, "check_delivery", "not delivered in time", now=now, patience=terms.delivery_patience)
         case waiting:
-            return _ask(order_id, "investigate", f"the order has been {waiting} for too long", now, terms.answer_patience)
+            reason = f"the order has been {waiting} for too long"
+            return _ask(order_id, order, "investigate", reason, now=now, patience=terms.answer_patience)
 
 
-def _ask(order_id: str, action: str, reason: str, now: datetime, patience: timedelta) -> OrderActionRequired:
-    return OrderActionRequired(order_id=order_id, action=action, reason=reason, deadline=now + patience, at=now)
+def _ask(order_id: str, order: Order, action: str, reason: str, *, now: datetime, patience: timedelta) -> OrderActionRequired:
+    deadline = now + patience
+    return OrderActionRequired(order_id=order_id, action=action, reason=reason, deadline=deadline, at=now, attempt=order.attempt)
+
+
+def _is_awaited(requested_at: datetime | None, order: Order) -> bool:
+    """Whether fulfillment's answer is to the request that is open. Old records do not tell what they answer."""
+    return order.status == "released" and order.cancellation is not None and requested_at in {None, order.cancellation_at}
 
 
 def _units(lines: tuple[AllocatedLine, ...]) -> int:

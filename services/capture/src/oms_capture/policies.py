@@ -58,11 +58,11 @@ def on_payment_declined(event: PaymentDeclined) -> Iterator[Command]:
 
 
 def on_fulfillment_canceled(event: FulfillmentCanceled) -> Iterator[Command]:
-    yield RecordStopped(order_id=event.order_id)
+    yield RecordStopped(order_id=event.order_id, requested_at=event.requested_at)
 
 
 def on_fulfillment_cancellation_rejected(event: FulfillmentCancellationRejected) -> Iterator[Command]:
-    yield RecordTooLate(order_id=event.order_id, reason=event.reason)
+    yield RecordTooLate(order_id=event.order_id, reason=event.reason, requested_at=event.requested_at)
 
 
 def on_package_delivered(event: PackageDelivered) -> Iterator[Command]:

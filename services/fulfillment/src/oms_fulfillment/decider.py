@@ -149,7 +149,7 @@ def _stop(command: StopFulfillments, order: Order, now: datetime) -> list[Event]
     if shipped:
         reason = f"already shipped: {', '.join(sorted(shipped))}"
         return [FulfillmentCancellationRejected(order_id=command.order_id, reason=reason, at=now, requested_at=command.requested_at)]
-    return [FulfillmentCanceled(order_id=command.order_id, reason=command.reason, at=now)]
+    return [FulfillmentCanceled(order_id=command.order_id, reason=command.reason, at=now, requested_at=command.requested_at)]
 
 
 def _has_had_effect(command: WarehouseCommand, fulfillment: Fulfillment) -> bool:

@@ -42,9 +42,10 @@ class ReserveStock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseReservation:
-    """The order waits for somebody to do `action`; some of these waits are without stock."""
+    """The attempt (None: an old record does not tell which) waits for somebody to do `action`; some of these waits are without stock."""
 
     order_id: str
+    attempt: int | None
     action: str
     reason: str
 

@@ -240,7 +240,7 @@ def _order(
 
         case ReleaseReservation(action=action, reason=reason):
             # A declined payment may take days to mend. Whoever else is waited for, the order keeps its units, or has none.
-            if action != "amend_payment" or status != "reserved":
+            if action != "amend_payment" or status != "reserved" or command.attempt not in {None, attempt}:
                 return []
             return [StockReleased(order_id=order_id, stage="reserved", lines=held, reason=reason, at=now)]
 

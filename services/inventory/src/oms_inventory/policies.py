@@ -36,7 +36,7 @@ def on_order_payment_amended(event: OrderPaymentAmended) -> Iterator[Command]:
 
 
 def on_order_action_required(event: OrderActionRequired) -> Iterator[Command]:
-    yield ReleaseReservation(order_id=event.order_id, action=event.action, reason=event.reason)
+    yield ReleaseReservation(order_id=event.order_id, attempt=event.attempt, action=event.action, reason=event.reason)
 
 
 def on_order_confirmed(event: OrderConfirmed) -> Iterator[Command]:

@@ -10,7 +10,7 @@ from oms_tracking.settings import Settings
 
 def make_service() -> Service:
     """Tracking, whose every decision concerns one order."""
-    decider = one_stream(initial=INITIAL, decide=decide, evolve=evolve, due=due)
+    decider = one_stream(initial=INITIAL, decide=decide, evolve=evolve, due=due, fold=2)
     return service_of("tracking", decider=decider, policies=POLICIES)
 
 

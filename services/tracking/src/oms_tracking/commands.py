@@ -23,22 +23,27 @@ from oms_contracts.values import AllocatedLine, Package
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordOrderStatus:
-    """Capture says that the order is now accepted, rejected, confirmed, canceled, expired or completed."""
+    """Capture says that the order is now accepted, rejected, confirmed, canceled, expired or completed.
+
+    `attempt` tells one acceptance from the next, which follows on an amended payment.
+    """
 
     order_id: str
     status: str
     detail: str | None
     at: datetime
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordActionRequired:
-    """The order waits for somebody to act: for the customer, or for an operator."""
+    """The attempt (None: an old record does not tell which) waits for somebody to act: for the customer, or for an operator."""
 
     order_id: str
     action: str
     reason: str
     at: datetime
+    attempt: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

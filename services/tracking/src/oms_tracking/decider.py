@@ -62,7 +62,7 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """`status` is the public one, announced under `sequence`. `asked_at` is when the customer was last asked to act.
+    """`status` is the public one, announced under `sequence`. `asked` is how often the customer was asked to act.
 
     `shipped_at` is when the first package left, `delivered_at` when the newest delivery was seen.
     `refusal` is the newest one: package, scan and reason.
@@ -70,7 +70,7 @@ class Order:
 
     status: str | None = None
     sequence: int = 0
-    asked_at: datetime | None = None
+    asked: int = 0
     parcels: dict[str, Parcel] = field(default_factory=dict[str, Parcel])
     expected_units: int | None = None
     delivered_units: int = 0
@@ -91,9 +91,8 @@ def decide(command: Command, order: Order, now: datetime) -> list[Event]:
 def evolve(order: Order, event: Event) -> Order:
     """Never refuses: what happened, happened."""
     match event:
-        case OrderStatusChanged(status=status, sequence=sequence, at=at):
-            asked_at = at if status == "awaiting_customer" else order.asked_at
-            return replace(order, status=status, sequence=sequence, asked_at=asked_at)
+        case OrderStatusChanged(status=status, sequence=sequence):
+            return replace(order, status=status, sequence=sequence, asked=order.asked + (status == "awaiting_customer"))
         case OrderStatus():
             return order
         case DeliveryExpected(units=units):
@@ -127,11 +126,11 @@ def due(_order_id: str, _order: Order) -> None:
 
 def _follow(command: Command, order: Order, now: datetime) -> Iterable[Event]:
     match command:
-        case RecordOrderStatus(order_id=order_id, status=status, detail=detail, at=at):
-            return _announce(order_id, order, status, detail, at) if _may_become(status, order, at) else ()
+        case RecordOrderStatus(order_id=order_id, status=status, detail=detail, at=at, attempt=attempt):
+            return _announce(order_id, order, status, detail, at) if _may_become(status, order, attempt) else ()
 
-        case RecordActionRequired(order_id=order_id, action=action, reason=reason, at=at):
-            if action not in CUSTOMERS_ACTIONS or not _may_become("awaiting_customer", order, at):
+        case RecordActionRequired(order_id=order_id, action=action, reason=reason, at=at, attempt=attempt):
+            if action not in CUSTOMERS_ACTIONS or not _may_become("awaiting_customer", order, attempt):
                 return ()
             return _announce(order_id, order, "awaiting_customer", f"{action}: {reason}", at)
 
@@ -148,16 +147,18 @@ def _follow(command: Command, order: Order, now: datetime) -> Iterable[Event]:
             return _scan(command, order, now)
 
 
-def _may_become(status: str, order: Order, at: datetime) -> bool:
-    """Whether what capture says at `at` is news.
+def _may_become(status: str, order: Order, attempt: int | None) -> bool:
+    """Whether what capture says of an attempt is news.
 
-    Only asking and amending can come several times. They alternate: the time the customer was last asked tells a new one from a late one.
+    Only asking and amending can come several times. They alternate, and an attempt ends in one question at most: how often the customer was
+    asked tells which questions and which amended attempts are late. No clock does.
     """
+    late = attempt is not None and attempt <= order.asked
     match status:
         case "accepted":
-            return order.status is None or (order.status == "awaiting_customer" and order.asked_at is not None and at >= order.asked_at)
+            return order.status is None or (order.status == "awaiting_customer" and not late)
         case "awaiting_customer":
-            return order.status in {"accepted", "confirmed"} and (order.asked_at is None or at > order.asked_at)
+            return order.status in {"accepted", "confirmed"} and not late
         case "confirmed":
             return order.status == "accepted"
         case "rejected":

@@ -28,11 +28,11 @@ def on_order_rejected(event: OrderRejected) -> Iterator[Command]:
 
 
 def on_order_action_required(event: OrderActionRequired) -> Iterator[Command]:
-    yield RecordActionRequired(order_id=event.order_id, action=event.action, reason=event.reason, at=event.at)
+    yield RecordActionRequired(order_id=event.order_id, action=event.action, reason=event.reason, at=event.at, attempt=event.attempt)
 
 
 def on_order_payment_amended(event: OrderPaymentAmended) -> Iterator[Command]:
-    yield RecordOrderStatus(order_id=event.order_id, status="accepted", detail=None, at=event.at)
+    yield RecordOrderStatus(order_id=event.order_id, status="accepted", detail=None, at=event.at, attempt=event.attempt)
 
 
 def on_order_confirmed(event: OrderConfirmed) -> Iterator[Command]:

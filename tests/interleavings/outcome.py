@@ -1,0 +1,222 @@
+"""How a run ended, without what rightly depends on who came first; and what must hold of it."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass, replace
+from datetime import datetime
+from typing import Any, cast
+
+import msgspec
+from oms_capture.decider import ENDED
+from oms_capture.decider import Order as CaptureOrder
+from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentShipped
+from oms_contracts.orders import OrderActionRequired, OrderExpired
+from oms_contracts.payments import PaymentCaptured, RefundSettled
+from oms_contracts.returns import ReturnApproved, ReturnExpired, ReturnItemsReceived
+from oms_contracts.stock import (
+    StockAdjusted,
+    StockReceived,
+    StockReservationExpired,
+    StockReserved,
+    StockReturned,
+    StockShipped,
+    StockWrittenOff,
+)
+from oms_contracts.tracking import OrderStatusChanged, PackageDelivered
+from oms_fulfillment.decider import Order as FulfillmentOrder
+from oms_inventory.decider import Bin, Position
+from oms_payment.commands import RequestAuthorization, RequestCapture, RequestRefund
+from oms_payment.money import Payment
+from oms_payment.provider import SCRIPTS
+from oms_returns.decider import Returns
+from oms_runtime.model import State
+from oms_runtime.store import decode_state
+from oms_tracking.decider import Order as TrackingOrder
+
+from .system import SKEWS, Node, System
+
+Places = Counter[tuple[str, str]]
+"""Units by SKU and location."""
+
+
+def settled(nodes: Iterable[Node]) -> dict[str, Any]:
+    """Every state of these services, comparable: two runs that came to the same end have the same."""
+    return {f"{node.service.name} {key}": timeless(_told_apart_by_nothing(state)) for node in nodes for key, state in node.states.items()}
+
+
+def timeless(value: Any) -> Any:
+    """Plain data without moments."""
+    match value:
+        case datetime():
+            return "a moment"
+        case dict():
+            return {key: timeless(part) for key, part in cast(dict[str, Any], value).items()}
+        case tuple() | list():
+            return [timeless(part) for part in cast(list[Any], value)]
+        case frozenset():
+            return sorted(cast(frozenset[str], value))
+        case _ if is_dataclass(value):
+            return {field.name: timeless(getattr(value, field.name)) for field in fields(value)}
+        case _:
+            return value
+
+
+def _told_apart_by_nothing(state: State) -> State:
+    """Without refusals, which are answers to what came too late, and without these:"""
+    match state:
+        case CaptureOrder():
+            return replace(state, refused=frozenset())
+        case Payment(asked=asked):
+            # The shipment that is first pays the fee and the cents that do not divide; where nothing is left to pay, nobody is asked.
+            captures = {key: request for key, request in asked.items() if request.step == "capture"}
+            amount = sum(request.amount for request in captures.values())
+            asked_for = max(captures.values(), key=lambda request: (request.outcome == "failed", request.checks), default=None)
+            return replace(state, asked=asked | {key: asked_for and replace(asked_for, subject="", amount=amount) for key in captures})
+        case FulfillmentOrder(canceled=canceled):
+            # How far the warehouse had come, and whether the last parcel was faster than the wish to cancel.
+            return replace(state, refusal=None, answered_at=None, fulfillments={} if canceled else state.fulfillments)
+        case TrackingOrder():
+            return replace(state, refusal=None)
+        case Returns():
+            return replace(state, refusal="")
+        case _:
+            return state
+
+
+def assert_nothing_is_promised_twice_or_taken_early(system: System) -> None:
+    """At any time: what is promised is there, and what is captured has shipped."""
+    for order_id, order in system.nodes["capture"].states.items():
+        taken = system.books.total(order_id, RequestCapture)
+        if taken:
+            shipped = _shipped(system.nodes["fulfillment"].state(order_id))
+            cost = sum(line.total * shipped[line.line_id] // line.quantity for line in order.lines)
+            assert taken <= cost + order.shipping
+    for key, position in system.nodes["inventory"].states.items():
+        if isinstance(position, Position):
+            for location, units in position.bins.items():
+                assert units.reserved >= 0, (key, location)
+                assert units.allocated >= 0, (key, location)
+                assert units.reserved + units.allocated <= units.on_hand, (key, location)
+
+
+def _shipped(order: FulfillmentOrder) -> Counter[str]:
+    """Units by order line."""
+    units = Counter[str]()
+    for fulfillment in order.fulfillments.values():
+        for line in fulfillment.lines if fulfillment.status == "shipped" else ():
+            units[line.line_id] += line.quantity
+    return units
+
+
+def assert_all_is_settled(system: System) -> None:
+    """At the end of every run, whatever the interleaving was."""
+    _assert_folded(system)
+    _assert_ledger(system)
+    _assert_patience(system)
+    for order_id, order in system.nodes["capture"].states.items():
+        if order.status != "new":
+            _assert_ended(system, order_id, order)
+            _assert_money(system, order_id, order)
+
+
+def _assert_folded(system: System) -> None:
+    """Folding what a service published, from the first event, gives the states that it has; and they survive their storage."""
+    for name, node in system.nodes.items():
+        again = Node(node.service)
+        for event in system.said(name):
+            for key in node.decider.writes(event):
+                again.states[key] = node.decider.evolve(again.state(key), event, key)
+        assert again.states == node.states
+        for key, state in node.states.items():
+            assert decode_state(node.decider, key, msgspec.json.encode(state).decode()) == state
+
+
+def _assert_ledger(system: System) -> None:
+    on_hand = Places()
+    for event in system.said("inventory"):
+        match event:
+            case StockReceived(lines=lines) | StockAdjusted(lines=lines) | StockReturned(lines=lines):
+                on_hand.update({(line.sku, line.location): 0 for line in lines})
+                for line in lines:
+                    on_hand[line.sku, line.location] += line.quantity
+            case StockShipped(lines=lines) | StockWrittenOff(lines=lines):
+                for line in lines:
+                    on_hand[line.sku, line.location] -= line.quantity
+            case _:
+                pass
+    positions = {key.removeprefix("sku/"): state for key, state in system.nodes["inventory"].states.items() if isinstance(state, Position)}
+    there = {(sku, location): units for sku, position in positions.items() for location, units in position.bins.items()}
+    assert there == {place: Bin(on_hand=units) for place, units in on_hand.items() if units}, "nothing is held for orders that have ended"
+
+
+def _assert_patience(system: System) -> None:
+    """Nothing expires before its time, give or take what the clocks are wrong by."""
+    until: dict[tuple[str, str], datetime] = {}
+    for record in system.records:
+        match record.message:
+            case StockReserved(order_id=order_id, expires_at=expires_at):
+                until["reservation", order_id] = expires_at
+            case StockReservationExpired(order_id=order_id, at=at):
+                assert at >= until["reservation", order_id] - max(SKEWS)
+            case OrderActionRequired(order_id=order_id, deadline=deadline):
+                until["order", order_id] = deadline
+            case OrderExpired(order_id=order_id, reason=reason, at=at) if reason.endswith("in time"):
+                assert at >= until["order", order_id] - max(SKEWS)
+            case ReturnApproved(return_id=return_id, expires_at=expires_at):
+                until["return", return_id] = expires_at
+            case ReturnExpired(return_id=return_id, at=at):
+                assert at >= until["return", return_id] - max(SKEWS)
+            case _:
+                pass
+
+
+def _assert_ended(system: System, order_id: str, order: CaptureOrder) -> None:
+    """Every order ended, and all that there is to say of it agrees."""
+    assert order.status in ENDED
+    ordered = Counter({line.line_id: line.quantity for line in order.lines})
+    for author, kind in (("fulfillment", FulfillmentShipped), ("inventory", StockShipped), ("tracking", PackageDelivered)):
+        moved = Counter[str]()
+        for event in system.said(author):
+            if isinstance(event, kind) and event.order_id == order_id:
+                lines = (
+                    [line for package in event.packages for line in package.lines] if isinstance(event, FulfillmentShipped) else event.lines
+                )
+                for line in lines:
+                    moved[line.line_id] += line.quantity
+        assert moved == (ordered if order.status == "completed" else Counter()), f"{author}: all is shipped or nothing"
+    stopped = [event for event in system.said("fulfillment") if isinstance(event, FulfillmentCanceled) and event.order_id == order_id]
+    assert len(stopped) <= (order.status == "canceled")
+    changes = [event for event in system.said("tracking") if isinstance(event, OrderStatusChanged) and event.order_id == order_id]
+    assert [change.sequence for change in changes] == [*range(1, len(changes) + 1)]
+    assert changes[-1].status == order.status
+    if order.status == "completed":
+        assert [change.status for change in changes[-4:]] == ["in_fulfillment", "shipped", "delivered", "completed"]
+    assert system.nodes["inventory"].state(order_id).status in ({"shipped"} if order.status == "completed" else UNSHIPPED)
+    received = [event for event in system.said("returns") if isinstance(event, ReturnItemsReceived) and event.order_id == order_id]
+    came = Counter[str]()
+    for line in (line for event in received for line in event.lines):
+        came[line.line_id] += line.quantity
+    assert came <= (ordered if order.status == "completed" else Counter())
+    assert len({event.receipt_id for event in received}) == len(received)
+
+
+UNSHIPPED = frozenset({"none", "failed", "expired", "released"})
+
+
+def _assert_money(system: System, order_id: str, order: CaptureOrder) -> None:
+    """Captured for what shipped and no more; refunded at most what was captured; nothing stays held. The books assert the rest."""
+    books, payment = system.books, system.nodes["payment"].state(order_id)
+    authorized, captured, refunded = (books.total(order_id, kind) for kind in (RequestAuthorization, RequestCapture, RequestRefund))
+    refuses = {
+        script.step for token in [payment.method and payment.method.token] if (script := SCRIPTS.get(token or "")) and script.refusal
+    }
+    assert refunded <= captured <= authorized
+    assert captured == (order.total if order.status == "completed" and "capture" not in refuses else 0)
+    assert books.held(order_id) == 0 or "void" in refuses or (order.status == "completed" and "capture" in refuses)
+    told = Counter[type[Any]]()
+    for event in system.said("payment"):
+        if isinstance(event, PaymentCaptured | RefundSettled) and event.order_id == order_id:
+            told[type(event)] += event.amount
+    assert (told[PaymentCaptured], told[RefundSettled]) == (captured, refunded)
+    closed = [back for back in system.nodes["returns"].state(order_id).returns.values()]
+    assert all(back.status in {"closed", "declined", "canceled", "expired"} for back in closed)
