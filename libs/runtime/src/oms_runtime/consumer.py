@@ -59,6 +59,7 @@ class Consumer(ConsumerRebalanceListener):
             *(topic.name for topic in service.reads),
             batch=True,
             group_id=f"oms.{service.name}",
+            group_instance_id=settings.instance,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,
             listener=self,
@@ -112,6 +113,8 @@ class Consumer(ConsumerRebalanceListener):
                     log.warning("checkpoints_out_of_reach", error=str(error))
                     await asyncio.sleep(PATIENCE[1])
             self._seek(self._stood)
+        if self._settings.instance is not None and not self.assigned.is_set():
+            self._join_again()
         self.assigned.set()
 
     async def _handle(self, batch: Sequence[ConsumerRecord[bytes, bytes]]) -> None:
@@ -140,6 +143,15 @@ class Consumer(ConsumerRebalanceListener):
     def _reader(self) -> GroupReader | None:
         reader: Any = self._subscriber.consumer
         return reader
+
+    def _join_again(self) -> None:
+        """Have partitions dealt out anew, once.
+
+        Who takes its own place again gets what it had, unasked, and is not told that it may lead the group: then nobody would notice that
+        it reads other topics than before, or that topics have been added to.
+        """
+        consumer: Any = self._subscriber.consumer
+        consumer._coordinator.request_rejoin()
 
     def _is_next(self, record: "ConsumerRecord[bytes, bytes]") -> bool:
         checkpoint = self._stood.get((record.topic, record.partition))

@@ -18,6 +18,9 @@ class RuntimeSettings(BaseSettings):
     log_level: str = "INFO"
     batch_records: int = 500
     """The most records one transaction handles."""
+    instance: str | None = None
+    """A name that this process bears again after a restart, and no other replica of the service bears: who comes back under it takes its
+    partitions over at once. Without one they lie idle until the session of who was killed has run out."""
     session_timeout_ms: int = 10_000
     rebalance_timeout_ms: int = 60_000
     """Longer than the longest batch: a revocation waits for the batch in hand."""
