@@ -15,6 +15,7 @@ OMS_FAULTS_SEED repeats a run's choices; OMS_FAULTS=long is the long form (`make
 """
 
 import asyncio
+import logging
 import os
 import secrets
 import signal
@@ -27,11 +28,14 @@ from typing import Any, TypeVar
 
 import httpx
 import msgspec
+import pytest
 from aiokafka.errors import KafkaError
+from confluent_kafka import KafkaException
 from oms_contracts.catalogue import SERVICES, TOPICS
 from oms_demo.__main__ import audits_of
 from oms_demo.simulators import Answer
 from oms_demo.wire import Publisher, settings_of, simulate
+from oms_local.provision import make_admin
 from oms_local.stack import PartStatus, Stack
 from oms_projection.answers import OrderDetail, Outcome
 
@@ -43,17 +47,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How much of everything. `kills` is by part; `patience` seconds until a set of orders that does not come to rest is given up."""
+    """How much of everything. `faults` is by part: what is done to it, how often. `patience` is seconds until a set of orders is given up.
+
+    `kill` is kill -9, `pause` holds a service until it has lost its place in its group, `take away` leaves a part out for half a minute.
+    """
 
     orders: int
-    kills: Mapping[str, int]
+    faults: Mapping[str, Mapping[str, int]]
     patience: float
 
 
 KILLED = (*SERVICES, "projection")
 FORMS = {
-    "short": Form(orders=500, kills={**dict.fromkeys(KILLED, 2), "kafka": 1}, patience=120),
-    "long": Form(orders=2_932, kills={**dict.fromkeys(KILLED, 8), "kafka": 3, "postgres": 3}, patience=450),
+    "short": Form(orders=500, faults={part: {"kill": 2} for part in KILLED} | {"kafka": {"kill": 1}}, patience=120),
+    "long": Form(
+        orders=2_932,
+        faults={part: {"kill": 6, "pause": 1} for part in KILLED} | {"kafka": {"kill": 2, "take away": 1}, "postgres": {"kill": 3}},
+        patience=450,
+    ),
 }
 FORM = FORMS[os.environ.get("OMS_FAULTS") or "short"]
 SEED = int(os.environ.get("OMS_FAULTS_SEED") or secrets.randbelow(1_000_000))
@@ -62,7 +73,8 @@ WAVE = 20
 OWNERS = {topic.name: topic.writers[0] for topic in TOPICS if len(topic.writers) == 1}
 
 
-async def test_the_outcome_is_the_same_whoever_is_killed(stack: Stack) -> None:
+async def test_the_outcome_is_the_same_whoever_is_killed(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "aiokafka")  # it says at length that the broker is away
     print(f"OMS_FAULTS_SEED={SEED}")  # noqa: T201  # pytest shows it where the test fails
     calm, storm = (Orders(prefix, SEED, FORM.orders) for prefix in ("calm", "storm"))
     async with at_work(stack, Outside(calm, storm)) as progress, asking(stack) as projection:
@@ -70,8 +82,9 @@ async def test_the_outcome_is_the_same_whoever_is_killed(stack: Stack) -> None:
         assert undisturbed.restless == {}
         extent = Counter(progress.of)
         async with asyncio.TaskGroup() as faults:
-            for part, times in kills(SEED):
-                faults.create_task(kill_again_and_again(stack, progress, part, [extent[part] + round(extent[part] * t) for t in times]))
+            for part in FORM.faults:
+                counts = [(fault, round(extent[part] * (1 + share))) for fault, share in schedule(part)]
+                faults.create_task(strike_again_and_again(stack, progress, part, counts))
             disturbed = await flow(stack, projection, storm, before=undisturbed.ends)
         audits = await audits_of(stack, projection)
         letters = await ask(projection, "/dead-letters?waiting=false")
@@ -82,28 +95,55 @@ async def test_the_outcome_is_the_same_whoever_is_killed(stack: Stack) -> None:
     assert {name: audit for name, audit in audits.items() if not audit["green"]} == {}
     assert letters["items"] == []
     assert await told_twice(stack) == []
+    # Nobody died who was not killed.
+    assert {part.name: part.restarts for part in stack.status()} == {"postgres": 0} | {p: f["kill"] for p, f in FORM.faults.items()}
 
 
 # The faults
 
 
-def kills(seed: int) -> Iterator[tuple[str, list[float]]]:
-    """By part: the shares of its work after which it is killed, one in each equal slice of it; neither at first nor at last."""
-    for part, times in FORM.kills.items():
-        random = Random(f"{seed}/{part}")
-        yield part, [0.05 + 0.85 * (n + random.random()) / times for n in range(times)]
+def schedule(part: str) -> Iterator[tuple[str, float]]:
+    """What is done to a part, and after which share of its work: once in each equal slice of it, neither at first nor at last."""
+    random = Random(f"{SEED}/{part}")
+    faults = [fault for fault, times in FORM.faults[part].items() for _ in range(times)]
+    random.shuffle(faults)
+    for number, fault in enumerate(faults):
+        yield fault, 0.05 + 0.85 * (number + random.random()) / len(faults)
 
 
-async def kill_again_and_again(stack: Stack, progress: "Progress", part: str, counts: Iterable[int]) -> None:
-    """Kill a part each time it has published as many records as the next of `counts` says, and see that it comes back and goes on."""
-    for count in counts:
+async def strike_again_and_again(stack: Stack, progress: "Progress", part: str, counts: Iterable[tuple[str, int]]) -> None:
+    """Do each fault to a part as soon as it has published so many records, and see that it goes on."""
+    for fault, count in counts:
         await progress.reaches(part, count)
         before = await until(lambda: standing(stack, part, "running"))
-        stack.kill(part, signal.SIGKILL)
-        after = await until(lambda before=before: standing(stack, part, "starting", "running", but=before.pid))
-        assert after.restarts == before.restarts + 1
-        # It was not at rest: there is more from it once it is back.
+        match fault:
+            case "kill":
+                stack.kill(part, signal.SIGKILL)
+                after = await until(lambda pid=before.pid: standing(stack, part, "starting", "running", but=pid))
+                assert after.restarts == before.restarts + 1
+            case "pause":
+                stack.kill(part, signal.SIGSTOP)
+                await until(lambda: has_lost_its_place(stack, part))
+                stack.kill(part, signal.SIGCONT)
+            case _:
+                await asyncio.to_thread(stack.stop_part, part)
+                await asyncio.sleep(30)  # longer than a producer waits for an answer
+                await asyncio.to_thread(stack.start_part, part)
+        # It was not at rest: there is more to come from it.
         await progress.reaches(part, progress.of[part] + 1)
+
+
+async def has_lost_its_place(stack: Stack, part: str) -> bool:
+    """Whether a service's group is empty, as far as the broker can be asked."""
+    group = f"oms.{part}"
+
+    def members() -> int:
+        asked = make_admin(stack.kafka("admin")).describe_consumer_groups([group], request_timeout=5)
+        return len(asked[group].result().members)
+
+    with suppress(KafkaException):
+        return await asyncio.to_thread(members) == 0
+    return False
 
 
 async def standing(stack: Stack, part: str, *states: str, but: int | None = None) -> PartStatus | None:
@@ -130,7 +170,7 @@ class Progress:
                             self.of = Counter()
                             for partition, end in ends.items():
                                 self.of[OWNERS.get(partition.topic, "outside")] += end
-                            self.of |= dict.fromkeys(FORM.kills.keys() - set(SERVICES), sum(ends.values()))
+                            self.of |= dict.fromkeys(FORM.faults.keys() - set(SERVICES), sum(ends.values()))
                             self._news.notify_all()
                         await asyncio.sleep(0.05)
             await asyncio.sleep(0.2)
