@@ -164,6 +164,7 @@ class Stack:
             "OMS_DATABASE_URL": self.database_url(service),
             "OMS_HTTP_HOST": LOOPBACK,
             "OMS_HTTP_PORT": str(self._port_of(service)),
+            "OMS_INSTANCE": "1",  # one process a service, whose successor need not wait until a killed one's session has run out
             "OMS_LOG_LEVEL": os.environ.get("OMS_LOG_LEVEL", "INFO"),
         }
         if "username" in broker:

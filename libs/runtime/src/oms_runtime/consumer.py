@@ -76,6 +76,7 @@ class Consumer(ConsumerRebalanceListener):
             *(topic.name for topic in service.reads),
             batch=True,
             group_id=f"oms.{service.name}",
+            group_instance_id=settings.instance,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,
             listener=self,
@@ -155,6 +156,8 @@ class Consumer(ConsumerRebalanceListener):
             self._seek(self._stood)
             for name in self._stood:
                 self._metrics.lag.labels(*name).set_function(partial(self._lag_of, name))
+        if self._settings.instance is not None and not self.assigned.is_set():
+            self._join_again()
         log.info("assigned", partitions=len(partitions))
         self.assigned.set()
 
@@ -228,6 +231,15 @@ class Consumer(ConsumerRebalanceListener):
         self._metrics.batch_failures.labels(reason).inc()
         self._failures += 1
         self._seek({name: self._stood[name] for name in partitions})
+
+    def _join_again(self) -> None:
+        """Have partitions dealt out anew, once.
+
+        Who takes its own place again gets what it had, unasked, and is not told that it may lead the group: then nobody would notice that
+        it reads other topics than before, or that topics have been added to.
+        """
+        consumer: Any = self._subscriber.consumer
+        consumer._coordinator.request_rejoin()
 
     async def _stand_again(self) -> None:
         """Read the checkpoints anew: another consumer moved them while we were away, or our own commit was not heard of."""

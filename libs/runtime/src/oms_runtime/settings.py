@@ -23,6 +23,9 @@ class RuntimeSettings(KafkaSettings):
     log_level: str = "INFO"
     batch_records: int = 500
     """The most records one transaction handles."""
+    instance: str | None = None
+    """A name that this process bears again after a restart, and no other replica of the service bears: who comes back under it takes its
+    partitions over at once. Without one they lie idle until the session of who was killed has run out."""
     session_timeout_ms: int = 10_000
     """A process that is silent for longer loses its partitions, its open transaction, and the lead."""
     rebalance_timeout_ms: int = 60_000

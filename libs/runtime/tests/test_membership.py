@@ -1,0 +1,126 @@
+"""Who bears a name takes its own place in the group again, on a real broker: after a crash nobody waits until a session has run out."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from oms_contracts.catalogue import Topic
+from oms_local.testing import Servers
+from oms_runtime.apply import Applier
+from oms_runtime.consumer import Consumer
+from oms_runtime.database import Database, migrate, open_database
+from oms_runtime.metrics import Metrics
+from oms_runtime.model import Service
+from oms_runtime.settings import RuntimeSettings
+from pydantic import SecretStr
+
+SESSION, SOON = 60_000, 20
+"""A session's milliseconds, and the seconds that are short beside it."""
+
+
+class Member(Consumer):
+    """A consumer that tells what it was assigned last."""
+
+    partitions: frozenset[TopicPartition] = frozenset()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self.partitions = frozenset(assigned)
+        await super().on_partitions_assigned(self.partitions)
+
+
+Make = Callable[..., Member]
+
+
+def a_topic(name: str) -> Topic:
+    return Topic(name=name, key="none", messages=(), writers=("nobody",), readers=("nobody",), summary="", partitions=4)
+
+
+@pytest.fixture
+def topics(servers: Servers) -> tuple[Topic, Topic]:
+    unique = secrets.token_hex(4)
+    made = a_topic(f"membership.{unique}.one"), a_topic(f"membership.{unique}.two")
+    servers.create_topics(made)
+    return made
+
+
+@pytest.fixture
+async def database(servers: Servers) -> AsyncIterator[Database]:
+    opened = await open_database(await servers.create_database("membership"))
+    await migrate(opened)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def member(servers: Servers, database: Database, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Makes a member that leaves without a word when it is stopped, as if it had been killed."""
+
+    async def without_a_word(_coordinator: GroupCoordinator) -> None: ...
+
+    monkeypatch.setattr(GroupCoordinator, "_maybe_leave_group", without_a_word)
+
+    def make(*topics: Topic, session: int = SESSION, **settings: Any) -> Member:
+        service = Service(name=topics[0].name, reads=topics, writes=(), dead_letters="")
+        password = servers.kafka.get("password")
+        chosen = RuntimeSettings(
+            kafka_bootstrap_servers=str(servers.kafka["bootstrap_servers"]),
+            kafka_username=servers.kafka.get("username"),
+            kafka_password=SecretStr(password) if password else None,
+            database_url=SecretStr(""),
+            session_timeout_ms=session,
+            **settings,
+        )
+        metrics = Metrics()
+        return Member(service, chosen, Applier(service, database, metrics, lambda: datetime.now(UTC)), metrics)
+
+    return make
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SOON):
+        while not holds():  # noqa: ASYNC110  # it is for the broker to bring it about
+            await asyncio.sleep(0.05)
+
+
+async def begin(consumer: Consumer) -> None:
+    async with asyncio.timeout(SOON):
+        await consumer.start()
+        await consumer.assigned.wait()
+
+
+async def test_it_takes_its_place_again_while_the_session_of_who_was_killed_lasts(member: Make, topics: tuple[Topic, Topic]) -> None:
+    for _ in range(3):
+        killed = member(topics[0], instance="a")
+        await begin(killed)
+        await killed.stop()
+
+
+async def test_it_reads_a_topic_that_it_did_not_read_before(member: Make, topics: tuple[Topic, Topic]) -> None:
+    killed = member(topics[0], instance="a")
+    await begin(killed)
+    await killed.stop()
+
+    successor = member(*topics, instance="a")
+    await begin(successor)
+    await until(lambda: len(successor.partitions) == sum(topic.partitions for topic in topics))
+    await successor.stop()
+
+
+async def test_replicas_under_other_names_share(member: Make, topics: tuple[Topic, Topic]) -> None:
+    one, other = (member(topics[0], instance=name, session=6_000) for name in "ab")
+    await begin(one)
+    await begin(other)
+    await until(lambda: len(one.partitions) == len(other.partitions) == 2)
+    await other.stop()
+
+    again = member(topics[0], instance="b", session=6_000)
+    await begin(again)
+    assert again.partitions.isdisjoint(one.partitions)
+    await until(lambda: len(one.partitions) == len(again.partitions) == 2)
+    await again.stop()
+    await one.stop()

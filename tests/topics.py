@@ -1,0 +1,43 @@
+"""What is on a stack's topics."""
+
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from aiokafka import TopicPartition
+from oms_contracts.catalogue import TOPICS
+from oms_contracts.envelope import header
+from oms_local.stack import Stack
+from oms_runtime.kafka import Reader, make_reader
+from oms_runtime.outside import settings_of
+
+PARTITIONS = tuple(TopicPartition(topic.name, number) for topic in TOPICS for number in range(topic.partitions))
+
+
+@asynccontextmanager
+async def reading(stack: Stack) -> AsyncGenerator[Reader]:
+    """A reader that may read every topic, at none of them yet."""
+    reader = make_reader(settings_of(stack.kafka("operator")), "test-reader")
+    await reader.start()
+    try:
+        yield reader
+    finally:
+        await reader.stop()
+
+
+async def told_twice(stack: Stack) -> list[tuple[str, str, str]]:
+    """Topic, source and position of every event that is on a topic more than once."""
+    async with reading(stack) as reader:
+        reader.assign(PARTITIONS)
+        ends = {tp: end for tp, end in (await reader.end_offsets(PARTITIONS)).items() if end}
+        seen: Counter[tuple[str, str, str]] = Counter()
+        while ends:
+            for tp, records in (await reader.getmany(*ends, timeout_ms=200)).items():
+                for record in records:
+                    source, position = header(record.headers, "ce_source"), header(record.headers, "ce_position")
+                    if source and position:
+                        seen[record.topic, source, position] += 1
+                if records and records[-1].offset + 1 >= ends[tp]:
+                    del ends[tp]
+        assert seen
+        return [event for event, times in seen.items() if times > 1]
