@@ -43,6 +43,9 @@ test: lint ## everything: lint, types, contracts, unit, property, integration, e
 test-outages: setup ## broker and database go away for 30 s each, under load
 	OMS_TEST_OUTAGE_SECONDS=30 $(BIN)/python -m pytest -q libs/runtime/tests/test_outages.py
 
+test-faults: setup ## every service, broker and database die, are paused and taken away, with a week of orders under way
+	OMS_FAULTS=long $(BIN)/python -m pytest -q tests/faults
+
 bench: .venv/bench ## what an order costs, and how fast orders come through: ten minutes at most
 	$(BIN)/python -m tests.load $(BENCH)
 
@@ -53,4 +56,4 @@ bench-full: .venv/bench ## the same at 10,000 and 100,000 orders of history
 	$(BIN)/uv pip install --quiet --no-deps --require-hashes -r tests/load/requirements.txt
 	touch $@
 
-.PHONY: help setup lock demo up down lint test test-outages bench bench-full
+.PHONY: help setup lock demo up down lint test test-outages test-faults bench bench-full
