@@ -175,7 +175,7 @@ def headers_of(message: Any) -> Headers:
     return to_headers(envelope)
 
 
-async def until(condition: Callable[[], Awaitable[object]], seconds: float = 20) -> None:
+async def until(condition: Callable[[], Awaitable[object]], seconds: float = 30) -> None:
     """Wait for a condition. Raises TimeoutError when it has not come about in `seconds`."""
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110  # what we wait for is another process's

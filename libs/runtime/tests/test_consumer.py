@@ -11,7 +11,7 @@ from oms_contracts.message import decode, encode, type_of
 from oms_contracts.operations import RecordSetAside
 from oms_runtime.kafka import GroupReader, partition_of
 from oms_runtime.runtime import Runtime
-from probe import PARTITIONS, POISON, Probe, Process, headers_of, receipt, until
+from probe import PARTITIONS, POISON, Probe, headers_of, receipt, until
 
 KEYS = [f"r{n}" for n in range(500)]
 
@@ -21,13 +21,13 @@ async def test_poison_in_the_middle_of_500_is_set_aside_alone(probe: Probe) -> N
     await probe.send(
         [receipt(key, POISON if key == poisoned else "item") for key in KEYS], values={garbled: b'{"receipt_id": 7, "lines": []}'}
     )
-    process = probe.start()
-    await until(process.ready)
-    await until(partial(_booked, probe, 498))
-    await until(partial(_without_lag, probe, process))
+    async with probe.running() as runtime:
+        await until(partial(_booked, probe, 498))
+        await until(partial(_without_lag, probe, runtime))
+        await probe.check_told_once()
+        assert runtime.metrics.registry.get_sample_value("oms_dead_letters") == 2
 
     await probe.check_booked_once(key for key in KEYS if key not in (poisoned, garbled))
-    await probe.check_told_once()
     letters = {
         letter.source_key: letter
         for records in (await probe.read(probe.letters)).values()
@@ -44,7 +44,6 @@ async def test_poison_in_the_middle_of_500_is_set_aside_alone(probe: Probe) -> N
     origin = (await probe.read(probe.inbox))[letter.source_partition][letter.source_offset]
     assert origin.key == poisoned.encode()
     assert "receipt_id" in letters[garbled].reason
-    assert await process.metric("oms_dead_letters") == 2
 
 
 async def test_whatever_a_stranger_sends_ends_as_a_letter_that_everybody_can_read(probe: Probe) -> None:
@@ -63,12 +62,11 @@ async def test_whatever_a_stranger_sends_ends_as_a_letter_that_everybody_can_rea
     ]
     await probe.send_raw(strange)
     await probe.send([receipt("fine")])
-    process = probe.start()
-    await until(process.ready)
-    await until(partial(_without_lag, probe, process))
+    async with probe.running() as runtime:
+        await until(partial(_without_lag, probe, runtime))
+        await probe.check_told_once()
 
     await probe.check_booked_once(["fine"])
-    await probe.check_told_once()
     letters = [record for records in (await probe.read(probe.letters)).values() for record in records]
     assert len(letters) == len(strange)
     assert {from_headers(record.headers).type for record in letters} == {type_of(RecordSetAside).name}
@@ -76,11 +74,9 @@ async def test_whatever_a_stranger_sends_ends_as_a_letter_that_everybody_can_rea
 
 
 async def test_kafkas_offsets_count_for_nothing(probe: Probe) -> None:
-    process = probe.start()
-    await probe.send(map(receipt, KEYS[:250]))
-    await until(partial(_without_lag, probe, process))
-    process.terminate()
-    await until(process.ended)
+    async with probe.running() as runtime:
+        await probe.send(map(receipt, KEYS[:250]))
+        await until(partial(_without_lag, probe, runtime))
 
     # As when the store was restored from a backup; and records are fetched from Kafka's offsets while the checkpoints are being read.
     async with probe.session() as holder:
@@ -158,9 +154,10 @@ async def _failed(runtime: Runtime, reason: str) -> bool:
     return (runtime.metrics.registry.get_sample_value("oms_batch_failures_total", {"reason": reason}) or 0) > 1
 
 
-async def _without_lag(probe: Probe, process: Process) -> bool:
+async def _without_lag(probe: Probe, runtime: Runtime) -> bool:
     """Whether it has read all, and says so to Prometheus and to Kafka's own tools."""
-    return await probe.lag() == 0 and await process.metric("oms_consumer_lag_records") == 0
+    lags = [sample.value for metric in runtime.metrics.lag.collect() for sample in metric.samples]
+    return len(lags) == PARTITIONS and sum(lags) == 0 and await probe.lag() == 0
 
 
 async def _batch_in_hand(probe: Probe) -> bool:

@@ -8,16 +8,21 @@ from typing import Any
 import httpx
 import pytest
 from oms_runtime.consumer import STUCK
-from oms_runtime.health import operations_app
+from oms_runtime.health import Later, operations_app
 from oms_runtime.runtime import Runtime
 from probe import POISON, Probe, Process, receipt, until
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 KEYS = [f"r{n}" for n in range(100)]
 
 
 @asynccontextmanager
-async def asking(runtime: Runtime) -> AsyncGenerator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(operations_app(runtime, None)), base_url="http://probe") as client:
+async def asking(runtime: Runtime, api: ASGIApp | None = None) -> AsyncGenerator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(operations_app(runtime, api)), base_url="http://probe") as client:
         yield client
 
 
@@ -65,15 +70,29 @@ async def test_ready_says_why_not(probe: Probe) -> None:
     async with asking(runtime) as client:
         answer = await client.get("/ready")
         assert (answer.status_code, answer.json()["reasons"]) == (503, ["starting, or waiting for the database or the broker"])
+        assert (await client.get("/live")).status_code == 200
+        assert (await client.get("/audit")).status_code == 503
         await runtime.start()
         try:
             await until(partial(_ready, client))
+            await runtime.relay.caught_up()
+            assert (await client.get("/audit")).json()["ok"]
             runtime.database.terminate()
             reasons = (await client.get("/ready")).json()["reasons"]
             assert reasons == ["the database does not answer: InterfaceError"]
         finally:
             await runtime.stop()
         assert "stopping" in (await client.get("/ready")).json()["reasons"]
+
+
+async def test_a_service_is_not_ready_before_its_own_api_is(probe: Probe) -> None:
+    own = Later()
+    async with probe.running() as runtime, asking(runtime, own) as client:
+        await until(partial(_unready, client, ["the service's own API has not started"]))
+        assert (await client.get("/orders")).status_code == 503
+        own.app = Starlette(routes=[Route("/orders", partial(_answer, "here"))])
+        assert (await client.get("/ready")).status_code == 200
+        assert (await client.get("/orders")).text == "here"
 
 
 async def test_the_numbers_are_right_and_the_log_names_the_flow(probe: Probe) -> None:
@@ -128,6 +147,14 @@ async def _known_to_be_behind(runtime: Runtime) -> bool:
 
 async def _ready(client: httpx.AsyncClient) -> bool:
     return (await client.get("/ready")).status_code == 200
+
+
+async def _unready(client: httpx.AsyncClient, reasons: list[str]) -> bool:
+    return (await client.get("/ready")).json()["reasons"] == reasons
+
+
+async def _answer(text: str, _request: Request) -> PlainTextResponse:
+    return PlainTextResponse(text)
 
 
 async def _is(process: Process, metric: str, value: float) -> bool:

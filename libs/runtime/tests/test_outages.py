@@ -6,7 +6,7 @@ For three seconds, or as many as OMS_TEST_OUTAGE_SECONDS says: `make test-outage
 import asyncio
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from time import monotonic
 
@@ -22,23 +22,21 @@ KEYS = [f"r{n}" for n in range(3_000)]
 
 @pytest.mark.parametrize("part", ["kafka", "postgres"])
 async def test_an_outage_passes_without_a_trace(probe: Probe, servers: Servers, part: str) -> None:
-    stack = servers.stack
-    if stack is None:
-        pytest.skip("these servers are not ours to stop")
-    process = probe.start(batch_records=20)
-    await until(process.ready)
+    process = await _at_work(probe)
     async with always_alive(process):
-        async with probe.store_held():  # so that a batch is in hand, and many are waiting
-            await probe.send(map(receipt, KEYS[:2_000]))
-            await until(partial(_batch_in_hand, probe))
-            await asyncio.to_thread(stack.stop_part, part)
-        late = probe.start()
-        over = monotonic() + SECONDS
-        if part == "postgres":
-            await probe.send(map(receipt, KEYS[2_000:]))
-        await until(partial(_passed, over), SECONDS + 5)
-        assert not late.logged("started")
-        await asyncio.to_thread(stack.start_part, part)
+        async with AsyncExitStack() as outage:
+            async with probe.store_held():  # so that a batch is in hand, and many are waiting
+                await probe.send(map(receipt, KEYS[1:2_000]))
+                await until(partial(_batch_in_hand, probe))
+                await outage.enter_async_context(away(servers, part))
+            late = probe.start()
+            over = monotonic() + SECONDS
+            if part == "postgres":
+                await probe.send(map(receipt, KEYS[2_000:]))
+            await until(partial(_waits, late))
+            async with always_alive(late):
+                await until(partial(_passed, over), SECONDS + 5)
+                assert await _waits(late)
         if part == "kafka":
             await probe.send(map(receipt, KEYS[2_000:]))
         await until(partial(_booked, probe), RECOVERY)
@@ -54,21 +52,35 @@ async def test_an_outage_passes_without_a_trace(probe: Probe, servers: Servers, 
 
 @pytest.mark.parametrize("part", ["kafka", "postgres"])
 async def test_who_is_told_to_end_meanwhile_ends(probe: Probe, servers: Servers, part: str) -> None:
-    stack = servers.stack
-    if stack is None:
-        pytest.skip("these servers are not ours to stop")
+    process = await _at_work(probe)
+    async with AsyncExitStack() as outage:
+        async with probe.store_held():
+            await probe.send(map(receipt, KEYS[1:]))
+            await until(partial(_batch_in_hand, probe))
+            await outage.enter_async_context(away(servers, part))
+        process.terminate()
+        await until(process.ended)
+    assert process.exit_code == 0
+
+
+async def _at_work(probe: Probe) -> Process:
     process = probe.start(batch_records=20)
     await until(process.ready)
-    async with probe.store_held():
-        await probe.send(map(receipt, KEYS))
-        await until(partial(_batch_in_hand, probe))
-        await asyncio.to_thread(stack.stop_part, part)
-    process.terminate()
+    await probe.send([receipt(KEYS[0])])
+    await until(partial(_told, probe))
+    return process
+
+
+@asynccontextmanager
+async def away(servers: Servers, part: str) -> AsyncGenerator[None]:
+    """A server is not there meanwhile."""
+    if servers.stack is None:
+        pytest.skip("these servers are not ours to stop")
+    await asyncio.to_thread(servers.stack.stop_part, part)
     try:
-        await until(process.ended)
-        assert process.exit_code == 0
+        yield
     finally:
-        await asyncio.to_thread(stack.start_part, part)
+        await asyncio.to_thread(servers.stack.start_part, part)
 
 
 @asynccontextmanager
@@ -77,12 +89,16 @@ async def always_alive(process: Process) -> AsyncGenerator[None]:
     found: set[int | None] = set()
 
     async def look() -> None:
+        answer = await process.get("/live")
+        found.add(answer.status_code if answer is not None else None)
+
+    async def go_on_looking() -> None:
         while True:
-            answer = await process.get("/live")
-            found.add(answer.status_code if answer is not None else None)
+            await look()
             await asyncio.sleep(0.1)
 
-    looking = asyncio.create_task(look())
+    await look()
+    looking = asyncio.create_task(go_on_looking())
     try:
         yield
     finally:
@@ -94,8 +110,17 @@ async def _batch_in_hand(probe: Probe) -> bool:
     return await probe.waiting_for_store() > 0
 
 
+async def _waits(process: Process) -> bool:
+    answer = await process.get("/ready")
+    return answer is not None and answer.json()["reasons"] == ["starting, or waiting for the database or the broker"]
+
+
 async def _passed(moment: float) -> bool:
     return monotonic() >= moment
+
+
+async def _told(probe: Probe) -> bool:
+    return await probe.told() > 0
 
 
 async def _booked(probe: Probe) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from functools import partial
 
+import pytest
 from aiokafka.errors import OutOfOrderSequenceNumber
 from oms_runtime.database import connect
 from oms_runtime.metrics import Metrics
@@ -55,7 +56,8 @@ async def test_several_who_take_themselves_for_the_leader_tell_each_event_once(p
     await probe.check_booked_once(keys)
 
 
-async def test_somebody_elses_records_are_not_in_the_way(probe: Probe) -> None:
+async def test_somebody_elses_records_are_not_in_the_way(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oms_runtime.relay.REFUSALS", 1)  # each takes a second
     async with probe.running():
         await probe.send(receipt(f"r{n}") for n in range(100))
         await until(partial(_told, probe, 100))

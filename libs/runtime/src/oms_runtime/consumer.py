@@ -36,6 +36,8 @@ STUCK = 120.0
 """Seconds without a try, while records wait, after which something is wrong with us: twice what a statement may take."""
 TELL = 1.0
 """Seconds between two reports to Kafka of where we stand, and for one, at most: it is of no use to us."""
+HEARTBEAT_MS = 1_000
+"""A member hears of a rebalance with its next heartbeat, and the whole group waits for it."""
 LEAVE = 5.0
 """Seconds for leaving the group, at most: a broker that is away cannot be told."""
 DIGITS = 18
@@ -86,7 +88,7 @@ class Consumer(ConsumerRebalanceListener):
             max_records=settings.batch_records,
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
             session_timeout_ms=settings.session_timeout_ms,
-            heartbeat_interval_ms=settings.session_timeout_ms // 3,
+            heartbeat_interval_ms=min(HEARTBEAT_MS, settings.session_timeout_ms // 3),
             rebalance_timeout_ms=settings.rebalance_timeout_ms,
             max_poll_interval_ms=300_000,
             fetch_max_wait_ms=100,
@@ -98,20 +100,25 @@ class Consumer(ConsumerRebalanceListener):
         try:
             await self._broker.start()
         except BaseException:
-            await self._leave()  # a member that consumes nothing would keep its partitions from the others
+            await self.leave()  # a member that consumes nothing would keep its partitions from the others
             raise
         self._telling = asyncio.create_task(self._tell())
 
     async def stop(self) -> None:
         """Finish the batch in hand, say where we stand, leave the group."""
+        await self.finish()
+        await self.leave()
+
+    async def finish(self) -> None:
+        """Finish the batch in hand, and begin no other."""
         self._stopping.set()
         async with self._lock:
-            pass  # nobody has a batch in hand now, and nobody will
+            pass
         if self._telling is not None:
             self._telling.cancel()
-        await self._leave()
 
-    async def _leave(self) -> None:
+    async def leave(self) -> None:
+        """Say where we stand, and leave the group."""
         try:
             async with asyncio.timeout(LEAVE):
                 await self._commit_offsets()
@@ -166,23 +173,24 @@ class Consumer(ConsumerRebalanceListener):
             self._last_attempt = self._ticks()
             if self._stopping.is_set():
                 return
-            records, reached = self._sift(batch, await self._fresh(batch))
-            if not reached:
-                return
             try:
-                await self._applier.apply(records, self._stood, reached)
-                self._failures = 0
+                records, reached = self._sift(batch, await self._fresh(batch))
+                if reached:
+                    await self._applier.apply(records, self._stood, reached)
+                    self._failures = 0
             except LostPartition as lost:
                 log.warning("partition_lost", reason=str(lost))
-                self._metrics.batch_failures.labels("lost_partition").inc()
                 await self._stand_again()
+                self._again("lost_partition")
             except SURROUNDINGS as error:
                 log.warning("batch_postponed", error=f"{type(error).__name__}: {error}", records=len(batch))
-                self._again(reached, "surroundings")
+                self._failures += 1
+                self._again("surroundings")
             except Exception:
                 # Not even setting aside worked. FastStream would go on behind this batch, and it would be lost.
                 log.exception("batch_failed", records=len(batch))
-                self._again(reached, "unexpected")
+                self._failures += 1
+                self._again("unexpected")
         if self._failures:
             first, most = PATIENCE
             await self._pause(min(most, first * 2 ** min(10, self._failures - 1)))
@@ -226,11 +234,10 @@ class Consumer(ConsumerRebalanceListener):
                 records.append(_received(record, kind, position))
         return records, {name: Checkpoint(*end) for name, end in ends.items() if end[0] > self._stood[name].next_offset}
 
-    def _again(self, partitions: Iterable[Partition], reason: str) -> None:
-        """Have a batch that failed fetched again."""
+    def _again(self, reason: str) -> None:
+        """Have everything fetched again from where we stand: whichever partition is at fault, the batch was rolled back with it."""
         self._metrics.batch_failures.labels(reason).inc()
-        self._failures += 1
-        self._seek({name: self._stood[name] for name in partitions})
+        self._seek(self._stood)
 
     def _join_again(self) -> None:
         """Have partitions dealt out anew, once.
@@ -248,8 +255,6 @@ class Consumer(ConsumerRebalanceListener):
         except SURROUNDINGS as error:
             log.warning("checkpoints_out_of_reach", error=f"{type(error).__name__}: {error}")
             self._failures += 1
-        # Also where they are out of reach: the batch was rolled back whole, partitions that we did not lose among it.
-        self._seek(self._stood)
 
     def _seek(self, checkpoints: dict[Partition, Checkpoint]) -> None:
         reader = self._reader()

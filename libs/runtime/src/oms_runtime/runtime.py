@@ -14,15 +14,13 @@ import structlog
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
 
 from oms_runtime import store
 from oms_runtime.apply import SURROUNDINGS, Applier
 from oms_runtime.consumer import Consumer
 from oms_runtime.database import LEADER_LOCK, Database, connect, migrate, open_database
 from oms_runtime.deadlines import Deadlines
-from oms_runtime.health import operations_app
+from oms_runtime.health import Later, operations_app
 from oms_runtime.letters import count_letters
 from oms_runtime.logs import configure_logs
 from oms_runtime.metrics import Metrics
@@ -100,13 +98,8 @@ class Runtime:
     async def stop(self) -> None:
         """Finish the batch in hand, let the relay publish what is committed, and go."""
         self.stopping = True
-        await self.consumer.stop()
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                if self.leading:
-                    await self.relay.caught_up()
-        except TimeoutError:
-            log.info("relay_not_drained", behind=self.relay.behind)
+        await self.consumer.finish()
+        await asyncio.gather(self.consumer.leave(), self._drain())
         if self._standing is not None:
             self._standing.cancel()
             await asyncio.gather(self._standing, return_exceptions=True)
@@ -116,6 +109,14 @@ class Runtime:
         except SURROUNDINGS:
             self.database.terminate()
         log.info("stopped")
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                if self.leading:
+                    await self.relay.caught_up()
+        except TimeoutError:
+            log.info("relay_not_drained", behind=self.relay.behind)
 
     async def alive(self) -> bool:
         """Whether ending this process would help nothing. One that still waits for its servers is alive."""
@@ -229,7 +230,7 @@ async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Run
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    own = _Later()
+    own = Later() if api is not None else None
     server = uvicorn.Server(
         uvicorn.Config(
             operations_app(runtime, own),
@@ -249,9 +250,10 @@ async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Run
     async with AsyncExitStack() as running:
         if starting.done():
             await starting
-            if api is not None:
-                own.app = api(runtime)
-                await running.enter_async_context(own.app.router.lifespan_context(own.app))
+            if api is not None and own is not None:
+                app = api(runtime)
+                await running.enter_async_context(app.router.lifespan_context(app))
+                own.app = app
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             await runtime.stop()
         else:
@@ -259,13 +261,3 @@ async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Run
             await asyncio.wait({starting})
         server.should_exit = True
         await serving
-
-
-class _Later:
-    """A service's own API, which cannot be built before its runtime has started."""
-
-    app: Starlette | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self.app or JSONResponse({"detail": "the service is starting"}, status_code=503)
-        await answer(scope, receive, send)
