@@ -1,6 +1,7 @@
 """Who bears a name takes its own place in the group again, on a real broker: after a crash nobody waits until a session has run out."""
 
 import asyncio
+import gc
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import KafkaConnectionError
 from oms_contracts.catalogue import Topic
+from oms_local.ports import find_free
 from oms_local.testing import Servers
 from oms_runtime.apply import Applier
 from oms_runtime.consumer import Consumer
@@ -67,14 +70,12 @@ def member(servers: Servers, database: Database, monkeypatch: pytest.MonkeyPatch
     def make(*topics: Topic, session: int = SESSION, **settings: Any) -> Member:
         service = Service(name=topics[0].name, reads=topics, writes=(), dead_letters="")
         password = servers.kafka.get("password")
-        chosen = RuntimeSettings(
-            kafka_bootstrap_servers=str(servers.kafka["bootstrap_servers"]),
-            kafka_username=servers.kafka.get("username"),
-            kafka_password=SecretStr(password) if password else None,
-            database_url=SecretStr(""),
-            session_timeout_ms=session,
-            **settings,
-        )
+        reached: dict[str, Any] = {
+            "kafka_bootstrap_servers": servers.kafka["bootstrap_servers"],
+            "kafka_username": servers.kafka.get("username"),
+            "kafka_password": SecretStr(password) if password else None,
+        }
+        chosen = RuntimeSettings(**{**reached, **settings}, database_url=SecretStr(""), session_timeout_ms=session)
         metrics = Metrics()
         return Member(service, chosen, Applier(service, database, metrics, lambda: datetime.now(UTC)), metrics)
 
@@ -124,3 +125,12 @@ async def test_replicas_under_other_names_share(member: Make, topics: tuple[Topi
     await until(lambda: len(one.partitions) == len(again.partitions) == 2)
     await again.stop()
     await one.stop()
+
+
+async def test_a_start_that_failed_leaves_nothing_behind_and_can_be_tried_again(member: Make, topics: tuple[Topic, Topic]) -> None:
+    consumer = member(topics[0], kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
+    for _ in range(2):
+        with pytest.raises(KafkaConnectionError):
+            await consumer.start()
+    await consumer.stop()
+    gc.collect()  # which would find a client that was not closed

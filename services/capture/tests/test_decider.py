@@ -298,6 +298,8 @@ FITTING: list[tuple[Command, set[str]]] = [
     (RecordDeliveryTrouble(order_id="o", reason="package p1 is lost"), {"released"}),
     (STOPPED, set()),
     (TOO_LATE, set()),
+    (replace(STOPPED, requested_at=None), set()),
+    (replace(TOO_LATE, requested_at=None), set()),
 ]
 
 

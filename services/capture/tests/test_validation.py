@@ -39,9 +39,15 @@ def with_line(**changes: Any) -> OrderPlaced:
         replace(SOUND, ship_to=replace(HOME, postal_code="")),
         with_line(unit_price=50, total=0),
         replace(with_line(unit_price=50, total=0), shipping=0, total=0),
+        with_line(quantity=1, discount=0, total=500),
         with_line(quantity=MOST_UNITS, unit_price=0, discount=0, total=0),
+        replace(SOUND, lines=tuple(replace(LINE, line_id=str(n)) for n in range(MOST_LINES)), total=900 * MOST_LINES + 400),
+        replace(SOUND, shipping=MOST_MONEY - 900, total=MOST_MONEY),
     ],
-    ids=["plain", "clock slightly ahead", "pickup", "no postal code", "free line", "free order", "many units"],
+    ids=[
+        *("plain", "clock slightly ahead", "pickup", "no postal code", "free line", "free order"),
+        *("one unit", "most units", "most lines", "most money"),
+    ],
 )
 def test_a_sound_order_has_no_objections(sound: OrderPlaced):
     assert objections(sound, NOON, MARKET) == ()
@@ -71,12 +77,19 @@ def test_a_sound_order_has_no_objections(sound: OrderPlaced):
         (with_line(sku=""), "lines.0.sku: must not be empty"),
         (with_line(quantity=0, discount=0, total=0), f"lines.0.quantity: must be between 1 and {MOST_UNITS}, is 0"),
         (with_line(discount=-100, total=1_100), "lines.0.discount: must not be negative, is -100"),
-        (with_line(unit_price=-1, discount=0, total=-2), "lines.0.unit_price: must not be negative, is -1"),
+        (with_line(discount=1_001, total=-1), "lines.0.total: must not be negative, is -1"),
         (with_line(total=1_000), "lines.0.total: is 1000, 2 x 500 - 100 is 900"),
     ],
 )
 def test_an_objection_names_the_field_and_the_reason(order: OrderPlaced, objection: str):
-    assert objection in objections(order, NOON, MARKET)
+    assert objections(order, NOON, MARKET) == (objection,)
+
+
+def test_no_amount_of_a_line_is_negative():
+    assert objections(with_line(unit_price=-1, discount=0, total=-2), NOON, MARKET) == (
+        "lines.0.unit_price: must not be negative, is -1",
+        "lines.0.total: must not be negative, is -2",
+    )
 
 
 @pytest.mark.parametrize("quantity", [MOST_UNITS + 1, -MOST_UNITS])

@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--round", type=int, help="place the baskets under the references of this round (default: the first that is new)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the report as JSON there too")
     chosen = parser.parse_args()
+    if chosen.orders is not None and chosen.orders < 1:
+        parser.error(f"--orders: must be at least 1, is {chosen.orders}")
     stack = Stack(StackSettings.from_environment())
     try:
         stack.up(environment=IMPATIENT)

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
+from math import inf
+from time import monotonic
 from typing import Any, Protocol
 
 import aiokafka
@@ -15,6 +17,8 @@ from oms_runtime.settings import KafkaSettings
 
 LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
 """Bytes: above the largest message any topic takes."""
+METADATA_PAUSE = 0.1
+"""Seconds between two requests of a producer for metadata, at least."""
 
 
 class Batch(Protocol):
@@ -99,7 +103,26 @@ def make_producer(settings: KafkaSettings, client_id: str, *, linger_ms: int = 0
         max_request_size=LARGEST_REQUEST,
         request_timeout_ms=30_000,
     )
+    space_metadata_requests(producer)
     return producer
+
+
+def space_metadata_requests(producer: Any) -> None:
+    """Have aiokafka's producer ask where partitions are led at most ten times a second.
+
+    By itself it asks again at once for as long as a partition it writes has no leader: thousands of times a second while the broker is
+    away, with two lines in the log each time.
+    """
+    client, asked = producer.client, -inf
+    ask = client._metadata_update
+
+    async def ask_in_time(*args: Any) -> bool:
+        nonlocal asked
+        await asyncio.sleep(asked + METADATA_PAUSE - monotonic())
+        asked = monotonic()
+        return await ask(*args)
+
+    client._metadata_update = ask_in_time
 
 
 def number_from(producer: Producer, ends: Mapping[TopicPartition, int], known_as: int | None) -> None:

@@ -18,7 +18,7 @@ from oms_contracts.channel import OrderPlaced
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import UnreadableMessage, encode, key_of, type_of, validate
 from oms_contracts.schemas import schema_of
-from oms_runtime.kafka import Producer, partition_of
+from oms_runtime.kafka import Producer, partition_of, space_metadata_requests
 
 PLACED = type_of(OrderPlaced)
 TOPIC = topic_of(OrderPlaced)
@@ -49,6 +49,7 @@ class KafkaOrders:
         producer: Any = AIOKafkaProducer(
             **self._options, client_id="oms-capture-edge", acks="all", compression_type="lz4", linger_ms=5, request_timeout_ms=10_000
         )
+        space_metadata_requests(producer)
         self._producer: Producer = producer
         await self._producer.start()
 

@@ -1,0 +1,122 @@
+"""The HTTP edge on a real broker: what it answered for is on the channels' topic, as any channel would have put it there."""
+
+import json
+import string
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import TopicPartition
+from oms_capture.api import MOST_BYTES, TOPIC, KafkaOrders, make_api
+from oms_contracts.catalogue import TOPICS
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.envelope import Envelope, from_headers
+from oms_contracts.message import type_of, validate
+from oms_contracts.values import order_id_of
+from oms_runtime.kafka import Record, client_options, make_reader, partition_of
+from oms_runtime.settings import RuntimeSettings
+from pydantic import SecretStr
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+[CHANNELS] = [topic for topic in TOPICS if topic.name == TOPIC]
+
+
+@pytest.fixture(scope="module")
+def settings(servers: Any) -> RuntimeSettings:
+    servers.create_topics([CHANNELS])
+    user, password = servers.kafka["username"], servers.kafka["password"]
+    return RuntimeSettings(
+        kafka_bootstrap_servers=servers.kafka["bootstrap_servers"],
+        kafka_username=user,
+        kafka_password=SecretStr(password) if password else None,
+        database_url=SecretStr(""),
+    )
+
+
+@pytest.fixture
+async def client(settings: RuntimeSettings) -> AsyncIterator[httpx.AsyncClient]:
+    api = make_api(KafkaOrders(client_options(settings), CHANNELS.partitions), "http://query", lambda: NOON)
+    async with (
+        api.router.lifespan_context(api),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=api), base_url="http://capture") as client,
+    ):
+        yield client
+
+
+def order(reference: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "channel": "web",
+        "channel_reference": reference,
+        "placed_at": "2026-11-23T13:00:00+01:00",
+        "customer": {"id": "Ädä"},
+        "currency": "EUR",
+        "lines": [{"line_id": "A", "sku": "mug", "quantity": 1, "unit_price": 500, "total": 500}],
+        "total": 500,
+        "payment": {"kind": "card", "token": "tok"},
+        "delivery": "pickup",
+        **changes,
+    }
+
+
+async def on_the_topic(settings: RuntimeSettings, key: str) -> list[Record]:
+    """All records of a key."""
+    reader = make_reader(settings, "test")
+    await reader.start()
+    try:
+        partitions = [TopicPartition(TOPIC, number) for number in range(CHANNELS.partitions)]
+        reader.assign(partitions)
+        ends = {tp: end for tp, end in (await reader.end_offsets(partitions)).items() if end}
+        found: list[Record] = []
+        while ends:
+            for tp, records in (await reader.getmany(*ends, timeout_ms=200)).items():
+                found += [record for record in records if record.key == key.encode()]
+                if records and records[-1].offset + 1 >= ends[tp]:
+                    del ends[tp]
+        return found
+    finally:
+        await reader.stop()
+
+
+async def test_an_order_taken_is_on_the_topic_under_its_key(client: httpx.AsyncClient, settings: RuntimeSettings):
+    for _ in range(2):
+        assert (await client.post("/orders", json=order("HTTP-1"))).status_code == 202
+    order_id, kind = order_id_of("web", "HTTP-1"), type_of(OrderPlaced).name
+    first, again = await on_the_topic(settings, order_id)
+    assert first.partition == again.partition == partition_of(order_id.encode(), CHANNELS.partitions)
+    assert first.value == again.value
+    placed = validate(kind, first.value or b"")
+    assert (placed.channel_reference, placed.customer.id, placed.placed_at) == ("HTTP-1", "Ädä", NOON)
+    assert from_headers(first.headers) == Envelope(
+        type=kind, source="/oms/channel/web", id=order_id, time=NOON, subject=order_id, correlationid=order_id
+    )
+
+
+async def test_the_largest_order_that_is_taken_fits_the_topic(client: httpx.AsyncClient, settings: RuntimeSettings):
+    letters = string.ascii_letters + string.digits + "-_"
+    noise = ["".join(Random(number).choices(letters, k=255)) for number in range(2_000)]  # it must not become smaller on its way
+
+    def body(lines: int, last: str) -> bytes:
+        """As it will be written."""
+        line = {"sku": "mug", "quantity": 1, "unit_price": 500, "total": 500, "discount": 0}
+        full = {
+            "customer": {"id": "ada", "email": None},
+            "placed_at": "2026-11-23T12:00:00Z",
+            "shipping": 0,
+            "ship_to": None,
+            "location": None,
+        }
+        placed = order("HTTP-2", lines=[{"line_id": text} | line for text in [*noise[:lines], last]], **full)
+        return json.dumps(placed, separators=(",", ":")).encode()
+
+    lines = (MOST_BYTES - len(body(0, ""))) // (len(body(1, "")) - len(body(0, "")))
+    missing = MOST_BYTES - len(body(lines, ""))
+    largest, too_large = (body(lines, "x" * units) for units in (missing, missing + 1))
+    assert (len(largest), len(too_large)) == (MOST_BYTES, MOST_BYTES + 1)
+
+    assert (await client.post("/orders", content=too_large)).status_code == 413
+    assert (await client.post("/orders", content=largest)).status_code == 202
+    [record] = await on_the_topic(settings, order_id_of("web", "HTTP-2"))
+    assert len(record.value or b"") == MOST_BYTES
