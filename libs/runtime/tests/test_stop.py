@@ -1,8 +1,12 @@
 """Who is told to end, or to share its partitions, finishes the batch in hand first."""
 
+import asyncio
 from functools import partial
 
 import pytest
+from oms_runtime.database import Connection
+from oms_runtime.relay import Relay
+from oms_runtime.runtime import Runtime
 from probe import PARTITIONS, Probe, Process, receipt, until
 
 KEYS = [f"r{n}" for n in range(100)]
@@ -28,6 +32,26 @@ async def test_the_batch_in_hand_is_committed_and_told_before_the_end(probe: Pro
     await until(partial(_booked, probe, len(KEYS)))  # at once: it has left the group
     await probe.check_booked_once(KEYS)
     await probe.check_told_once()
+
+
+async def test_it_ends_although_the_lead_breaks_off_at_the_same_moment(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def break_off(_relay: Relay, _connection: Connection) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError("the broker has gone") from None
+
+    monkeypatch.setattr(Relay, "run", break_off)
+    monkeypatch.setattr("oms_runtime.runtime.DRAIN_SECONDS", 0.1)
+    runtime = Runtime(probe.service(), probe.settings())
+    await runtime.start()
+    await until(partial(_leads, runtime))
+    async with asyncio.timeout(15):
+        await runtime.stop()
+
+
+async def _leads(runtime: Runtime) -> bool:
+    return runtime.leading
 
 
 async def test_a_new_consumer_waits_for_the_batch_in_hand(probe: Probe) -> None:

@@ -8,6 +8,8 @@ import jsonschema
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from oms_capture.api import MOST_BYTES, make_api
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import encode, key_of
@@ -88,9 +90,16 @@ async def test_an_order_is_taken_and_can_be_looked_up(client: httpx.AsyncClient,
     assert now == NOON
 
 
-async def test_the_same_order_again_is_the_same_order(client: httpx.AsyncClient):
-    first, again = await post(client, ORDER), await post(client, ORDER)
+async def test_the_same_order_again_is_the_same_order(client: httpx.AsyncClient, orders: KeptOrders):
+    first, again = await post(client, ORDER), await post(client, ORDER | {"placed_at": "2026-11-23T13:00:00+01:00"})
+    assert first.status_code == again.status_code == 202
     assert first.json() == again.json()
+    assert len({encode(placed) for placed, _ in orders.published}) == 1
+
+
+async def test_other_orders_have_other_ids(client: httpx.AsyncClient):
+    answers = [await post(client, ORDER | changes) for changes in ({}, {"channel": "app"}, {"channel_reference": "W2"})]
+    assert len({answer.json()["order_id"] for answer in answers}) == 3
 
 
 async def test_whether_an_order_is_sound_is_not_decided_here(client: httpx.AsyncClient, orders: KeptOrders):
@@ -159,6 +168,15 @@ async def test_the_way_to_kafka_is_open_as_long_as_the_api_is(api: FastAPI, orde
 # The OpenAPI document
 
 
+async def checker_of_orders(client: httpx.AsyncClient) -> Any:
+    """What the document says of a request's body."""
+    operation = (await client.get("/openapi.json")).json()["paths"]["/orders"]["post"]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    checker: Any = jsonschema.Draft202012Validator(schema)
+    checker.check_schema(schema)
+    return checker
+
+
 async def test_the_document_says_what_is_taken_and_what_is_answered(client: httpx.AsyncClient):
     document = (await client.get("/openapi.json")).json()
     operation = document["paths"]["/orders"]["post"]
@@ -170,10 +188,7 @@ async def test_the_document_says_what_is_taken_and_what_is_answered(client: http
 
 
 async def test_the_documents_schema_takes_what_we_take(client: httpx.AsyncClient, orders: KeptOrders):
-    document = (await client.get("/openapi.json")).json()
-    schema = document["paths"]["/orders"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    checker: Any = jsonschema.Draft202012Validator(schema)
-    checker.check_schema(schema)
+    checker = await checker_of_orders(client)
     await post(client, ORDER)
     [(placed, _)] = orders.published
     for order in (ORDER, json.loads(encode(placed))):
@@ -181,6 +196,37 @@ async def test_the_documents_schema_takes_what_we_take(client: httpx.AsyncClient
     wrongs: list[dict[str, Any]] = [ORDER | {"total": "500"}, ORDER | {"colour": "red"}, ORDER | {"lines": [{}]}, {}]
     for wrong in wrongs:
         assert not checker.is_valid(wrong)
+
+
+async def test_every_answer_is_one_that_the_document_describes(client: httpx.AsyncClient, orders: KeptOrders):
+    responses = (await client.get("/openapi.json")).json()["paths"]["/orders"]["post"]["responses"]
+    answers = [await post(client, ORDER), await post(client, {}), await post(client, b" " * (MOST_BYTES + 1))]
+    orders.trouble = TimeoutError()
+    answers.append(await post(client, ORDER))
+    assert {str(answer.status_code) for answer in answers} == {*responses}
+    for answer in answers:
+        described = responses[str(answer.status_code)]
+        checker: Any = jsonschema.Draft202012Validator(described["content"][answer.headers["content-type"]]["schema"])
+        checker.validate(answer.json())
+        assert {name for name in described.get("headers", {}) if name not in answer.headers} == set()
+
+
+ATOMS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from(["", "EUR", "2026-11-23T12:00:00Z"])
+NAMES = st.sampled_from([*ORDER, *ORDER["lines"][0], "shipping", "ship_to", "x"])
+JUNK = st.recursive(ATOMS, lambda part: st.lists(part, max_size=2) | st.dictionaries(NAMES, part, max_size=3), max_leaves=8)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.dictionaries(NAMES, JUNK, max_size=3), left_out=st.sets(NAMES, max_size=2))
+async def test_whatever_is_posted_is_a_documented_order_or_a_problem(
+    client: httpx.AsyncClient, changes: dict[str, Any], left_out: set[str]
+):
+    body = {name: value for name, value in (ORDER | changes).items() if name not in left_out}
+    answer = await post(client, body)
+    if answer.status_code == 202:
+        (await checker_of_orders(client)).validate(body)
+    else:
+        assert reasons_of(answer, 422)
 
 
 async def test_every_reference_in_the_document_leads_somewhere(client: httpx.AsyncClient):

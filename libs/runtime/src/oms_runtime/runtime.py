@@ -174,7 +174,8 @@ class Runtime:
         self.deadlines.offer(work.dues)
 
     async def _lead(self) -> None:
-        while True:
+        # A task group whose tasks fail as it is cancelled tells of their errors alone: the end must not hang on the cancellation.
+        while not self.stopping:
             try:
                 url = self.settings.database_url.get_secret_value()
                 connection = await connect(url, silence_ms=self.settings.session_timeout_ms)
