@@ -5,10 +5,10 @@ Knows nothing of how records arrive: the consumer feeds it, and its tests do.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import md5
 from time import monotonic
+from typing import NamedTuple
 
 import asyncpg
 import structlog
@@ -17,11 +17,11 @@ from oms_contracts.envelope import from_headers, from_own_headers
 from oms_contracts.message import UnreadableMessage, decode, type_of, validate
 from oms_contracts.operations import RedriveDeadLetters
 
-from oms_runtime.database import Connection, Database
+from oms_runtime.database import Connection, Database, savepoint, writing
 from oms_runtime.letters import Letters, blocked_keys, count_letters, letter_id, letters_of, mend
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, Received, Service
-from oms_runtime.store import OPERATIONS, Cause, Known, OtherRules, Work, lock_store, stand_of
+from oms_runtime.store import OPERATIONS, Cause, Known, Move, OtherRules, Work, move_checkpoints, take_stand
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +60,7 @@ class LostPartition(Exception):
     """Another consumer has moved the checkpoint: this one no longer owns the partition, and has changed nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """Where a partition's consumer stands: the next offset to apply, and the highest `ce_position` applied."""
 
     next_offset: int
@@ -153,19 +152,19 @@ class Applier:
         began = monotonic()
         fresh = self._not_seen(records, stood)
         parsed = [] if culprit else [self._parse(record) for record in fresh]
+        redrive = parsed[0].message if len(parsed) == 1 and isinstance(parsed[0].message, RedriveDeadLetters) else None
+        commands = [] if redrive else self._commands(parsed)
         async with self._turn:
-            async with self._database.acquire() as connection, connection.transaction():
-                await lock_store(connection)
-                await self._move_checkpoints(connection, stood, reached)
-                work, closed = await self._work(connection)
+            async with writing(self._database) as connection:
+                work, closed = await self._work(connection, commands, _moves(stood, reached))
                 if culprit:
                     await self._set_aside(connection, work, fresh, culprit)
-                elif len(parsed) == 1 and isinstance(parsed[0].message, RedriveDeadLetters):
-                    work = await self._redrive(connection, work, parsed[0].message)
+                elif redrive:
+                    work = await self._redrive(connection, work, redrive)
+                elif closed and len(open_ := await self._park(connection, work, parsed)) < len(parsed):
+                    await self._handle(connection, work, open_, self._commands(open_))
                 else:
-                    if closed:
-                        parsed = await self._park(connection, work, parsed)
-                    await self._handle(connection, work, parsed)
+                    await self._handle(connection, work, parsed, commands)
                 await work.write(connection)
             stood.update(reached)
             self._done(work)
@@ -174,19 +173,38 @@ class Applier:
 
     async def apply_commands(self, commands: Sequence[tuple[str, Command]]) -> None:
         """Apply commands that came from inside (deadlines, answers of providers), each with the key it is for, in one transaction."""
+        caused = [(command, Cause(correlation_id=key, causation_id=f"{self._service.name}-deadline")) for key, command in commands]
         async with self._turn:
-            async with self._database.acquire() as connection, connection.transaction():
-                await lock_store(connection)
-                work, _ = await self._work(connection)
-                await work.load(connection, [command for _, command in commands])
-                for key, command in commands:
-                    work.handle(command, Cause(correlation_id=key, causation_id=f"{self._service.name}-deadline"))
+            async with writing(self._database) as connection:
+                work, _ = await self._work(connection, caused)
+                await work.handle(connection, caused)
                 await work.write(connection)
             self._done(work)
 
-    async def _work(self, connection: Connection) -> tuple[Work, bool]:
-        head, closed = await stand_of(connection, self._service.decider)
-        return Work(self._service.decider, self._topics, head, self._clock(), self._known.at(head)), closed
+    async def move(self, stood: dict[Partition, Checkpoint], reached: Mapping[Partition, Checkpoint]) -> None:
+        """Store how far the reading is where nothing that came was for us, and move `stood` there. Raises as `apply` does."""
+        async with self._turn, self._database.acquire() as connection:
+            moves = _moves(stood, reached)
+            _check_moved(moves, await move_checkpoints(connection, moves))
+            stood.update(reached)
+
+    def _commands(self, records: Sequence[Received]) -> list[tuple[Command, Cause]]:
+        """What records ask of the decider."""
+        if self._service.projector is not None:
+            return []
+        return [(command, _cause(record)) for record in records for command in self._service.commands_for(record.message)]
+
+    async def _work(
+        self, connection: Connection, commands: Iterable[tuple[Command, Cause]] = (), moves: Sequence[Move] = ()
+    ) -> tuple[Work, bool]:
+        """In one round trip: move checkpoints, see where the store stands, and read what `commands` will be decided on."""
+        decider = self._service.decider
+        keys = {key for command, _ in commands for key in decider.reads(command)} if decider else set[str]()
+        stand = await take_stand(connection, decider, moves, sorted(self._known.without(keys)))
+        _check_moved(moves, stand.moved)
+        known = self._known.at(stand.head)
+        known.update(stand.states)
+        return Work(decider, self._topics, stand.head, self._clock(), known), stand.closed
 
     def _done(self, work: Work) -> None:
         self._known.learn(work)
@@ -214,32 +232,13 @@ class Applier:
         record.envelope, record.message, record.type = envelope, read(envelope.type, record.value), envelope.type
         return record
 
-    async def _move_checkpoints(
-        self, connection: Connection, stood: Mapping[Partition, Checkpoint], moved: Mapping[Partition, Checkpoint]
+    async def _handle(
+        self, connection: Connection, work: Work, records: Sequence[Received], commands: Sequence[tuple[Command, Cause]]
     ) -> None:
-        names = sorted(moved)
-        found = await connection.fetch(
-            """update checkpoints c set next_offset = m.next_offset, position = m.position
-               from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[])
-                    as m (topic, partition, expected, next_offset, position)
-               where c.topic = m.topic and c.partition = m.partition and c.next_offset = m.expected returning 1""",
-            [topic for topic, _ in names],
-            [partition for _, partition in names],
-            [stood[name].next_offset for name in names],
-            [moved[name].next_offset for name in names],
-            [moved[name].position for name in names],
-        )
-        if len(found) != len(names):
-            raise LostPartition(f"{len(names) - len(found)} of {len(names)} checkpoints were moved by another consumer")
-
-    async def _handle(self, connection: Connection, work: Work, records: Sequence[Received]) -> None:
         if self._service.projector is not None:
             await self._service.projector(connection, records)
-            return
-        commands = [(command, _cause(record)) for record in records for command in self._service.commands_for(record.message)]
-        await work.load(connection, [command for command, _ in commands])
-        for command, cause in commands:
-            work.handle(command, cause)
+        else:
+            await work.handle(connection, commands)
 
     async def _park(self, connection: Connection, work: Work, records: Sequence[Received]) -> list[Received]:
         """Set aside what comes behind a letter of its key; answers with the others."""
@@ -262,9 +261,10 @@ class Applier:
             attempt, _ = await self._work(connection)
             discarded = asked.discard and letter_id(letter) == asked.letter_id
             try:
-                async with connection.transaction():
+                async with savepoint(connection):
                     if not discarded:
-                        await self._handle(connection, attempt, [self._parse(letter)])
+                        parsed = [self._parse(letter)]
+                        await self._handle(connection, attempt, parsed, self._commands(parsed))
                     await self._letters.redriven(connection, attempt, letter, attempts + 1, discarded=discarded)
                     await attempt.write(connection)
             except Exception as error:
@@ -292,6 +292,15 @@ def _runs(records: Sequence[Received]) -> list[Sequence[Received]]:
 
 
 _REDRIVE = type_of(RedriveDeadLetters).name
+
+
+def _moves(stood: Mapping[Partition, Checkpoint], reached: Mapping[Partition, Checkpoint]) -> list[Move]:
+    return [Move(*name, stood[name].next_offset, at.next_offset, at.position) for name, at in sorted(reached.items())]
+
+
+def _check_moved(moves: Sequence[Move], moved: int) -> None:
+    if moved != len(moves):
+        raise LostPartition(f"{len(moves) - moved} of {len(moves)} checkpoints were moved by another consumer")
 
 
 def _advance(records: Sequence[Received], stood: dict[Partition, Checkpoint]) -> dict[Partition, Checkpoint]:

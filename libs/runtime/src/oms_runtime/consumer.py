@@ -34,6 +34,15 @@ PATIENCE = 0.1, 5.0
 """Seconds before a batch that met a fault is tried again: at first, and at most."""
 STUCK = 120.0
 """Seconds without a try, while records wait, after which something is wrong with us: twice what a statement may take."""
+LINGER, LINGER_READ_MODELS = 0.020, 0.100
+"""Seconds from a batch to the request for the next, while records come in company: those who come meanwhile share its cost.
+
+A batch costs as much as a hundred records (requests to two servers, and everybody who wakes up for them). It is the readers who wait, not
+the broker for a number of bytes: a waiting request is looked at again with every record that arrives in any of its partitions.
+"""
+COMPANY = 4
+"""Records in a batch from which on it is worth while to wait: a single order never waits."""
+IDLE_MS = 500
 TELL = 1.0
 """Seconds between two reports to Kafka of where we stand, and for one, at most: it is of no use to us."""
 HEARTBEAT_MS = 1_000
@@ -59,7 +68,12 @@ class Consumer(ConsumerRebalanceListener):
         self._handled = service.handled_types()
         self._lock = asyncio.Lock()
         self._stood: dict[Partition, Checkpoint] = {}
+        self._read: dict[Partition, Checkpoint] = {}
+        """How far we have read behind what is stored, where nothing that came was for us: that is stored with the next that is."""
         self._committed: dict[Partition, int] = {}
+        self._linger = LINGER_READ_MODELS if service.projector else LINGER
+        self._fetch_at = 0.0
+        self._slowed: object = None
         self._failures = 0
         self._stopping = asyncio.Event()
         self._telling: asyncio.Task[None] | None = None
@@ -84,16 +98,17 @@ class Consumer(ConsumerRebalanceListener):
             listener=self,
             parser=_as_it_is,
             decoder=_raw,
-            batch_timeout_ms=20,
             max_records=settings.batch_records,
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
             session_timeout_ms=settings.session_timeout_ms,
             heartbeat_interval_ms=min(HEARTBEAT_MS, settings.session_timeout_ms // 3),
             rebalance_timeout_ms=settings.rebalance_timeout_ms,
             max_poll_interval_ms=300_000,
-            fetch_max_wait_ms=100,
+            fetch_max_wait_ms=500,
         )
         self._subscriber(self._handle)
+        subscriber: Any = self._subscriber
+        subscriber.get_msg = self._next_batch  # FastStream's own sleeps after a poll that found nothing
 
     async def start(self) -> None:
         """Join the group, and return once it has given us partitions. May be tried again when it failed."""
@@ -140,6 +155,7 @@ class Consumer(ConsumerRebalanceListener):
     ) -> None:
         async with self._lock:
             await self._commit_offsets()
+            self._read.clear()
             for topic, partition in revoked:
                 if self._stood.pop((topic, partition), None) is not None:
                     self._metrics.lag.remove(topic, partition)
@@ -168,16 +184,33 @@ class Consumer(ConsumerRebalanceListener):
         log.info("assigned", partitions=len(partitions))
         self.assigned.set()
 
+    async def _next_batch(self, consumer: Any) -> Sequence[Any]:
+        """What has been fetched. The next request goes out `_linger` later, if records come in company: see LINGER."""
+        if consumer is not self._slowed:
+            self._slowed, fetcher = consumer, consumer._fetcher
+            fetcher._proc_fetch_request = partial(self._fetch, fetcher._proc_fetch_request)
+        found = await consumer.getmany(timeout_ms=IDLE_MS, max_records=self._settings.batch_records)
+        batch = [record for records in found.values() for record in records]
+        self._fetch_at = self._ticks() + self._linger if len(batch) >= COMPANY else 0
+        return batch
+
+    async def _fetch(self, fetch: Callable[..., Any], *request: Any) -> Any:
+        if (early := self._fetch_at - self._ticks()) > 0:
+            await asyncio.sleep(early)
+        return await fetch(*request)
+
     async def _handle(self, batch: Sequence[Any]) -> None:  # FastStream looks at its type, and knows no protocols
         async with self._lock:
             self._last_attempt = self._ticks()
             if self._stopping.is_set():
                 return
             try:
-                records, reached = self._sift(batch, await self._fresh(batch))
-                if reached:
-                    await self._applier.apply(records, self._stood, reached)
-                    self._failures = 0
+                records, read = self._sift(batch, await self._fresh(batch))
+                read = self._read | read
+                if records:
+                    await self._applier.apply(records, self._stood, read)
+                self._read = {} if records else read
+                self._failures = 0
             except LostPartition as lost:
                 log.warning("partition_lost", reason=str(lost))
                 await self._stand_again()
@@ -217,7 +250,8 @@ class Consumer(ConsumerRebalanceListener):
         A stranger's record that we cannot read is a mistake to be shown.
         """
         records: list[Received] = []
-        ends = {name: [self._stood[name].next_offset, self._stood[name].position] for name in fresh}
+        began = {name: self._at(name) for name in fresh}
+        ends = {name: [*at] for name, at in began.items()}
         for record in batch:
             end = ends.get((record.topic, record.partition))
             if end is None or record.offset < end[0]:
@@ -232,11 +266,15 @@ class Consumer(ConsumerRebalanceListener):
             end[1] = max(end[1], position or 0)
             if kind in self._handled:
                 records.append(_received(record, kind, position))
-        return records, {name: Checkpoint(*end) for name, end in ends.items() if end[0] > self._stood[name].next_offset}
+        return records, {name: Checkpoint(*end) for name, end in ends.items() if end[0] > began[name].next_offset}
+
+    def _at(self, name: Partition) -> Checkpoint:
+        return self._read.get(name) or self._stood[name]
 
     def _again(self, reason: str) -> None:
         """Have everything fetched again from where we stand: whichever partition is at fault, the batch was rolled back with it."""
         self._metrics.batch_failures.labels(reason).inc()
+        self._read.clear()
         self._seek(self._stood)
 
     def _join_again(self) -> None:
@@ -267,7 +305,22 @@ class Consumer(ConsumerRebalanceListener):
         while True:
             await asyncio.sleep(TELL)
             async with self._lock:
+                await self._store_read()
                 await self._commit_offsets()
+
+    async def _store_read(self) -> None:
+        """Store now and then how far we have read, though none of it was for us: after a crash it is not all read again."""
+        if not self._read or self._stopping.is_set():
+            return
+        try:
+            await self._applier.move(self._stood, self._read)
+            self._read.clear()
+        except LostPartition as lost:
+            log.warning("partition_lost", reason=str(lost))
+            await self._stand_again()
+            self._again("lost_partition")
+        except SURROUNDINGS as error:
+            log.info("reading_not_stored", error=f"{type(error).__name__}: {error}")
 
     async def _commit_offsets(self) -> None:
         """Tell Kafka where we stand: lag tools read it, we never do."""
@@ -275,9 +328,9 @@ class Consumer(ConsumerRebalanceListener):
             return
         assignment = self._reader().assignment()
         news = {
-            TopicPartition(*name): at.next_offset
-            for name, at in self._stood.items()
-            if self._committed.get(name) != at.next_offset and TopicPartition(*name) in assignment
+            TopicPartition(*name): offset
+            for name in self._stood
+            if self._committed.get(name) != (offset := self._at(name).next_offset) and TopicPartition(*name) in assignment
         }
         if not news:
             return
@@ -297,7 +350,7 @@ class Consumer(ConsumerRebalanceListener):
         reader: Any = self._subscriber.consumer
         tp = TopicPartition(*name)
         end = reader.highwater(tp) if reader is not None and tp in reader.assignment() else None
-        return max(0, (end or 0) - self._stood[name].next_offset)
+        return max(0, (end or 0) - self._at(name).next_offset)
 
     def _behind(self) -> int:
         return sum(map(self._lag_of, self._stood))

@@ -1,7 +1,7 @@
 """The store's connection pool, and its migrations: numbered SQL files, each applied once, in order, in one transaction."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ class Connection(Protocol):
     def cursor(self, query: str, *args: Any) -> AsyncIterator[Record]: ...
     def transaction(self, *, isolation: str | None = None, readonly: bool = False) -> AbstractAsyncContextManager[Any]: ...
     async def close(self) -> None: ...
+    def is_closed(self) -> bool: ...
     def terminate(self) -> None: ...
 
 
@@ -58,7 +59,42 @@ async def open_database(url: str, *, most: int = 6, silence_ms: int = 10_000) ->
         command_timeout=60,
         timeout=10,
         server_settings={"idle_in_transaction_session_timeout": str(silence_ms)} | KEEPALIVE,
+        reset=_as_it_is,
     )
+
+
+async def _as_it_is(_connection: Connection) -> None:
+    """We leave nothing in a session that the next transaction should not find: it need not ask the server to forget.
+
+    An open transaction is rolled back nevertheless.
+    """
+
+
+@asynccontextmanager
+async def writing(database: Database) -> AsyncGenerator[Connection]:
+    """A transaction that holds the store's lock from its first statement, which reads nothing yet, until its end."""
+    async with database.acquire() as connection:
+        try:
+            await connection.execute(f"begin; select pg_advisory_xact_lock({STORE_LOCK})")
+            yield connection
+        except BaseException:
+            if not connection.is_closed():
+                await connection.execute("rollback")
+            raise
+        await connection.execute("commit")
+
+
+@asynccontextmanager
+async def savepoint(connection: Connection) -> AsyncGenerator[None]:
+    """A part of a transaction that may fail alone."""
+    await connection.execute("savepoint part")
+    try:
+        yield
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("rollback to savepoint part")
+        raise
+    await connection.execute("release savepoint part")
 
 
 async def connect(url: str, *, silence_ms: int = 0) -> Connection:

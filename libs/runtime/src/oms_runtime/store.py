@@ -5,7 +5,7 @@ order they are assigned, so a reader who follows them never skips one; and decis
 locks, so they cannot deadlock. Its cost vanishes in batches: one lock, one load, one append for hundreds of records.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
@@ -21,6 +21,10 @@ from oms_runtime.model import Command, Decider, Due, Event, State
 
 OPERATIONS = "oms.operations."
 """Types beginning so are about the service, not of its streams: they are never folded."""
+
+
+FEW = 64
+"""Events that are cheaper to store in one statement with the states they change than by COPY: that takes three round trips more."""
 
 
 class OtherRules(Exception):
@@ -75,6 +79,10 @@ class Known:
             self._head = head
         return self._states
 
+    def without(self, keys: Iterable[str]) -> Iterator[str]:
+        """Those of `keys` that are not known, if the head is still where we left it."""
+        return (key for key in keys if key not in self._states)
+
     def learn(self, work: "Work") -> None:
         """What a transaction read and changed, after its commit."""
         states = self.at(work.base)
@@ -118,12 +126,14 @@ class Work:
         """The store's head once this is committed."""
         return self.base + len(self.rows)
 
-    async def load(self, connection: Connection, commands: Iterable[Command]) -> None:
-        """Read, in one query, every state that `commands` will be decided on."""
+    async def handle(self, connection: Connection, commands: Iterable[tuple[Command, Cause]]) -> None:
+        """Decide on each, after one query for all that is not known of what they read."""
         if self._decider is not None:
-            await self._load(connection, {key for command in commands for key in self._decider.reads(command)})
+            await self._load(connection, {key for command, _ in commands for key in self._decider.reads(command)})
+        for command, cause in commands:
+            self._decide(command, cause)
 
-    def handle(self, command: Command, cause: Cause) -> None:
+    def _decide(self, command: Command, cause: Cause) -> None:
         """Decide, and fold what follows, so that the next command of the batch sees it."""
         assert self._decider is not None
         for event in self._decider.decide(command, self.states, self.now):
@@ -158,17 +168,22 @@ class Work:
         )
 
     async def write(self, connection: Connection) -> None:
-        """Append all staged events in one statement, and store every state they changed in another."""
+        """Append all staged events, and store every state they changed: in one statement, or in two when they are many."""
         if not self.rows:
             return
-        await insert_events(connection, self.rows)
-        if self._decider is not None:
-            await self._load(connection, self._later)
-            for key, events in self._later.items():
-                for event in events:
-                    self.states[key] = self._decider.evolve(self.states[key], event, key)
-            changed = {key: _Stored(self.versions[key], self.states[key]) for key in sorted(self._changed | set(self._later))}
+        if self._decider is None:
+            await insert_events(connection, self.rows)
+            return
+        await self._load(connection, self._later)
+        for key, events in self._later.items():
+            for event in events:
+                self.states[key] = self._decider.evolve(self.states[key], event, key)
+        changed = {key: _Stored(self.versions[key], self.states[key]) for key in sorted(self._changed | set(self._later))}
+        if len(self.rows) > FEW:
+            await insert_events(connection, self.rows)
             self.dues = await _save_states(connection, self._decider, changed)
+        else:
+            self.dues = await _save_states(connection, self._decider, changed, self.rows)
 
     async def _load(self, connection: Connection, keys: Iterable[str]) -> None:
         assert self._decider is not None
@@ -178,8 +193,54 @@ class Work:
                 self.versions[key], self.states[key] = known
             else:
                 unknown.append(key)
-        for key, found in (await _load_states(connection, self._decider, sorted(unknown))).items():
-            self.states[key], self.versions[key] = found.state, found.version
+        for key, (version, state) in (await _load_states(connection, self._decider, sorted(unknown))).items():
+            self.versions[key], self.states[key] = version, state
+
+
+class Move(NamedTuple):
+    """A checkpoint on its way: from where we know it to be to where the batch reaches."""
+
+    topic: str
+    partition: int
+    expected: int
+    next_offset: int
+    position: int
+
+
+class Stand(NamedTuple):
+    """How a transaction finds the store: how many checkpoints it moved, the head, whether anything is set aside, and states asked for."""
+
+    moved: int
+    head: int
+    closed: bool
+    states: dict[str, tuple[int, State]]
+
+
+_MOVE = """update checkpoints c set next_offset = m.next_offset, position = m.position
+    from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[]) as m (topic, partition, expected, next_offset, position)
+    where c.topic = m.topic and c.partition = m.partition and c.next_offset = m.expected returning 1"""
+_TAKE = f"""with moved as ({_MOVE})
+    select (select count(*) from moved) as moved, (select coalesce(max(position), 0) from events) as head,
+        (select fold from rules) as fold, exists (select from dead_letters) as closed, found.*
+    from (select array_agg(key) as keys, array_agg(version) as versions, array_agg(state) as states
+          from states where key = any($6::text[])) found"""  # noqa: S608  # names of our own alone
+
+
+async def move_checkpoints(connection: Connection, moves: Sequence[Move]) -> int:
+    """Move those checkpoints that are where they are expected; answers with how many were."""
+    return len(await connection.fetch(_MOVE, *_columns(moves, len(Move._fields))))
+
+
+async def take_stand(connection: Connection, decider: Decider | None, moves: Sequence[Move], keys: Sequence[str]) -> Stand:
+    """Move checkpoints and read the store's stand, with the states of `keys`, for who holds its lock. Raises OtherRules."""
+    row = await connection.fetchrow(_TAKE, *_columns(moves, len(Move._fields)), keys)
+    assert row is not None
+    if decider is None:
+        return Stand(row["moved"], row["head"], row["closed"], {})
+    if row["fold"] != decider.fold:
+        raise OtherRules(f"the states are folded by rules {row['fold']}, ours are {decider.fold}")
+    stored = zip(row["keys"] or (), row["versions"] or (), row["states"] or (), strict=True)
+    return Stand(row["moved"], row["head"], row["closed"], _states(decider, keys, stored))
 
 
 async def lock_store(connection: Connection) -> None:
@@ -190,18 +251,6 @@ async def lock_store(connection: Connection) -> None:
 async def head_of(connection: Connection) -> int:
     """The position of the newest event, 0 in an empty store."""
     return await connection.fetchval("select coalesce(max(position), 0) from events")
-
-
-async def stand_of(connection: Connection, decider: Decider | None) -> tuple[int, bool]:
-    """The store's head, for a decider that may write behind it, and whether any record is set aside. Raises OtherRules."""
-    found = await connection.fetchrow(
-        """select coalesce(max(position), 0) as head, (select fold from rules) as fold, exists (select from dead_letters) as closed
-           from events"""
-    )
-    assert found is not None
-    if decider is not None and found["fold"] != decider.fold:
-        raise OtherRules(f"the states are folded by rules {found['fold']}, ours are {decider.fold}")
-    return found["head"], found["closed"]
 
 
 async def insert_events(connection: Connection, rows: Sequence[Row]) -> None:
@@ -235,7 +284,8 @@ async def refold(connection: Connection, decider: Decider) -> bool:
     await connection.execute("update rules set fold = $1", decider.fold)
     async for chunk in _chunks(connection):
         keys = {key for _, event in chunk for key in decider.writes(event)}
-        states = await _load_states(connection, decider, sorted(keys))
+        found = await _load_states(connection, decider, sorted(keys))
+        states = {key: _Stored(*stored) for key, stored in found.items()}
         _fold(decider, chunk, states)
         await _save_states(connection, decider, states)
     return True
@@ -284,28 +334,48 @@ async def _chunks(connection: Connection) -> AsyncIterator[list[tuple[str, Event
         after = rows[-1].position
 
 
-async def _load_states(connection: Connection, decider: Decider, keys: Sequence[str]) -> dict[str, _Stored]:
-    found = {key: _Stored(0, decider.initial(key)) for key in keys}
-    if keys:
-        for row in await connection.fetch("select key, version, state from states where key = any($1::text[])", keys):
-            found[row["key"]] = _Stored(row["version"], decode_state(decider, row["key"], row["state"]))
-    return found
+async def _load_states(connection: Connection, decider: Decider, keys: Sequence[str]) -> dict[str, tuple[int, State]]:
+    rows = await connection.fetch("select key, version, state from states where key = any($1::text[])", keys) if keys else []
+    return _states(decider, keys, ((row["key"], row["version"], row["state"]) for row in rows))
 
 
-async def _save_states(connection: Connection, decider: Decider, states: Mapping[str, _Stored]) -> dict[str, Due | None]:
-    """Store states; answers with what each asks for next."""
+def _states(decider: Decider, keys: Iterable[str], stored: Iterable[tuple[str, int, str]]) -> dict[str, tuple[int, State]]:
+    """Version and state by key, as stored, or as it is in the beginning."""
+    found = {key: (version, decode_state(decider, key, text)) for key, version, text in stored}
+    return {key: found.get(key) or (0, decider.initial(key)) for key in keys}
+
+
+_SAVE = """insert into states (key, version, due_at, state)
+    select * from unnest($1::text[], $2::int[], $3::timestamptz[], $4::text[])
+    on conflict (key) do update
+    set version = excluded.version, due_at = excluded.due_at, state = excluded.state"""
+_APPEND_AND_SAVE = f"""with appended as (
+    insert into events ({", ".join(Row._fields)})
+    select * from unnest($5::bigint[], $6::text[], $7::int[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
+        $14::timestamptz[], $15::text[])) {_SAVE}"""  # noqa: S608  # names of our own alone
+
+
+async def _save_states(
+    connection: Connection, decider: Decider, states: Mapping[str, _Stored], rows: Sequence[Row] = ()
+) -> dict[str, Due | None]:
+    """Store states, and `rows` with them; answers with what each state asks for next."""
     dues = {key: decider.due(key, stored.state) for key, stored in states.items()}
-    await connection.execute(
-        """insert into states (key, version, due_at, state)
-           select * from unnest($1::text[], $2::int[], $3::timestamptz[], $4::text[])
-           on conflict (key) do update
-           set version = excluded.version, due_at = excluded.due_at, state = excluded.state""",
+    saved = (
         list(states),
         [stored.version for stored in states.values()],
         [due[0] if due else None for due in dues.values()],
         [_encode_state(stored.state) for stored in states.values()],
     )
+    if rows:
+        await connection.execute(_APPEND_AND_SAVE, *saved, *_columns(rows, len(Row._fields)))
+    else:
+        await connection.execute(_SAVE, *saved)
     return dues
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """Rows as arrays, one a column."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
 def decode_state(decider: Decider, key: str, text: str) -> State:
