@@ -69,7 +69,9 @@ def part(server: Server, stage: int) -> Part:
         "password_encryption": "scram-sha-256",
         "max_connections": "200",
         "shared_buffers": "128MB",
-        "max_wal_size": "512MB",
+        "max_wal_size": "2GB",
+        "min_wal_size": "512MB",
+        "checkpoint_timeout": "15min",
         "jit": "off",  # our queries are short
         "timezone": "UTC",
         "log_timezone": "UTC",

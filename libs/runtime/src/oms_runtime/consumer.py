@@ -34,7 +34,7 @@ PATIENCE = 0.1, 5.0
 """Seconds before a batch that met a fault is tried again: at first, and at most."""
 STUCK = 120.0
 """Seconds without a try, while records wait, after which something is wrong with us: twice what a statement may take."""
-LINGER, LINGER_READ_MODELS = 0.020, 0.100
+LINGER, LINGER_READ_MODELS = 0.025, 0.100
 """Seconds from a batch to the request for the next, while records come in company: those who come meanwhile share its cost.
 
 A batch costs as much as a hundred records (requests to two servers, and everybody who wakes up for them). It is the readers who wait, not
