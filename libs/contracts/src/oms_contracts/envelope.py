@@ -5,11 +5,10 @@ extension are documented extensions, `position`, `correlationid` and `causationi
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 Headers = list[tuple[str, bytes]]
 
@@ -21,8 +20,7 @@ _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
+class Envelope(NamedTuple):
     """What a record says about itself beside its data.
 
     `sequence` is the event's version in its stream, `position` its place in its owner's store; both are None on what strangers and
@@ -111,6 +109,18 @@ def from_own_headers(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
         )
     except (KeyError, ValueError, TypeError, AttributeError):
         return from_headers(headers)
+
+
+def own_header(headers: Sequence[tuple[str, bytes | None]], name: str) -> bytes | None:
+    """One header as it is, where our own services' headers have it before it is searched for: for what comes by the thousand."""
+    place = PLACES[name]
+    if len(headers) > place and headers[place][0] == name:
+        return headers[place][1]
+    return next((value for key, value in headers if key == name), None)
+
+
+PLACES = {"ce_type": 1, "ce_source": 2, "ce_position": 9}
+"""Where `to_headers` puts them when nothing is left out before them."""
 
 
 def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str | None:

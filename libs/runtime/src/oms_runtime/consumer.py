@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.security import BaseSecurity, SASLScram512
-from oms_contracts.envelope import CONTROL, MOST_BYTES
+from oms_contracts.envelope import CONTROL, MOST_BYTES, own_header
 
 from oms_runtime.apply import SURROUNDINGS, Applier, Checkpoint, LostPartition, Partition
 from oms_runtime.kafka import GroupReader, Record, answers
@@ -257,12 +257,11 @@ class Consumer(ConsumerRebalanceListener):
             if end is None or record.offset < end[0]:
                 continue
             end[0] = record.offset + 1
-            told = dict(record.headers)
-            kind = _text(told.get("ce_type"))
+            kind = _text(own_header(record.headers, "ce_type"))
             if record.topic not in self._trusted:
                 records.append(_received(record, kind, None))
                 continue
-            position = _position(told.get("ce_position"))
+            position = _position(own_header(record.headers, "ce_position"))
             end[1] = max(end[1], position or 0)
             if kind in self._handled:
                 records.append(_received(record, kind, position))

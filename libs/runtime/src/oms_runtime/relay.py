@@ -34,6 +34,8 @@ MOST = 2_000
 """Events in one round."""
 HANDED_OVER = 20_000
 """Events kept in memory at most; past that the table is read."""
+LOOK = 0.2
+"""Seconds after which the table is looked at for what another process committed."""
 BEAT = 1.0
 """Seconds between two words to the database while the broker keeps us waiting."""
 REFUSALS = 3
@@ -103,6 +105,7 @@ class Relay:
                     continue
                 await self._speaking(connection, self._publish(producer, rows, tails))
                 published = self._published = rows[-1].position
+                self._see_whether_caught_up(published)
                 self._metrics.relayed.inc(len(rows))
         except OutOfOrderSequenceNumber:
             self._refusals = self._refusals + 1 if ends == self._refused_at else 1
@@ -141,21 +144,25 @@ class Relay:
             await asyncio.wait({task})
 
     async def _next(self, connection: Connection, published: int) -> list[Row]:
+        """What follows on `published`: from memory, or from the table where that has a gap, or has been silent for LOOK seconds."""
         while self._offered and self._offered[0].position <= published:
             self._offered.popleft()
+        if not self._offered and self._caught_up.is_set():
+            self._news.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self._news.wait()
         if self._offered and self._offered[0].position == published + 1:
             return [self._offered.popleft() for _ in range(min(MOST, len(self._offered)))]
-        self._news.clear()
         rows = await read_events(connection, published, MOST)
         self._spoke = monotonic()
-        if not rows:
-            if not self._news.is_set():
-                self._caught_up.set()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    await self._news.wait()
         self._head = max(self._head, rows[-1].position if rows else 0)
+        self._see_whether_caught_up(published)
         return rows
+
+    def _see_whether_caught_up(self, published: int) -> None:
+        if published >= self._head:
+            self._caught_up.set()
 
     async def _publish(self, producer: Producer, rows: Sequence[Row], tails: Mapping[TopicPartition, int]) -> None:
         waiting: defaultdict[TopicPartition, deque[Row]] = defaultdict(deque)

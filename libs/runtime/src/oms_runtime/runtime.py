@@ -223,7 +223,7 @@ def run(
     # Batches are many small objects that all die young and hold no cycles: looking for some after every 700 costs a tenth of our time.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(200_000, 20, 50)
     uvloop.run(_serve(Runtime(service, settings, migrations=migrations), settings, api))
 
 
