@@ -44,6 +44,7 @@ class Plan:
     rate: float | None
     latency_seconds: float
     minutes: float
+    partitions: int
     profile: bool
 
 
@@ -75,7 +76,7 @@ def measure(plan: Plan, folder: Path) -> dict[str, Any]:
     """Do what is planned on a fresh stack, with progress on standard error. Raises Stuck, StackError, NoData or TimeoutError."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     baskets = Baskets(plan.seed)
-    with local_stack(PLACE / "stack") as stack:
+    with local_stack(PLACE / "stack", plan.partitions) as stack:
         if plan.profile:
             preload_statements(stack)
         stack.up(owner=os.getpid())
@@ -126,6 +127,7 @@ def _arguments() -> tuple[Plan, Path | None, Headline | None]:
     parser.add_argument("--load", type=float, default=0.5, help="latency is measured at this share of the throughput (0.5)")
     parser.add_argument("--rate", type=float, help="latency is measured at this many orders a second instead")
     parser.add_argument("--seed", type=int, default=1, help="for the choice of baskets, and all that chance decides")
+    parser.add_argument("--partitions", type=int, default=4, help="of each topic: as many as a machine of two cores can use (4)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the whole result there too")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier result, as --json wrote it")
     parser.add_argument("--profile", action="store_true", help="py-spy and pg_stat_statements during throughput; it takes some of it")
@@ -146,6 +148,7 @@ def _arguments() -> tuple[Plan, Path | None, Headline | None]:
         rate=chosen.rate,
         latency_seconds=120 if full else 40,
         minutes=chosen.minutes or (180 if full else 10),
+        partitions=chosen.partitions,
         profile=chosen.profile,
     )
     try:

@@ -2,8 +2,8 @@
 
 Seven hops in a row and a projection, each a process, pass on real records of our topics, in the numbers an order has of them, with their
 headers, sizes and batches. A hop reads with `getmany`, inserts one row a record that it will publish into its own database (one transaction
-a batch, synced), and publishes with acks=all, idempotent, lz4. The projection inserts one row a record it reads. Nobody decodes anything or
-knows any rule, and no record is read by more than the next hop and the projection.
+a batch, synced), and publishes with acks=all, idempotent, compressed. The projection inserts one row a record it reads. Nobody decodes
+anything or knows any rule, and no record is read by more than the next hop and the projection.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import multiprocessing
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from time import monotonic
 from typing import Any
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 from aiokafka import TopicPartition
-from oms_contracts.catalogue import PARTITIONS, TOPICS, Topic
+from oms_contracts.catalogue import TOPICS
 from oms_local.provision import make_admin, provision_topics
 from oms_local.sql import session
 from oms_local.stack import Stack
@@ -31,7 +31,7 @@ from rich.progress import Progress
 
 from tests.load.rig import end_with_parent
 from tests.load.usage import read_usage
-from tests.load.watch import Stuck
+from tests.load.watch import Stuck, partitions_on
 
 CHANNEL = "oms.channel.orders"
 SAMPLE = 2_000
@@ -98,12 +98,13 @@ async def bare(stack: Stack, pids: Mapping[str, int], per_order: Mapping[str, fl
     """Run the bare pipeline for `orders` orders on the stack's servers, which must be at rest. `pids` are the servers'. Raises Stuck."""
     task = progress.add_task("bare pipeline", total=orders)
     settings = settings_of(stack.kafka("admin"))
-    channels = await _sample(settings, CHANNEL)
-    _make_topics(stack)
+    partitions = partitions_on(stack)
+    channels = await _sample(settings, CHANNEL, partitions)
+    _make_topics(stack, partitions)
     urls = {hop.name: await _make_database(stack, hop) for hop in (*HOPS, PROJECTION)}
-    with _processes(settings, urls, per_order) as running:
+    with _processes(settings, urls, per_order, partitions) as running:
         await _until({name: 0 for name in running}, running, START_SECONDS)
-        fed = Counter[int](dict.fromkeys(range(PARTITIONS), 0))
+        fed = Counter[int](dict.fromkeys(range(partitions), 0))
         feed = cycle(channels)
 
         def told(share: float) -> None:
@@ -114,7 +115,7 @@ async def bare(stack: Stack, pids: Mapping[str, int], per_order: Mapping[str, fl
             before, began = read_usage(parts), monotonic()
             waiting: defaultdict[TopicPartition, deque[Message]] = defaultdict(deque)
             for number, message in enumerate(islice(feed, count)):
-                partition = number % PARTITIONS
+                partition = number % partitions
                 fed[partition] += 1
                 waiting[TopicPartition(_bare(CHANNEL), partition)].append(message)
             producer = make_producer(settings, "bench-bare-feed")
@@ -163,13 +164,17 @@ async def _until(
 
 
 @contextmanager
-def _processes(settings: KafkaSettings, urls: Mapping[str, str | None], per_order: Mapping[str, float]) -> Generator[dict[str, Any]]:
+def _processes(
+    settings: KafkaSettings, urls: Mapping[str, str | None], per_order: Mapping[str, float], partitions: int
+) -> Generator[dict[str, Any]]:
     """By hop: its process, and how many rows it has handled (-1 until it reads)."""
     spawn = multiprocessing.get_context("spawn")
     running: dict[str, Any] = {}
     for hop in (*HOPS, PROJECTION):
         rows = spawn.Value("q", -1, lock=False)
-        running[hop.name] = (spawn.Process(target=_run, args=(settings, urls[hop.name], hop, dict(per_order), rows), daemon=True), rows)
+        arguments = settings, urls[hop.name], hop, dict(per_order), rows
+        process = spawn.Process(target=_run, args=arguments, kwargs={"partitions": partitions}, daemon=True)
+        running[hop.name] = process, rows
     for process, _ in running.values():
         process.start()
     try:
@@ -180,19 +185,19 @@ def _processes(settings: KafkaSettings, urls: Mapping[str, str | None], per_orde
             process.join(10)
 
 
-def _run(settings: KafkaSettings, url: str | None, hop: Hop, per_order: Mapping[str, float], rows: Any) -> None:
+def _run(settings: KafkaSettings, url: str | None, hop: Hop, per_order: Mapping[str, float], rows: Any, *, partitions: int) -> None:
     end_with_parent()
-    asyncio.run(_pass_on(settings, url, hop, ratios_of(hop, per_order), rows))
+    asyncio.run(_pass_on(settings, url, hop, ratios_of(hop, per_order), rows, partitions=partitions))
 
 
-async def _pass_on(settings: KafkaSettings, url: str | None, hop: Hop, ratios: Mapping[str, float], rows: Any) -> None:
-    pools = {target: cycle(await _sample(settings, target)) for target in ratios}
+async def _pass_on(settings: KafkaSettings, url: str | None, hop: Hop, ratios: Mapping[str, float], rows: Any, *, partitions: int) -> None:
+    pools = {target: cycle(await _sample(settings, target, partitions)) for target in ratios}
     connection: Any = await _connect(url) if url else None
     reader: Any = make_reader(settings, f"bare-{hop.name}-reader")
     producer = make_producer(settings, f"bare-{hop.name}")
     await reader.start()
     await producer.start()
-    reader.assign([TopicPartition(_bare(source), number) for source in hop.sources for number in range(PARTITIONS)])
+    reader.assign([TopicPartition(_bare(source), number) for source in hop.sources for number in range(partitions)])
     read, written = Counter[int](), Counter[tuple[str, int]]()
     rows.value = 0
     while True:
@@ -238,12 +243,12 @@ async def _send(producer: Producer, waiting: defaultdict[TopicPartition, deque[M
             del waiting[tp]
 
 
-async def _sample(settings: KafkaSettings, topic: str) -> list[Message]:
+async def _sample(settings: KafkaSettings, topic: str, count: int) -> list[Message]:
     """The first records of one of our topics. Raises Stuck when it has none."""
     reader: Any = make_reader(settings, "bench-bare-sample")
     await reader.start()
     try:
-        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        partitions = [TopicPartition(topic, number) for number in range(count)]
         reader.assign(partitions)
         await reader.seek_to_beginning()
         ends = await reader.end_offsets(partitions)
@@ -264,12 +269,11 @@ def _bare(topic: str) -> str:
     return f"bare.{topic}"
 
 
-def _make_topics(stack: Stack) -> None:
+def _make_topics(stack: Stack, partitions: int) -> None:
     names = (CHANNEL, *(target for hop in HOPS for target in hop.targets))
     known = {topic.name: topic for topic in TOPICS}
     topics = [
-        Topic(name=_bare(name), key=known[name].key, messages=(), writers=(), readers=(), summary="", compacted=known[name].compacted)
-        for name in names
+        replace(known[name], name=_bare(name), messages=(), writers=(), readers=(), summary="", partitions=partitions) for name in names
     ]
     provision_topics(make_admin(stack.kafka("admin")), topics)
 

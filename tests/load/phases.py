@@ -11,7 +11,7 @@ from time import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from oms_contracts.catalogue import PARTITIONS, topic_of
+from oms_contracts.catalogue import topic_of
 from oms_local.settings import SERVICES
 from oms_local.sql import session
 from oms_local.stack import Stack
@@ -22,7 +22,7 @@ from oms_runtime.runtime import utc_now
 from tests.load.figures import growth, per_second, percentile
 from tests.load.rig import Batch, Rig
 from tests.load.usage import peak_memory, read_disk, read_usage
-from tests.load.watch import Stuck
+from tests.load.watch import Stuck, partitions_on
 
 Figures = dict[str, Any]
 SLOWEST = 5
@@ -84,7 +84,7 @@ async def latency(rig: Rig, rate: float, seconds: float, seed: int) -> Figures:
     orders = max(100, round(rate * seconds))
     task = rig.progress.add_task(f"latency at {rate:.0f} orders/s", total=orders)
     placed = await rig.take(orders)
-    random = Random(f"{seed}/latency")
+    random, partitions = Random(f"{seed}/latency"), partitions_on(rig.stack)
     producer = make_producer(settings_of(rig.stack.kafka("channel")), "bench-latency")
     await producer.start()
     try:
@@ -99,7 +99,7 @@ async def latency(rig: Rig, rate: float, seconds: float, seed: int) -> Figures:
                     await asyncio.sleep(wait)
                 key, value, headers = record_of(order, "/bench/channel", content_id(order), utc_now())
                 topic = topic_of(order)
-                partition = partition_of(key, PARTITIONS)
+                partition = partition_of(key, partitions)
                 sends.create_task(producer.send_and_wait(topic, key=key, value=value, headers=headers, partition=partition))
                 late.append(time() - moment)
                 moment += random.expovariate(rate)

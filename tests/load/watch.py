@@ -20,6 +20,11 @@ RESTING = frozenset({"rejected", "awaiting_customer", "completed", "canceled", "
 NO_PROGRESS_SECONDS = 60
 
 
+def partitions_on(stack: Stack) -> int:
+    """How many partitions each topic has."""
+    return stack.settings.partitions or PARTITIONS
+
+
 class Stuck(Exception):
     """What was waited for did not come."""
 
@@ -29,6 +34,7 @@ class Watch:
 
     def __init__(self, stack: Stack) -> None:
         self._reader = make_reader(settings_of(stack.kafka("downstream")), "bench-watch")
+        self._partitions = partitions_on(stack)
         self._pending = set[str]()
         self._unrested = 0
         self._heard = monotonic()
@@ -40,7 +46,7 @@ class Watch:
         kind = type_of(OrderStatusChanged).name
         try:
             await self._reader.start()
-            self._reader.assign([TopicPartition(TOPIC, number) for number in range(PARTITIONS)])
+            self._reader.assign([TopicPartition(TOPIC, number) for number in range(self._partitions)])
             while True:
                 batches = await self._reader.getmany(timeout_ms=200)
                 now = time()
@@ -85,7 +91,7 @@ class Services:
         self._stack = stack
         self._reader: Reader = make_reader(settings_of(stack.kafka("operator")), "bench-ends")
         self._connections: dict[str, Connection] = {}
-        self._partitions = [TopicPartition(topic.name, number) for topic in TOPICS for number in range(topic.partitions)]
+        self._partitions = [TopicPartition(topic.name, number) for topic in TOPICS for number in range(partitions_on(stack))]
 
     async def __aenter__(self) -> "Services":
         await self._reader.start()

@@ -38,7 +38,7 @@ def settings(servers: Any) -> RuntimeSettings:
 
 @pytest.fixture
 async def client(settings: RuntimeSettings) -> AsyncIterator[httpx.AsyncClient]:
-    api = make_api(KafkaOrders(client_options(settings), CHANNELS.partitions), "http://query", lambda: NOON)
+    api = make_api(KafkaOrders(client_options(settings)), "http://query", lambda: NOON)
     async with (
         api.router.lifespan_context(api),
         httpx.AsyncClient(transport=httpx.ASGITransport(app=api), base_url="http://capture") as client,

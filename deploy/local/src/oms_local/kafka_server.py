@@ -19,7 +19,15 @@ from oms_local.ports import LOOPBACK
 from oms_local.supervisor import Part
 
 NAME = "kafka"
-JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
+JVM = (
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseG1GC",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-XX:-UsePerfData",
+    "-XX:TieredStopAtLevel=1",  # the thorough compiler works for minutes after a start, and takes half of what the broker itself does
+    "-Djava.awt.headless=true",
+)
 RECORDED = "start.aot"
 """A run without a start cache leaves one by this name."""
 

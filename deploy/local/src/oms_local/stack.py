@@ -19,11 +19,12 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
+from oms_contracts.catalogue import TOPICS
 
 from oms_local import jars, kafka_server, passwords, postgres_server, provision
 from oms_local.control import Control
@@ -213,7 +214,8 @@ class Stack:
     def _provision(self, known: passwords.Passwords, progress: Progress) -> None:
         progress("checking topics, users and databases")
         admin = provision.make_admin(self.kafka(ADMIN))
-        provision.provision_topics(admin)
+        count = self.settings.partitions
+        provision.provision_topics(admin, [replace(topic, partitions=count or topic.partitions) for topic in TOPICS])
         if self._own(kafka_server.NAME):
             provision.provision_users(admin, known.kafka)
         if self._own(postgres_server.NAME):

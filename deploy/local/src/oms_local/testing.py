@@ -92,15 +92,18 @@ def choose(root: Path) -> Generator[Servers]:
 
 
 @contextmanager
-def local_stack(place: Path) -> "Generator[Stack]":
-    """An empty stack (broker and database only) in a folder of its own under `place`, on free ports. It goes down with this process."""
+def local_stack(place: Path, partitions: int | None = None) -> "Generator[Stack]":
+    """An empty stack (broker and database only) in a folder of its own under `place`, on free ports. It goes down with this process.
+
+    `partitions` is of each topic, None for what the catalogue says.
+    """
     from oms_local.kafka_server import start_cache  # noqa: PLC0415
     from oms_local.ports import find_free  # noqa: PLC0415
     from oms_local.stack import Stack, StackSettings  # noqa: PLC0415
 
     with _own_folder(place) as data:
         ports = find_free(11)  # the broker's two, the database's, and the services' seven
-        stack = Stack(StackSettings(data=data, kafka_port=ports, postgres_port=ports + 2, http_port=ports + 3))
+        stack = Stack(StackSettings(data=data, kafka_port=ports, postgres_port=ports + 2, http_port=ports + 3, partitions=partitions))
         try:
             stack.up(services=(), owner=os.getpid())
             yield stack

@@ -49,7 +49,7 @@ def group_of(service: str) -> str:
 def topic_lag(topic: Topic, offsets: Offsets, group: str) -> dict[str, Any]:
     """How far a group is on a topic, in records. What has gone by retention counts neither as read nor as to be read."""
     committed = offsets.committed.get(group, {})
-    partitions = [_partition(TopicPartition(topic.name, number), offsets, committed) for number in range(topic.partitions)]
+    partitions = [_partition(tp, offsets, committed) for tp in sorted(offsets.ends) if tp.topic == topic.name]
     known = [partition["committed"] for partition in partitions if partition["committed"] is not None]
     return {
         "topic": topic.name,

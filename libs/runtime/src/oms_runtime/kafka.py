@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import aiokafka
 from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.errors import KafkaError, ProducerClosed, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType]  # aiokafka is untyped in part
 
 from oms_runtime.settings import KafkaSettings
@@ -35,9 +36,10 @@ class Producer(Protocol):
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     def create_batch(self) -> Batch: ...
+    async def partitions_for(self, topic: str) -> Set[int]: ...
     async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> "asyncio.Future[Any]": ...
     async def send_and_wait(
-        self, topic: str, *, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]], partition: int
+        self, topic: str, *, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]], partition: int | None = None
     ) -> object: ...
 
 
@@ -161,6 +163,23 @@ def make_reader(settings: KafkaSettings, client_id: str) -> Reader:
     """A consumer outside any group, which reads what it is assigned. It is not started yet."""
     reader: Any = aiokafka.AIOKafkaConsumer(**client_options(settings), client_id=client_id, auto_offset_reset="earliest")
     return reader
+
+
+async def count_partitions(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, int]:
+    """How many partitions each of `topics` has: whoever made them chose that. It must not change once there are records.
+
+    Raises UnknownTopicOrPartitionError naming those that the broker does not have or let us see.
+    """
+    wanted = list(topics)
+    admin: Any = AIOKafkaAdminClient(**client_options(settings), client_id="oms-partitions")
+    try:
+        await admin.start()
+        found = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics(wanted)} if wanted else {}
+    finally:
+        await admin.close()
+    if missing := [name for name in wanted if not found.get(name)]:
+        raise UnknownTopicOrPartitionError(", ".join(missing))
+    return found
 
 
 async def answers(settings: KafkaSettings) -> bool:

@@ -9,13 +9,13 @@ from heapq import merge
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
-from oms_contracts.catalogue import PARTITIONS, Topic, topic_of
+from aiokafka.errors import MessageSizeTooLargeError
+from oms_contracts.catalogue import Topic, topic_of
 from oms_contracts.envelope import Envelope, Headers, to_headers
 from oms_contracts.message import encode, key_of, type_of
 from pydantic import SecretStr
 
-from oms_runtime.kafka import Batch, Reader, Record, make_producer, make_reader, partition_of
+from oms_runtime.kafka import Batch, Reader, Record, count_partitions, make_producer, make_reader, partition_of
 from oms_runtime.settings import KafkaSettings
 
 
@@ -67,8 +67,12 @@ class Publisher:
         refuses one, or would because it is too large.
         """
         waiting: defaultdict[tuple[str, int], deque[Any]] = defaultdict(deque)
+        counts: dict[str, int] = {}
         for message in messages:
-            waiting[topic or topic_of(message), partition_of(key_of(message).encode(), PARTITIONS)].append(message)
+            name = topic or topic_of(message)
+            if name not in counts:
+                counts[name] = len(await self._producer.partitions_for(name))
+            waiting[name, partition_of(key_of(message).encode(), counts[name])].append(message)
         while waiting:
             flying: list[asyncio.Future[Any]] = []
             count = 0
@@ -101,17 +105,13 @@ def record_of(message: Any, source: str, event_id: str, now: datetime) -> tuple[
     return key.encode(), encode(message), to_headers(envelope)
 
 
-async def assign_all(reader: Reader, topics: Iterable[Topic]) -> list[TopicPartition]:
+async def assign_all(settings: KafkaSettings, reader: Reader, topics: Iterable[Topic]) -> list[TopicPartition]:
     """Assign every partition of `topics`. Raises UnknownTopicOrPartitionError naming those that the broker does not have or let us see.
 
     A reader would else ask for them for ever, as fast as it can.
     """
-    chosen = list(topics)
-    known = await reader.topics()
-    missing = [topic.name for topic in chosen if topic.name not in known]
-    if missing:
-        raise UnknownTopicOrPartitionError(", ".join(missing))
-    partitions = [TopicPartition(topic.name, number) for topic in chosen for number in range(topic.partitions)]
+    counts = await count_partitions(settings, [topic.name for topic in topics])
+    partitions = [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
     reader.assign(partitions)
     return partitions
 
@@ -127,7 +127,7 @@ async def follow(
     reader = make_reader(settings, client_id)
     try:
         await reader.start()
-        partitions = await assign_all(reader, topics)
+        partitions = await assign_all(settings, reader, topics)
         if not from_beginning:
             for partition, end in (await reader.end_offsets(partitions)).items():
                 reader.seek(partition, end)

@@ -22,7 +22,7 @@ from oms_contracts.catalogue import Topic
 from oms_contracts.envelope import Envelope, Headers, header, to_headers
 
 from oms_runtime.database import Connection
-from oms_runtime.kafka import Batch, Producer, abandon, id_of, make_producer, make_reader, number_from, partition_of
+from oms_runtime.kafka import Batch, Producer, abandon, count_partitions, id_of, make_producer, make_reader, number_from, partition_of
 from oms_runtime.metrics import Metrics
 from oms_runtime.settings import RuntimeSettings
 from oms_runtime.store import Row, head_of, read_events
@@ -52,7 +52,8 @@ class Relay:
     def __init__(self, service: str, topics: Iterable[Topic], settings: RuntimeSettings, metrics: Metrics) -> None:
         self._source = f"/oms/{service}"
         self._service = service
-        self._partitions = {topic.name: topic.partitions for topic in topics}
+        self._topics = [topic.name for topic in topics]
+        self._partitions: Mapping[str, int] = {}
         self._settings = settings
         self._metrics = metrics
         self._offered: deque[Row] = deque()
@@ -92,6 +93,7 @@ class Relay:
         producer = make_producer(self._settings, f"oms-{self._service}-relay")
         ends: dict[TopicPartition, int] = {}
         try:
+            self._partitions = await self._speaking(connection, count_partitions(self._settings, self._topics))
             tails, ends = await self._speaking(connection, self._tails())
             await self._begin(connection, producer, ends)
             published = recorded = self._published = await connection.fetchval("select position from relay")
@@ -217,6 +219,9 @@ class Relay:
         await reader.start()
         try:
             partitions = [TopicPartition(topic, p) for topic, count in self._partitions.items() for p in range(count)]
+            # What is assigned the client learns of at once, else of one topic after the other, a tenth of a second each.
+            reader.assign(partitions)
+            reader.pause(*partitions)
             begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
             unread = {tp for tp in partitions if ends[tp] > begins[tp]}
             reader.assign(sorted(unread))

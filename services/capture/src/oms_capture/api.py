@@ -18,7 +18,7 @@ from oms_contracts.channel import OrderPlaced
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import UnreadableMessage, encode, key_of, type_of, validate
 from oms_contracts.schemas import schema_of
-from oms_runtime.kafka import Producer, partition_of, space_metadata_requests
+from oms_runtime.kafka import Producer, space_metadata_requests
 
 PLACED = type_of(OrderPlaced)
 TOPIC = topic_of(OrderPlaced)
@@ -38,16 +38,15 @@ class Orders(Protocol):
 
 
 class KafkaOrders:
-    """Orders on a Kafka topic of so many partitions."""
+    """Orders on a Kafka topic. The client's own partitioner gives each the partition that every channel's gives it."""
 
-    def __init__(self, options: dict[str, Any], partitions: int) -> None:
+    def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
-        self._partitions = partitions
 
     async def start(self) -> None:
         # Not idempotent: the same order twice is one order anyway, and a producer that lost its sequence would refuse all that follow.
         producer: Any = AIOKafkaProducer(
-            **self._options, client_id="oms-capture-edge", acks="all", compression_type="lz4", linger_ms=5, request_timeout_ms=10_000
+            **self._options, client_id="oms-capture-edge", acks="all", compression_type="snappy", linger_ms=5, request_timeout_ms=10_000
         )
         space_metadata_requests(producer)
         self._producer: Producer = producer
@@ -60,10 +59,7 @@ class KafkaOrders:
         order_id = key_of(placed)
         source = f"/oms/channel/{quote(placed.channel, safe='')}"
         envelope = Envelope(type=PLACED.name, source=source, id=order_id, time=now, subject=order_id, correlationid=order_id)
-        key = order_id.encode()
-        await self._producer.send_and_wait(
-            TOPIC, key=key, value=encode(placed), headers=to_headers(envelope), partition=partition_of(key, self._partitions)
-        )
+        await self._producer.send_and_wait(TOPIC, key=order_id.encode(), value=encode(placed), headers=to_headers(envelope))
         return order_id
 
 

@@ -2,12 +2,11 @@
 
 from functools import partial
 
-from oms_contracts.catalogue import TOPICS
 from oms_runtime.kafka import client_options
 from oms_runtime.model import Service, one_stream, service_of
 from oms_runtime.runtime import run, utc_now
 
-from oms_capture.api import TOPIC, KafkaOrders, make_api
+from oms_capture.api import KafkaOrders, make_api
 from oms_capture.decider import INITIAL, Terms, decide, due, evolve
 from oms_capture.policies import POLICIES
 from oms_capture.settings import Settings
@@ -22,6 +21,5 @@ def make_service(terms: Terms) -> Service:
 def main() -> None:
     """Run capture until it is told to stop."""
     settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
-    partitions = next(topic.partitions for topic in TOPICS if topic.name == TOPIC)
-    orders = KafkaOrders(client_options(settings), partitions)
+    orders = KafkaOrders(client_options(settings))
     run(make_service(settings.terms()), settings, api=lambda _runtime: make_api(orders, settings.query_url, utc_now))
