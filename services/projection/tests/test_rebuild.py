@@ -7,6 +7,7 @@ from time import time_ns
 from typing import Any, Protocol
 
 import httpx
+import msgspec
 import pytest
 import pytest_asyncio
 from oms_contracts.catalogue import Topic, topics_read_by
@@ -73,7 +74,7 @@ async def publish(settings: Settings, records: Sequence[Received]) -> None:
         assert record.key is not None
         assert record.position is not None
         key = record.key.encode()
-        headers = to_headers(replace(record.envelope, position=begin + record.position))
+        headers = to_headers(msgspec.structs.replace(record.envelope, position=begin + record.position))
         for _ in range(2 if number % 10 == 0 else 1):
             partition = partition_of(key, counts[record.topic])
             await producer.send_and_wait(record.topic, key=key, value=record.value, headers=headers, partition=partition)
