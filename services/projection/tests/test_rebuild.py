@@ -100,6 +100,25 @@ async def test_a_rebuild_gives_the_same_rows(running: Runtime, story: Any) -> No
     assert not await running.database.fetchval("select exists (select from pg_namespace where nspname = 'rebuild')")
 
 
+async def test_rows_that_are_written_bit_by_bit_are_the_same(running: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oms_projection.rebuild.MOST_RECORDS", 2)
+    monkeypatch.setattr("oms_projection.rebuild.MOST_BYTES", 1)
+    assert (await rebuild(running.settings)).differing == []
+
+
+async def test_a_rebuild_that_hears_nothing_gives_up_and_the_next_one_begins_anew(
+    running: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oms_projection.rebuild.PATIENCE_SECONDS", 0)
+    async with running.database.acquire() as connection:
+        await connection.execute("update checkpoints set next_offset = next_offset + 1 where topic = 'oms.orders' and next_offset > 0")
+        with pytest.raises(CannotRebuild, match=r"nothing came for 0 s, and [1-9]\d* partitions are not at their end"):
+            await rebuild(running.settings)
+        await connection.execute("update checkpoints set next_offset = next_offset - 1 where topic = 'oms.orders' and next_offset > 0")
+    monkeypatch.undo()
+    assert (await rebuild(running.settings)).same
+
+
 async def test_a_rebuild_names_the_table_that_differs(running: Runtime) -> None:
     async with running.database.acquire() as connection:
         await connection.execute("update stock set on_hand = on_hand + 1 where sku = 'A' and location = 'BER'")
