@@ -149,6 +149,8 @@ async def _read(reader: Reader, ends: Mapping[TopicPartition, int]) -> AsyncIter
     What concerns one order is on the partitions of one number. These are read together, all up to about the same time, so that most rows
     are whole before they are written.
     """
+    reader.assign(list(ends))  # otherwise the broker is asked where each topic is led, one after the other
+    reader.pause(*ends)
     begins = await reader.beginning_offsets(ends)
     if lost := [tp for tp in ends if begins[tp] > 0]:
         raise CannotRebuild(f"the first records are gone from {', '.join(f'{tp.topic}/{tp.partition}' for tp in sorted(lost))}")
