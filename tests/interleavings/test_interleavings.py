@@ -6,7 +6,7 @@ The examples are the same each time, so that nobody is surprised by somebody els
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +20,7 @@ from oms_contracts.tracking import TrackingCommandRefused
 from oms_inventory.decider import Position
 from oms_payment.commands import RequestCapture, RequestRefund
 from oms_projection.projector import FOLDS, fold
-from oms_projection.tables import Key, Row, Table
+from oms_projection.tables import Changes, Key, Row
 from oms_runtime.model import Received
 
 from .outcome import assert_all_is_settled, assert_nothing_is_promised_twice_or_taken_early, settled
@@ -97,9 +97,9 @@ def test_read_models_say_what_the_services_know_whichever_topic_they_hear_first(
     tell: Callable[[], Story], lived: Schedule, read: Schedule, runner: asyncio.Runner
 ):
     system = live(tell(), lived, runner)
-    rows = told(fold(interleaved(system, read)).rows)
+    rows = told(fold(interleaved(system, read)))
 
-    assert rows == told(fold(interleaved(system, Schedule())).rows)
+    assert rows == told(fold(interleaved(system, Schedule())))
     orders = {order_id: order.status for order_id, order in system.nodes["capture"].states.items() if order.status != "new"}
     assert {order_id: row["status"] for (order_id,), row in rows["orders"].items()} == orders
     assert {place: row for place, row in rows["stock"].items() if row} == {
@@ -145,9 +145,13 @@ def received(record: Record) -> Received:
     )
 
 
-def told(rows: Mapping[Table, Mapping[Key, Row]]) -> dict[str, dict[Key, Row]]:
+def told(changes: Changes) -> dict[str, dict[Key, Row]]:
     """By table and key; what is null or nothing counts as not said, as it does once it is stored."""
-    return {
-        table.name: {key: {name: value for name, value in row.items() if value not in (None, 0)} for key, row in found.items()}
-        for table, found in rows.items()
+    found = {
+        table.name: {key: {name: value for name, value in row.items() if value not in (None, 0)} for key, row in rows.items()}
+        for table, rows in changes.rows.items()
+    }
+    return found | {
+        table.name: {row[: len(table.key)]: dict(zip(table.last, row[len(table.key) :], strict=True)) for row in news}
+        for table, news in changes.news.items()
     }

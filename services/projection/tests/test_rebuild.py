@@ -7,6 +7,7 @@ from time import time_ns
 from typing import Any, Protocol
 
 import httpx
+import msgspec
 import pytest
 import pytest_asyncio
 from oms_contracts.catalogue import Topic, topics_read_by
@@ -73,7 +74,7 @@ async def publish(settings: Settings, records: Sequence[Received]) -> None:
         assert record.key is not None
         assert record.position is not None
         key = record.key.encode()
-        headers = to_headers(record.envelope._replace(position=begin + record.position))
+        headers = to_headers(msgspec.structs.replace(record.envelope, position=begin + record.position))
         for _ in range(2 if number % 10 == 0 else 1):
             partition = partition_of(key, counts[record.topic])
             await producer.send_and_wait(record.topic, key=key, value=record.value, headers=headers, partition=partition)
@@ -97,6 +98,25 @@ async def test_a_rebuild_gives_the_same_rows(running: Runtime, story: Any) -> No
     assert comparison.seconds > 0
     assert all(rows > 0 for rows, _ in comparison.rebuilt.values())
     assert not await running.database.fetchval("select exists (select from pg_namespace where nspname = 'rebuild')")
+
+
+async def test_rows_that_are_written_bit_by_bit_are_the_same(running: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oms_projection.rebuild.MOST_RECORDS", 2)
+    monkeypatch.setattr("oms_projection.rebuild.MOST_BYTES", 1)
+    assert (await rebuild(running.settings)).differing == []
+
+
+async def test_a_rebuild_that_hears_nothing_gives_up_and_the_next_one_begins_anew(
+    running: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oms_projection.rebuild.PATIENCE_SECONDS", 0)
+    async with running.database.acquire() as connection:
+        await connection.execute("update checkpoints set next_offset = next_offset + 1 where topic = 'oms.orders' and next_offset > 0")
+        with pytest.raises(CannotRebuild, match=r"nothing came for 0 s, and [1-9]\d* partitions are not at their end"):
+            await rebuild(running.settings)
+        await connection.execute("update checkpoints set next_offset = next_offset - 1 where topic = 'oms.orders' and next_offset > 0")
+    monkeypatch.undo()
+    assert (await rebuild(running.settings)).same
 
 
 async def test_a_rebuild_names_the_table_that_differs(running: Runtime) -> None:

@@ -5,10 +5,12 @@ extension are documented extensions, `position`, `correlationid` and `causationi
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 Headers = list[tuple[str, bytes]]
 
@@ -20,7 +22,7 @@ _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-class Envelope(NamedTuple):
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """What a record says about itself beside its data.
 
     `sequence` is the event's version in its stream, `position` its place in its owner's store; both are None on what strangers and
@@ -89,9 +91,13 @@ def from_headers(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
     )
 
 
-def from_own_headers(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
-    """As `from_headers`, but quick with what our own services wrote: it is examined only if something is missing."""
-    found: dict[str, Any] = dict(headers)
+def from_own_headers(headers: Iterable[tuple[str, bytes | None]], found: Mapping[str, Any] | None = None) -> Envelope:
+    """As `from_headers`, but quick with what our own services wrote: it is examined only if something is missing.
+
+    `found` are the same headers by name, from who has looked at them already.
+    """
+    if found is None:
+        found = dict(headers)
     if found.get("ce_specversion") != b"1.0":
         return from_headers(headers)
     try:
@@ -105,7 +111,7 @@ def from_own_headers(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
             position=int(found["ce_position"]),
             correlationid=found["ce_correlationid"].decode(),
             causationid=found["ce_causationid"].decode(),
-            traceparent=found["traceparent"].decode(),
+            traceparent=found.get("traceparent", b"").decode(),
         )
     except (KeyError, ValueError, TypeError, AttributeError):
         return from_headers(headers)

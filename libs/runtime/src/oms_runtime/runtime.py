@@ -1,7 +1,6 @@
 """A service's process: everything it runs, put together, started and stopped in order."""
 
 import asyncio
-import gc
 import math
 import signal
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from typing import Any
 
 import structlog
 import uvicorn
-import uvloop
 from starlette.applications import Starlette
 
 from oms_runtime import store
@@ -23,6 +21,7 @@ from oms_runtime.deadlines import Deadlines
 from oms_runtime.health import Later, operations_app
 from oms_runtime.letters import count_letters
 from oms_runtime.logs import configure_logs
+from oms_runtime.loop import run_loop
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Service
 from oms_runtime.relay import LostLead, Relay
@@ -220,11 +219,7 @@ def run(
 ) -> None:
     """Run a service until SIGTERM or SIGINT. `api` makes what is served beside health, metrics and audit."""
     configure_logs(service.name, settings.log_level)
-    # Batches are many small objects that all die young and hold no cycles: looking for some after every 700 costs a tenth of our time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 50)
-    uvloop.run(_serve(Runtime(service, settings, migrations=migrations), settings, api))
+    run_loop(_serve(Runtime(service, settings, migrations=migrations), settings, api))
 
 
 async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Runtime], Starlette] | None) -> None:

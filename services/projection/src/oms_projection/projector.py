@@ -47,23 +47,28 @@ async def project(connection: Connection, batch: Sequence[Received]) -> None:
 def fold(batch: Iterable[Received]) -> Changes:
     """What a batch means. The same records give the same rows however they are cut into batches, and however topics interleave."""
     changes = Changes()
+    fold_into(changes, batch)
+    return changes
+
+
+def fold_into(changes: Changes, batch: Iterable[Received]) -> None:
+    """Add what a batch means to what those before it meant."""
     for record in map(_storable, batch):
         envelope, message = record.envelope, record.message
         assert envelope is not None
         FOLDS[record.topic](changes, message, envelope)
-        changes.set(
+        changes.append(
             TIMELINE,
             getattr(message, "order_id", None) or record.key or "",
             envelope.time,
             envelope.source,
             envelope.position,
-            topic=record.topic,
-            sequence=envelope.sequence,
-            type=envelope.type,
-            causation=envelope.causationid,
-            data=_data(record, message),
+            record.topic,
+            envelope.sequence,
+            envelope.type,
+            envelope.causationid,
+            _data(record, message),
         )
-    return changes
 
 
 def _storable(record: Received) -> Received:

@@ -6,7 +6,7 @@ table differs. The scratch schema is made in the service's own database and drop
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -14,19 +14,24 @@ from typing import Any
 import asyncpg
 import msgspec
 from aiokafka import TopicPartition
-from oms_contracts.envelope import from_headers, header
+from oms_contracts.envelope import Envelope, from_own_headers
 from oms_contracts.message import decode, type_of
 from oms_runtime.database import Connection, migrations_of
 from oms_runtime.kafka import Reader, Record, make_reader
+from oms_runtime.loop import run_loop
 from oms_runtime.model import Received
 from oms_runtime.settings import RuntimeSettings
 
-from oms_projection.projector import FOLDS, PROJECTED, project
+from oms_projection.projector import FOLDS, PROJECTED, fold_into
 from oms_projection.settings import Settings
-from oms_projection.tables import TABLES
+from oms_projection.tables import TABLES, Changes
 
 SCRATCH = "rebuild"
 PATIENCE_SECONDS = 60
+MOST_RECORDS = 250
+"""Read and folded at a time; in between, what was folded earlier is written."""
+MOST_BYTES = 8 * 1024 * 1024
+"""Of records, folded in memory before they are written: their rows take several times as much, twice while others are being written."""
 
 Digests = dict[str, tuple[int, str]]
 """By table: how many rows, and a digest of all of them that is the same in any order."""
@@ -71,11 +76,8 @@ async def rebuild(settings: RuntimeSettings) -> Comparison:
         if waiting:
             raise CannotRebuild(f"{waiting} records are set aside: redrive or discard them first")
         await _make_scratch(scratch)
-        records, began = 0, monotonic()
-        async for batch in _read(reader, {tp: end for tp, end in ends.items() if end and tp.topic in FOLDS}):
-            async with scratch.transaction():
-                await project(scratch, batch)
-            records += len(batch)
+        began = monotonic()
+        records = await _write(scratch, _read(reader, {tp: end for tp, end in ends.items() if end and tp.topic in FOLDS}))
         seconds = monotonic() - began
         async with scratch.transaction():
             rebuilt = await table_digests(scratch)
@@ -103,45 +105,104 @@ async def _digest(connection: Connection, table: str) -> tuple[int, str]:
 
 
 async def _make_scratch(connection: Connection) -> None:
-    """An empty schema with this service's tables, the only one the connection sees."""
+    """An empty schema with this service's tables, the only one the connection sees.
+
+    They need not outlive a crash, and nobody asks them anything: only what an upsert finds its row by is kept.
+    """
     await connection.execute(f"drop schema if exists {SCRATCH} cascade; create schema {SCRATCH}; set search_path to {SCRATCH}")
     for _, text in migrations_of("oms_projection"):
         await connection.execute(text)
+    for table in TABLES:
+        dropped = f", drop constraint if exists {table.name}_pkey" if table.append else ""
+        await connection.execute(f"alter table {table.name} set unlogged{dropped}")
+    for index in await connection.fetch(
+        "select indexrelid::regclass::text as name from pg_index join pg_class on pg_class.oid = indrelid "
+        "where relnamespace = $1::regnamespace and not indisprimary",
+        SCRATCH,
+    ):
+        await connection.execute(f"drop index {index['name']}")
+
+
+async def _write(connection: Connection, batches: AsyncIterator[Sequence[Received]]) -> int:
+    """Fold all batches, and write what they mean while the next ones are read and folded; answers with how many records there were."""
+    records, size, changes, writing = 0, 0, Changes(), asyncio.create_task(asyncio.sleep(0))
+    try:
+        async for batch in batches:
+            fold_into(changes, batch)
+            records += len(batch)
+            size += sum(len(record.value) for record in batch)
+            if size >= MOST_BYTES:
+                await writing
+                size, changes, writing = 0, Changes(), asyncio.create_task(changes.write(connection))
+            await asyncio.sleep(0)  # what was fetched already comes without a pause, and nothing would be written meanwhile
+        await writing
+        await changes.write(connection)
+    finally:
+        writing.cancel()
+        await asyncio.wait({writing})
+    return records
 
 
 async def _read(reader: Reader, ends: Mapping[TopicPartition, int]) -> AsyncIterator[Sequence[Received]]:
-    """Every record we want before `ends`, in each partition's order, without repetitions, as the service reads them."""
+    """Every record we want before `ends`, in each partition's order, without repetitions, as the service reads them.
+
+    What concerns one order is on the partitions of one number. These are read together, all up to about the same time, so that most rows
+    are whole before they are written.
+    """
+    reader.assign(list(ends))  # otherwise the broker is asked where each topic is led, one after the other
+    reader.pause(*ends)
     begins = await reader.beginning_offsets(ends)
     if lost := [tp for tp in ends if begins[tp] > 0]:
         raise CannotRebuild(f"the first records are gone from {', '.join(f'{tp.topic}/{tp.partition}' for tp in sorted(lost))}")
-    reader.assign(sorted(ends))
-    for tp in ends:
-        reader.seek(tp, 0)
     left, highest = set(ends), dict.fromkeys(ends, 0)
-    wanted = {type_of(cls).name for cls in PROJECTED}
     heard = monotonic()
-    while left:
-        found = await reader.getmany(*left, timeout_ms=1_000)
-        if found:
-            heard = monotonic()
-        elif monotonic() - heard > PATIENCE_SECONDS:
-            raise CannotRebuild(f"nothing came for {PATIENCE_SECONDS} s, and {len(left)} partitions are not at their end")
-        batch: list[Received] = []
-        for tp, records in found.items():
-            for record in records:
-                if record.offset >= ends[tp] - 1:
+    for number in sorted({tp.partition for tp in ends}):
+        reached = {tp: 0 for tp in ends if tp.partition == number}
+        reader.assign(list(reached))
+        for tp in reached:
+            reader.seek(tp, 0)
+        while reached:
+            found = await _next(reader, reached)
+            if found:
+                heard = monotonic()
+            elif monotonic() - heard > PATIENCE_SECONDS:
+                raise CannotRebuild(f"nothing came for {PATIENCE_SECONDS} s, and {len(left)} partitions are not at their end")
+            for tp, records in found.items():
+                reached[tp] = records[-1].timestamp
+                if records[-1].offset >= ends[tp] - 1:
+                    reader.pause(tp)  # the broker would wait for more of it before it answers with anything else
                     left.discard(tp)
-                position = int(header(record.headers, "ce_position") or 0)
-                if record.offset < ends[tp] and position > highest[tp]:
-                    highest[tp] = position
-                    if header(record.headers, "ce_type") in wanted:
-                        batch.append(_received(record))
-        if batch:
-            yield batch
+                    del reached[tp]
+                batch, highest[tp] = _sift(records, ends[tp], highest[tp])
+                if batch:
+                    yield batch
 
 
-def _received(record: Record) -> Received:
-    envelope = from_headers(record.headers)
+async def _next(reader: Reader, reached: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, Sequence[Record]]:
+    """Records of the partition whose newest one so far is oldest; of any other where those are still to be fetched."""
+    oldest = min(reached, key=reached.__getitem__)
+    return await reader.getmany(oldest, timeout_ms=0, max_records=MOST_RECORDS) or await reader.getmany(
+        *reached, timeout_ms=1_000, max_records=MOST_RECORDS
+    )
+
+
+_WANTED = frozenset(type_of(cls).name.encode() for cls in PROJECTED)
+
+
+def _sift(records: Iterable[Record], end: int, highest: int) -> tuple[list[Received], int]:
+    """One partition's records before `end` that we want, and the highest position seen so far, `highest` before them."""
+    wanted: list[Received] = []
+    for record in records:
+        told = dict(record.headers)
+        position = int(told.get("ce_position") or 0)
+        if record.offset < end and position > highest:
+            highest = position
+            if told.get("ce_type") in _WANTED:
+                wanted.append(_received(record, from_own_headers(record.headers, told)))
+    return wanted, highest
+
+
+def _received(record: Record, envelope: Envelope) -> Received:
     value = record.value or b""
     return Received(
         topic=record.topic,
@@ -158,6 +219,6 @@ def _received(record: Record) -> Received:
 
 
 if __name__ == "__main__":
-    outcome = asyncio.run(rebuild(Settings()))  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+    outcome = run_loop(rebuild(Settings()))  # pyright: ignore[reportCallIssue]  # its fields come from the environment
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(outcome)).decode() + "\n")
     sys.exit(0 if outcome.same else 1)

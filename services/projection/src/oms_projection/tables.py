@@ -10,7 +10,6 @@ A column that can become null again is `tied` to another: it is replaced wheneve
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import Any
 
 from oms_runtime.database import Connection
@@ -270,32 +269,43 @@ TABLES = (
 
 
 class Changes:
-    """What a batch means for the read models: for each table the rows concerned, with the columns it says something about."""
+    """What records mean for the read models: for each table the rows concerned, with the columns they say something about.
+
+    Rows of `append` tables are whole at once, and kept in `news`: key and `last` columns, in the table's order.
+    """
 
     def __init__(self) -> None:
-        self.rows: dict[Table, dict[Key, Row]] = {table: {} for table in TABLES}
+        self.rows: dict[Table, dict[Key, Row]] = {table: {} for table in TABLES if not table.append}
+        self.news: dict[Table, list[Key]] = {table: [] for table in TABLES if table.append}
 
     def set(self, table: Table, *key: Any, **values: Any) -> None:
         """The newest values of `last` columns. A tied column must be given whenever the column it is tied to is."""
         row = self.rows[table].setdefault(key, values)
         if row is not values:
             # As the statement does: two events in one batch must leave what they leave in two.
-            row.update({name: value for name, value in values.items() if value is not None or name in table.tied})
+            for name, value in values.items():
+                if value is not None or name in table.tied:
+                    row[name] = value
 
     def add(self, table: Table, *key: Any, **amounts: int) -> None:
         """What is added to `sums` columns."""
-        row = self.rows[table].setdefault(key, {})
-        for name, amount in amounts.items():
-            row[name] = row.get(name, 0) + amount
+        row = self.rows[table].setdefault(key, amounts)
+        if row is not amounts:
+            for name, amount in amounts.items():
+                row[name] = row.get(name, 0) + amount
+
+    def append(self, table: Table, *values: Any) -> None:
+        """A row of an `append` table: all columns of the key, then all others, in the table's order."""
+        self.news[table].append(values)
 
     async def write(self, connection: Connection) -> None:
         """Bring the tables up to date, with one statement for each that is concerned."""
         for table, rows in self.rows.items():
-            if rows and table.append:
-                news = ((*key, *(row.get(name) for name in table.last)) for key, row in sorted(rows.items(), key=itemgetter(0)))
-                await connection.copy_records_to_table(table.name, records=news, columns=(*table.key, *table.last))
-            elif rows:
+            if rows:
                 await connection.execute(table.statement, *columns_of(table, rows))
+        for table, news in self.news.items():
+            if news:
+                await connection.copy_records_to_table(table.name, records=news, columns=(*table.key, *table.last))
 
 
 def columns_of(table: Table, rows: Mapping[Key, Row]) -> list[list[Any]]:

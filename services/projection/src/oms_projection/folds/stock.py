@@ -90,16 +90,16 @@ def _enter(
     sign = -1 if kind in {"shipped", "written_off"} else 1
     lines: tuple[AllocatedLine | StockLine, ...] = event.lines
     for number, line in enumerate(lines, 1):
-        changes.set(
+        changes.append(
             STOCK_LEDGER,
             line.sku,
             envelope.position,
             number,
-            location=line.location,
-            kind=kind,
-            quantity=sign * line.quantity,
-            reference=reference,
-            order_id=order_id,
-            reason=reason,
-            at=event.at,
+            line.location,
+            kind,
+            sign * line.quantity,
+            reference,
+            order_id,
+            reason,
+            event.at,
         )
