@@ -19,8 +19,9 @@ async def test_death_between_commit_and_publish_and_between_publish_and_its_reco
     await until(process.ready)
     await until(partial(probe.ask, "select producer_id is not null from relay"))
     async with probe.relay_held():
-        await probe.send(map(receipt, keys))
-        await until(partial(_told, probe, 1))
+        await probe.send(map(receipt, keys[:100]))
+        await until(partial(_waits_to_record, probe))
+        await probe.send(map(receipt, keys[100:]))
         await until(partial(_booked, probe, len(keys)))
         process.kill()
     told = await probe.told()
@@ -84,6 +85,10 @@ async def _lead(relay: Relay, database_url: str) -> None:
             continue
         finally:
             connection.terminate()
+
+
+async def _waits_to_record(probe: Probe) -> bool:
+    return await probe.waiting_for_relay() > 0
 
 
 async def _told(probe: Probe, least: int) -> bool:

@@ -222,7 +222,7 @@ async def _offsets(settings: KafkaSettings, topics: list[Topic], groups: list[st
         async with asyncio.timeout(BROKER_SECONDS):
             await reader.start()
             # What is assigned the client learns of at once, else of one topic after the other, a tenth of a second each.
-            partitions = await assign_all(settings, reader, topics)
+            partitions = await assign_all(reader, topics)
             reader.pause(*partitions)
             await admin.start()
             committed: dict[str, dict[TopicPartition, int]] = {}

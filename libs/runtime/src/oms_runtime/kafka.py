@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, ProducerClosed, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType]  # aiokafka is untyped in part
@@ -167,19 +166,15 @@ def make_reader(settings: KafkaSettings, client_id: str) -> Reader:
     return reader
 
 
-async def count_partitions(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, int]:
+async def count_partitions(reader: Reader, topics: Iterable[str]) -> dict[str, int]:
     """How many partitions each of `topics` has: whoever made them chose that. It must not change once there are records.
 
     Raises UnknownTopicOrPartitionError naming those that the broker does not have or let us see.
     """
-    wanted = list(topics)
-    admin: Any = AIOKafkaAdminClient(**client_options(settings), client_id="oms-partitions")
-    try:
-        await admin.start()
-        found = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics(wanted)} if wanted else {}
-    finally:
-        await admin.close()
-    if missing := [name for name in wanted if not found.get(name)]:
+    inside: Any = reader
+    cluster = await inside._client.fetch_all_metadata()
+    found = {name: len(cluster.partitions_for_topic(name) or ()) for name in topics}
+    if missing := [name for name, count in found.items() if not count]:
         raise UnknownTopicOrPartitionError(", ".join(missing))
     return found
 

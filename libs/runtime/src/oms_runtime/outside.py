@@ -105,12 +105,12 @@ def record_of(message: Any, source: str, event_id: str, now: datetime) -> tuple[
     return key.encode(), encode(message), to_headers(envelope)
 
 
-async def assign_all(settings: KafkaSettings, reader: Reader, topics: Iterable[Topic]) -> list[TopicPartition]:
+async def assign_all(reader: Reader, topics: Iterable[Topic]) -> list[TopicPartition]:
     """Assign every partition of `topics`. Raises UnknownTopicOrPartitionError naming those that the broker does not have or let us see.
 
     A reader would else ask for them for ever, as fast as it can.
     """
-    counts = await count_partitions(settings, [topic.name for topic in topics])
+    counts = await count_partitions(reader, [topic.name for topic in topics])
     partitions = [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
     reader.assign(partitions)
     return partitions
@@ -127,7 +127,7 @@ async def follow(
     reader = make_reader(settings, client_id)
     try:
         await reader.start()
-        partitions = await assign_all(settings, reader, topics)
+        partitions = await assign_all(reader, topics)
         if not from_beginning:
             for partition, end in (await reader.end_offsets(partitions)).items():
                 reader.seek(partition, end)

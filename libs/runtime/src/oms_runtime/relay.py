@@ -93,7 +93,6 @@ class Relay:
         producer = make_producer(self._settings, f"oms-{self._service}-relay")
         ends: dict[TopicPartition, int] = {}
         try:
-            self._partitions = await self._speaking(connection, count_partitions(self._settings, self._topics))
             tails, ends = await self._speaking(connection, self._tails())
             await self._begin(connection, producer, ends)
             published = recorded = self._published = await connection.fetchval("select position from relay")
@@ -218,10 +217,10 @@ class Relay:
         reader = make_reader(self._settings, f"oms-{self._service}-tails")
         await reader.start()
         try:
+            self._partitions = await count_partitions(reader, self._topics)
             partitions = [TopicPartition(topic, p) for topic, count in self._partitions.items() for p in range(count)]
-            # What is assigned the client learns of at once, else of one topic after the other, a tenth of a second each.
-            reader.assign(partitions)
-            reader.pause(*partitions)
+            # Nothing is assigned yet, though the client would learn of all topics at once then: a reader that is stopped just as it is
+            # assigned anew may never end.
             begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
             unread = {tp for tp in partitions if ends[tp] > begins[tp]}
             reader.assign(sorted(unread))
