@@ -268,6 +268,9 @@ def test_a_variable_that_is_not_sound_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("OMS_STACK_HTTP_PORT", "x")
     result = CliRunner().invoke(app, ["stack", "status"])
     assert faults(result, 2) == ["OMS_STACK_HTTP_PORT is 'x'. It must be a port number, such as 8000"]
+    monkeypatch.delenv("OMS_STACK_HTTP_PORT")
+    monkeypatch.setenv("OMS_STACK_PARTITIONS", "0")
+    assert faults(CliRunner().invoke(app, ["stack", "status"]), 2) == ["OMS_STACK_PARTITIONS is '0'. It must be a number from 1 to 1000"]
 
 
 # The query API

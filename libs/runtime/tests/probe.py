@@ -463,11 +463,11 @@ class Probe:
         assert found == expected
 
 
-async def make_probe(servers: "Servers", folder: Path) -> Probe:
+async def make_probe(servers: "Servers", folder: Path, *, partitions: int = PARTITIONS) -> Probe:
     """A probe with topics and an empty database of its own."""
     name = f"probe_{secrets.token_hex(4)}"
     probe = Probe(name, servers, await servers.create_database(name), folder)
-    await asyncio.to_thread(servers.create_topics, topics_of(name))
+    await asyncio.to_thread(servers.create_topics, [replace(topic, partitions=partitions) for topic in topics_of(name)])
     async with probe.session() as connection:
         await connection.execute("create table weighings (key text not null, pid integer not null, at timestamptz not null default now())")
     await probe.outside("return '1 kg';")

@@ -1,6 +1,7 @@
 """From a real topic to the store: nothing is skipped, whatever fails, and nothing is in the way of the rest."""
 
 import base64
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -71,6 +72,16 @@ async def test_whatever_a_stranger_sends_ends_as_a_letter_that_everybody_can_rea
     assert len(letters) == len(strange)
     assert {from_headers(record.headers).type for record in letters} == {type_of(RecordSetAside).name}
     assert {base64.b64decode(_letter(record.value or b"").value) for record in letters} == {value for _, value, _ in strange}
+
+
+async def test_what_is_not_for_us_is_passed_without_a_batch_and_stored_as_read(probe: Probe) -> None:
+    """Its own events, which nobody here handles."""
+    async with probe.running(replace(probe.service(), reads=(probe.inbox, probe.outbox))) as runtime:
+        await probe.send(map(receipt, KEYS))
+        await until(partial(_booked, probe, len(KEYS)))
+        await until(partial(_stored, probe, probe.outbox.name, len(KEYS)))
+        assert runtime.metrics.registry.get_sample_value("oms_batch_records_sum") == len(KEYS)
+    await probe.check_booked_once(KEYS)
 
 
 async def test_kafkas_offsets_count_for_nothing(probe: Probe) -> None:
@@ -148,6 +159,10 @@ def _letter(value: bytes) -> RecordSetAside:
 
 async def _booked(probe: Probe, count: int) -> bool:
     return await probe.booked() == count
+
+
+async def _stored(probe: Probe, topic: str, offsets: int) -> bool:
+    return await probe.ask("select coalesce(sum(next_offset), 0) from checkpoints where topic = $1", topic) == offsets
 
 
 async def _failed(runtime: Runtime, reason: str) -> bool:

@@ -1,14 +1,18 @@
 """Every committed event is on its topic exactly once, in order, wherever its process died."""
 
 import asyncio
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 from aiokafka.errors import OutOfOrderSequenceNumber
+from oms_local.testing import Servers
 from oms_runtime.database import connect
+from oms_runtime.kafka import partition_of
 from oms_runtime.metrics import Metrics
 from oms_runtime.relay import MOST, LostLead, Relay
-from probe import Probe, receipt, until
+from probe import PARTITIONS, Probe, make_probe, receipt, until
 
 ROUNDS = 4
 
@@ -68,6 +72,19 @@ async def test_somebody_elses_records_are_not_in_the_way(probe: Probe, monkeypat
         await probe.send(receipt(f"s{n}") for n in range(100))
         await until(partial(_told, probe, 220))
         await until(partial(probe.ask, "select position = 200 from relay"))
+
+
+async def test_a_topic_has_the_partitions_that_whoever_made_it_chose(servers: Servers, tmp_path: Path) -> None:
+    probe = await make_probe(servers, tmp_path, partitions=2 * PARTITIONS)
+    keys = [f"r{n}" for n in range(100)]
+    async with probe.running():
+        await probe.send(map(receipt, keys))
+        await until(partial(_booked, probe, len(keys)))
+        await until(partial(probe.ask, "select position = 100 from relay"))
+        found = await probe.read(replace(probe.outbox, partitions=2 * PARTITIONS))
+
+    told = {(record.key or b"").decode(): number for number, records in found.items() for record in records}
+    assert told == {key: partition_of(key.encode(), 2 * PARTITIONS) for key in keys}
 
 
 async def _caught_up(*relays: Relay) -> None:

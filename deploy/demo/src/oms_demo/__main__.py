@@ -86,8 +86,8 @@ async def run(stack: Stack, seed: int, most: int | None, turn: int | None = None
             async with asyncio.timeout(PATIENCE_SECONDS):
                 all_listen = asyncio.gather(*(event.wait() for event in listening.values()))
                 ended, _ = await asyncio.wait({all_listen, *simulators}, return_when=asyncio.FIRST_COMPLETED)
-                for task in ended:
-                    await task  # a simulator ends here only if it failed
+                for finished in ended:
+                    await finished  # a simulator ends here only if it failed
             task = progress.add_task("placing orders", total=len(orders))
             began = monotonic()
             async with Publisher(settings_of(stack.kafka("channel")), "/demo/channel", utc_now) as publisher:
