@@ -196,7 +196,10 @@ class Consumer(ConsumerRebalanceListener):
 
     async def _fetch(self, fetch: Callable[..., Any], *request: Any) -> Any:
         if (early := self._fetch_at - self._ticks()) > 0:
-            await asyncio.sleep(early)
+            try:
+                await asyncio.sleep(early)
+            except asyncio.CancelledError:
+                return False  # as aiokafka's own does, which counts on it when it is closed
         return await fetch(*request)
 
     async def _handle(self, batch: Sequence[Any]) -> None:  # FastStream looks at its type, and knows no protocols
