@@ -75,7 +75,7 @@ async def _at_work(probe: Probe) -> Process:
 async def away(servers: Servers, part: str) -> AsyncGenerator[None]:
     """A server is not there meanwhile."""
     if servers.stack is None:
-        pytest.skip("these servers are not ours to stop")
+        pytest.skip("these servers are not ours to stop")  # somebody else's, by KAFKA_BOOTSTRAP_SERVERS: never so in .ci/run
     await asyncio.to_thread(servers.stack.stop_part, part)
     try:
         yield

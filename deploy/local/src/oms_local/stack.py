@@ -94,7 +94,7 @@ class Stack:
             try:
                 self._check_same_ports()
                 self._start(chosen, environment or {}, progress)
-            except BaseException:
+            except BaseException:  # also an interrupted start must leave no process behind; it is raised on
                 if fresh:
                     self._control.end()
                 raise

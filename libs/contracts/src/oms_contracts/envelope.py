@@ -125,7 +125,7 @@ def own_header(headers: Sequence[tuple[str, bytes | None]], name: str) -> bytes 
     return next((value for key, value in headers if key == name), None)
 
 
-PLACES = {"ce_type": 1, "ce_source": 2, "ce_position": 9}
+PLACES = {"ce_type": 1, "ce_position": 9}
 """Where `to_headers` puts them when nothing is left out before them."""
 
 

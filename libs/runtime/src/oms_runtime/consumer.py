@@ -114,8 +114,8 @@ class Consumer(ConsumerRebalanceListener):
         """Join the group, and return once it has given us partitions. May be tried again when it failed."""
         try:
             await self._broker.start()
-        except BaseException:
-            await self.leave()  # a member that consumes nothing would keep its partitions from the others
+        except BaseException:  # a member that consumes nothing would keep its partitions from the others; it is raised on
+            await self.leave()
             raise
         self._telling = asyncio.create_task(self._tell())
 

@@ -77,7 +77,7 @@ async def writing(database: Database) -> AsyncGenerator[Connection]:
         try:
             await connection.execute(f"begin; select pg_advisory_xact_lock({STORE_LOCK})")
             yield connection
-        except BaseException:
+        except BaseException:  # also who is cancelled must let go of the lock; it is raised on
             if not connection.is_closed():
                 await connection.execute("rollback")
             raise
@@ -90,7 +90,7 @@ async def savepoint(connection: Connection) -> AsyncGenerator[None]:
     await connection.execute("savepoint part")
     try:
         yield
-    except BaseException:
+    except BaseException:  # nothing of the part may stay, whatever ended it; it is raised on
         if not connection.is_closed():
             await connection.execute("rollback to savepoint part")
         raise

@@ -50,7 +50,7 @@ class Publisher:
     async def __aenter__(self) -> "Publisher":
         try:
             await self._producer.start()
-        except BaseException:
+        except BaseException:  # who cannot enter is never left: its connections would stay open; it is raised on
             await self._producer.stop()
             raise
         return self

@@ -90,7 +90,7 @@ class Runtime:
                     if await store.refold(connection, self.service.decider):
                         log.info("refolded", fold=self.service.decider.fold)
             self.metrics.dead_letters.set(await self.database.fetchval("select count(*) from dead_letters"))
-        except BaseException:
+        except BaseException:  # a further attempt opens a pool of its own; it is raised on
             self.database.terminate()
             raise
 
