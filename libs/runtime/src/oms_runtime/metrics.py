@@ -12,7 +12,7 @@ class Metrics:
             "oms_consumer_lag_records", "Records behind the end of a partition", ["topic", "partition"], registry=self.registry
         )
         self.batch_size = Histogram(
-            "oms_batch_records", "Records in one transaction", buckets=(1, 5, 10, 50, 100, 250, 500, 1000), registry=self.registry
+            "oms_batch_records", "Records in one transaction", buckets=(1, 5, 10, 50, 100, 250, 500, 1000, 2500), registry=self.registry
         )
         self.batch_seconds = Histogram("oms_batch_seconds", "From batch in hand to commit", registry=self.registry)
         self.batch_failures = Counter("oms_batch_failures_total", "Batches that were rolled back", ["reason"], registry=self.registry)

@@ -21,7 +21,7 @@ class RuntimeSettings(KafkaSettings):
     http_host: str = "127.0.0.1"
     http_port: int = 8000
     log_level: str = "INFO"
-    batch_records: int = 500
+    batch_records: int = 2_000
     """The most records one transaction handles."""
     instance: str | None = None
     """A name that this process bears again after a restart, and no other replica of the service bears: who comes back under it takes its

@@ -7,5 +7,3 @@ class Settings(RuntimeSettings):
     """Variables begin with `OMS_`."""
 
     http_port: int = 8006
-    batch_records: int = 2_000
-    """The most records one transaction handles: a batch costs a statement a table, so large ones are cheap."""
