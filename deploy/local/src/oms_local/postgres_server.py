@@ -68,7 +68,7 @@ def part(server: Server, stage: int) -> Part:
         "unix_socket_directories": "",
         "password_encryption": "scram-sha-256",
         "max_connections": "200",
-        "shared_buffers": "128MB",
+        "shared_buffers": "512MB",
         "max_wal_size": "2GB",
         "min_wal_size": "512MB",
         "checkpoint_timeout": "15min",

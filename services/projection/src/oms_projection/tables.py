@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from oms_runtime.database import Connection
 
 Key = tuple[Any, ...]
@@ -31,16 +32,16 @@ class Table:
     tied: Mapping[str, str] = field(default_factory=dict[str, str])
     append: bool = False
     statement: str = field(init=False)
-    """Takes one array a column: key, last, sums, in this order. Not used where rows never change: those are copied in."""
+    """Takes rows as `rows_of` writes them. Not used where rows never change: those are copied in."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "statement", _statement(self))
 
 
 def _statement(table: Table) -> str:
-    types = [*table.key.values(), *table.last.values(), *(COUNT for _ in table.sums)]
-    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(types, 1))
+    types = ", ".join(f"{name} {kind}" for name, kind in (table.key | table.last | dict.fromkeys(table.sums, COUNT)).items())
     columns = ", ".join((*table.key, *table.last, *table.sums))
+    values = ", ".join((*table.key, *table.last, *(f"coalesce({name}, 0)" for name in table.sums)))
     news = [
         *(
             f"{name} = case when excluded.{table.tied[name]} is null then was.{name} else excluded.{name} end"
@@ -51,7 +52,7 @@ def _statement(table: Table) -> str:
         *(f"{name} = was.{name} + excluded.{name}" for name in table.sums),
     ]
     return (
-        f"insert into {table.name} as was ({columns}) select * from unnest({arrays}) "  # noqa: S608  # names of our own alone
+        f"insert into {table.name} as was ({columns}) select {values} from json_to_recordset($1) as news ({types}) "  # noqa: S608  # our own names
         f"on conflict ({', '.join(table.key)}) do update set {', '.join(news)}"
     )
 
@@ -302,18 +303,18 @@ class Changes:
         """Bring the tables up to date, with one statement for each that is concerned."""
         for table, rows in self.rows.items():
             if rows:
-                await connection.execute(table.statement, *columns_of(table, rows))
+                await connection.execute(table.statement, rows_of(table, rows))
         for table, news in self.news.items():
             if news:
                 await connection.copy_records_to_table(table.name, records=news, columns=(*table.key, *table.last))
 
 
-def columns_of(table: Table, rows: Mapping[Key, Row]) -> list[list[Any]]:
-    """The rows as `table.statement` takes them, in key order."""
-    keys = sorted(rows)
-    ordered = [rows[key] for key in keys]
-    return [
-        *([key[n] for key in keys] for n in range(len(table.key))),
-        *([row.get(name) for row in ordered] for name in table.last),
-        *([row.get(name, 0) for row in ordered] for name in table.sums),
-    ]
+def rows_of(table: Table, rows: Mapping[Key, Row]) -> str:
+    """The rows as `table.statement` takes them, in key order: as JSON, which leaves out what a row does not say.
+
+    An array a column would say it all, and asyncpg would ask every value whether it is an array in turn: that took a quarter of the time.
+    """
+    return _encoder.encode([dict(zip(table.key, key, strict=True)) | rows[key] for key in sorted(rows)]).decode()
+
+
+_encoder = msgspec.json.Encoder()
