@@ -20,14 +20,15 @@ def carriers(kind: MessageType) -> list[Topic]:
 
 
 @every_type
-def test_a_message_is_on_exactly_one_topic(kind: MessageType) -> None:
+def test_a_message_is_on_exactly_one_topic_and_its_copy(kind: MessageType) -> None:
     if kind.cls.__module__ == operations.__name__:
         assert len(carriers(kind)) == len(OUR_OWN)
         with pytest.raises(KeyError):
             topic_of(sample(kind.cls))
     else:
-        (topic,) = carriers(kind)
+        topic, *copies = carriers(kind)
         assert topic_of(sample(kind.cls)) == topic.name
+        assert all(copy.newest_of == topic.name for copy in copies)
 
 
 @every_type
@@ -86,6 +87,14 @@ def test_topic_names_are_distinct() -> None:
 
 def test_only_the_newest_status_is_compacted() -> None:
     assert [topic.name for topic in TOPICS if topic.compacted] == ["oms.order-status"]
+
+
+@every_topic
+def test_a_copy_carries_what_its_original_does_and_has_the_same_owner(topic: Topic) -> None:
+    if topic.newest_of is not None:
+        (original,) = [other for other in TOPICS if other.name == topic.newest_of]
+        assert {*original.messages} <= {*topic.messages}
+        assert (topic.writers, topic.key) == (original.writers, original.key)
 
 
 def test_only_commands_are_forgotten() -> None:

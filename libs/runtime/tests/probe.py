@@ -120,11 +120,11 @@ DECIDER = Decider(
 
 def make_service(name: str, database_url: str, decider: Decider = DECIDER) -> Service:
     """The probe on topics of its own. It asks the outside through the database: see Probe.outside."""
-    inbox, outbox, letters = topics_of(name)
+    inbox, outbox, newest, letters = topics_of(name)
     return Service(
         name=name,
         reads=(inbox,),
-        writes=(outbox, letters),
+        writes=(outbox, newest, letters),
         dead_letters=letters.name,
         decider=decider,
         commands=(ReceiveStock,),
@@ -141,10 +141,10 @@ async def _weigh(database_url: str, effect: Weigh) -> RecordWeight:
         connection.terminate()
 
 
-def topics_of(name: str) -> tuple[Topic, Topic, Topic]:
-    """What the probe reads, what it writes, and its dead letters."""
+def topics_of(name: str) -> tuple[Topic, Topic, Topic, Topic]:
+    """What the probe reads, what it writes, the newest of that for each key, and its dead letters."""
 
-    def topic(suffix: str, writer: str, *messages: type[Any]) -> Topic:
+    def topic(suffix: str, writer: str, *messages: type[Any], newest_of: str | None = None) -> Topic:
         return Topic(
             name=f"test.{name}.{suffix}",
             key="receipt id",
@@ -154,11 +154,13 @@ def topics_of(name: str) -> tuple[Topic, Topic, Topic]:
             summary="for tests",
             partitions=PARTITIONS,
             max_message_bytes=2 * 1024 * 1024,
+            newest_of=newest_of,
         )
 
     return (
         topic("commands", "warehouse", ReceiveStock, RedriveDeadLetters),
         topic("stock", "inventory", StockReceived, StockAdjusted),
+        topic("newest", "inventory", StockReceived, StockAdjusted, newest_of=f"test.{name}.stock"),
         topic("dead-letters", "inventory", RecordSetAside, RecordRedriven),
     )
 
@@ -261,7 +263,7 @@ class Probe:
         self.name = name
         self.servers = servers
         self.database_url = database_url
-        self.inbox, self.outbox, self.letters = topics_of(name)
+        self.inbox, self.outbox, self.newest, self.letters = topics_of(name)
         self._folder = folder
         self._processes: list[Process] = []
 
@@ -448,15 +450,16 @@ class Probe:
         assert {row["stream"]: row["times"] for row in found} == dict.fromkeys(keys, 1)
 
     async def check_told_once(self) -> None:
-        """Wait until all is relayed; fail unless every event of the store is on its topic exactly once, in order."""
+        """Wait until all is relayed; fail unless every event of the store is on its topic, and on that topic's copy, exactly once, in order."""
         await until(partial(self.ask, "select (select max(position) from events) = (select position from relay)"))
         expected: defaultdict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
         async with self.session() as connection:
             for row in await connection.fetch("select topic, key, position, data from events order by position"):
-                expected[row["topic"], partition_of(row["key"].encode(), PARTITIONS)].append((row["position"], row["data"]))
+                for topic in (row["topic"], *([self.newest.name] if row["topic"] == self.newest.newest_of else [])):
+                    expected[topic, partition_of(row["key"].encode(), PARTITIONS)].append((row["position"], row["data"]))
         found = {
             (topic.name, number): [(int(header(record.headers, "ce_position") or 0), (record.value or b"").decode()) for record in records]
-            for topic in (self.outbox, self.letters)
+            for topic in (self.outbox, self.newest, self.letters)
             for number, records in (await self.read(topic)).items()
             if records
         }

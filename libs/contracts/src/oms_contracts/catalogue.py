@@ -24,7 +24,11 @@ USERS = (*SERVICES, "projection", "channel", "warehouse", "carrier", "downstream
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """One topic. `retention` is milliseconds, `FOREVER` for ever; `writers` and `readers` are broker users."""
+    """One topic. `retention` is milliseconds, `FOREVER` for ever; `writers` and `readers` are broker users.
+
+    `newest_of` names the topic that this one is a compacted copy of: whatever is published there is published here too, and the newest
+    record of each key stays.
+    """
 
     name: str
     key: str
@@ -33,9 +37,14 @@ class Topic:
     readers: tuple[str, ...]
     summary: str
     retention: int = FOREVER
-    compacted: bool = False
+    newest_of: str | None = None
     partitions: int = PARTITIONS
     max_message_bytes: int = 1024 * 1024
+
+    @property
+    def compacted(self) -> bool:
+        """Whether the newest record of each key is all that is sure to stay."""
+        return self.newest_of is not None
 
     @property
     def trusted(self) -> bool:
@@ -216,11 +225,11 @@ TOPICS = (
     Topic(
         name="oms.order-status",
         key="order id",
-        messages=(tracking.OrderStatus,),
+        messages=(tracking.OrderStatusChanged, tracking.OrderStatus),
         writers=("tracking",),
         readers=("downstream", "operator"),
-        summary="the newest status of each order",
-        compacted=True,
+        summary="the newest change of each order's public status",
+        newest_of="oms.order-status-changes",
     ),
     _commands("capture", "order id", (), orders.CancelOrder, orders.AmendPayment),
     _commands("inventory", "receipt or adjustment id", ("warehouse",), stock.ReceiveStock, stock.AdjustStock),
@@ -248,7 +257,8 @@ TOPICS = (
     *(_dead_letters(service) for service in (*SERVICES, "projection")),
 )
 
-_TOPIC_OF = {type_of(m).name: topic.name for topic in TOPICS for m in topic.messages if m.__module__ != operations.__name__}
+_TOPIC_OF = {type_of(m).name: topic.name for topic in reversed(TOPICS) for m in topic.messages if m.__module__ != operations.__name__}
+"""Of what is copied, the topic that it is copied from, which comes first."""
 
 
 def topic_of(message: object) -> str:

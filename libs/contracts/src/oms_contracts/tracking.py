@@ -107,7 +107,7 @@ class TrackingCommandRefused:
 
 @message("oms.tracking.OrderStatusChanged.v1", key="order_id")
 class OrderStatusChanged:
-    """Every change of an order's public status, in `sequence` from 1, on oms.order-status-changes.
+    """Every change of an order's public status, in `sequence` from 1, on oms.order-status-changes; the newest on oms.order-status too.
 
     `status` is accepted, rejected, awaiting_customer, confirmed, in_fulfillment, shipped, delivered, completed, canceled or expired.
     `at` is when it came about, by the clock of whoever saw it: go by `sequence`, not by time.
@@ -123,7 +123,9 @@ class OrderStatusChanged:
 
 @message("oms.tracking.OrderStatus.v1", key="order_id")
 class OrderStatus:
-    """The newest status of an order, on the compacted oms.order-status."""
+    """The newest status of an order as it was once told on oms.order-status. OrderStatusChanged has taken its place: none is published now,
+    but of an order that has not changed since, it is the newest record there.
+    """
 
     order_id: str
     sequence: int

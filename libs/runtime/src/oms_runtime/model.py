@@ -127,8 +127,8 @@ class Service:
         return frozenset(topic.name for topic in self.reads if topic.trusted)
 
     def topics_of_events(self) -> dict[str, str]:
-        """By published type of an event this service writes: its topic."""
-        return {type_of(cls).name: topic.name for topic in self.writes for cls in topic.messages}
+        """By published type of an event this service writes: its topic, of two the one that the other copies."""
+        return {type_of(cls).name: topic.name for topic in reversed(self.writes) for cls in topic.messages}
 
     def commands_for(self, message: object) -> Iterable[Command]:
         """What a message asks of this service."""

@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from aiokafka import TopicPartition
@@ -42,6 +42,15 @@ REFUSALS = 3
 """After so many at the same place, it is not another leader who was quicker: somebody else has written where only we may."""
 
 
+class _Record(NamedTuple):
+    """An event as it is published, on however many topics."""
+
+    position: int
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
 class LostLead(Exception):
     """Another process may be the leader by now: this one must find out before it publishes anything."""
 
@@ -52,7 +61,9 @@ class Relay:
     def __init__(self, service: str, topics: Iterable[Topic], settings: RuntimeSettings, metrics: Metrics) -> None:
         self._source = f"/oms/{service}"
         self._service = service
+        topics = tuple(topics)
         self._topics = [topic.name for topic in topics]
+        self._published_on = {name: [name, *(copy.name for copy in topics if copy.newest_of == name)] for name in self._topics}
         self._partitions: Mapping[str, int] = {}
         self._settings = settings
         self._metrics = metrics
@@ -166,11 +177,13 @@ class Relay:
             self._caught_up.set()
 
     async def _publish(self, producer: Producer, rows: Sequence[Row], tails: Mapping[TopicPartition, int]) -> None:
-        waiting: defaultdict[TopicPartition, deque[Row]] = defaultdict(deque)
+        waiting: defaultdict[TopicPartition, deque[_Record]] = defaultdict(deque)
         for row in rows:
-            target = TopicPartition(row.topic, partition_of(row.key.encode(), self._partitions[row.topic]))
-            if row.position > tails.get(target, 0):
-                waiting[target].append(row)
+            record = _Record(row.position, row.key.encode(), row.data.encode(), self._headers(row))
+            for topic in self._published_on[row.topic]:
+                target = TopicPartition(topic, partition_of(record.key, self._partitions[topic]))
+                if row.position > tails.get(target, 0):
+                    waiting[target].append(record)
         while waiting:
             batches = [(target, self._fill(producer, queue)) for target, queue in waiting.items()]
             self._check_heard()
@@ -183,12 +196,12 @@ class Relay:
         if silent > self._settings.session_timeout_ms / 2_000:
             raise LostLead(f"the database has not heard of us for {silent:.1f} s")
 
-    def _fill(self, producer: Producer, queue: deque[Row]) -> Batch:
+    def _fill(self, producer: Producer, queue: "deque[_Record]") -> Batch:
         """One batch of a partition: the next is sent only after this one is acknowledged, which keeps their order whatever fails."""
         batch = producer.create_batch()
         while queue:
-            row = queue[0]
-            if batch.append(key=row.key.encode(), value=row.data.encode(), timestamp=None, headers=self._headers(row)) is None:
+            record = queue[0]
+            if batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers) is None:
                 break
             queue.popleft()
         if not batch.record_count():

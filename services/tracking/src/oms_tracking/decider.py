@@ -93,7 +93,7 @@ def evolve(order: Order, event: Event) -> Order:
     match event:
         case OrderStatusChanged(status=status, sequence=sequence):
             return replace(order, status=status, sequence=sequence, asked=order.asked + (status == "awaiting_customer"))
-        case OrderStatus():
+        case OrderStatus():  # from when the newest status was an event of its own
             return order
         case DeliveryExpected(units=units):
             return replace(order, expected_units=units)
@@ -127,18 +127,18 @@ def due(_order_id: str, _order: Order) -> None:
 def _follow(command: Command, order: Order, now: datetime) -> Iterable[Event]:
     match command:
         case RecordOrderStatus(order_id=order_id, status=status, detail=detail, at=at, attempt=attempt):
-            return _announce(order_id, order, status, detail, at) if _may_become(status, order, attempt) else ()
+            return (_announce(order_id, order, status, detail, at),) if _may_become(status, order, attempt) else ()
 
         case RecordActionRequired(order_id=order_id, action=action, reason=reason, at=at, attempt=attempt):
             if action not in CUSTOMERS_ACTIONS or not _may_become("awaiting_customer", order, attempt):
                 return ()
-            return _announce(order_id, order, "awaiting_customer", f"{action}: {reason}", at)
+            return (_announce(order_id, order, "awaiting_customer", f"{action}: {reason}", at),)
 
         case RecordRelease(order_id=order_id, lines=lines, at=at):
             if order.status not in BEFORE_RELEASE:
                 return ()
             expected = DeliveryExpected(order_id=order_id, units=_units(lines), at=at)
-            return (expected, *_announce(order_id, order, "in_fulfillment", None, at))
+            return (expected, _announce(order_id, order, "in_fulfillment", None, at))
 
         case RecordShipment():
             return _label(command, order)
@@ -171,20 +171,15 @@ def _catch_up(order_id: str, order: Order) -> Iterator[Event]:
     """The steps behind the release that have already been taken."""
     if order.status == "in_fulfillment" and order.shipped_at is not None:
         shipped = _announce(order_id, order, "shipped", None, order.shipped_at)
-        yield from shipped
-        order = reduce(evolve, shipped, order)
+        yield shipped
+        order = evolve(order, shipped)
     arrived = order.expected_units is not None and order.delivered_units >= order.expected_units
     if order.status == "shipped" and arrived and order.delivered_at is not None:
-        yield from _announce(order_id, order, "delivered", None, order.delivered_at)
+        yield _announce(order_id, order, "delivered", None, order.delivered_at)
 
 
-def _announce(order_id: str, order: Order, status: str, detail: str | None, at: datetime) -> tuple[Event, ...]:
-    """A change of the public status, and the newest status: always both, under one sequence."""
-    sequence = order.sequence + 1
-    return (
-        OrderStatusChanged(order_id=order_id, sequence=sequence, status=status, previous=order.status, detail=detail, at=at),
-        OrderStatus(order_id=order_id, sequence=sequence, status=status, detail=detail, at=at),
-    )
+def _announce(order_id: str, order: Order, status: str, detail: str | None, at: datetime) -> OrderStatusChanged:
+    return OrderStatusChanged(order_id=order_id, sequence=order.sequence + 1, status=status, previous=order.status, detail=detail, at=at)
 
 
 def _label(command: RecordShipment, order: Order) -> Iterator[Event]:
