@@ -450,7 +450,7 @@ class Probe:
         assert {row["stream"]: row["times"] for row in found} == dict.fromkeys(keys, 1)
 
     async def check_told_once(self) -> None:
-        """Wait until all is relayed; fail unless every event of the store is on its topic, and on that topic's copy, exactly once, in order."""
+        """Wait until all is relayed; fail unless every event of the store is on its topic, and on its copy, exactly once, in order."""
         await until(partial(self.ask, "select (select max(position) from events) = (select position from relay)"))
         expected: defaultdict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
         async with self.session() as connection:
