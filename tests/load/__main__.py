@@ -14,6 +14,7 @@ from typing import Any
 from oms_local.settings import SERVICES
 from oms_local.stack import Stack, StackError
 from oms_local.testing import local_stack
+from oms_runtime.loop import run_loop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -81,7 +82,7 @@ def measure(plan: Plan, folder: Path) -> dict[str, Any]:
             preload_statements(stack)
         stack.up(owner=os.getpid())
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            return asyncio.run(_measure(plan, stack, baskets, progress, folder))
+            return run_loop(_measure(plan, stack, baskets, progress, folder))
 
 
 async def _measure(plan: Plan, stack: Stack, baskets: Baskets, progress: Progress, folder: Path) -> dict[str, Any]:

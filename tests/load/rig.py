@@ -17,6 +17,7 @@ from oms_contracts.tracking import LabelCreated
 from oms_demo.simulators import answers
 from oms_demo.wire import simulate
 from oms_local.stack import Stack
+from oms_runtime.loop import run_loop
 from oms_runtime.outside import Publisher, settings_of
 from oms_runtime.runtime import utc_now
 from oms_runtime.settings import KafkaSettings
@@ -141,7 +142,7 @@ def _simulators(stack: Stack) -> Generator[dict[str, int]]:
 def _simulate(settings: KafkaSettings, user: str) -> None:
     end_with_parent()
     cls = OUTSIDE[user]
-    asyncio.run(simulate(settings, user, {cls: answers()[cls]}))
+    run_loop(simulate(settings, user, {cls: answers()[cls]}))
 
 
 def end_with_parent() -> None:

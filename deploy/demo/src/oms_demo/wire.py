@@ -14,6 +14,9 @@ from oms_runtime.settings import KafkaSettings
 
 from oms_demo.simulators import Answer
 
+GATHER = 0.025
+"""Seconds from one answer to the next, at least: events that come meanwhile are answered together. People are slower still."""
+
 
 async def simulate(
     settings: KafkaSettings, source: str, answers: Mapping[type[Any], Answer], listening: asyncio.Event | None = None
@@ -36,3 +39,4 @@ async def simulate(
                 if kind in handled:
                     commands += handled[kind](decode(kind, record.value or b""))
             await publisher.publish(commands)
+            await asyncio.sleep(GATHER)

@@ -34,12 +34,6 @@ PATIENCE = 0.1, 5.0
 """Seconds before a batch that met a fault is tried again: at first, and at most."""
 STUCK = 120.0
 """Seconds without a try, while records wait, after which something is wrong with us: twice what a statement may take."""
-LINGER, LINGER_READ_MODELS = 0.025, 0.100
-"""Seconds from a batch to the request for the next, while records come in company: those who come meanwhile share its cost.
-
-A batch costs as much as a hundred records (requests to two servers, and everybody who wakes up for them). It is the readers who wait, not
-the broker for a number of bytes: a waiting request is looked at again with every record that arrives in any of its partitions.
-"""
 COMPANY = 4
 """Records in a batch from which on it is worth while to wait: a single order never waits."""
 IDLE_MS = 500
@@ -71,7 +65,6 @@ class Consumer(ConsumerRebalanceListener):
         self._read: dict[Partition, Checkpoint] = {}
         """How far we have read behind what is stored, where nothing that came was for us: that is stored with the next that is."""
         self._committed: dict[Partition, int] = {}
-        self._linger = LINGER_READ_MODELS if service.projector else LINGER
         self._fetch_at = 0.0
         self._slowed: object = None
         self._failures = 0
@@ -185,13 +178,18 @@ class Consumer(ConsumerRebalanceListener):
         self.assigned.set()
 
     async def _next_batch(self, consumer: Any) -> Sequence[Any]:
-        """What has been fetched. The next request goes out `_linger` later, if records come in company: see LINGER."""
+        """What has been fetched. The next request goes out `service.linger` later, if records come in company.
+
+        A batch costs as much as a hundred records (requests to two servers, and everybody who wakes up for them): those who come meanwhile
+        share it. It is the readers who wait, not the broker for a number of bytes: a waiting request is looked at again with every record
+        that arrives in any of its partitions.
+        """
         if consumer is not self._slowed:
             self._slowed, fetcher = consumer, consumer._fetcher
             fetcher._proc_fetch_request = partial(self._fetch, fetcher._proc_fetch_request)
         found = await consumer.getmany(timeout_ms=IDLE_MS, max_records=self._settings.batch_records)
         batch = [record for records in found.values() for record in records]
-        self._fetch_at = self._ticks() + self._linger if len(batch) >= COMPANY else 0
+        self._fetch_at = self._ticks() + self._service.linger if len(batch) >= COMPANY else 0
         return batch
 
     async def _fetch(self, fetch: Callable[..., Any], *request: Any) -> Any:

@@ -66,6 +66,9 @@ def one_stream(
     )
 
 
+LINGER, LINGER_LONG = 0.025, 0.100
+"""Seconds: where a customer waits for the answer, and where only people in a warehouse or at a console do."""
+
 Policies = Mapping[type[Any], Callable[[Any], Iterable[Command]]]
 """By the class of somebody else's event: the commands it means for us."""
 
@@ -104,7 +107,7 @@ class Service:
     """All that a service is made of.
 
     `commands` are the messages of its own command topic, decided as they come; `projected` the messages a projector wants.
-    A record of any other type is dropped by its header, unread.
+    A record of any other type is dropped by its header, unread. `linger` is how long records that come in company wait for more of them.
     """
 
     name: str
@@ -117,6 +120,7 @@ class Service:
     effects: Effects = field(default_factory=dict[type[Any], Any])
     projector: Projector | None = None
     projected: tuple[type[Any], ...] = ()
+    linger: float = LINGER
 
     def handled_types(self) -> frozenset[str]:
         """The published types this service reads."""

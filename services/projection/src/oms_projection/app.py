@@ -1,6 +1,6 @@
 """Where projection is built."""
 
-from oms_runtime.model import Service, service_of
+from oms_runtime.model import LINGER_LONG, Service, service_of
 from oms_runtime.runtime import run, utc_now
 
 from oms_projection.api import make_api
@@ -10,7 +10,7 @@ from oms_projection.settings import Settings
 
 def make_service() -> Service:
     """Projection: it owns no streams, and writes read models from everybody's."""
-    return service_of("projection", projector=project, projected=PROJECTED)
+    return service_of("projection", projector=project, projected=PROJECTED, linger=LINGER_LONG)
 
 
 def main() -> None:
