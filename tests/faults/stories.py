@@ -6,11 +6,12 @@ cannot go on without it: a canceled order is one that nobody would have shipped.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
+from msgspec.structs import replace
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import FulfillmentPlanned, FulfillmentShipped
 from oms_contracts.message import key_of

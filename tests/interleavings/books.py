@@ -1,8 +1,8 @@
 """The payment provider's side of the story."""
 
-from dataclasses import replace
 from typing import TypeVar
 
+from msgspec.structs import replace
 from oms_payment.commands import LookUpOutcome, Request, RequestAuthorization, RequestCapture, RequestRefund, RequestVoid
 from oms_payment.provider import Done, NeverHeard, Refused, Sandbox
 

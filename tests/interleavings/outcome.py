@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass, replace
 from datetime import datetime
 from typing import Any, cast
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 from oms_capture.decider import ENDED
 from oms_capture.decider import Order as CaptureOrder
 from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentShipped
@@ -55,8 +56,8 @@ def timeless(value: Any) -> Any:
             return [timeless(part) for part in cast(list[Any], value)]
         case frozenset():
             return sorted(cast(frozenset[str], value))
-        case _ if is_dataclass(value):
-            return {field.name: timeless(getattr(value, field.name)) for field in fields(value)}
+        case Struct():
+            return {name: timeless(getattr(value, name)) for name in value.__struct_fields__}
         case _:
             return value
 

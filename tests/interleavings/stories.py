@@ -1,13 +1,14 @@
 """Orders and what their customers do. Some stories have one end only, whatever the interleaving; in others there is a real race."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from itertools import count, islice
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import FulfillmentShipped, ShipFulfillment
 from oms_contracts.message import key_of

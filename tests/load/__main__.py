@@ -128,9 +128,7 @@ def _arguments() -> tuple[Plan, Path | None, Headline | None]:
     parser.add_argument("--load", type=float, default=0.5, help="latency is measured at this share of the throughput (0.5)")
     parser.add_argument("--rate", type=float, help="latency is measured at this many orders a second instead")
     parser.add_argument("--seed", type=int, default=1, help="for the choice of baskets, and all that chance decides")
-    parser.add_argument(
-        "--partitions", type=int, default=2, help="of each topic: two cores cannot use more (2)"
-    )
+    parser.add_argument("--partitions", type=int, default=2, help="of each topic: two cores cannot use more (2)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the whole result there too")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier result, as --json wrote it")
     parser.add_argument("--profile", action="store_true", help="py-spy and pg_stat_statements during throughput; it takes some of it")

@@ -1,13 +1,13 @@
 """What the contract tests share: samples of any message, and a registry that a test may add to."""
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from types import NoneType, UnionType
-from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import strategies as st
+from msgspec.structs import fields
 from oms_contracts import message
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=100)
@@ -40,9 +40,9 @@ def instances() -> Any:
 
 def instances_of(annotation: Any) -> st.SearchStrategy[Any]:
     arguments = get_args(annotation)
-    if is_dataclass(annotation):
+    if isinstance(annotation, type) and issubclass(annotation, message.Value):
         hints = get_type_hints(annotation)
-        return st.builds(cast(type[Any], annotation), **{field.name: instances_of(hints[field.name]) for field in fields(annotation)})
+        return st.builds(annotation, **{field.name: instances_of(hints[field.name]) for field in fields(annotation)})
     if get_origin(annotation) in {Union, UnionType}:
         return st.one_of(*map(instances_of, arguments))
     if get_origin(annotation) is tuple:

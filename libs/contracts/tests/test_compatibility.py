@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
+import msgspec
 import pytest
 from annotated_types import MaxLen
 from oms_contracts import catalogue
 from oms_contracts.asyncapi import document
 from oms_contracts.compatibility import channel_breaches, schema_breaches
-from oms_contracts.message import MessageType, all_types, message, type_of
+from oms_contracts.message import MessageType, Value, all_types, message, type_of
 from oms_contracts.schemas import schema_of
 from oms_contracts.values import Address, Customer
 
@@ -21,7 +22,8 @@ NAME = "oms.test.Told.v1"
 
 def published(annotations: dict[str, Any], **defaults: Any) -> dict[str, Any]:
     """The schema of a message with these fields."""
-    cls = type("Told", (), {"__annotations__": annotations, "__module__": __name__, **defaults})
+    fields = [(name, kind, defaults[name]) if name in defaults else (name, kind) for name, kind in annotations.items()]
+    cls: Any = msgspec.defstruct("Told", fields, bases=(Value,), module=__name__, frozen=True, kw_only=True)
     return schema_of(MessageType(NAME, message(f"oms.test.Told{len(all_types())}.v1", key="order_id")(cls), str, None))
 
 

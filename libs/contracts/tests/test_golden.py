@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from oms_contracts.catalogue import TOPICS
 from oms_contracts.envelope import Envelope, Headers, to_headers
 from oms_contracts.golden import SUMS, add_goldens, golden_faults, read_goldens
-from oms_contracts.message import all_types, decode, encode, find_type, key_of, message, validate
+from oms_contracts.message import Value, all_types, decode, encode, find_type, key_of, message, validate
 from oms_contracts.schemas import schema_of
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -77,7 +77,7 @@ def test_a_new_type_needs_a_golden_record_and_gets_one(folder: Path) -> None:
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
     @message("oms.test.Told.v1", key="order_id")
-    class Told:  # pyright: ignore[reportUnusedClass]  # it is registered
+    class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]  # it is registered
         order_id: str
 
     assert golden_faults(folder) == ["oms.test.Told.v1: no golden record has order_id: add one with --add-goldens"]
@@ -96,7 +96,7 @@ class Versions:
     @staticmethod
     def first() -> None:
         @message("oms.test.Told.v1", key="order_id")
-        class Told:  # pyright: ignore[reportUnusedClass]
+        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             amount: int
             note: str = ""
@@ -104,7 +104,7 @@ class Versions:
     @staticmethod
     def with_another_field() -> None:
         @message("oms.test.Told.v1", key="order_id")
-        class Told:  # pyright: ignore[reportUnusedClass]
+        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             amount: int
             note: str = ""
@@ -113,7 +113,7 @@ class Versions:
     @staticmethod
     def with_a_renamed_field() -> None:
         @message("oms.test.Told.v1", key="order_id")
-        class Told:  # pyright: ignore[reportUnusedClass]
+        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             total: int
             note: str = ""
@@ -121,14 +121,14 @@ class Versions:
     @staticmethod
     def with_a_lost_optional_field() -> None:
         @message("oms.test.Told.v1", key="order_id")
-        class Told:  # pyright: ignore[reportUnusedClass]
+        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             amount: int
 
     @staticmethod
     def with_fields_in_another_order() -> None:
         @message("oms.test.Told.v1", key="order_id")
-        class Told:  # pyright: ignore[reportUnusedClass]
+        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             note: str = ""
             amount: int
@@ -136,7 +136,7 @@ class Versions:
     @staticmethod
     def with_another_field_and_another_order() -> None:
         @message("oms.test.Told.v1", key="order_id")
-        class Told:  # pyright: ignore[reportUnusedClass]
+        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             note: str = ""
             currency: str = "EUR"
@@ -145,7 +145,7 @@ class Versions:
     @staticmethod
     def with_another_key() -> None:
         @message("oms.test.Told.v1", key="note")
-        class Told:  # pyright: ignore[reportUnusedClass]
+        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             amount: int
             note: str = ""
@@ -153,7 +153,7 @@ class Versions:
     @staticmethod
     def superseded() -> None:
         @message("oms.test.Told.v2", key="order_id")
-        class Told:
+        class Told(Value, frozen=True, kw_only=True):
             order_id: str
             amount: int
             currency: str
@@ -164,7 +164,7 @@ class Versions:
             key="order_id",
             upcast=lambda old: Told(order_id=old.order_id, amount=old.amount, currency="EUR", notes=(old.note,)),
         )
-        class ToldV1:  # pyright: ignore[reportUnusedClass]
+        class ToldV1(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             amount: int
             note: str = ""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import decode, encode, type_of
@@ -153,7 +154,7 @@ async def test_no_letter_is_written_about_a_letter(database: Database) -> None:
         at=NOON,
     )
 
-    await applier.apply([replace(record(0, "k", letter), topic=topic.name)], await applier.checkpoints([(topic.name, 0)]))
+    await applier.apply([msgspec.structs.replace(record(0, "k", letter), topic=topic.name)], await applier.checkpoints([(topic.name, 0)]))
 
     assert await database.fetchval("select reason from dead_letters") == "ValueError: cannot make sense of it"
     assert await types(database) == {}
@@ -194,11 +195,11 @@ async def test_what_is_told_of_a_letter_never_waits_behind_it(database: Database
     applier = Applier(service, database, Metrics(), lambda: NOON)
     commands, letters = "oms.projection.commands", "oms.projection.dead-letters"
     stood = await applier.checkpoints([(commands, 0), (letters, 0)])
-    garbage = replace(record(0, "r", RedriveDeadLetters(source_key="r"), b"garbage"), topic=commands)
+    garbage = msgspec.structs.replace(record(0, "r", RedriveDeadLetters(source_key="r"), b"garbage"), topic=commands)
     await applier.apply([garbage], stood)
     told = await database.fetchval("select data from events")
 
-    news = replace(record(0, "r", decode(type_of(RecordSetAside).name, told.encode())), topic=letters, position=1)
+    news = msgspec.structs.replace(record(0, "r", decode(type_of(RecordSetAside).name, told.encode())), topic=letters, position=1)
     await applier.apply([news], stood)
 
     assert seen == ["RecordSetAside"]

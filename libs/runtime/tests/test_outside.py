@@ -1,7 +1,6 @@
 """Publishing as the outside does."""
 
-from dataclasses import replace
-
+from msgspec.structs import replace
 from oms_contracts.orders import CancelOrder
 from oms_runtime.outside import content_id
 

@@ -1,10 +1,10 @@
 """What capture does, as examples; the laws are in test_laws.py, what a sound order is in test_validation.py."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 
 import pytest
+from msgspec.structs import replace
 from oms_capture.commands import (
     ActOnDeadline,
     Command,

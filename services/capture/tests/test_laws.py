@@ -1,7 +1,7 @@
 """What holds of an order, whatever comes and in whatever order it comes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Any, cast, get_args
@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from oms_capture.commands import (
     Command,
     Event,

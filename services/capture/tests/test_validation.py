@@ -1,8 +1,8 @@
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from oms_capture.validation import MOST_LINES, MOST_MONEY, MOST_REASONS, MOST_UNITS, Market, objections
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.values import Address, Customer, OrderLine, PaymentMethod

@@ -1,8 +1,8 @@
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 from oms_contracts.message import type_of
 from oms_contracts.stock import (
     AdjustStock,

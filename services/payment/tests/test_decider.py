@@ -1,9 +1,9 @@
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 
 import pytest
+from msgspec.structs import replace
 from oms_contracts.payments import (
     PaymentAbandoned,
     PaymentAuthorizationRequested,

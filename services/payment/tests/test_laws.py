@@ -131,7 +131,7 @@ class Provider:
         return self.answers[key]
 
     def _receive(self, key: str, request: Request, manner: Manner) -> None:
-        same = replace(request, checks=0)
+        same = msgspec.structs.replace(request, checks=0)
         assert self.requests.setdefault(key, same) == same, "one key, one request"
         if key in self.answers:
             return
@@ -353,4 +353,5 @@ def test_a_stored_state_is_read_as_it_was_written(story: Story, schedule: list[i
 
 def timeless(payment: Payment) -> Payment:
     """Without the moments at which things happened."""
-    return replace(payment, asked={key: replace(asked, due_at=NOON) for key, asked in payment.asked.items()})
+    asked = {key: msgspec.structs.replace(asked, due_at=NOON) for key, asked in payment.asked.items()}
+    return msgspec.structs.replace(payment, asked=asked)

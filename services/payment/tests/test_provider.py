@@ -1,10 +1,11 @@
 """The port's contract, kept by every provider in PROVIDERS; and the tokens of the sandbox."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from oms_contracts.values import PaymentMethod
 from oms_payment.commands import LookUpOutcome, Request, RequestAuthorization, RequestCapture, RequestRefund, RequestVoid
 from oms_payment.provider import SCRIPTS, Done, NeverHeard, Provider, ProviderTimeout, Refused, Sandbox

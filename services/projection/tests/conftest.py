@@ -2,7 +2,7 @@
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, get_args, get_origin, get_type_hints
@@ -18,7 +18,7 @@ from oms_contracts.fulfillments import (
     ItemsPicked,
     PackagePacked,
 )
-from oms_contracts.message import encode, key_of, type_of
+from oms_contracts.message import Value, encode, key_of, type_of
 from oms_contracts.operations import RecordRedriven, RecordSetAside
 from oms_contracts.orders import (
     OrderAccepted,
@@ -421,7 +421,7 @@ def made(hint: Any, chance: Random) -> Any:
     """Any value of a type that messages use; names are few, so that events meet in the same rows."""
     if hint in SIMPLE:
         return SIMPLE[hint](chance)
-    if isinstance(hint, type) and is_dataclass(hint):
+    if isinstance(hint, type) and issubclass(hint, Value):
         return hint(**{name: made(kind, chance) for name, kind in get_type_hints(hint).items()})
     if get_origin(hint) is tuple:
         return tuple(made(get_args(hint)[0], chance) for _ in range(chance.randint(0, 2)))

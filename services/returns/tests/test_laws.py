@@ -1,7 +1,6 @@
 """What holds of the returns of an order, whatever is asked and in whatever order it comes."""
 
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Any, cast, get_args
@@ -9,6 +8,7 @@ from typing import Any, cast, get_args
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from oms_contracts.message import encode
 from oms_contracts.orders import OrderCompleted
 from oms_contracts.payments import RefundSettled

@@ -1,7 +1,6 @@
 """`oms order`: place, show and cancel orders."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
@@ -118,7 +117,7 @@ def _reasons(connected: Connections, order: dict[str, Any], placed: OrderPlaced)
     for event in _events(_timeline(connected, order["order_id"]), OrderAccepted, OrderRejected):
         if isinstance(event, OrderRejected):
             return [*event.reasons, "place a mended one under a channel_reference of its own"]
-        if any(getattr(event, field.name) != getattr(placed, field.name) for field in fields(placed)):
+        if any(getattr(event, name) != getattr(placed, name) for name in placed.__struct_fields__):
             return ["channel_reference: another order came under it before; that one stands, and this one was not taken"]
         break
     if order["status"] in CONFIRMED:

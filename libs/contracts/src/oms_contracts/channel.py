@@ -2,12 +2,12 @@
 
 from datetime import datetime
 
-from oms_contracts.message import message
+from oms_contracts.message import Value, message
 from oms_contracts.values import Address, Code, Customer, OrderLine, PaymentMethod, order_id_of
 
 
 @message("oms.channel.OrderPlaced.v1", key=lambda placed: order_id_of(placed.channel, placed.channel_reference))
-class OrderPlaced:
+class OrderPlaced(Value, frozen=True, kw_only=True):
     """A customer placed an order. Its record's key is `order_id_of(channel, channel_reference)`.
 
     `total` is the sum of the lines' totals plus `shipping`. `delivery` is "ship" (an address is needed) or "pickup".

@@ -6,12 +6,12 @@ only together can they tell whether it is too late to cancel.
 
 from datetime import datetime
 
-from oms_contracts.message import message
+from oms_contracts.message import Value, message
 from oms_contracts.values import Address, AllocatedLine, Package
 
 
 @message("oms.fulfillment.FulfillmentPlanned.v1", key="order_id")
-class FulfillmentPlanned:
+class FulfillmentPlanned(Value, frozen=True, kw_only=True):
     """A location is asked to ship `lines`."""
 
     order_id: str
@@ -24,21 +24,21 @@ class FulfillmentPlanned:
 
 
 @message("oms.fulfillment.FulfillmentAccepted.v1", key="order_id")
-class FulfillmentAccepted:
+class FulfillmentAccepted(Value, frozen=True, kw_only=True):
     order_id: str
     fulfillment_id: str
     at: datetime
 
 
 @message("oms.fulfillment.ItemsPicked.v1", key="order_id")
-class ItemsPicked:
+class ItemsPicked(Value, frozen=True, kw_only=True):
     order_id: str
     fulfillment_id: str
     at: datetime
 
 
 @message("oms.fulfillment.PackagePacked.v1", key="order_id")
-class PackagePacked:
+class PackagePacked(Value, frozen=True, kw_only=True):
     """One parcel is closed. `package_id` is its SSCC (GS1, 18 digits)."""
 
     order_id: str
@@ -49,7 +49,7 @@ class PackagePacked:
 
 
 @message("oms.fulfillment.FulfillmentShipped.v1", key="order_id")
-class FulfillmentShipped:
+class FulfillmentShipped(Value, frozen=True, kw_only=True):
     """All packages of the fulfillment were handed to the carrier. Inventory ships, payment captures, tracking follows."""
 
     order_id: str
@@ -60,7 +60,7 @@ class FulfillmentShipped:
 
 
 @message("oms.fulfillment.FulfillmentCanceled.v1", key="order_id")
-class FulfillmentCanceled:
+class FulfillmentCanceled(Value, frozen=True, kw_only=True):
     """All of the order's fulfillments are stopped; nothing has shipped nor will. `requested_at` is the `at` of the request this answers."""
 
     order_id: str
@@ -70,7 +70,7 @@ class FulfillmentCanceled:
 
 
 @message("oms.fulfillment.FulfillmentCancellationRejected.v1", key="order_id")
-class FulfillmentCancellationRejected:
+class FulfillmentCancellationRejected(Value, frozen=True, kw_only=True):
     """Something has shipped already: the order goes on. `requested_at` is the `at` of the request this answers."""
 
     order_id: str
@@ -80,7 +80,7 @@ class FulfillmentCancellationRejected:
 
 
 @message("oms.fulfillment.FulfillmentCommandRefused.v1", key="order_id")
-class FulfillmentCommandRefused:
+class FulfillmentCommandRefused(Value, frozen=True, kw_only=True):
     """A warehouse's command does not fit where the fulfillment stands; `reason` says how. `command` is its published type."""
 
     order_id: str
@@ -91,13 +91,13 @@ class FulfillmentCommandRefused:
 
 
 @message("oms.fulfillment.AcceptFulfillment.v1", key="order_id")
-class AcceptFulfillment:
+class AcceptFulfillment(Value, frozen=True, kw_only=True):
     order_id: str
     fulfillment_id: str
 
 
 @message("oms.fulfillment.PickItems.v1", key="order_id")
-class PickItems:
+class PickItems(Value, frozen=True, kw_only=True):
     """All of the fulfillment's units are picked."""
 
     order_id: str
@@ -105,7 +105,7 @@ class PickItems:
 
 
 @message("oms.fulfillment.PackPackage.v1", key="order_id")
-class PackPackage:
+class PackPackage(Value, frozen=True, kw_only=True):
     """Close a parcel with `lines` in it."""
 
     order_id: str
@@ -115,7 +115,7 @@ class PackPackage:
 
 
 @message("oms.fulfillment.ShipFulfillment.v1", key="order_id")
-class ShipFulfillment:
+class ShipFulfillment(Value, frozen=True, kw_only=True):
     """Hand every package to the carrier. `tracking_numbers` are paired with the packages in the order they were packed."""
 
     order_id: str

@@ -1,4 +1,4 @@
-"""How a dataclass becomes a message: its published type, its key, and the codecs on both sides of the wire.
+"""How a class becomes a message: its published type, its key, and the codecs on both sides of the wire.
 
 A published type ends in its version (`oms.inventory.StockReserved.v1`) and never changes its meaning. A new version is a new class; the
 class it replaces says by `upcast` how it becomes the new one, and reading does it, so that nobody but this package knows old versions.
@@ -9,14 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from inspect import cleandoc
 from operator import attrgetter
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar
 
 import msgspec
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
-from oms_contracts.strict import Refused, read_strictly
+from oms_contracts.strict import Refused, core_schema_of, read_strictly
 
-M = TypeVar("M")
+M = TypeVar("M", bound="Value")
+
+
+class Value(msgspec.Struct, frozen=True):
+    """What messages and their parts are made of: made, compared, written and read in a fraction of what a dataclass takes."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema_of(cls, handler.generate_schema)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        made = handler(schema)
+        described = handler.resolve_ref_schema(made)
+        described.setdefault("title", cls.__name__)
+        if cls.__doc__:
+            described.setdefault("description", cleandoc(cls.__doc__))
+        return made
 
 
 class UnreadableMessage(ValueError):
@@ -38,20 +58,18 @@ _BY_CLASS: dict[type[Any], MessageType] = {}
 _encoder = msgspec.json.Encoder()
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
 def message(name: str, *, key: str | Callable[[Any], str], upcast: Callable[[Any], Any] | None = None) -> Callable[[type[M]], type[M]]:
-    """Make a class a frozen dataclass and publish it as `name`.
+    """Publish a class as `name`.
 
     `key` names the field (or is the function) that gives the record's Kafka key.
     `upcast` is set on superseded versions only: it turns an instance into one of the next version.
     """
 
     def publish(cls: type[M]) -> type[M]:
-        made = dataclass(frozen=True, slots=True, kw_only=True)(cls)
         if name in _BY_NAME:
             raise TypeError(f"{name} is published twice")
-        _BY_NAME[name] = _BY_CLASS[made] = MessageType(name, made, attrgetter(key) if isinstance(key, str) else key, upcast)
-        return made
+        _BY_NAME[name] = _BY_CLASS[cls] = MessageType(name, cls, attrgetter(key) if isinstance(key, str) else key, upcast)
+        return cls
 
     return publish
 

@@ -5,11 +5,11 @@ from typing import Annotated
 
 from annotated_types import MaxLen
 
-from oms_contracts.message import message
+from oms_contracts.message import Value, message
 
 
 @message("oms.operations.RecordSetAside.v1", key="source_key")
-class RecordSetAside:
+class RecordSetAside(Value, frozen=True, kw_only=True):
     """A record could not be applied.
 
     `value` is the original in base64; `parked` means it waits only because an earlier one of its key does.
@@ -32,7 +32,7 @@ class RecordSetAside:
 
 
 @message("oms.operations.RecordRedriven.v1", key="source_key")
-class RecordRedriven:
+class RecordRedriven(Value, frozen=True, kw_only=True):
     """A record that was set aside has now been applied, or `discarded` at an operator's word."""
 
     letter_id: str
@@ -43,7 +43,7 @@ class RecordRedriven:
 
 
 @message("oms.operations.RedriveDeadLetters.v1", key="source_key")
-class RedriveDeadLetters:
+class RedriveDeadLetters(Value, frozen=True, kw_only=True):
     """Apply the records set aside under `source_key` again, in their order.
 
     `letter_id` with `value` (JSON text) replaces that record's value first: an operator's mend. With `discard` that record is dropped

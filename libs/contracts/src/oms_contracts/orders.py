@@ -2,12 +2,12 @@
 
 from datetime import datetime
 
-from oms_contracts.message import message
+from oms_contracts.message import Value, message
 from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod, Prose
 
 
 @message("oms.capture.OrderAccepted.v1", key="order_id")
-class OrderAccepted:
+class OrderAccepted(Value, frozen=True, kw_only=True):
     """The order is sound. Inventory reserves its stock for `attempt` 1."""
 
     order_id: str
@@ -28,7 +28,7 @@ class OrderAccepted:
 
 
 @message("oms.capture.OrderRejected.v1", key="order_id")
-class OrderRejected:
+class OrderRejected(Value, frozen=True, kw_only=True):
     """The order is not sound; `reasons` names every field at fault and why."""
 
     order_id: str
@@ -40,7 +40,7 @@ class OrderRejected:
 
 
 @message("oms.capture.OrderConflictReported.v1", key="order_id")
-class OrderConflictReported:
+class OrderConflictReported(Value, frozen=True, kw_only=True):
     """The same channel reference came again with other content. The first stands; nothing is merged."""
 
     order_id: str
@@ -51,7 +51,7 @@ class OrderConflictReported:
 
 
 @message("oms.capture.OrderReserved.v1", key="order_id")
-class OrderReserved:
+class OrderReserved(Value, frozen=True, kw_only=True):
     """Stock is held for the order. Payment authorises `amount` (minor units) for `attempt`."""
 
     order_id: str
@@ -65,7 +65,7 @@ class OrderReserved:
 
 
 @message("oms.capture.OrderConfirmed.v1", key="order_id")
-class OrderConfirmed:
+class OrderConfirmed(Value, frozen=True, kw_only=True):
     """Reserved and paid for (authorised). Inventory turns the reservation into an allocation."""
 
     order_id: str
@@ -73,7 +73,7 @@ class OrderConfirmed:
 
 
 @message("oms.capture.OrderReleased.v1", key="order_id")
-class OrderReleased:
+class OrderReleased(Value, frozen=True, kw_only=True):
     """Stock is allocated. Fulfillment plans from `lines`, which name the location of every unit."""
 
     order_id: str
@@ -85,7 +85,7 @@ class OrderReleased:
 
 
 @message("oms.capture.OrderActionRequired.v1", key="order_id")
-class OrderActionRequired:
+class OrderActionRequired(Value, frozen=True, kw_only=True):
     """The order waits for somebody. Unless they act before `deadline` it expires, or an operator is asked.
 
     `action` is amend_payment (the payment was declined: stock is released meanwhile), resolve_stock (there is not enough),
@@ -102,7 +102,7 @@ class OrderActionRequired:
 
 
 @message("oms.capture.OrderPaymentAmended.v1", key="order_id")
-class OrderPaymentAmended:
+class OrderPaymentAmended(Value, frozen=True, kw_only=True):
     """The customer gave another means of payment. Inventory reserves anew, for `attempt`."""
 
     order_id: str
@@ -114,7 +114,7 @@ class OrderPaymentAmended:
 
 
 @message("oms.capture.OrderCancellationRequested.v1", key="order_id")
-class OrderCancellationRequested:
+class OrderCancellationRequested(Value, frozen=True, kw_only=True):
     """Somebody wants the released order canceled; fulfillment decides whether it is too late."""
 
     order_id: str
@@ -123,7 +123,7 @@ class OrderCancellationRequested:
 
 
 @message("oms.capture.OrderCancellationRejected.v1", key="order_id")
-class OrderCancellationRejected:
+class OrderCancellationRejected(Value, frozen=True, kw_only=True):
     """Too late to cancel: the order goes on."""
 
     order_id: str
@@ -132,7 +132,7 @@ class OrderCancellationRejected:
 
 
 @message("oms.capture.OrderCanceled.v1", key="order_id")
-class OrderCanceled:
+class OrderCanceled(Value, frozen=True, kw_only=True):
     """The end: inventory releases, payment voids."""
 
     order_id: str
@@ -141,7 +141,7 @@ class OrderCanceled:
 
 
 @message("oms.capture.OrderExpired.v1", key="order_id")
-class OrderExpired:
+class OrderExpired(Value, frozen=True, kw_only=True):
     """The end: nobody acted in time. Inventory releases, payment voids."""
 
     order_id: str
@@ -150,7 +150,7 @@ class OrderExpired:
 
 
 @message("oms.capture.OrderPartlyDelivered.v1", key="order_id")
-class OrderPartlyDelivered:
+class OrderPartlyDelivered(Value, frozen=True, kw_only=True):
     """One package arrived and others are still to come."""
 
     order_id: str
@@ -160,7 +160,7 @@ class OrderPartlyDelivered:
 
 
 @message("oms.capture.OrderCommandRefused.v1", key="order_id")
-class OrderCommandRefused:
+class OrderCommandRefused(Value, frozen=True, kw_only=True):
     """A command does not fit where the order stands; `reason` says how. `command` is its published type."""
 
     order_id: str
@@ -170,7 +170,7 @@ class OrderCommandRefused:
 
 
 @message("oms.capture.OrderCompleted.v1", key="order_id")
-class OrderCompleted:
+class OrderCompleted(Value, frozen=True, kw_only=True):
     """The end: every unit is delivered. Returns may be asked for from now on."""
 
     order_id: str
@@ -181,7 +181,7 @@ class OrderCompleted:
 
 
 @message("oms.capture.CancelOrder.v1", key="order_id")
-class CancelOrder:
+class CancelOrder(Value, frozen=True, kw_only=True):
     """Cancel the whole order if it has not shipped."""
 
     order_id: str
@@ -189,7 +189,7 @@ class CancelOrder:
 
 
 @message("oms.capture.AmendPayment.v1", key="order_id")
-class AmendPayment:
+class AmendPayment(Value, frozen=True, kw_only=True):
     """Pay by other means after a decline.
 
     `attempt` is the one that was declined, as OrderActionRequired names it. Without it this pays for whichever attempt waits: the same

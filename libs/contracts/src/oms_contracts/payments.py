@@ -5,12 +5,12 @@ Every outside effect is three facts: requested, done with `request_id` as the pr
 
 from datetime import datetime
 
-from oms_contracts.message import message
+from oms_contracts.message import Value, message
 from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
 
 
 @message("oms.payment.PaymentAuthorizationRequested.v1", key="order_id")
-class PaymentAuthorizationRequested:
+class PaymentAuthorizationRequested(Value, frozen=True, kw_only=True):
     """The provider is asked to hold `amount`."""
 
     order_id: str
@@ -25,7 +25,7 @@ class PaymentAuthorizationRequested:
 
 
 @message("oms.payment.PaymentAuthorized.v1", key="order_id")
-class PaymentAuthorized:
+class PaymentAuthorized(Value, frozen=True, kw_only=True):
     """The provider holds `amount` for us under `authorization_id`."""
 
     order_id: str
@@ -38,7 +38,7 @@ class PaymentAuthorized:
 
 
 @message("oms.payment.PaymentDeclined.v1", key="order_id")
-class PaymentDeclined:
+class PaymentDeclined(Value, frozen=True, kw_only=True):
     order_id: str
     attempt: int
     request_id: str
@@ -47,7 +47,7 @@ class PaymentDeclined:
 
 
 @message("oms.payment.PaymentOutcomeUnknown.v1", key="order_id")
-class PaymentOutcomeUnknown:
+class PaymentOutcomeUnknown(Value, frozen=True, kw_only=True):
     """The provider did not answer `request_id`; it is looked up at `next_check_at`, and nothing is compensated before it is known."""
 
     order_id: str
@@ -58,7 +58,7 @@ class PaymentOutcomeUnknown:
 
 
 @message("oms.payment.PaymentRequestRepeated.v1", key="order_id")
-class PaymentRequestRepeated:
+class PaymentRequestRepeated(Value, frozen=True, kw_only=True):
     """The provider never heard of `request_id`: it is sent again, under the same key."""
 
     order_id: str
@@ -67,7 +67,7 @@ class PaymentRequestRepeated:
 
 
 @message("oms.payment.PaymentCaptureRequested.v1", key="order_id")
-class PaymentCaptureRequested:
+class PaymentCaptureRequested(Value, frozen=True, kw_only=True):
     """The provider is asked to take `amount` for `lines`, which fulfillment `fulfillment_id` shipped."""
 
     order_id: str
@@ -81,7 +81,7 @@ class PaymentCaptureRequested:
 
 
 @message("oms.payment.PaymentCaptured.v1", key="order_id")
-class PaymentCaptured:
+class PaymentCaptured(Value, frozen=True, kw_only=True):
     order_id: str
     fulfillment_id: str
     request_id: str
@@ -91,7 +91,7 @@ class PaymentCaptured:
 
 
 @message("oms.payment.PaymentCaptureFailed.v1", key="order_id")
-class PaymentCaptureFailed:
+class PaymentCaptureFailed(Value, frozen=True, kw_only=True):
     """The provider refused; a person must collect the money. `request_id` is empty when nothing was held that could be captured."""
 
     order_id: str
@@ -102,7 +102,7 @@ class PaymentCaptureFailed:
 
 
 @message("oms.payment.PaymentVoidRequested.v1", key="order_id")
-class PaymentVoidRequested:
+class PaymentVoidRequested(Value, frozen=True, kw_only=True):
     """The provider is asked to let an authorisation go."""
 
     order_id: str
@@ -112,7 +112,7 @@ class PaymentVoidRequested:
 
 
 @message("oms.payment.PaymentVoided.v1", key="order_id")
-class PaymentVoided:
+class PaymentVoided(Value, frozen=True, kw_only=True):
     order_id: str
     request_id: str
     authorization_id: str
@@ -120,7 +120,7 @@ class PaymentVoided:
 
 
 @message("oms.payment.PaymentVoidFailed.v1", key="order_id")
-class PaymentVoidFailed:
+class PaymentVoidFailed(Value, frozen=True, kw_only=True):
     """The provider refused to let an authorisation go; a person must see to it, or it lapses by itself."""
 
     order_id: str
@@ -131,7 +131,7 @@ class PaymentVoidFailed:
 
 
 @message("oms.payment.PaymentAbandoned.v1", key="order_id")
-class PaymentAbandoned:
+class PaymentAbandoned(Value, frozen=True, kw_only=True):
     """The order ended unpaid: whatever is held for it, or turns out to be held, is let go."""
 
     order_id: str
@@ -140,7 +140,7 @@ class PaymentAbandoned:
 
 
 @message("oms.payment.RefundPostponed.v1", key="order_id")
-class RefundPostponed:
+class RefundPostponed(Value, frozen=True, kw_only=True):
     """A refund of `amount` waits until it is known what was captured; if that is not known by `until`, it fails."""
 
     order_id: str
@@ -151,7 +151,7 @@ class RefundPostponed:
 
 
 @message("oms.payment.RefundRequested.v1", key="order_id")
-class RefundRequested:
+class RefundRequested(Value, frozen=True, kw_only=True):
     """The provider is asked to give `amount` back: what was asked for, cut to captured - refunded."""
 
     order_id: str
@@ -164,7 +164,7 @@ class RefundRequested:
 
 
 @message("oms.payment.RefundSettled.v1", key="order_id")
-class RefundSettled:
+class RefundSettled(Value, frozen=True, kw_only=True):
     order_id: str
     refund_id: str
     request_id: str
@@ -174,7 +174,7 @@ class RefundSettled:
 
 
 @message("oms.payment.RefundFailed.v1", key="order_id")
-class RefundFailed:
+class RefundFailed(Value, frozen=True, kw_only=True):
     """A person must refund by hand: the provider refused, or it was not known in time what was captured.
 
     `request_id` is empty when nothing was left to refund; then there is nothing to do.

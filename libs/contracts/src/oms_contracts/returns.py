@@ -2,12 +2,12 @@
 
 from datetime import datetime
 
-from oms_contracts.message import message
+from oms_contracts.message import Value, message
 from oms_contracts.values import Code, InspectedLine, OrderLine, Prose, ReturnLine
 
 
 @message("oms.returns.ReturnWindowOpened.v1", key="order_id")
-class ReturnWindowOpened:
+class ReturnWindowOpened(Value, frozen=True, kw_only=True):
     """The order is completed: `lines` may come back until `closes_at`."""
 
     order_id: str
@@ -18,7 +18,7 @@ class ReturnWindowOpened:
 
 
 @message("oms.returns.ReturnRequested.v1", key="order_id")
-class ReturnRequested:
+class ReturnRequested(Value, frozen=True, kw_only=True):
     """`return_id` is the RMA number."""
 
     order_id: str
@@ -28,7 +28,7 @@ class ReturnRequested:
 
 
 @message("oms.returns.ReturnApproved.v1", key="order_id")
-class ReturnApproved:
+class ReturnApproved(Value, frozen=True, kw_only=True):
     """By policy. The goods are expected before `expires_at`."""
 
     order_id: str
@@ -38,7 +38,7 @@ class ReturnApproved:
 
 
 @message("oms.returns.ReturnDeclined.v1", key="order_id")
-class ReturnDeclined:
+class ReturnDeclined(Value, frozen=True, kw_only=True):
     order_id: str
     return_id: str
     reasons: tuple[str, ...]
@@ -46,7 +46,7 @@ class ReturnDeclined:
 
 
 @message("oms.returns.ReturnItemsReceived.v1", key="order_id")
-class ReturnItemsReceived:
+class ReturnItemsReceived(Value, frozen=True, kw_only=True):
     order_id: str
     return_id: str
     receipt_id: str
@@ -56,7 +56,7 @@ class ReturnItemsReceived:
 
 
 @message("oms.returns.ReturnItemsInspected.v1", key="order_id")
-class ReturnItemsInspected:
+class ReturnItemsInspected(Value, frozen=True, kw_only=True):
     """What came back is sound or not. Inventory restocks at `location`, or writes off.
 
     What was announced and did not come may be returned another time.
@@ -70,7 +70,7 @@ class ReturnItemsInspected:
 
 
 @message("oms.returns.ReturnRefundRequested.v1", key="order_id")
-class ReturnRefundRequested:
+class ReturnRefundRequested(Value, frozen=True, kw_only=True):
     """Payment refunds `amount` (minor units): accepted quantity x net paid a unit."""
 
     order_id: str
@@ -82,7 +82,7 @@ class ReturnRefundRequested:
 
 
 @message("oms.returns.ReturnClosed.v1", key="order_id")
-class ReturnClosed:
+class ReturnClosed(Value, frozen=True, kw_only=True):
     """`outcome` is refunded, not_refundable or refund_failed (a person refunds by hand)."""
 
     order_id: str
@@ -93,7 +93,7 @@ class ReturnClosed:
 
 
 @message("oms.returns.ReturnCanceled.v1", key="order_id")
-class ReturnCanceled:
+class ReturnCanceled(Value, frozen=True, kw_only=True):
     order_id: str
     return_id: str
     reason: str
@@ -101,14 +101,14 @@ class ReturnCanceled:
 
 
 @message("oms.returns.ReturnExpired.v1", key="order_id")
-class ReturnExpired:
+class ReturnExpired(Value, frozen=True, kw_only=True):
     order_id: str
     return_id: str
     at: datetime
 
 
 @message("oms.returns.ReturnActionRequired.v1", key="order_id")
-class ReturnActionRequired:
+class ReturnActionRequired(Value, frozen=True, kw_only=True):
     """The return has waited for too long, and comes up again after each `deadline` until somebody acts.
 
     `action` is inspect (goods were received and nobody has looked at them) or investigate (payment has not answered).
@@ -122,7 +122,7 @@ class ReturnActionRequired:
 
 
 @message("oms.returns.ReturnCommandRefused.v1", key="order_id")
-class ReturnCommandRefused:
+class ReturnCommandRefused(Value, frozen=True, kw_only=True):
     """A command does not fit where the return stands; `reason` says how. `command` is its published type."""
 
     order_id: str
@@ -133,14 +133,14 @@ class ReturnCommandRefused:
 
 
 @message("oms.returns.RequestReturn.v1", key="order_id")
-class RequestReturn:
+class RequestReturn(Value, frozen=True, kw_only=True):
     order_id: str
     return_id: str
     lines: tuple[ReturnLine, ...]
 
 
 @message("oms.returns.ReceiveReturnItems.v1", key="order_id")
-class ReceiveReturnItems:
+class ReceiveReturnItems(Value, frozen=True, kw_only=True):
     """Goods of a return arrived at `location`. The same `receipt_id` again has no effect."""
 
     order_id: str
@@ -151,7 +151,7 @@ class ReceiveReturnItems:
 
 
 @message("oms.returns.InspectReturn.v1", key="order_id")
-class InspectReturn:
+class InspectReturn(Value, frozen=True, kw_only=True):
     """Everything received is inspected; `lines` may not exceed what was received. `disposition` is restock or write-off."""
 
     order_id: str
@@ -160,7 +160,7 @@ class InspectReturn:
 
 
 @message("oms.returns.CancelReturn.v1", key="order_id")
-class CancelReturn:
+class CancelReturn(Value, frozen=True, kw_only=True):
     """Only before the first receipt."""
 
     order_id: str

@@ -1,13 +1,14 @@
 """One plausible instance of every message, each field filled: what golden records are first written from."""
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from msgspec.structs import fields
 
 from oms_contracts.envelope import Envelope
-from oms_contracts.message import key_of, type_of
+from oms_contracts.message import Value, key_of, type_of
 from oms_contracts.sscc import check_digit
 from oms_contracts.values import order_id_of
 
@@ -118,8 +119,8 @@ def sample_envelope(message: object, *, by_service: bool) -> Envelope:
 
 def _value(annotation: Any, name: str, cls: type[Any]) -> Any:
     arguments = get_args(annotation)
-    if is_dataclass(annotation):
-        return sample(cast(type[Any], annotation))
+    if isinstance(annotation, type) and issubclass(annotation, Value):
+        return sample(annotation)
     if get_origin(annotation) in {Union, UnionType}:
         return _value(next(a for a in arguments if a is not NoneType), name, cls)
     if get_origin(annotation) is tuple:

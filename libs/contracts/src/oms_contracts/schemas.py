@@ -33,9 +33,9 @@ def is_for_strangers(kind: MessageType) -> bool:
 
 
 def description_of(cls: type[Any]) -> str | None:
-    """A class's docstring; the one that dataclasses write themselves does not count."""
-    text = cls.__doc__
-    return None if text is None or text.startswith(f"{cls.__name__}(") else cleandoc(text)
+    """A class's own docstring."""
+    text = cls.__dict__.get("__doc__")
+    return cleandoc(text) if text else None
 
 
 class _Generator(GenerateJsonSchema):
@@ -47,10 +47,10 @@ class _Generator(GenerateJsonSchema):
     def chain_schema(self, schema: core_schema.ChainSchema) -> Schema:
         return {"type": "string", "format": "date-time"}  # strict reading chains a pattern and a moment, and nothing else
 
-    def dataclass_schema(self, schema: core_schema.DataclassSchema) -> Schema:
-        made = super().dataclass_schema(schema)
-        described = {"title": schema["cls"].__name__, "description": description_of(schema["cls"])}
-        closed = {"additionalProperties": False} if schema["schema"].get("extra_behavior") == "forbid" else {}
+    def dataclass_args_schema(self, schema: core_schema.DataclassArgsSchema) -> Schema:
+        made = super().dataclass_args_schema(schema)
+        described = {"title": schema["dataclass_name"], "description": description_of(schema.get("metadata", {})["cls"])}
+        closed = {"additionalProperties": False} if schema.get("extra_behavior") == "forbid" else {}
         return {name: text for name, text in described.items() if text} | made | closed
 
     def sort(self, value: Schema, parent_key: str | None = None) -> Schema:

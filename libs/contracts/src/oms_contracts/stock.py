@@ -5,12 +5,12 @@ on hand = received + returned + adjusted - shipped - written off; available to p
 
 from datetime import datetime
 
-from oms_contracts.message import message
+from oms_contracts.message import Value, message
 from oms_contracts.values import AllocatedLine, Prose, Shortage, StockLine
 
 
 @message("oms.inventory.StockReceived.v1", key="receipt_id")
-class StockReceived:
+class StockReceived(Value, frozen=True, kw_only=True):
     """Goods arrived."""
 
     receipt_id: str
@@ -19,7 +19,7 @@ class StockReceived:
 
 
 @message("oms.inventory.StockAdjusted.v1", key="adjustment_id")
-class StockAdjusted:
+class StockAdjusted(Value, frozen=True, kw_only=True):
     """On hand was corrected by signed quantities."""
 
     adjustment_id: str
@@ -29,7 +29,7 @@ class StockAdjusted:
 
 
 @message("oms.inventory.StockReturned.v1", key="return_id")
-class StockReturned:
+class StockReturned(Value, frozen=True, kw_only=True):
     """Goods came back from a customer and count as on hand."""
 
     return_id: str
@@ -39,7 +39,7 @@ class StockReturned:
 
 
 @message("oms.inventory.StockWrittenOff.v1", key="return_id")
-class StockWrittenOff:
+class StockWrittenOff(Value, frozen=True, kw_only=True):
     """Goods that came back cannot be sold."""
 
     return_id: str
@@ -50,7 +50,7 @@ class StockWrittenOff:
 
 
 @message("oms.inventory.StockReserved.v1", key="order_id")
-class StockReserved:
+class StockReserved(Value, frozen=True, kw_only=True):
     """All of the order's units are held until `expires_at`; one event names all of them."""
 
     order_id: str
@@ -61,7 +61,7 @@ class StockReserved:
 
 
 @message("oms.inventory.StockReservationFailed.v1", key="order_id")
-class StockReservationFailed:
+class StockReservationFailed(Value, frozen=True, kw_only=True):
     """There is not enough; nothing is held. `shortages` names every SKU that falls short."""
 
     order_id: str
@@ -71,7 +71,7 @@ class StockReservationFailed:
 
 
 @message("oms.inventory.StockReservationExpired.v1", key="order_id")
-class StockReservationExpired:
+class StockReservationExpired(Value, frozen=True, kw_only=True):
     """The order was not confirmed in time; its units are available again."""
 
     order_id: str
@@ -81,7 +81,7 @@ class StockReservationExpired:
 
 
 @message("oms.inventory.StockAllocated.v1", key="order_id")
-class StockAllocated:
+class StockAllocated(Value, frozen=True, kw_only=True):
     """The confirmed order's units are committed to it, without expiry.
 
     `reserved` tells whether they come out of a reservation; where it had expired they are taken from what is available.
@@ -94,7 +94,7 @@ class StockAllocated:
 
 
 @message("oms.inventory.StockAllocationRequested.v1", key="order_id")
-class StockAllocationRequested:
+class StockAllocationRequested(Value, frozen=True, kw_only=True):
     """The order was confirmed after its reservation had expired. It is planned anew: StockAllocated or StockReservationFailed follows."""
 
     order_id: str
@@ -103,7 +103,7 @@ class StockAllocationRequested:
 
 
 @message("oms.inventory.StockShipped.v1", key="order_id")
-class StockShipped:
+class StockShipped(Value, frozen=True, kw_only=True):
     """A fulfillment's units left the building."""
 
     order_id: str
@@ -113,7 +113,7 @@ class StockShipped:
 
 
 @message("oms.inventory.StockReleased.v1", key="order_id")
-class StockReleased:
+class StockReleased(Value, frozen=True, kw_only=True):
     """Units held for an order that will not ship are available again.
 
     `stage` is reserved or allocated: where they were held; or requested: a requested allocation is called off, and `lines` is empty.
@@ -127,7 +127,7 @@ class StockReleased:
 
 
 @message("oms.inventory.StockCommandRefused.v1", key="entry_id")
-class StockCommandRefused:
+class StockCommandRefused(Value, frozen=True, kw_only=True):
     """A receipt or adjustment is not sound, nothing is booked; `reasons` names every field at fault and why.
 
     `entry_id` is the receipt's or adjustment's id, `command` the published type of the command. A mended one may come under the same id.
@@ -140,7 +140,7 @@ class StockCommandRefused:
 
 
 @message("oms.inventory.ReceiveStock.v1", key="receipt_id")
-class ReceiveStock:
+class ReceiveStock(Value, frozen=True, kw_only=True):
     """Book goods in. The same `receipt_id` again has no effect."""
 
     receipt_id: str
@@ -148,7 +148,7 @@ class ReceiveStock:
 
 
 @message("oms.inventory.AdjustStock.v1", key="adjustment_id")
-class AdjustStock:
+class AdjustStock(Value, frozen=True, kw_only=True):
     """Correct on hand by signed quantities. The same `adjustment_id` again has no effect."""
 
     adjustment_id: str

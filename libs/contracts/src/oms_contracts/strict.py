@@ -5,13 +5,26 @@ JSON readers elsewhere would round (RFC 7493), a moment without an offset, and t
 """
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
+import msgspec
 from pydantic import TypeAdapter
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError
-from pydantic_core.core_schema import chain_schema, datetime_schema, list_schema, no_info_after_validator_function, str_schema
+from pydantic_core.core_schema import (
+    DataclassField,
+    chain_schema,
+    dataclass_args_schema,
+    dataclass_field,
+    datetime_schema,
+    list_schema,
+    no_info_after_validator_function,
+    plain_serializer_function_ser_schema,
+    str_schema,
+    with_default_schema,
+)
 
 MOST_TEXT = 255
 """Characters of a text field that sets no limit of its own. Two such fields still fit one PostgreSQL index entry (2,704 bytes)."""
@@ -46,7 +59,7 @@ class Refused(ValueError):
 
 
 def read_strictly(cls: type[Any], value: bytes) -> Any:
-    """An instance of the dataclass `cls` from its JSON, moments in UTC. Raises Refused."""
+    """An instance of the message class `cls` from its JSON, moments in UTC. Raises Refused."""
     try:
         return _validator(cls).validate_json(value)
     except ValidationError as error:
@@ -55,8 +68,24 @@ def read_strictly(cls: type[Any], value: bytes) -> Any:
 
 @cache
 def strict_schema(cls: type[Any]) -> CoreSchema:
-    """What pydantic makes of the dataclass `cls`, tightened."""
+    """What pydantic makes of the message class `cls`, tightened."""
     return _tightened(TypeAdapter(cls).core_schema)
+
+
+def core_schema_of(cls: type[msgspec.Struct], schema_of: Callable[[Any], CoreSchema]) -> CoreSchema:
+    """What pydantic is to make of a struct, which it does not know: a dataclass's arguments, and the struct made of them."""
+    hints = get_type_hints(cls, include_extras=True)
+
+    def field(info: msgspec.structs.FieldInfo) -> DataclassField:
+        schema = schema_of(hints[info.name])
+        if info.default is not msgspec.NODEFAULT:
+            schema = with_default_schema(schema, default=info.default)
+        return dataclass_field(info.name, schema, kw_only=True)
+
+    arguments = dataclass_args_schema(cls.__name__, [field(info) for info in msgspec.structs.fields(cls)], metadata={"cls": cls})
+    written = plain_serializer_function_ser_schema(msgspec.to_builtins)
+    ref = f"{cls.__module__}.{cls.__qualname__}:{id(cls)}"
+    return no_info_after_validator_function(lambda found: cls(**found[0]), arguments, serialization=written, ref=ref)
 
 
 @cache

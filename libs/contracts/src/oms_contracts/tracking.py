@@ -5,12 +5,12 @@
 
 from datetime import datetime
 
-from oms_contracts.message import message
+from oms_contracts.message import Value, message
 from oms_contracts.values import AllocatedLine, Prose
 
 
 @message("oms.tracking.DeliveryExpected.v1", key="order_id")
-class DeliveryExpected:
+class DeliveryExpected(Value, frozen=True, kw_only=True):
     """The order was released: this many units are to reach the customer, in however many packages."""
 
     order_id: str
@@ -19,7 +19,7 @@ class DeliveryExpected:
 
 
 @message("oms.tracking.LabelCreated.v1", key="order_id")
-class LabelCreated:
+class LabelCreated(Value, frozen=True, kw_only=True):
     """A package is known to its carrier."""
 
     order_id: str
@@ -32,7 +32,7 @@ class LabelCreated:
 
 
 @message("oms.tracking.PackageInTransit.v1", key="order_id")
-class PackageInTransit:
+class PackageInTransit(Value, frozen=True, kw_only=True):
     order_id: str
     package_id: str
     at: datetime
@@ -40,7 +40,7 @@ class PackageInTransit:
 
 
 @message("oms.tracking.PackageOutForDelivery.v1", key="order_id")
-class PackageOutForDelivery:
+class PackageOutForDelivery(Value, frozen=True, kw_only=True):
     order_id: str
     package_id: str
     at: datetime
@@ -48,7 +48,7 @@ class PackageOutForDelivery:
 
 
 @message("oms.tracking.DeliveryAttemptFailed.v1", key="order_id")
-class DeliveryAttemptFailed:
+class DeliveryAttemptFailed(Value, frozen=True, kw_only=True):
     order_id: str
     package_id: str
     reason: str
@@ -57,7 +57,7 @@ class DeliveryAttemptFailed:
 
 
 @message("oms.tracking.PackageDelivered.v1", key="order_id")
-class PackageDelivered:
+class PackageDelivered(Value, frozen=True, kw_only=True):
     order_id: str
     package_id: str
     lines: tuple[AllocatedLine, ...]
@@ -66,7 +66,7 @@ class PackageDelivered:
 
 
 @message("oms.tracking.PackageLost.v1", key="order_id")
-class PackageLost:
+class PackageLost(Value, frozen=True, kw_only=True):
     order_id: str
     package_id: str
     at: datetime
@@ -74,7 +74,7 @@ class PackageLost:
 
 
 @message("oms.tracking.PackageReturnedToSender.v1", key="order_id")
-class PackageReturnedToSender:
+class PackageReturnedToSender(Value, frozen=True, kw_only=True):
     order_id: str
     package_id: str
     at: datetime
@@ -82,7 +82,7 @@ class PackageReturnedToSender:
 
 
 @message("oms.tracking.ScanRecorded.v1", key="order_id")
-class ScanRecorded:
+class ScanRecorded(Value, frozen=True, kw_only=True):
     """A scan that moves no state: it came late or again, or its package is not known yet, and then it counts once the package is."""
 
     order_id: str
@@ -94,7 +94,7 @@ class ScanRecorded:
 
 
 @message("oms.tracking.TrackingCommandRefused.v1", key="order_id")
-class TrackingCommandRefused:
+class TrackingCommandRefused(Value, frozen=True, kw_only=True):
     """A carrier's scan is not sound and was not recorded; `reason` says why. `command` is its published type."""
 
     order_id: str
@@ -106,7 +106,7 @@ class TrackingCommandRefused:
 
 
 @message("oms.tracking.OrderStatusChanged.v1", key="order_id")
-class OrderStatusChanged:
+class OrderStatusChanged(Value, frozen=True, kw_only=True):
     """Every change of an order's public status, in `sequence` from 1, on oms.order-status-changes; the newest on oms.order-status too.
 
     `status` is accepted, rejected, awaiting_customer, confirmed, in_fulfillment, shipped, delivered, completed, canceled or expired.
@@ -122,7 +122,7 @@ class OrderStatusChanged:
 
 
 @message("oms.tracking.OrderStatus.v1", key="order_id")
-class OrderStatus:
+class OrderStatus(Value, frozen=True, kw_only=True):
     """The newest status of an order as it was once told on oms.order-status. OrderStatusChanged has taken its place: none is published now,
     but of an order that has not changed since, it is the newest record there.
     """
@@ -135,7 +135,7 @@ class OrderStatus:
 
 
 @message("oms.tracking.RecordScan.v1", key="order_id")
-class RecordScan:
+class RecordScan(Value, frozen=True, kw_only=True):
     """A carrier saw a package. `status` is in_transit, out_for_delivery, attempt_failed, delivered, lost or returned_to_sender.
 
     The same `scan_id` again has no effect. `at` is when the carrier saw it.

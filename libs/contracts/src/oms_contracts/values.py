@@ -1,10 +1,11 @@
 """Values that several messages share. Amounts are integer minor units of the order's currency (ISO 4217); quantities are whole units."""
 
-from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID, uuid5
 
 from annotated_types import MaxLen
+
+from oms_contracts.message import Value
 
 Code = Annotated[str, MaxLen(100)]
 """A SKU or a location. Shorter than other text, because ids are made of it."""
@@ -19,8 +20,7 @@ def order_id_of(channel: str, channel_reference: str) -> str:
     return str(uuid5(ORDER_NAMESPACE, f"{channel}\x1f{channel_reference}"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class Address(Value, frozen=True, kw_only=True):
     """Where a parcel goes. `country` is ISO 3166-1 alpha-2."""
 
     name: str
@@ -31,22 +31,19 @@ class Address:
     region: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Customer:
+class Customer(Value, frozen=True, kw_only=True):
     id: str
     email: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentMethod:
+class PaymentMethod(Value, frozen=True, kw_only=True):
     """How the customer pays. `token` is the provider's reference to it, never the card itself."""
 
     kind: str
     token: Prose
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderLine:
+class OrderLine(Value, frozen=True, kw_only=True):
     """One line as sold: `quantity * unit_price - discount == total`."""
 
     line_id: str
@@ -57,8 +54,7 @@ class OrderLine:
     discount: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AllocatedLine:
+class AllocatedLine(Value, frozen=True, kw_only=True):
     """A quantity of one order line and the location it comes from; one order line may be split over several."""
 
     line_id: str
@@ -67,8 +63,7 @@ class AllocatedLine:
     quantity: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shortage:
+class Shortage(Value, frozen=True, kw_only=True):
     """What an order asked of a SKU, summed over its lines, and what was available to promise (ATP)."""
 
     sku: Code
@@ -76,8 +71,7 @@ class Shortage:
     available: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StockLine:
+class StockLine(Value, frozen=True, kw_only=True):
     """A quantity of a SKU at a location. Signed in adjustments, positive elsewhere."""
 
     sku: Code
@@ -85,8 +79,7 @@ class StockLine:
     quantity: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
+class Package(Value, frozen=True, kw_only=True):
     """One parcel: `package_id` is its SSCC (GS1, 18 digits), `lines` what is in it."""
 
     package_id: str
@@ -95,8 +88,7 @@ class Package:
     lines: tuple[AllocatedLine, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReturnLine:
+class ReturnLine(Value, frozen=True, kw_only=True):
     """A quantity of one order line that comes back, and why."""
 
     line_id: str
@@ -104,8 +96,7 @@ class ReturnLine:
     reason: Prose = "unwanted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectedLine:
+class InspectedLine(Value, frozen=True, kw_only=True):
     """What inspection found: `disposition` is restock or write-off; `accepted` says whether the customer is refunded for it."""
 
     line_id: str

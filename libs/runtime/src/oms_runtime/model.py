@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+import msgspec
 from oms_contracts.catalogue import TOPICS, Topic, topics_read_by, topics_written_by
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import type_of
@@ -80,8 +81,7 @@ An exception means that nothing is known; it is retried with backoff.
 """
 
 
-@dataclass(slots=True, kw_only=True)
-class Received:
+class Received(msgspec.Struct, kw_only=True):
     """One record from Kafka. `envelope` and `message` are None until it is parsed; nothing else changes."""
 
     topic: str

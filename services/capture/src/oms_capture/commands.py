@@ -1,8 +1,8 @@
 """What capture is asked to do: by channels, by people, and by what the other services published."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.orders import (
     AmendPayment,
@@ -26,8 +26,7 @@ from oms_contracts.orders import (
 from oms_contracts.values import AllocatedLine, Shortage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceOrder:
+class PlaceOrder(Struct, frozen=True, kw_only=True):
     """`content_hash` tells two orders under one reference apart."""
 
     order_id: str
@@ -35,54 +34,46 @@ class PlaceOrder:
     placed: OrderPlaced
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordReservation:
+class RecordReservation(Struct, frozen=True, kw_only=True):
     order_id: str
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordShortage:
+class RecordShortage(Struct, frozen=True, kw_only=True):
     order_id: str
     attempt: int
     shortages: tuple[Shortage, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordReservationExpiry:
+class RecordReservationExpiry(Struct, frozen=True, kw_only=True):
     order_id: str
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordAuthorization:
+class RecordAuthorization(Struct, frozen=True, kw_only=True):
     order_id: str
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordDecline:
+class RecordDecline(Struct, frozen=True, kw_only=True):
     order_id: str
     attempt: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordAllocation:
+class RecordAllocation(Struct, frozen=True, kw_only=True):
     order_id: str
     lines: tuple[AllocatedLine, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordStopped:
+class RecordStopped(Struct, frozen=True, kw_only=True):
     """Fulfillment stopped: nothing has shipped. `requested_at` is when that was asked for, None on old records that do not tell."""
 
     order_id: str
     requested_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordTooLate:
+class RecordTooLate(Struct, frozen=True, kw_only=True):
     """Fulfillment could not stop any more. `requested_at` as in RecordStopped."""
 
     order_id: str
@@ -90,21 +81,18 @@ class RecordTooLate:
     requested_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordDelivery:
+class RecordDelivery(Struct, frozen=True, kw_only=True):
     order_id: str
     package_id: str
     lines: tuple[AllocatedLine, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordDeliveryTrouble:
+class RecordDeliveryTrouble(Struct, frozen=True, kw_only=True):
     order_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActOnDeadline:
+class ActOnDeadline(Struct, frozen=True, kw_only=True):
     """The deadline the order waited for has come."""
 
     order_id: str

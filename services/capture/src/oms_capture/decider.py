@@ -4,9 +4,10 @@ Capture leads. It hears what the others did and says what the order now is; they
 of capture's own events, so a fact that does not fit where the order stands is late or repeated, and changes nothing.
 """
 
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from msgspec import Struct, field
+from msgspec.structs import replace
 from oms_contracts.orders import (
     AmendPayment,
     CancelOrder,
@@ -53,8 +54,7 @@ MOST_CONFLICTS = 100
 ENDED = frozenset({"rejected", "canceled", "expired", "completed"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(Struct, frozen=True, kw_only=True):
     """The business's settings: what it takes, and how long it waits."""
 
     market: Market = field(default_factory=Market)
@@ -64,8 +64,7 @@ class Terms:
     delivery_patience: timedelta = timedelta(days=30)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """`status` is new, accepted, reserved, confirmed, released, awaiting_payment, awaiting_stock, or one of ENDED.
 
     `conflicts` are hashes of other content under this order's reference; `refused` what was answered to commands that did not fit;

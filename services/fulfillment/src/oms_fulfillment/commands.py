@@ -1,8 +1,8 @@
 """What fulfillment is asked to do: by capture's events, and by warehouses."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
 from oms_contracts.fulfillments import (
     AcceptFulfillment,
     FulfillmentAccepted,
@@ -20,8 +20,7 @@ from oms_contracts.fulfillments import (
 from oms_contracts.values import Address, AllocatedLine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanFulfillments:
+class PlanFulfillments(Struct, frozen=True, kw_only=True):
     """The order is released: each location in `lines` is to ship its part."""
 
     order_id: str
@@ -30,8 +29,7 @@ class PlanFulfillments:
     lines: tuple[AllocatedLine, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopFulfillments:
+class StopFulfillments(Struct, frozen=True, kw_only=True):
     """Somebody wants the order canceled. `requested_at` tells one request from the next, which may follow on a rejection."""
 
     order_id: str

@@ -8,12 +8,13 @@ A command that has already had its effect has none. One that does not fit is ref
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+from msgspec import Struct, field
+from msgspec.structs import replace
 from oms_contracts.fulfillments import (
     AcceptFulfillment,
     FulfillmentAccepted,
@@ -38,16 +39,14 @@ Units = Counter[tuple[str, str]]
 """How many of each line and SKU."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class Parcel(Struct, frozen=True, kw_only=True):
     """A closed package: `package_id` is its SSCC."""
 
     package_id: str
     lines: tuple[AllocatedLine, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fulfillment:
+class Fulfillment(Struct, frozen=True, kw_only=True):
     """What one location ships of the order. `status` is planned, accepted, picked, packed (all of it) or shipped."""
 
     location: str
@@ -62,8 +61,7 @@ class Fulfillment:
         return _units(self.lines) - _units(line for parcel in self.parcels for line in parcel.lines)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """`fulfillments` by id. `answered_at` is when the newest cancellation that was too late had been requested.
 
     `refusal` is the newest one: fulfillment, command and reason.

@@ -1,7 +1,6 @@
 """What inventory is asked to do: by people and warehouses, by what the other services published, and by its own deadlines."""
 
-from dataclasses import dataclass
-
+from msgspec import Struct
 from oms_contracts.stock import (
     AdjustStock,
     ReceiveStock,
@@ -21,8 +20,7 @@ from oms_contracts.stock import (
 from oms_contracts.values import AllocatedLine, InspectedLine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedLine:
+class WantedLine(Struct, frozen=True, kw_only=True):
     """What an order line needs, wherever it comes from."""
 
     line_id: str
@@ -30,8 +28,7 @@ class WantedLine:
     quantity: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReserveStock:
+class ReserveStock(Struct, frozen=True, kw_only=True):
     """`location` is where the order would best be served from, None where that does not matter."""
 
     order_id: str
@@ -40,8 +37,7 @@ class ReserveStock:
     location: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseReservation:
+class ReleaseReservation(Struct, frozen=True, kw_only=True):
     """The attempt (None: an old record does not tell which) waits for somebody to do `action`; some of these waits are without stock."""
 
     order_id: str
@@ -50,27 +46,23 @@ class ReleaseReservation:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseStock:
+class ReleaseStock(Struct, frozen=True, kw_only=True):
     """The order has ended without being shipped."""
 
     order_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpireReservation:
+class ExpireReservation(Struct, frozen=True, kw_only=True):
     order_id: str
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AllocateStock:
+class AllocateStock(Struct, frozen=True, kw_only=True):
     order_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanAllocation:
+class PlanAllocation(Struct, frozen=True, kw_only=True):
     """Find the units of a confirmed order whose reservation had expired. It carries the lines, because they say which positions to read."""
 
     order_id: str
@@ -79,15 +71,13 @@ class PlanAllocation:
     location: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShipStock:
+class ShipStock(Struct, frozen=True, kw_only=True):
     order_id: str
     fulfillment_id: str
     lines: tuple[AllocatedLine, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BookReturn:
+class BookReturn(Struct, frozen=True, kw_only=True):
     """All units came back to `location`; their disposition says which of them can be sold again."""
 
     return_id: str

@@ -13,10 +13,11 @@ reserved once, and only an order that holds its units, or lost them to the clock
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec import Struct, field
+from msgspec.structs import replace
 from oms_contracts.stock import (
     AdjustStock,
     ReceiveStock,
@@ -63,15 +64,13 @@ class NotAllocated(Exception):
     """Units were shipped for an order that does not hold them. One of the two records is wrong, and only a person can tell which."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(Struct, frozen=True, kw_only=True):
     """The business's settings. `reservation_patience`: how long units are held for an order that is not confirmed."""
 
     reservation_patience: timedelta = timedelta(hours=2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bin:
+class Bin(Struct, frozen=True, kw_only=True):
     """One SKU at one location, in units."""
 
     on_hand: int = 0
@@ -84,8 +83,7 @@ class Bin:
         return self.on_hand - self.reserved - self.allocated
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
+class Position(Struct, frozen=True, kw_only=True):
     """One SKU by location; a location without any of it is left out."""
 
     bins: dict[str, Bin] = field(default_factory=dict[str, Bin])
@@ -95,8 +93,7 @@ class Position:
         return {location: bin.available for location, bin in self.bins.items() if bin.available > 0}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
+class Reservation(Struct, frozen=True, kw_only=True):
     """What is held for one order.
 
     `status` is none, reserved, expired (not confirmed in time), requested (confirmed after that, to be planned anew), allocated, shipped,
@@ -110,8 +107,7 @@ class Reservation:
     due_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """A receipt, an adjustment or a return. `refused` is why it was refused last."""
 
     booked: bool = False

@@ -1,7 +1,6 @@
 """What payment is asked to do by others' events and its own deadlines, what it asks of the provider, and how the answers come in."""
 
-from dataclasses import dataclass
-
+from msgspec import Struct
 from oms_contracts.payments import (
     PaymentAbandoned,
     PaymentAuthorizationRequested,
@@ -23,8 +22,7 @@ from oms_contracts.payments import (
 from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthorizeOrder:
+class AuthorizeOrder(Struct, frozen=True, kw_only=True):
     order_id: str
     attempt: int
     amount: int
@@ -34,38 +32,33 @@ class AuthorizeOrder:
     shipping: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaptureShipment:
+class CaptureShipment(Struct, frozen=True, kw_only=True):
     order_id: str
     fulfillment_id: str
     lines: tuple[AllocatedLine, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LetGo:
+class LetGo(Struct, frozen=True, kw_only=True):
     """The order has ended: nothing may stay held for it."""
 
     order_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefundReturn:
+class RefundReturn(Struct, frozen=True, kw_only=True):
     order_id: str
     refund_id: str
     amount: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeRefund:
+class ResumeRefund(Struct, frozen=True, kw_only=True):
     """What was captured is known now: the postponed refund goes on."""
 
     order_id: str
     refund_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GiveUpRefund:
+class GiveUpRefund(Struct, frozen=True, kw_only=True):
     """What was captured did not become known in time."""
 
     order_id: str
@@ -75,8 +68,7 @@ class GiveUpRefund:
 # Outside effects. `request_id` is the provider's idempotency key. `checks` counts how often the provider has left us without an outcome.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestAuthorization:
+class RequestAuthorization(Struct, frozen=True, kw_only=True):
     order_id: str
     request_id: str
     checks: int
@@ -85,8 +77,7 @@ class RequestAuthorization:
     payment: PaymentMethod
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestCapture:
+class RequestCapture(Struct, frozen=True, kw_only=True):
     order_id: str
     request_id: str
     checks: int
@@ -95,16 +86,14 @@ class RequestCapture:
     currency: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestVoid:
+class RequestVoid(Struct, frozen=True, kw_only=True):
     order_id: str
     request_id: str
     checks: int
     authorization_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestRefund:
+class RequestRefund(Struct, frozen=True, kw_only=True):
     order_id: str
     request_id: str
     checks: int
@@ -116,8 +105,7 @@ class RequestRefund:
 Request = RequestAuthorization | RequestCapture | RequestVoid | RequestRefund
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookUpOutcome:
+class LookUpOutcome(Struct, frozen=True, kw_only=True):
     """Find out what became of `request`, which is not sent again by this."""
 
     order_id: str
@@ -132,8 +120,7 @@ Effect = Request | LookUpOutcome
 # The provider's answers, matched with the request they answer. One that nobody waits for any more changes nothing.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordSuccess:
+class RecordSuccess(Struct, frozen=True, kw_only=True):
     """`reference` is what the provider calls what it did: the id of an authorisation, a capture, a void, a refund."""
 
     order_id: str
@@ -141,15 +128,13 @@ class RecordSuccess:
     reference: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordRefusal:
+class RecordRefusal(Struct, frozen=True, kw_only=True):
     order_id: str
     request_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordUnknown:
+class RecordUnknown(Struct, frozen=True, kw_only=True):
     """No answer in time. `checks` is that of the effect."""
 
     order_id: str
@@ -157,8 +142,7 @@ class RecordUnknown:
     checks: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordUnheard:
+class RecordUnheard(Struct, frozen=True, kw_only=True):
     """The provider never heard of the request. `checks` is that of the effect."""
 
     order_id: str

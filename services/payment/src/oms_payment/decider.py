@@ -6,10 +6,11 @@ by looking it up under its key; nothing is compensated before that.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 from oms_contracts.payments import (
     PaymentAbandoned,
     PaymentAuthorizationRequested,
@@ -56,8 +57,7 @@ NOTHING_HELD = "none"
 """The authorisation id of an order that costs nothing. The provider never sees it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(Struct, frozen=True, kw_only=True):
     """The business's settings. The wait before a look-up doubles from `look_up_after` to `look_up_at_most`."""
 
     look_up_after: timedelta = timedelta(seconds=5)

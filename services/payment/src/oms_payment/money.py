@@ -2,14 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import Struct, field
 from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """One request to the provider. `step` is authorize, capture, void or refund; `subject` the attempt, fulfillment or refund it is for.
 
     `outcome` is open, done or failed. An open one is due at `due_at`: to be looked up where `unknown`, to be sent otherwise.
@@ -24,16 +23,14 @@ class Asked:
     checks: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostponedRefund:
+class PostponedRefund(Struct, frozen=True, kw_only=True):
     refund_id: str
     amount: int
     since: datetime
     until: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Payment:
+class Payment(Struct, frozen=True, kw_only=True):
     """`asked` is by request id, and holds of all authorisations only the newest: it bears `attempt`. `shipped` is units by order line."""
 
     attempt: int = 0

@@ -1,9 +1,9 @@
 """What a batch of records means for the read models: folded in memory first, then written with one statement a table."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace
 from oms_contracts.catalogue import SERVICES, topics_read_by
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import decode, encode

@@ -39,7 +39,7 @@ class Table:
 
 
 def _statement(table: Table) -> str:
-    types = ", ".join(f"{name} {kind}" for name, kind in (table.key | table.last | dict.fromkeys(table.sums, COUNT)).items())
+    types = ", ".join(f"{name} {kind}" for name, kind in {**table.key, **table.last, **dict.fromkeys(table.sums, COUNT)}.items())
     columns = ", ".join((*table.key, *table.last, *table.sums))
     values = ", ".join((*table.key, *table.last, *(f"coalesce({name}, 0)" for name in table.sums)))
     news = [

@@ -1,8 +1,8 @@
 """What returns is asked to do: by customers, desks and warehouses, and by what the other services published."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
 from oms_contracts.returns import (
     CancelReturn,
     InspectReturn,
@@ -24,8 +24,7 @@ from oms_contracts.returns import (
 from oms_contracts.values import OrderLine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenReturnWindow:
+class OpenReturnWindow(Struct, frozen=True, kw_only=True):
     """Every unit of the order is with the customer since `completed_at`."""
 
     order_id: str
@@ -34,8 +33,7 @@ class OpenReturnWindow:
     completed_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordRefund:
+class RecordRefund(Struct, frozen=True, kw_only=True):
     """`amount` (minor units) was given back."""
 
     order_id: str
@@ -43,8 +41,7 @@ class RecordRefund:
     amount: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordRefundFailure:
+class RecordRefundFailure(Struct, frozen=True, kw_only=True):
     """`owed` tells whether a person must refund by hand; where nothing was left to refund, nobody must."""
 
     order_id: str
@@ -52,8 +49,7 @@ class RecordRefundFailure:
     owed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActOnDeadline:
+class ActOnDeadline(Struct, frozen=True, kw_only=True):
     """The deadline the return waited for has come."""
 
     order_id: str

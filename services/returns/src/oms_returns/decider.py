@@ -6,11 +6,12 @@ A return goes requested -> approved -> received -> refunding -> closed; its othe
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import islice
 
+from msgspec import Struct, field
+from msgspec.structs import replace
 from oms_contracts.message import encode, type_of
 from oms_contracts.returns import (
     CancelReturn,
@@ -42,8 +43,7 @@ MOST_REASONS = 100
 DISPOSITIONS = frozenset({"restock", "write-off"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(Struct, frozen=True, kw_only=True):
     """The business's settings."""
 
     window: timedelta = timedelta(days=30)
@@ -53,8 +53,7 @@ class Terms:
     reasons: frozenset[str] = frozenset({"unwanted", "damaged", "wrong_item", "defective", "too_late", "other"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Return:
+class Return(Struct, frozen=True, kw_only=True):
     """`units` are those this return holds, by order line: what was asked for, and once inspected what came.
 
     `asked` and `inspected` are digests: they tell the same command again from another one under the same id.
@@ -71,8 +70,7 @@ class Return:
     deadline: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Returns:
+class Returns(Struct, frozen=True, kw_only=True):
     """`closes_at` is None until the order is completed. `accepted` counts the units inspection found refundable, by order line."""
 
     currency: str = ""

@@ -1,8 +1,8 @@
 """What tracking is asked to do: by the events of capture and fulfillment, and by carriers."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
 from oms_contracts.tracking import (
     DeliveryAttemptFailed,
     DeliveryExpected,
@@ -21,8 +21,7 @@ from oms_contracts.tracking import (
 from oms_contracts.values import AllocatedLine, Package
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordOrderStatus:
+class RecordOrderStatus(Struct, frozen=True, kw_only=True):
     """Capture says that the order is now accepted, rejected, confirmed, canceled, expired or completed.
 
     `attempt` tells one acceptance from the next, which follows on an amended payment.
@@ -35,8 +34,7 @@ class RecordOrderStatus:
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordActionRequired:
+class RecordActionRequired(Struct, frozen=True, kw_only=True):
     """The attempt (None: an old record does not tell which) waits for somebody to act: for the customer, or for an operator."""
 
     order_id: str
@@ -46,8 +44,7 @@ class RecordActionRequired:
     attempt: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordRelease:
+class RecordRelease(Struct, frozen=True, kw_only=True):
     """The order goes to its warehouses; `lines` are all that the customer is to receive."""
 
     order_id: str
@@ -55,8 +52,7 @@ class RecordRelease:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordShipment:
+class RecordShipment(Struct, frozen=True, kw_only=True):
     """A fulfillment's packages were handed to the carrier."""
 
     order_id: str

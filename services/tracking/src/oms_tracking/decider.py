@@ -8,11 +8,12 @@ Three topics speak of an order, and any of them may be behind the others. So tha
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Any
 
+from msgspec import Struct, field
+from msgspec.structs import replace
 from oms_contracts.message import type_of
 from oms_contracts.sscc import is_sscc
 from oms_contracts.tracking import (
@@ -50,8 +51,7 @@ CLOCK_SKEW = timedelta(days=1)
 OLDEST_SCAN = timedelta(days=365)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class Parcel(Struct, frozen=True, kw_only=True):
     """`status` is None until the package is known, then label_created or one of RANKS. `held` is its highest-ranked scan before that."""
 
     status: str | None = None
@@ -60,8 +60,7 @@ class Parcel:
     scan_ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """`status` is the public one, announced under `sequence`. `asked` is how often the customer was asked to act.
 
     `shipped_at` is when the first package left, `delivered_at` when the newest delivery was seen.
