@@ -43,7 +43,7 @@ def test_the_quick_way_reads_the_same(name: str | None, how: str) -> None:
 
 def _read(read: Callable[[Any], Envelope], headers: Mapping[str, bytes | None]) -> Envelope | str:
     try:
-        return read(headers.items())
+        return read(list(headers.items()))
     except ValueError as error:
         return str(error)
 

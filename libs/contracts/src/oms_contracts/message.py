@@ -22,8 +22,11 @@ from oms_contracts.strict import Refused, core_schema_of, read_strictly
 M = TypeVar("M", bound="Value")
 
 
-class Value(msgspec.Struct, frozen=True):
-    """What messages and their parts are made of: made, compared, written and read in a fraction of what a dataclass takes."""
+class Value(msgspec.Struct, frozen=True, gc=False):
+    """What messages and their parts are made of: made, compared, written and read in a fraction of what a dataclass takes.
+
+    What cannot be changed holds no cycles, and need not be looked through for some.
+    """
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.security import BaseSecurity, SASLScram512
-from oms_contracts.envelope import CONTROL, MOST_BYTES, own_header
+from oms_contracts.envelope import CONTROL, MOST_BYTES, own_type_and_position
 
 from oms_runtime.apply import SURROUNDINGS, Applier, Checkpoint, LostPartition, Partition
 from oms_runtime.kafka import GroupReader, Record, answers
@@ -59,7 +59,7 @@ class Consumer(ConsumerRebalanceListener):
         self._metrics = metrics
         self._ticks = ticks
         self._trusted = service.trusted_topics()
-        self._handled = service.handled_types()
+        self._handled = {kind.encode() for kind in service.handled_types()}
         self._lock = asyncio.Lock()
         self._stood: dict[Partition, Checkpoint] = {}
         self._read: dict[Partition, Checkpoint] = {}
@@ -258,14 +258,15 @@ class Consumer(ConsumerRebalanceListener):
             if end is None or record.offset < end[0]:
                 continue
             end[0] = record.offset + 1
-            kind = _text(own_header(record.headers, "ce_type"))
+            kind, told = own_type_and_position(record.headers)
             if record.topic not in self._trusted:
-                records.append(_received(record, kind, None))
+                records.append(_received(record, _text(kind), None))
                 continue
-            position = _position(own_header(record.headers, "ce_position"))
-            end[1] = max(end[1], position or 0)
+            position = _position(told)
+            if position is not None and position > end[1]:
+                end[1] = position
             if kind in self._handled:
-                records.append(_received(record, kind, position))
+                records.append(_received(record, _text(kind), position))
         return records, {name: Checkpoint(*end) for name, end in ends.items() if end[0] > began[name].next_offset}
 
     def _at(self, name: Partition) -> Checkpoint:

@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import msgspec
 from aiokafka import TopicPartition
-from oms_contracts.envelope import Envelope, from_own_headers
+from oms_contracts.envelope import Envelope, from_own_headers, own_type_and_position
 from oms_contracts.message import decode, type_of
 from oms_runtime.database import Connection, migrations_of
 from oms_runtime.kafka import Reader, Record, make_reader
@@ -193,12 +193,12 @@ def _sift(records: Iterable[Record], end: int, highest: int) -> tuple[list[Recei
     """One partition's records before `end` that we want, and the highest position seen so far, `highest` before them."""
     wanted: list[Received] = []
     for record in records:
-        told = dict(record.headers)
-        position = int(told.get("ce_position") or 0)
+        kind, told = own_type_and_position(record.headers)
+        position = int(told or 0)
         if record.offset < end and position > highest:
             highest = position
-            if told.get("ce_type") in _WANTED:
-                wanted.append(_received(record, from_own_headers(record.headers, told)))
+            if kind in _WANTED:
+                wanted.append(_received(record, from_own_headers(record.headers)))
     return wanted, highest
 
 
