@@ -143,8 +143,8 @@ broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=16777216
 log.index.size.max.bytes=2097152
-num.network.threads=2
-num.io.threads=4
+num.network.threads=1
+num.io.threads=2
 """
 
 
