@@ -98,6 +98,7 @@ class Consumer(ConsumerRebalanceListener):
             rebalance_timeout_ms=settings.rebalance_timeout_ms,
             max_poll_interval_ms=300_000,
             fetch_max_wait_ms=500,
+            max_partition_fetch_bytes=256 * 1024,
         )
         self._subscriber(self._handle)
         subscriber: Any = self._subscriber
