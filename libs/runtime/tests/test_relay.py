@@ -87,6 +87,20 @@ async def test_a_topic_has_the_partitions_that_whoever_made_it_chose(servers: Se
     assert told == {key: partition_of(key.encode(), 2 * PARTITIONS) for key in keys}
 
 
+async def test_a_copy_is_given_what_was_published_before_it_was_known(probe: Probe) -> None:
+    service = probe.service()
+    keys = [f"r{n}" for n in range(300)]
+    async with probe.running(replace(service, writes=tuple(topic for topic in service.writes if topic.newest_of is None))) as before:
+        await probe.send(map(receipt, keys[:200]))
+        await until(partial(_booked, probe, 200))
+        await _caught_up(before.relay)
+    async with probe.running():
+        await probe.send(map(receipt, keys[200:]))
+        await until(partial(_booked, probe, 300))
+        await probe.check_told_once()
+    await probe.check_booked_once(keys)
+
+
 async def _caught_up(*relays: Relay) -> None:
     async with asyncio.timeout(20):
         await asyncio.gather(*(relay.caught_up() for relay in relays))

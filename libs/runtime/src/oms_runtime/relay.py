@@ -10,8 +10,9 @@ so also what an earlier leader, who was paused or cut off, still had on its way.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import product
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
@@ -106,7 +107,8 @@ class Relay:
         try:
             tails, ends = await self._speaking(connection, self._tails())
             await self._begin(connection, producer, ends)
-            published = recorded = self._published = await connection.fetchval("select position from relay")
+            stored = await connection.fetchval("select position from relay")
+            published = recorded = self._published = min([stored, *self._missing_on_copies(tails)])
             while True:
                 rows = await self._next(connection, published)
                 if recorded < published and (not rows or monotonic() - self._spoke > BEAT):
@@ -128,6 +130,17 @@ class Relay:
             self._offered.clear()
             self._caught_up.clear()
             await abandon(producer)
+
+    def _missing_on_copies(self, tails: Mapping[TopicPartition, int]) -> Iterator[int]:
+        """Behind which positions a copy lacks what its original has: of what was published before it was one, or by a version that did not
+        know it. What is on a topic already is not published there again, so the relay can simply begin there.
+        """
+        for name, (_, *copies) in self._published_on.items():
+            for original, copy in (
+                (TopicPartition(name, p), TopicPartition(to, p)) for to in copies for p in range(self._partitions[name])
+            ):
+                if tails.get(copy, 0) < tails.get(original, 0):
+                    yield tails.get(copy, 0)
 
     async def _begin(self, connection: Connection, producer: Producer, ends: Mapping[TopicPartition, int]) -> None:
         """Start the producer as the one that all leaders are to the broker, so that it refuses what an earlier one has still on its way."""
