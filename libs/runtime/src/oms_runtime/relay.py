@@ -136,11 +136,10 @@ class Relay:
         know it. What is on a topic already is not published there again, so the relay can simply begin there.
         """
         for name, (_, *copies) in self._published_on.items():
-            for original, copy in (
-                (TopicPartition(name, p), TopicPartition(to, p)) for to in copies for p in range(self._partitions[name])
-            ):
-                if tails.get(copy, 0) < tails.get(original, 0):
-                    yield tails.get(copy, 0)
+            for to, number in product(copies, range(self._partitions[name])):
+                reached = tails.get(TopicPartition(to, number), 0)
+                if reached < tails.get(TopicPartition(name, number), 0):
+                    yield reached
 
     async def _begin(self, connection: Connection, producer: Producer, ends: Mapping[TopicPartition, int]) -> None:
         """Start the producer as the one that all leaders are to the broker, so that it refuses what an earlier one has still on its way."""
