@@ -2,9 +2,14 @@
 
 import asyncio
 from functools import partial
+from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.fetch import FetchRequest
 from oms_runtime.database import Connection
+from oms_runtime.kafka import make_reader
 from oms_runtime.relay import Relay
 from oms_runtime.runtime import Runtime
 from probe import PARTITIONS, Probe, Process, receipt, until
@@ -48,6 +53,43 @@ async def test_it_ends_although_the_lead_breaks_off_at_the_same_moment(probe: Pr
     await until(partial(_leads, runtime))
     async with asyncio.timeout(15):
         await runtime.stop()
+
+
+async def test_a_relay_that_something_of_its_own_cancels_is_followed_by_another(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, broken = Relay.run, 0
+
+    async def run_once_cancelled(relay: Relay, connection: Connection) -> None:
+        nonlocal broken
+        broken += 1
+        if broken == 1:
+            raise asyncio.CancelledError
+        await run(relay, connection)
+
+    monkeypatch.setattr(Relay, "run", run_once_cancelled)
+    async with probe.running():
+        await probe.send(map(receipt, KEYS))
+        await until(partial(_booked, probe, len(KEYS)))
+        await probe.check_told_once()
+
+
+async def test_a_reader_can_be_stopped_while_a_request_waits_to_be_tried_again(probe: Probe) -> None:
+    await probe.send(map(receipt, KEYS))
+    reader: Any = make_reader(probe.settings(), "test-reader")
+    await reader.start()
+    send, refused = reader._client.send, asyncio.Event()
+
+    async def refuse(*request: Any, **how: Any) -> Any:
+        if isinstance(request[1], FetchRequest):
+            refused.set()
+            raise KafkaConnectionError("the broker has gone")
+        return await send(*request, **how)
+
+    reader._client.send, reader._fetcher._retry_backoff = refuse, 60
+    reader.assign([TopicPartition(probe.inbox.name, 0)])
+    async with asyncio.timeout(15):
+        await refused.wait()
+        await reader.stop()
+    assert not any(connection.connected() for connection in reader._client._conns.values())
 
 
 async def _leads(runtime: Runtime) -> bool:

@@ -23,7 +23,7 @@ from faststream.security import BaseSecurity, SASLScram512
 from oms_contracts.envelope import CONTROL, MOST_BYTES, own_type_and_position
 
 from oms_runtime.apply import SURROUNDINGS, Applier, Checkpoint, LostPartition, Partition
-from oms_runtime.kafka import GroupReader, Record, answers
+from oms_runtime.kafka import GroupReader, Record, answers, make_stoppable
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Received, Service
 from oms_runtime.settings import RuntimeSettings
@@ -188,6 +188,7 @@ class Consumer(ConsumerRebalanceListener):
         if consumer is not self._slowed:
             self._slowed, fetcher = consumer, consumer._fetcher
             fetcher._proc_fetch_request = partial(self._fetch, fetcher._proc_fetch_request)
+            make_stoppable(consumer)
         found = await consumer.getmany(timeout_ms=IDLE_MS, max_records=self._settings.batch_records)
         batch = [record for records in found.values() for record in records]
         self._fetch_at = self._ticks() + self._service.linger if len(batch) >= COMPANY else 0
@@ -195,10 +196,7 @@ class Consumer(ConsumerRebalanceListener):
 
     async def _fetch(self, fetch: Callable[..., Any], *request: Any) -> Any:
         if (early := self._fetch_at - self._ticks()) > 0:
-            try:
-                await asyncio.sleep(early)
-            except asyncio.CancelledError:
-                return False  # as aiokafka's own does, which counts on it when it is closed
+            await asyncio.sleep(early)
         return await fetch(*request)
 
     async def _handle(self, batch: Sequence[Any]) -> None:  # FastStream looks at its type, and knows no protocols

@@ -1,8 +1,8 @@
 """How clients reach the broker, what we use of them, and how a key finds its partition."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence, Set
-from functools import lru_cache
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Set
+from functools import lru_cache, partial
 from math import inf
 from time import monotonic
 from typing import Any, Protocol
@@ -162,8 +162,32 @@ async def abandon(producer: Producer) -> None:
 
 def make_reader(settings: KafkaSettings, client_id: str) -> Reader:
     """A consumer outside any group, which reads what it is assigned. It is not started yet."""
-    reader: Any = aiokafka.AIOKafkaConsumer(**client_options(settings), client_id=client_id, auto_offset_reset="earliest")
+    reader: Any = _Reader(**client_options(settings), client_id=client_id, auto_offset_reset="earliest")
     return reader
+
+
+class _Reader(aiokafka.AIOKafkaConsumer):
+    async def start(self) -> None:
+        await super().start()
+        make_stoppable(self)
+
+
+def make_stoppable(consumer: Any) -> None:
+    """Let a started consumer of aiokafka's be stopped while a request of it waits to be tried again.
+
+    A consumer that is stopped cancels its requests. By itself, one that waits hands the cancellation on to whoever stops the consumer, as
+    if it was meant for him: he ends without a word, and the connections stay open.
+    """
+    fetcher = consumer._fetcher
+    fetcher._proc_fetch_request = partial(_until_cancelled, fetcher._proc_fetch_request)
+    fetcher._update_fetch_positions = partial(_until_cancelled, fetcher._update_fetch_positions)
+
+
+async def _until_cancelled(request: Callable[..., Coroutine[Any, Any, bool]], *args: Any) -> bool:
+    try:
+        return await request(*args)
+    except asyncio.CancelledError:
+        return False  # nothing came of it: what aiokafka says of one that was under way
 
 
 async def count_partitions(reader: Reader, topics: Iterable[str]) -> dict[str, int]:

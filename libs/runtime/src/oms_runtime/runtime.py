@@ -3,7 +3,7 @@
 import asyncio
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, nullcontext
 from datetime import UTC, datetime
 from time import monotonic
@@ -184,8 +184,8 @@ class Runtime:
                         await asyncio.sleep(1)
                     self._lead_now(True)
                     async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(self.relay.run(connection))
-                        tasks.create_task(self.deadlines.run())
+                        tasks.create_task(_as_long_as_we_want(self.relay.run(connection)))
+                        tasks.create_task(_as_long_as_we_want(self.deadlines.run()))
                 finally:
                     self._lead_now(False)
                     connection.terminate()
@@ -208,6 +208,17 @@ class Runtime:
             except SURROUNDINGS as error:
                 log.warning("waiting_for_servers", error=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(1)
+
+
+async def _as_long_as_we_want(part: Coroutine[Any, Any, None]) -> None:
+    """Half a leader is worse than none: a part that was cancelled, and not by us, has failed, and a task group would not notice."""
+    try:
+        await part
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise LostLead("cancelled by something that it had begun itself") from None
 
 
 def run(
