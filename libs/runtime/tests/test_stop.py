@@ -1,6 +1,7 @@
 """Who is told to end, or to share its partitions, finishes the batch in hand first."""
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -90,6 +91,24 @@ async def test_a_reader_can_be_stopped_while_a_request_waits_to_be_tried_again(p
         await refused.wait()
         await reader.stop()
     assert not any(connection.connected() for connection in reader._client._conns.values())
+
+
+async def test_a_reader_ends_although_its_loop_overheard_that_it_should(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oms_runtime.kafka.OVERHEARD", 0.1)
+
+    async def deaf() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    reader: Any = make_reader(probe.settings(), "test-reader")
+    await reader.start()
+    loop, reader._fetcher._fetch_task = reader._fetcher._fetch_task, asyncio.create_task(deaf())
+    async with asyncio.timeout(15):
+        await reader.stop()
+    assert not any(connection.connected() for connection in reader._client._conns.values())
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
 
 
 async def _leads(runtime: Runtime) -> bool:

@@ -17,6 +17,8 @@ from oms_runtime.settings import KafkaSettings
 
 LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
 """Bytes: above the largest message any topic takes."""
+OVERHEARD = 3.0
+"""Seconds after which a reader that has not ended is told to once more."""
 METADATA_PAUSE = 0.1
 """Seconds between two requests of a producer for metadata, at least."""
 
@@ -170,6 +172,21 @@ class _Reader(aiokafka.AIOKafkaConsumer):
     async def start(self) -> None:
         await super().start()
         make_stoppable(self)
+
+    async def stop(self) -> None:
+        """End, though aiokafka's loop may overhear that it is cancelled while it waits for a request that is: it is told again then."""
+        inside: Any = self
+        stopping = asyncio.ensure_future(super().stop())
+        try:
+            while not (await asyncio.wait({stopping}, timeout=OVERHEARD))[0]:
+                stopping.cancel()
+        except asyncio.CancelledError:
+            stopping.cancel()
+            raise
+        if stopping.cancelled():
+            await inside._client.close()
+        else:
+            stopping.result()
 
 
 def make_stoppable(consumer: Any) -> None:
