@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,9 @@ def test_the_end_of_a_tail_is_quiet(oms: Run, stack: Stack) -> None:
     arguments = [sys.executable, "-m", "oms_cli", "events", "tail", "--from-beginning", "--json"]
 
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        # Whoever runs the tests in the background has it ignored, and so would what they start.
+        heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeding)
 
     with start() as interrupted:
         assert interrupted.stdout is not None
