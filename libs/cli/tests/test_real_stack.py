@@ -218,7 +218,8 @@ def test_the_end_of_a_tail_is_quiet(oms: Run, stack: Stack) -> None:
     def start() -> subprocess.Popen[bytes]:
         # Whoever runs the tests in the background has it ignored, and so would what they start.
         heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeding)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(arguments, env=environment, stdout=pipe, stderr=pipe, preexec_fn=heeding)  # noqa: PLW1509  # no lock is taken
 
     with start() as interrupted:
         assert interrupted.stdout is not None
