@@ -11,8 +11,6 @@ from time import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from oms_contracts.catalogue import topic_of
-from oms_contracts.channel import OrderPlaced
 from oms_local.settings import SERVICES
 from oms_local.sql import session
 from oms_local.stack import Stack
@@ -20,13 +18,13 @@ from oms_runtime.kafka import make_producer, partition_of
 from oms_runtime.outside import content_id, record_of, settings_of
 from oms_runtime.runtime import utc_now
 
+from tests.load.bare import CHANNEL
 from tests.load.figures import growth, per_second, percentile
 from tests.load.rig import Batch, Rig
 from tests.load.usage import peak_memory, read_disk, read_usage
 from tests.load.watch import Stuck, partitions_on
 
 Figures = dict[str, Any]
-CHANNEL = topic_of(OrderPlaced)
 SLOWEST = 5
 """Orders a second: a stack that is slower than this is stuck."""
 FILL = 10_000

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 
 from oms_contracts.catalogue import FOREVER, SERVICES, TOPICS, USERS, Topic, topics_read_by, topics_written_by
-from oms_contracts.message import MessageType, all_types, type_of
-from oms_contracts.schemas import Schema, description_of, schema_of
+from oms_contracts.message import MessageType, all_types, description_of, type_of
+from oms_contracts.schemas import Schema, schema_of
 
 _BINDING = "0.5.0"
 _GROUPS = (*SERVICES, "projection")

@@ -36,10 +36,16 @@ class Value(msgspec.Struct, frozen=True, gc=False):
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         made = handler(schema)
         described = handler.resolve_ref_schema(made)
-        described.setdefault("title", cls.__name__)
-        if cls.__doc__:
-            described.setdefault("description", cleandoc(cls.__doc__))
+        rest, text = {**described}, description_of(cls)
+        described.clear()
+        described.update({"title": cls.__name__} | ({"description": text} if text else {}) | rest)
         return made
+
+
+def description_of(cls: type[Any]) -> str | None:
+    """A class's own docstring."""
+    text = cls.__dict__.get("__doc__")
+    return cleandoc(text) if text else None
 
 
 class UnreadableMessage(ValueError):

@@ -1,6 +1,5 @@
 """The JSON Schema (2020-12) of a message. Every schema stands alone: nested values are written out where they are used."""
 
-from inspect import cleandoc
 from typing import Any, cast
 
 from pydantic import TypeAdapter
@@ -32,14 +31,8 @@ def is_for_strangers(kind: MessageType) -> bool:
     return any(not topic.trusted and kind.cls in topic.messages for topic in TOPICS)
 
 
-def description_of(cls: type[Any]) -> str | None:
-    """A class's own docstring."""
-    text = cls.__dict__.get("__doc__")
-    return cleandoc(text) if text else None
-
-
 class _Generator(GenerateJsonSchema):
-    """Pydantic's own, told what the tightened parts mean and where the descriptions are."""
+    """Pydantic's own, told what the tightened parts mean."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -48,10 +41,8 @@ class _Generator(GenerateJsonSchema):
         return {"type": "string", "format": "date-time"}  # strict reading chains a pattern and a moment, and nothing else
 
     def dataclass_args_schema(self, schema: core_schema.DataclassArgsSchema) -> Schema:
-        made = super().dataclass_args_schema(schema)
-        described = {"title": schema["dataclass_name"], "description": description_of(schema.get("metadata", {})["cls"])}
         closed = {"additionalProperties": False} if schema.get("extra_behavior") == "forbid" else {}
-        return {name: text for name, text in described.items() if text} | made | closed
+        return super().dataclass_args_schema(schema) | closed
 
     def sort(self, value: Schema, parent_key: str | None = None) -> Schema:
         return value  # in the order of the class

@@ -82,7 +82,7 @@ def core_schema_of(cls: type[msgspec.Struct], schema_of: Callable[[Any], CoreSch
             schema = with_default_schema(schema, default=info.default)
         return dataclass_field(info.name, schema, kw_only=True)
 
-    arguments = dataclass_args_schema(cls.__name__, [field(info) for info in msgspec.structs.fields(cls)], metadata={"cls": cls})
+    arguments = dataclass_args_schema(cls.__name__, [field(info) for info in msgspec.structs.fields(cls)])
     written = plain_serializer_function_ser_schema(msgspec.to_builtins)
     ref = f"{cls.__module__}.{cls.__qualname__}:{id(cls)}"
     return no_info_after_validator_function(lambda found: cls(**found[0]), arguments, serialization=written, ref=ref)

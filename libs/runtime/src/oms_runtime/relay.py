@@ -245,7 +245,7 @@ class Relay:
             self._partitions = await count_partitions(reader, self._topics)
             partitions = [TopicPartition(topic, p) for topic, count in self._partitions.items() for p in range(count)]
             # Nothing is assigned yet, though the client would learn of all topics at once then: a reader that is stopped just as it is
-            # assigned anew may never end.
+            # assigned anew ends seconds later.
             begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
             unread = {tp for tp in partitions if ends[tp] > begins[tp]}
             reader.assign(sorted(unread))
