@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from aiokafka import TopicPartition
 from oms_contracts.catalogue import TOPICS
 from oms_contracts.envelope import header
+from oms_kafka.clients import Reader, make_reader
+from oms_kafka.settings import settings_of
 from oms_local.stack import Stack
-from oms_runtime.kafka import Reader, make_reader
-from oms_runtime.outside import settings_of
 
 PARTITIONS = tuple(TopicPartition(topic.name, number) for topic in TOPICS for number in range(topic.partitions))
 

@@ -31,17 +31,18 @@ import msgspec
 import pytest
 from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
+from oms_client.publisher import Publisher
 from oms_contracts.catalogue import SERVICES, TOPICS
 from oms_demo.__main__ import audits_of
 from oms_demo.simulators import Answer
 from oms_demo.wire import simulate
+from oms_kafka.settings import settings_of
 from oms_local.provision import make_admin
 from oms_local.stack import PartStatus, Stack
-from oms_projection.answers import OrderDetail, Outcome
-from oms_runtime.outside import Publisher, settings_of
-from oms_runtime.runtime import utc_now
+from oms_projection.responses import OrderDetail, Outcome
+from oms_runtime.clock import utc_now
 
-from tests.faults.stories import Orders, Outside, Story
+from tests.faults.scenarios import Orders, Outside, Story
 from tests.topics import PARTITIONS, reading, told_twice
 
 T = TypeVar("T")

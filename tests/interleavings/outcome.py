@@ -87,7 +87,7 @@ def _told_apart_by_nothing(state: State) -> State:
 def assert_nothing_is_promised_twice_or_taken_early(system: System) -> None:
     """At any time: what is promised is there, and what is captured has shipped."""
     for order_id, order in system.nodes["capture"].states.items():
-        taken = system.books.total(order_id, RequestCapture)
+        taken = system.provider.total(order_id, RequestCapture)
         if taken:
             shipped = _shipped(system.nodes["fulfillment"].state(order_id))
             cost = sum(line.total * shipped[line.line_id] // line.quantity for line in order.lines)
@@ -113,7 +113,7 @@ def assert_all_is_settled(system: System) -> None:
     """At the end of every run, whatever the interleaving was."""
     _assert_folded(system)
     _assert_ledger(system)
-    _assert_patience(system)
+    _assert_timeout(system)
     for order_id, order in system.nodes["capture"].states.items():
         if order.status != "new":
             _assert_ended(system, order_id, order)
@@ -150,7 +150,7 @@ def _assert_ledger(system: System) -> None:
     assert there == {place: Bin(on_hand=units) for place, units in on_hand.items() if units}, "nothing is held for orders that have ended"
 
 
-def _assert_patience(system: System) -> None:
+def _assert_timeout(system: System) -> None:
     """Nothing expires before its time, give or take what the clocks are wrong by."""
     until: dict[tuple[str, str], datetime] = {}
     for record in system.records:
@@ -206,7 +206,7 @@ UNSHIPPED = frozenset({"none", "failed", "expired", "released"})
 
 def _assert_money(system: System, order_id: str, order: CaptureOrder) -> None:
     """Captured for what shipped and no more; refunded at most what was captured; nothing stays held. The books assert the rest."""
-    books, payment = system.books, system.nodes["payment"].state(order_id)
+    books, payment = system.provider, system.nodes["payment"].state(order_id)
     authorized, captured, refunded = (books.total(order_id, kind) for kind in (RequestAuthorization, RequestCapture, RequestRefund))
     refuses = {
         script.step for token in [payment.method and payment.method.token] if (script := SCRIPTS.get(token or "")) and script.refusal

@@ -34,18 +34,18 @@ from oms_contracts.stock import ReceiveStock
 from oms_demo.simulators import Answer, answers
 from oms_inventory.commands import PlanAllocation
 from oms_inventory.decider import Terms as InventoryTerms
+from oms_kafka.clients import partition_of
 from oms_payment.commands import ResumeRefund
 from oms_payment.decider import Terms as PaymentTerms
 from oms_returns.decider import Terms as ReturnsTerms
-from oms_runtime.kafka import partition_of
 from oms_runtime.model import Command, Due, Event, Service, State
 
-from .books import Books
+from .recording_provider import RecordingProvider
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TICK = timedelta(milliseconds=1)
 """No two things happen at the same moment."""
-MOST_STEPS = 5_000
+MAX_STEPS = 5_000
 """Far more than any life here takes: whoever needs more answers himself for ever."""
 SKEWS = timedelta(0), timedelta(seconds=2), timedelta(seconds=-2)
 """How far the clocks of a service's processes, between which its partitions move, are from the right time."""
@@ -182,9 +182,9 @@ class System:
 
     def __init__(self, story: Story, schedule: Schedule, runner: asyncio.Runner) -> None:
         self.story = story
-        self.books = Books()
+        self.provider = RecordingProvider()
         self.now = NOON
-        self.nodes = {service.name: Node(service) for service in make_services(self.books)}
+        self.nodes = {service.name: Node(service) for service in make_services(self.provider)}
         self.records: list[Record] = []
         self.logs: dict[str, list[Step]] = {name: [] for name in self.nodes}
         self._schedule = schedule
@@ -210,7 +210,7 @@ class System:
 
     def run(self, check: Callable[[], None] = lambda: None) -> None:
         """Until nobody has anything to do, now or ever. `check` is called after each step."""
-        for _ in range(MOST_STEPS):
+        for _ in range(MAX_STEPS):
             steps = self._steps()
             if not steps:
                 if not self._wait():
@@ -394,7 +394,7 @@ class System:
                 self._stood.setdefault((reader, record.queue), 0)
 
 
-def make_services(provider: Books) -> tuple[Service, ...]:
+def make_services(provider: RecordingProvider) -> tuple[Service, ...]:
     """The six that own streams, built as their `app.py` builds them."""
     return (
         oms_capture.app.make_service(CaptureTerms()),
@@ -408,7 +408,7 @@ def make_services(provider: Books) -> tuple[Service, ...]:
 
 def waits() -> list[tuple[str, str]]:
     """Everybody, with everything that he may be late for."""
-    late = [(service.name, topic.name) for service in make_services(Books()) for topic in service.reads]
+    late = [(service.name, topic.name) for service in make_services(RecordingProvider()) for topic in service.reads]
     return [*late, *((name, ITSELF) for name in (*SERVICES, OUTSIDE))]
 
 

@@ -21,11 +21,11 @@ from oms_inventory.decider import Position
 from oms_payment.commands import RequestCapture, RequestRefund
 from oms_projection.projector import FOLDS, fold
 from oms_projection.tables import Changes, Key, Row
-from oms_runtime.model import Received
+from oms_runtime.model import IncomingRecord
 
 from .outcome import assert_all_is_settled, assert_nothing_is_promised_twice_or_taken_early, settled
 from .replay import replay
-from .stories import DETERMINED, determined, raced
+from .scenarios import DETERMINED, determined, raced
 from .system import Queue, Record, Schedule, Story, System, waits
 
 EXAMPLES = int(os.environ.get("OMS_INTERLEAVINGS", "0"))
@@ -110,13 +110,13 @@ def test_read_models_say_what_the_services_know_whichever_topic_they_hear_first(
     }
     for order_id in orders:
         money = rows["payments"].get((order_id,), {})
-        assert money.get("captured", 0) == system.books.total(order_id, RequestCapture)
-        assert money.get("refunded", 0) == system.books.total(order_id, RequestRefund)
+        assert money.get("captured", 0) == system.provider.total(order_id, RequestCapture)
+        assert money.get("refunded", 0) == system.provider.total(order_id, RequestRefund)
 
 
-def interleaved(system: System, schedule: Schedule) -> Iterator[Received]:
+def interleaved(system: System, schedule: Schedule) -> Iterator[IncomingRecord]:
     """What projection reads of a run, each topic in its order."""
-    lanes: dict[Queue, deque[Received]] = {}
+    lanes: dict[Queue, deque[IncomingRecord]] = {}
     for record in system.records:
         if record.queue[0] in FOLDS:
             lanes.setdefault(record.queue, deque()).append(received(record))
@@ -127,11 +127,11 @@ def interleaved(system: System, schedule: Schedule) -> Iterator[Received]:
             del lanes[lane]
 
 
-def received(record: Record) -> Received:
+def received(record: Record) -> IncomingRecord:
     """A record as projection's consumer hands it over."""
     kind, (topic, partition) = type_of(record.message), record.queue
     source, position = f"/oms/{record.author}", record.position
-    return Received(
+    return IncomingRecord(
         topic=topic,
         partition=partition,
         offset=record.number,

@@ -11,12 +11,13 @@ from time import time
 from typing import Any
 from urllib.parse import urlsplit
 
+from oms_client.publisher import content_id, record_of
+from oms_kafka.clients import make_producer, partition_of
+from oms_kafka.settings import settings_of
 from oms_local.settings import SERVICES
 from oms_local.sql import session
 from oms_local.stack import Stack
-from oms_runtime.kafka import make_producer, partition_of
-from oms_runtime.outside import content_id, record_of, settings_of
-from oms_runtime.runtime import utc_now
+from oms_runtime.clock import utc_now
 
 from tests.load.bare import CHANNEL
 from tests.load.figures import growth, per_second, percentile

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from time import time
 from typing import Any
 
+from oms_client.publisher import Publisher
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import FulfillmentPlanned
 from oms_contracts.message import key_of
 from oms_contracts.tracking import LabelCreated
 from oms_demo.simulators import answers
 from oms_demo.wire import simulate
+from oms_kafka.settings import KafkaSettings, settings_of
 from oms_local.stack import Stack
+from oms_runtime.clock import utc_now
 from oms_runtime.loop import run_loop
-from oms_runtime.outside import Publisher, settings_of
-from oms_runtime.runtime import utc_now
-from oms_runtime.settings import KafkaSettings
 from rich.progress import Progress, TaskID
 
 from tests.load.baskets import Baskets, plenty_of

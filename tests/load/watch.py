@@ -8,11 +8,11 @@ from aiokafka import TopicPartition
 from oms_contracts.catalogue import PARTITIONS, TOPICS, topics_read_by
 from oms_contracts.message import decode, type_of
 from oms_contracts.tracking import OrderStatusChanged
+from oms_kafka.clients import Reader, make_reader
+from oms_kafka.settings import settings_of
 from oms_local.settings import SERVICES
 from oms_local.stack import Stack
 from oms_runtime.database import Connection, connect
-from oms_runtime.kafka import Reader, make_reader
-from oms_runtime.outside import settings_of
 
 TOPIC = "oms.order-status-changes"
 RESTING = frozenset({"rejected", "awaiting_customer", "completed", "canceled", "expired"})

@@ -20,10 +20,10 @@ from oms_contracts.message import encode, type_of
 from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.values import StockLine, order_id_of
+from oms_kafka.clients import make_producer, partition_of
+from oms_kafka.settings import settings_of
 from oms_local.ports import find_free
 from oms_local.stack import Stack, StackSettings
-from oms_runtime.kafka import make_producer, partition_of
-from oms_runtime.outside import settings_of
 from typer.testing import CliRunner, Result
 
 PATIENCE_SECONDS = 30

@@ -28,7 +28,7 @@ def test_a_message_is_on_exactly_one_topic_and_its_copy(kind: MessageType) -> No
     else:
         topic, *copies = carriers(kind)
         assert topic_of(sample(kind.cls)) == topic.name
-        assert all(copy.newest_of == topic.name for copy in copies)
+        assert all(copy.compacted_copy_of == topic.name for copy in copies)
 
 
 @every_type
@@ -77,7 +77,7 @@ def test_its_writers_and_readers_are_users(topic: Topic) -> None:
 def test_strangers_write_only_where_what_they_send_is_validated(topic: Topic) -> None:
     assert topic.trusted == OUTSIDE.isdisjoint(topic.writers)
     if not topic.trusted:
-        assert topic.max_message_bytes == catalogue.STRANGERS_BYTES
+        assert topic.max_message_bytes == catalogue.EXTERNAL_MAX_BYTES
         assert topic.name == "oms.channel.orders" or topic.name.endswith(".commands")
 
 
@@ -91,8 +91,8 @@ def test_only_the_newest_status_is_compacted() -> None:
 
 @every_topic
 def test_a_copy_carries_what_its_original_does_and_has_the_same_owner(topic: Topic) -> None:
-    if topic.newest_of is not None:
-        (original,) = [other for other in TOPICS if other.name == topic.newest_of]
+    if topic.compacted_copy_of is not None:
+        (original,) = [other for other in TOPICS if other.name == topic.compacted_copy_of]
         assert {*original.messages} <= {*topic.messages}
         assert (topic.writers, topic.key) == (original.writers, original.key)
 

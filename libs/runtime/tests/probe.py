@@ -30,12 +30,13 @@ from oms_contracts.message import encode, key_of, type_of
 from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters
 from oms_contracts.stock import ReceiveStock, StockAdjusted, StockReceived
 from oms_contracts.values import StockLine
+from oms_kafka.clients import Record as Read
+from oms_kafka.clients import client_options, make_producer, make_reader, partition_of
 from oms_local.ports import LOOPBACK, find_free
 from oms_runtime.database import STORE_LOCK, Connection, connect
-from oms_runtime.kafka import Record as Read
-from oms_runtime.kafka import client_options, make_producer, make_reader, partition_of
-from oms_runtime.model import Decider, Due, Service
-from oms_runtime.runtime import Runtime, run
+from oms_runtime.model import AnyDecider, Decider, Due, Service
+from oms_runtime.runtime import Runtime
+from oms_runtime.server import run
 from oms_runtime.settings import RuntimeSettings
 from pydantic import SecretStr
 
@@ -118,7 +119,7 @@ DECIDER = Decider(
 )
 
 
-def make_service(name: str, database_url: str, decider: Decider = DECIDER) -> Service:
+def make_service(name: str, database_url: str, decider: AnyDecider = DECIDER) -> Service:
     """The probe on topics of its own. It asks the outside through the database: see Probe.outside."""
     inbox, outbox, newest, letters = topics_of(name)
     return Service(
@@ -144,7 +145,7 @@ async def _weigh(database_url: str, effect: Weigh) -> RecordWeight:
 def topics_of(name: str) -> tuple[Topic, Topic, Topic, Topic]:
     """What the probe reads, what it writes, the newest of that for each key, and its dead letters."""
 
-    def topic(suffix: str, writer: str, *messages: type[Any], newest_of: str | None = None) -> Topic:
+    def topic(suffix: str, writer: str, *messages: type[Any], compacted_copy_of: str | None = None) -> Topic:
         return Topic(
             name=f"test.{name}.{suffix}",
             key="receipt id",
@@ -154,13 +155,13 @@ def topics_of(name: str) -> tuple[Topic, Topic, Topic, Topic]:
             summary="for tests",
             partitions=PARTITIONS,
             max_message_bytes=2 * 1024 * 1024,
-            newest_of=newest_of,
+            compacted_copy_of=compacted_copy_of,
         )
 
     return (
         topic("commands", "warehouse", ReceiveStock, RedriveDeadLetters),
         topic("stock", "inventory", StockReceived, StockAdjusted),
-        topic("newest", "inventory", StockReceived, StockAdjusted, newest_of=f"test.{name}.stock"),
+        topic("newest", "inventory", StockReceived, StockAdjusted, compacted_copy_of=f"test.{name}.stock"),
         topic("dead-letters", "inventory", RecordSetAside, RecordRedriven),
     )
 
@@ -279,7 +280,7 @@ class Probe:
             **others,
         )
 
-    def service(self, decider: Decider = DECIDER) -> Service:
+    def service(self, decider: AnyDecider = DECIDER) -> Service:
         return make_service(self.name, self.database_url, decider)
 
     def start(self, *, batch_records: int = 500) -> Process:
@@ -455,7 +456,7 @@ class Probe:
         expected: defaultdict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
         async with self.session() as connection:
             for row in await connection.fetch("select topic, key, position, data from events order by position"):
-                for topic in (row["topic"], *([self.newest.name] if row["topic"] == self.newest.newest_of else [])):
+                for topic in (row["topic"], *([self.newest.name] if row["topic"] == self.newest.compacted_copy_of else [])):
                     expected[topic, partition_of(row["key"].encode(), PARTITIONS)].append((row["position"], row["data"]))
         found = {
             (topic.name, number): [(int(header(record.headers, "ce_position") or 0), (record.value or b"").decode()) for record in records]

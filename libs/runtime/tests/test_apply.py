@@ -12,11 +12,13 @@ from oms_contracts.message import decode, encode, type_of
 from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters
 from oms_contracts.stock import ReceiveStock, StockReceived
 from oms_contracts.values import StockLine
-from oms_runtime.apply import SURROUNDINGS, Applier, Checkpoint, LostPartition
+from oms_runtime.apply import Applier
 from oms_runtime.database import Database, migrate, open_database
+from oms_runtime.errors import RETRYABLE_ERRORS, LostPartition
 from oms_runtime.metrics import Metrics
-from oms_runtime.model import Decider, Received, service_of
-from oms_runtime.store import audit, refold
+from oms_runtime.model import Decider, IncomingRecord, service_of
+from oms_runtime.records import Checkpoint
+from oms_runtime.refold import audit, refold
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TOPIC = "oms.inventory.commands"
@@ -62,15 +64,15 @@ def applier(database: Database) -> Applier:
     return Applier(SERVICE, database, Metrics(), lambda: NOON)
 
 
-def record(offset: int, key: str, message: Any, value: bytes | None = None) -> Received:
+def record(offset: int, key: str, message: Any, value: bytes | None = None) -> IncomingRecord:
     kind = type_of(message).name
     headers = to_headers(Envelope(type=kind, source="/test", id=str(offset), time=NOON, subject=key))
-    return Received(
+    return IncomingRecord(
         topic=TOPIC, partition=0, offset=offset, key=key, headers=headers, value=value or encode(message), type=kind, position=None
     )
 
 
-def receipt(offset: int, key: str, quantity: int = 1) -> Received:
+def receipt(offset: int, key: str, quantity: int = 1) -> IncomingRecord:
     return record(offset, key, ReceiveStock(receipt_id=key, lines=(StockLine(sku="s", location="l", quantity=quantity),)))
 
 
@@ -80,26 +82,26 @@ async def types(database: Database) -> dict[str, int]:
 
 async def test_a_poison_record_in_the_middle_of_500_is_set_aside_alone(applier: Applier, database: Database) -> None:
     records = [receipt(n, f"r{n}", POISON if n == 250 else 1) for n in range(500)]
-    stood = await applier.checkpoints([(TOPIC, 0)])
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
 
-    await applier.apply(records, stood)
+    await applier.apply(records, checkpoints)
 
     assert await types(database) == {type_of(StockReceived).name: 499, type_of(RecordSetAside).name: 1}
     assert await database.fetchval("select reason from dead_letters") == "ValueError: quantity: thirteen brings bad luck"
-    assert stood[TOPIC, 0].next_offset == 500
-    assert stood == await applier.checkpoints([(TOPIC, 0)])
+    assert checkpoints[TOPIC, 0].next_offset == 500
+    assert checkpoints == await applier.checkpoints([(TOPIC, 0)])
     async with database.acquire() as connection:
         assert await audit(connection, DECIDER) == []
 
 
 async def test_later_records_of_the_key_wait_until_it_is_mended_and_are_then_applied_in_order(applier: Applier, database: Database) -> None:
-    stood = await applier.checkpoints([(TOPIC, 0)])
-    await applier.apply([receipt(0, "r", POISON), receipt(1, "other"), receipt(2, "r", 5), receipt(3, "r", 6)], stood)
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply([receipt(0, "r", POISON), receipt(1, "other"), receipt(2, "r", 5), receipt(3, "r", 6)], checkpoints)
     assert (await types(database))[type_of(StockReceived).name] == 1
     assert await database.fetchval("select count(*) from dead_letters where parked") == 2
 
     mended = encode(ReceiveStock(receipt_id="r", lines=(StockLine(sku="s", location="l", quantity=4),))).decode()
-    await applier.apply([record(4, "r", RedriveDeadLetters(source_key="r", letter_id=f"{TOPIC}/0/0", value=mended))], stood)
+    await applier.apply([record(4, "r", RedriveDeadLetters(source_key="r", letter_id=f"{TOPIC}/0/0", value=mended))], checkpoints)
 
     found = await database.fetch("select data from events where stream = 'r' order by position")
     assert [quantity for row in found for quantity in (4, 5, 6) if f'"quantity":{quantity}' in row["data"]] == [4, 5, 6]
@@ -108,10 +110,10 @@ async def test_later_records_of_the_key_wait_until_it_is_mended_and_are_then_app
 
 
 async def test_a_letter_that_fails_again_stays_and_keeps_the_key_closed(applier: Applier, database: Database) -> None:
-    stood = await applier.checkpoints([(TOPIC, 0)])
-    await applier.apply([receipt(0, "r", POISON), receipt(1, "r")], stood)
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply([receipt(0, "r", POISON), receipt(1, "r")], checkpoints)
 
-    await applier.apply([record(2, "r", RedriveDeadLetters(source_key="r"))], stood)
+    await applier.apply([record(2, "r", RedriveDeadLetters(source_key="r"))], checkpoints)
 
     assert await types(database) == {type_of(RecordSetAside).name: 3}
     assert [row["attempts"] for row in await database.fetch("select attempts from dead_letters order by sequence")] == [2, 1]
@@ -122,10 +124,10 @@ async def test_a_letter_that_fails_again_stays_and_keeps_the_key_closed(applier:
 
 
 async def test_garbage_is_kept_with_the_field_at_fault(applier: Applier, database: Database) -> None:
-    stood = await applier.checkpoints([(TOPIC, 0)])
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
     garbage = record(0, "r", ReceiveStock(receipt_id="r", lines=()), b'{"receipt_id": 7, "lines": []}')
 
-    await applier.apply([garbage, receipt(1, "other")], stood)
+    await applier.apply([garbage, receipt(1, "other")], checkpoints)
 
     assert "receipt_id" in await database.fetchval("select reason from dead_letters")
     assert (await types(database))[type_of(StockReceived).name] == 1
@@ -161,21 +163,21 @@ async def test_no_letter_is_written_about_a_letter(database: Database) -> None:
 
 
 async def test_a_schema_that_is_not_ours_is_no_fault_of_the_record(applier: Applier, database: Database) -> None:
-    stood = await applier.checkpoints([(TOPIC, 0)])
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
     async with database.acquire() as connection:
         await connection.execute("alter table states rename column state to newer")
 
-    with pytest.raises(SURROUNDINGS):
-        await applier.apply([receipt(0, "a")], stood)
+    with pytest.raises(RETRYABLE_ERRORS):
+        await applier.apply([receipt(0, "a")], checkpoints)
 
     assert await database.fetchval("select count(*) from dead_letters") == 0
-    assert stood == {(TOPIC, 0): Checkpoint(0, 0)}
+    assert checkpoints == {(TOPIC, 0): Checkpoint(0, 0)}
 
 
 async def test_who_lost_the_partition_changes_nothing(applier: Applier, database: Database) -> None:
-    stood = await applier.checkpoints([(TOPIC, 0)])
-    stale = dict(stood)
-    await applier.apply([receipt(0, "a"), receipt(1, "b")], stood)
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    stale = dict(checkpoints)
+    await applier.apply([receipt(0, "a"), receipt(1, "b")], checkpoints)
 
     with pytest.raises(LostPartition):
         await applier.apply([receipt(0, "a"), receipt(1, "b"), receipt(2, "c")], stale)
@@ -188,19 +190,19 @@ async def test_what_is_told_of_a_letter_never_waits_behind_it(database: Database
     """A service that reads its own dead letters would else set aside each word about them, tell of that, and read it again, without end."""
     seen: list[str] = []
 
-    async def project(_connection: Any, batch: Sequence[Received]) -> None:
+    async def project(_connection: Any, batch: Sequence[IncomingRecord]) -> None:
         seen.extend(type(received.message).__name__ for received in batch)
 
     service = service_of("projection", projector=project, projected=(RecordSetAside, RecordRedriven))
     applier = Applier(service, database, Metrics(), lambda: NOON)
     commands, letters = "oms.projection.commands", "oms.projection.dead-letters"
-    stood = await applier.checkpoints([(commands, 0), (letters, 0)])
+    checkpoints = await applier.checkpoints([(commands, 0), (letters, 0)])
     garbage = msgspec.structs.replace(record(0, "r", RedriveDeadLetters(source_key="r"), b"garbage"), topic=commands)
-    await applier.apply([garbage], stood)
+    await applier.apply([garbage], checkpoints)
     told = await database.fetchval("select data from events")
 
     news = msgspec.structs.replace(record(0, "r", decode(type_of(RecordSetAside).name, told.encode())), topic=letters, position=1)
-    await applier.apply([news], stood)
+    await applier.apply([news], checkpoints)
 
     assert seen == ["RecordSetAside"]
     assert await types(database) == {type_of(RecordSetAside).name: 1}

@@ -10,7 +10,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from oms_contracts.envelope import Headers, from_headers
 from oms_contracts.message import decode, encode, type_of
 from oms_contracts.operations import RecordSetAside
-from oms_runtime.kafka import GroupReader, partition_of
+from oms_kafka.clients import partition_of
 from oms_runtime.runtime import Runtime
 from probe import PARTITIONS, POISON, Probe, headers_of, receipt, until
 
@@ -149,7 +149,7 @@ async def test_what_keeps_the_consumer_from_reading_is_logged(
         raise TopicAuthorizationFailedError(probe.inbox.name)
 
     async with probe.running() as runtime:
-        monkeypatch.setattr(_reader(runtime), "getmany", forbidden)
+        monkeypatch.setattr(_group_consumer(runtime), "getmany", forbidden)
         await until(partial(_logged, caplog, "Kafka error occurred"))
 
 
@@ -181,20 +181,20 @@ async def _batch_in_hand(probe: Probe) -> bool:
 
 async def _stands_at(runtime: Runtime, offsets: int) -> bool:
     """Whether so many records were handed over, by the client that FastStream runs."""
-    reader = _reader(runtime)
-    return sum([await reader.position(tp) for tp in reader.assignment()]) == offsets
+    consumer = _group_consumer(runtime)
+    return sum([await consumer.position(tp) for tp in consumer.assignment()]) == offsets
 
 
 async def _known(runtime: Runtime, offsets: int) -> bool:
     """Whether the client has fetched so many records."""
-    reader = _reader(runtime)
-    return sum(reader.highwater(tp) or 0 for tp in reader.assignment()) == offsets
+    consumer = _group_consumer(runtime)
+    return sum(consumer.highwater(tp) or 0 for tp in consumer.assignment()) == offsets
 
 
 async def _logged(caplog: pytest.LogCaptureFixture, text: str) -> bool:
     return any(text in record.getMessage() for record in caplog.records)
 
 
-def _reader(runtime: Runtime) -> GroupReader:
-    consumer: Any = runtime.consumer
-    return consumer._subscriber.consumer
+def _group_consumer(runtime: Runtime) -> Any:
+    membership: Any = runtime.consumer.membership
+    return membership._subscriber.consumer

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from oms_runtime.consumer import STUCK
-from oms_runtime.health import Later, operations_app
+from oms_runtime.consumer import STUCK_SECONDS
+from oms_runtime.health import DeferredApp, operations_app
 from oms_runtime.runtime import Runtime
 from probe import POISON, Probe, Process, receipt, until
 from starlette.applications import Starlette
@@ -33,9 +33,9 @@ async def test_a_batch_that_is_stuck_is_found_out(probe: Probe) -> None:
         async with probe.store_held():
             await probe.send([receipt("r")])
             await until(partial(_batch_in_hand, probe))
-            now = STUCK - 1
+            now = STUCK_SECONDS - 1
             assert (await client.get("/live")).json() == {"alive": True}
-            now = STUCK + 1
+            now = STUCK_SECONDS + 1
             assert (await client.get("/live")).status_code == 503
         await until(partial(_lives, client))
         assert await _booked(probe, 1)
@@ -46,8 +46,8 @@ async def test_a_consumer_that_hands_nothing_over_is_found_out_unless_the_broker
 ) -> None:
     now = 0.0
     async with probe.running(ticks=lambda: now) as runtime:
-        consumer: Any = runtime.consumer
-        consumer._subscriber.tasks.pop().cancel()  # FastStream's loop has ended without a word
+        membership: Any = runtime.consumer.membership
+        membership._subscriber.tasks.pop().cancel()  # FastStream's loop has ended without a word
         await probe.send([receipt("r")])
         await until(partial(_known_to_be_behind, runtime))
         assert await runtime.alive()
@@ -56,12 +56,12 @@ async def test_a_consumer_that_hands_nothing_over_is_found_out_unless_the_broker
             return False
 
         with monkeypatch.context() as patch:
-            patch.setattr("oms_runtime.consumer.answers", away)
-            now = STUCK + 1
+            patch.setattr("oms_runtime.consumer.broker_is_reachable", away)
+            now = STUCK_SECONDS + 1
             assert await runtime.alive()
-        now = 2 * STUCK
+        now = 2 * STUCK_SECONDS
         assert await runtime.alive()  # the broker may be back, but not for long enough
-        now = 2 * STUCK + 2
+        now = 2 * STUCK_SECONDS + 2
         assert not await runtime.alive()
 
 
@@ -86,7 +86,7 @@ async def test_ready_says_why_not(probe: Probe) -> None:
 
 
 async def test_a_service_is_not_ready_before_its_own_api_is(probe: Probe) -> None:
-    own = Later()
+    own = DeferredApp()
     async with probe.running() as runtime, asking(runtime, own) as client:
         await until(partial(_unready, client, ["the service's own API has not started"]))
         assert (await client.get("/orders")).status_code == 503

@@ -3,12 +3,11 @@
 import asyncio
 import gc
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaConnectionError
 from oms_contracts.catalogue import Topic
@@ -19,6 +18,7 @@ from oms_runtime.consumer import Consumer
 from oms_runtime.database import Database, migrate, open_database
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Service
+from oms_runtime.records import Partition
 from oms_runtime.settings import RuntimeSettings
 from pydantic import SecretStr
 
@@ -29,11 +29,11 @@ SESSION, SOON = 60_000, 20
 class Member(Consumer):
     """A consumer that tells what it was assigned last."""
 
-    partitions: frozenset[TopicPartition] = frozenset()
+    partitions: frozenset[Partition] = frozenset()
 
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self.partitions = frozenset(assigned)
-        await super().on_partitions_assigned(self.partitions)
+    async def _on_assigned(self, partitions: list[Partition]) -> None:
+        self.partitions = frozenset(partitions)
+        await super()._on_assigned(partitions)
 
 
 Make = Callable[..., Member]
@@ -70,12 +70,12 @@ def member(servers: Servers, database: Database, monkeypatch: pytest.MonkeyPatch
     def make(*topics: Topic, session: int = SESSION, **settings: Any) -> Member:
         service = Service(name=topics[0].name, reads=topics, writes=(), dead_letters="")
         password = servers.kafka.get("password")
-        reached: dict[str, Any] = {
+        kafka: dict[str, Any] = {
             "kafka_bootstrap_servers": servers.kafka["bootstrap_servers"],
             "kafka_username": servers.kafka.get("username"),
             "kafka_password": SecretStr(password) if password else None,
         }
-        chosen = RuntimeSettings(**{**reached, **settings}, database_url=SecretStr(""), session_timeout_ms=session)
+        chosen = RuntimeSettings(**{**kafka, **settings}, database_url=SecretStr(""), session_timeout_ms=session)
         metrics = Metrics()
         return Member(service, chosen, Applier(service, database, metrics, lambda: datetime.now(UTC)), metrics)
 

@@ -15,8 +15,8 @@ from oms_contracts.message import encode
 from oms_local.testing import Servers
 from oms_runtime.database import Database, migrate, migrations_of, open_database
 from oms_runtime.model import Due
+from oms_runtime.refold import audit
 from oms_runtime.runtime import Runtime
-from oms_runtime.store import audit
 from probe import DECIDER, EXPIRING, POISON, Booked, Probe, receipt, until
 
 KEYS = [f"r{n}" for n in range(100)]
@@ -111,7 +111,7 @@ def initial(_key: str) -> Counted:
     return Counted()
 
 
-NEWER = replace(DECIDER, initial=initial, evolve=evolve, due=due, fold=2)
+NEWER = replace(DECIDER, initial=initial, evolve=evolve, due=due, state_version=2)
 
 
 async def test_when_fold_is_raised_all_states_are_what_the_newer_rules_give(probe: Probe) -> None:
@@ -138,7 +138,7 @@ async def test_who_still_folds_by_older_rules_writes_nothing_and_sets_nothing_as
         await until(partial(_booked, probe, len(KEYS)))
         await newer.start()
         try:
-            reason = "another version of this service has started, which folds its states by other rules"
+            reason = "another version of this service has started, whose states have version 2"
             assert reason in await older.unready()
             await until(partial(_shared, older, newer))
             await probe.send(map(receipt, KEYS))
@@ -168,4 +168,4 @@ async def _shared(*runtimes: Runtime) -> bool:
 
 
 async def _fails(runtime: Runtime) -> bool:
-    return (runtime.metrics.registry.get_sample_value("oms_batch_failures_total", {"reason": "surroundings"}) or 0) > 0
+    return (runtime.metrics.registry.get_sample_value("oms_batch_failures_total", {"reason": "retryable"}) or 0) > 0

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 from aiokafka.errors import OutOfOrderSequenceNumber
+from oms_kafka.clients import partition_of
 from oms_local.testing import Servers
 from oms_runtime.database import connect
-from oms_runtime.kafka import partition_of
+from oms_runtime.errors import LostLeadership
 from oms_runtime.metrics import Metrics
-from oms_runtime.relay import MOST, LostLead, Relay
+from oms_runtime.relay import MAX_EVENTS_PER_ROUND, Relay
 from probe import PARTITIONS, Probe, make_probe, receipt, until
 
 ROUNDS = 4
 
 
 async def test_death_between_commit_and_publish_and_between_publish_and_its_record(probe: Probe) -> None:
-    keys = [f"r{n}" for n in range(ROUNDS * MOST)]
+    keys = [f"r{n}" for n in range(ROUNDS * MAX_EVENTS_PER_ROUND)]
     process = probe.start()
     await until(process.ready)
     await until(partial(probe.ask, "select producer_id is not null from relay"))
@@ -33,7 +34,7 @@ async def test_death_between_commit_and_publish_and_between_publish_and_its_reco
     assert await probe.ask("select position from relay") == 0
 
     # And wherever it is when so many more are on the topics.
-    while told < (ROUNDS - 1) * MOST:
+    while told < (ROUNDS - 1) * MAX_EVENTS_PER_ROUND:
         process = probe.start()
         await until(partial(_told, probe, told + 1))
         process.kill()
@@ -62,7 +63,7 @@ async def test_several_who_take_themselves_for_the_leader_tell_each_event_once(p
 
 
 async def test_somebody_elses_records_are_not_in_the_way(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oms_runtime.relay.REFUSALS", 1)  # each takes a second
+    monkeypatch.setattr("oms_runtime.relay.MAX_REFUSALS", 1)  # each takes a second
     async with probe.running():
         await probe.send(receipt(f"r{n}") for n in range(100))
         await until(partial(_told, probe, 100))
@@ -90,7 +91,9 @@ async def test_a_topic_has_the_partitions_that_whoever_made_it_chose(servers: Se
 async def test_a_copy_is_given_what_was_published_before_it_was_known(probe: Probe) -> None:
     service = probe.service()
     keys = [f"r{n}" for n in range(300)]
-    async with probe.running(replace(service, writes=tuple(topic for topic in service.writes if topic.newest_of is None))) as before:
+    async with probe.running(
+        replace(service, writes=tuple(topic for topic in service.writes if topic.compacted_copy_of is None))
+    ) as before:
         await probe.send(map(receipt, keys[:200]))
         await until(partial(_booked, probe, 200))
         await _caught_up(before.relay)
@@ -112,7 +115,7 @@ async def _lead(relay: Relay, database_url: str) -> None:
         connection = await connect(database_url)
         try:
             await relay.run(connection)
-        except (OutOfOrderSequenceNumber, LostLead):
+        except (OutOfOrderSequenceNumber, LostLeadership):
             continue
         finally:
             connection.terminate()

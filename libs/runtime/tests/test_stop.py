@@ -9,8 +9,8 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.fetch import FetchRequest
+from oms_kafka.clients import make_reader
 from oms_runtime.database import Connection
-from oms_runtime.kafka import make_reader
 from oms_runtime.relay import Relay
 from oms_runtime.runtime import Runtime
 from probe import PARTITIONS, Probe, Process, receipt, until
@@ -48,7 +48,7 @@ async def test_it_ends_although_the_lead_breaks_off_at_the_same_moment(probe: Pr
             raise ConnectionError("the broker has gone") from None
 
     monkeypatch.setattr(Relay, "run", break_off)
-    monkeypatch.setattr("oms_runtime.runtime.DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr("oms_runtime.runtime.DRAIN_TIMEOUT_SECONDS", 0.1)
     runtime = Runtime(probe.service(), probe.settings())
     await runtime.start()
     await until(partial(_leads, runtime))
@@ -94,7 +94,7 @@ async def test_a_reader_can_be_stopped_while_a_request_waits_to_be_tried_again(p
 
 
 async def test_a_reader_ends_although_its_loop_overheard_that_it_should(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oms_runtime.kafka.OVERHEARD", 0.1)
+    monkeypatch.setattr("oms_kafka.aiokafka_internals.STOP_RETRY_SECONDS", 0.1)
 
     async def deaf() -> None:
         with suppress(asyncio.CancelledError):

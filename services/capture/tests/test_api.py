@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaConnectionError
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oms_capture.api import MOST_BYTES, make_api
+from oms_capture.api import MAX_BYTES, make_api
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import encode, key_of
 from oms_contracts.values import order_id_of
@@ -122,7 +122,7 @@ async def test_what_is_no_order_at_all_is_a_problem_too(client: httpx.AsyncClien
 
 
 async def test_an_order_is_not_larger_than_its_topic_takes(client: httpx.AsyncClient, orders: KeptOrders):
-    assert reasons_of(await post(client, b" " * MOST_BYTES + json.dumps(ORDER).encode()), 413)
+    assert reasons_of(await post(client, b" " * MAX_BYTES + json.dumps(ORDER).encode()), 413)
     assert orders.published == []
 
 
@@ -131,8 +131,8 @@ async def test_what_is_left_out_counts_as_it_will_be_written(client: httpx.Async
         lines = [{"line_id": f"{number}{padding}", "sku": "b", "quantity": 1, "unit_price": 1, "total": 1} for number in range(1_000)]
         return json.dumps(ORDER | {"lines": lines}, separators=(",", ":"), ensure_ascii=False).encode()
 
-    body = body_with("ü" * ((MOST_BYTES - len(body_with(""))) // 2_000))
-    assert len(body) < MOST_BYTES
+    body = body_with("ü" * ((MAX_BYTES - len(body_with(""))) // 2_000))
+    assert len(body) < MAX_BYTES
     assert reasons_of(await post(client, body), 413)
     assert orders.published == []
 
@@ -142,13 +142,13 @@ async def test_a_body_that_never_ends_is_not_read_to_its_end(client: httpx.Async
 
     async def endless() -> AsyncIterator[bytes]:
         nonlocal sent
-        while sent < 100 * MOST_BYTES:
+        while sent < 100 * MAX_BYTES:
             sent += 64 * 1024
             yield b" " * 64 * 1024
 
     answer = await client.post("/orders", content=endless())
     assert reasons_of(answer, 413)
-    assert sent < 2 * MOST_BYTES
+    assert sent < 2 * MAX_BYTES
 
 
 @pytest.mark.parametrize("trouble", [KafkaConnectionError("gone"), TimeoutError()])
@@ -200,7 +200,7 @@ async def test_the_documents_schema_takes_what_we_take(client: httpx.AsyncClient
 
 async def test_every_answer_is_one_that_the_document_describes(client: httpx.AsyncClient, orders: KeptOrders):
     responses = (await client.get("/openapi.json")).json()["paths"]["/orders"]["post"]["responses"]
-    answers = [await post(client, ORDER), await post(client, {}), await post(client, b" " * (MOST_BYTES + 1))]
+    answers = [await post(client, ORDER), await post(client, {}), await post(client, b" " * (MAX_BYTES + 1))]
     orders.trouble = TimeoutError()
     answers.append(await post(client, ORDER))
     assert {str(answer.status_code) for answer in answers} == {*responses}

@@ -1,4 +1,4 @@
-"""What capture does, as examples; the laws are in test_laws.py, what a sound order is in test_validation.py."""
+"""What capture does, as examples; the laws are in test_properties.py, what a sound order is in test_validation.py."""
 
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -12,16 +12,16 @@ from oms_capture.commands import (
     PlaceOrder,
     RecordAllocation,
     RecordAuthorization,
+    RecordCancellationRejected,
     RecordDecline,
     RecordDelivery,
     RecordDeliveryTrouble,
+    RecordFulfillmentCanceled,
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
-    RecordStopped,
-    RecordTooLate,
 )
-from oms_capture.decider import INITIAL, MOST_CONFLICTS, Order, Terms, decide, due, evolve
+from oms_capture.decider import INITIAL, MAX_CONFLICTS, Order, Terms, decide, due, evolve
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.orders import (
     AmendPayment,
@@ -97,8 +97,8 @@ COMPLETED = OrderCompleted(order_id="o", customer=ADA, currency="EUR", lines=LIN
 EXPIRED = OrderExpired(order_id="o", reason="there was not enough stock in time", at=NOON)
 CANCEL = CancelOrder(order_id="o", reason="changed my mind")
 AMEND = AmendPayment(order_id="o", payment=OTHER_CARD)
-STOPPED = RecordStopped(order_id="o", requested_at=NOON)
-TOO_LATE = RecordTooLate(order_id="o", reason="already shipped: o/BER", requested_at=NOON)
+STOPPED = RecordFulfillmentCanceled(order_id="o", requested_at=NOON)
+TOO_LATE = RecordCancellationRejected(order_id="o", reason="already shipped: o/BER", requested_at=NOON)
 ASKED_TO_CANCEL = OrderCancellationRequested(order_id="o", reason="changed my mind", at=NOON)
 REFUSED_TO_CANCEL = OrderCancellationRejected(order_id="o", reason="already shipped: o/BER", at=NOON)
 SHORT = (Shortage(sku="mug", requested=2, available=1), Shortage(sku="pot", requested=1, available=0))
@@ -190,7 +190,7 @@ def test_other_content_under_the_same_reference_is_a_conflict_reported_once(stat
 def test_a_channel_that_reuses_a_reference_without_end_is_not_answered_without_end():
     conflicts = [
         OrderConflictReported(order_id="o", channel="web", channel_reference="W1", content_hash=str(number), reported_at=NOON)
-        for number in range(MOST_CONFLICTS)
+        for number in range(MAX_CONFLICTS)
     ]
     assert outcome(given=[ACCEPTED, *conflicts], when=replace(PLACE, content_hash="h2")) == []
 
@@ -332,7 +332,7 @@ def test_fulfillment_could_not_stop_and_the_order_goes_on():
 
 
 @pytest.mark.parametrize("answer", [STOPPED, TOO_LATE], ids=lambda answer: type(answer).__name__)
-def test_an_answer_to_another_request_is_not_taken_for_this_one(answer: RecordStopped | RecordTooLate):
+def test_an_answer_to_another_request_is_not_taken_for_this_one(answer: RecordFulfillmentCanceled | RecordCancellationRejected):
     asked = [*HISTORY["released"], ASKED_TO_CANCEL]
     assert outcome(given=asked, when=replace(answer, requested_at=NOON - timedelta(seconds=1))) == []
     assert outcome(given=asked, when=replace(answer, requested_at=None)) == outcome(given=asked, when=answer) != []
@@ -391,7 +391,7 @@ def test_a_lost_package_asks_somebody_once():
     assert outcome(given=[*HISTORY["released"], lost], when=delivery("p1", *ALLOCATED)) == [COMPLETED]
 
 
-# Deadlines
+# Scheduler
 
 
 def deadline_of(given: str | list[Event]) -> ActOnDeadline:

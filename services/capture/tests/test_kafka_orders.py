@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import TopicPartition
-from oms_capture.api import MOST_BYTES, TOPIC, KafkaOrders, make_api
+from oms_capture.api import MAX_BYTES, TOPIC, KafkaOrders, make_api
 from oms_contracts.catalogue import TOPICS
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.envelope import Envelope, from_headers
 from oms_contracts.message import type_of, validate
 from oms_contracts.values import order_id_of
-from oms_runtime.kafka import Record, client_options, make_reader, partition_of
+from oms_kafka.clients import Record, make_reader, partition_of
 from oms_runtime.settings import RuntimeSettings
 from pydantic import SecretStr
 
@@ -38,7 +38,7 @@ def settings(servers: Any) -> RuntimeSettings:
 
 @pytest.fixture
 async def client(settings: RuntimeSettings) -> AsyncIterator[httpx.AsyncClient]:
-    api = make_api(KafkaOrders(client_options(settings)), "http://query", lambda: NOON)
+    api = make_api(KafkaOrders(settings), "http://query", lambda: NOON)
     async with (
         api.router.lifespan_context(api),
         httpx.AsyncClient(transport=httpx.ASGITransport(app=api), base_url="http://capture") as client,
@@ -111,12 +111,12 @@ async def test_the_largest_order_that_is_taken_fits_the_topic(client: httpx.Asyn
         placed = order("HTTP-2", lines=[{"line_id": text} | line for text in [*noise[:lines], last]], **full)
         return json.dumps(placed, separators=(",", ":")).encode()
 
-    lines = (MOST_BYTES - len(body(0, ""))) // (len(body(1, "")) - len(body(0, "")))
-    missing = MOST_BYTES - len(body(lines, ""))
+    lines = (MAX_BYTES - len(body(0, ""))) // (len(body(1, "")) - len(body(0, "")))
+    missing = MAX_BYTES - len(body(lines, ""))
     largest, too_large = (body(lines, "x" * units) for units in (missing, missing + 1))
-    assert (len(largest), len(too_large)) == (MOST_BYTES, MOST_BYTES + 1)
+    assert (len(largest), len(too_large)) == (MAX_BYTES, MAX_BYTES + 1)
 
     assert (await client.post("/orders", content=too_large)).status_code == 413
     assert (await client.post("/orders", content=largest)).status_code == 202
     [record] = await on_the_topic(settings, order_id_of("web", "HTTP-2"))
-    assert len(record.value or b"") == MOST_BYTES
+    assert len(record.value or b"") == MAX_BYTES

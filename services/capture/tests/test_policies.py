@@ -9,14 +9,14 @@ from oms_capture.commands import (
     PlaceOrder,
     RecordAllocation,
     RecordAuthorization,
+    RecordCancellationRejected,
     RecordDecline,
     RecordDelivery,
     RecordDeliveryTrouble,
+    RecordFulfillmentCanceled,
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
-    RecordStopped,
-    RecordTooLate,
 )
 from oms_capture.decider import Terms
 from oms_capture.policies import POLICIES, on_order_placed
@@ -66,10 +66,10 @@ def meant(event: Any) -> list[Command]:
             RecordAuthorization(**OF_ATTEMPT),
         ),
         (PaymentDeclined(attempt=2, request_id="q", reason="no", **AT), RecordDecline(reason="no", **OF_ATTEMPT)),
-        (FulfillmentCanceled(reason="asked", requested_at=NOON, **AT), RecordStopped(order_id="o", requested_at=NOON)),
+        (FulfillmentCanceled(reason="asked", requested_at=NOON, **AT), RecordFulfillmentCanceled(order_id="o", requested_at=NOON)),
         (
             FulfillmentCancellationRejected(reason="shipped", requested_at=NOON, **AT),
-            RecordTooLate(order_id="o", reason="shipped", requested_at=NOON),
+            RecordCancellationRejected(order_id="o", reason="shipped", requested_at=NOON),
         ),
         (PackageDelivered(package_id="p", lines=LINES, **AT), RecordDelivery(order_id="o", package_id="p", lines=LINES)),
         (PackageLost(package_id="p", **AT), RecordDeliveryTrouble(order_id="o", reason="package p is lost")),
@@ -119,16 +119,16 @@ def test_the_service_reads_what_its_policies_and_commands_handle():
 def test_the_environment_sets_the_terms(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://localhost/capture")
     monkeypatch.setenv("OMS_CHANNELS", '["web"]')
-    monkeypatch.setenv("OMS_STOCK_PATIENCE", "PT6H")
+    monkeypatch.setenv("OMS_STOCK_TIMEOUT", "PT6H")
     terms = Settings().terms()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
     assert terms.market.channels == {"web"}
     assert {"EUR", "JPY"} <= terms.market.currencies
     assert {"DE", "NZ"} <= terms.market.countries
-    assert terms.stock_patience == timedelta(hours=6)
+    assert terms.stock_timeout == timedelta(hours=6)
 
 
 def test_a_deadline_that_is_no_time_away_is_no_setting(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://localhost/capture")
-    monkeypatch.setenv("OMS_ANSWER_PATIENCE", "0")
-    with pytest.raises(ValidationError, match="answer_patience"):
+    monkeypatch.setenv("OMS_ANSWER_TIMEOUT", "0")
+    with pytest.raises(ValidationError, match="answer_timeout"):
         Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from oms_capture.validation import MOST_LINES, MOST_MONEY, MOST_REASONS, MOST_UNITS, Market, objections
+from oms_capture.validation import MAX_LINES, MAX_MONEY, MAX_REASONS, MAX_UNITS, Market, objections
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.values import Address, Customer, OrderLine, PaymentMethod
 
@@ -40,9 +40,9 @@ def with_line(**changes: Any) -> OrderPlaced:
         with_line(unit_price=50, total=0),
         replace(with_line(unit_price=50, total=0), shipping=0, total=0),
         with_line(quantity=1, discount=0, total=500),
-        with_line(quantity=MOST_UNITS, unit_price=0, discount=0, total=0),
-        replace(SOUND, lines=tuple(replace(LINE, line_id=str(n)) for n in range(MOST_LINES)), total=900 * MOST_LINES + 400),
-        replace(SOUND, shipping=MOST_MONEY - 900, total=MOST_MONEY),
+        with_line(quantity=MAX_UNITS, unit_price=0, discount=0, total=0),
+        replace(SOUND, lines=tuple(replace(LINE, line_id=str(n)) for n in range(MAX_LINES)), total=900 * MAX_LINES + 400),
+        replace(SOUND, shipping=MAX_MONEY - 900, total=MAX_MONEY),
     ],
     ids=[
         *("plain", "clock slightly ahead", "pickup", "no postal code", "free line", "free order"),
@@ -65,7 +65,7 @@ def test_a_sound_order_has_no_objections(sound: OrderPlaced):
         (replace(SOUND, lines=(), total=400), "lines: an order has 1 to 1000 lines, this one 0"),
         (replace(SOUND, shipping=-1, total=899), "shipping: must not be negative"),
         (replace(SOUND, total=1_299), "total: is 1299, lines and shipping add up to 1300"),
-        (replace(SOUND, shipping=MOST_MONEY, total=MOST_MONEY + 900), f"total: must be between 0 and {MOST_MONEY}"),
+        (replace(SOUND, shipping=MAX_MONEY, total=MAX_MONEY + 900), f"total: must be between 0 and {MAX_MONEY}"),
         (replace(SOUND, delivery="drone"), "delivery: 'drone' is neither ship nor pickup"),
         (replace(SOUND, ship_to=None), "ship_to: an order to be shipped needs an address"),
         (replace(SOUND, ship_to=replace(HOME, name=" ")), "ship_to.name: must not be empty"),
@@ -75,7 +75,7 @@ def test_a_sound_order_has_no_objections(sound: OrderPlaced):
         (with_line(line_id=" "), "lines.0.line_id: ' ' is empty or used twice"),
         (replace(SOUND, lines=(LINE, LINE), total=2_200), "lines.1.line_id: 'A' is empty or used twice"),
         (with_line(sku=""), "lines.0.sku: must not be empty"),
-        (with_line(quantity=0, discount=0, total=0), f"lines.0.quantity: must be between 1 and {MOST_UNITS}, is 0"),
+        (with_line(quantity=0, discount=0, total=0), f"lines.0.quantity: must be between 1 and {MAX_UNITS}, is 0"),
         (with_line(discount=-100, total=1_100), "lines.0.discount: must not be negative, is -100"),
         (with_line(discount=1_001, total=-1), "lines.0.total: must not be negative, is -1"),
         (with_line(total=1_000), "lines.0.total: is 1000, 2 x 500 - 100 is 900"),
@@ -92,7 +92,7 @@ def test_no_amount_of_a_line_is_negative():
     )
 
 
-@pytest.mark.parametrize("quantity", [MOST_UNITS + 1, -MOST_UNITS])
+@pytest.mark.parametrize("quantity", [MAX_UNITS + 1, -MAX_UNITS])
 def test_a_quantity_stays_within_bounds(quantity: int):
     assert any(reason.startswith("lines.0.quantity") for reason in objections(with_line(quantity=quantity), NOON, MARKET))
 
@@ -105,10 +105,10 @@ def test_every_objection_is_named_at_once():
 
 
 def test_of_very_many_objections_the_first_are_named_and_the_rest_counted():
-    lines = tuple(replace(LINE, line_id=str(number), sku="") for number in range(MOST_LINES + 1))
+    lines = tuple(replace(LINE, line_id=str(number), sku="") for number in range(MAX_LINES + 1))
     reasons = objections(replace(SOUND, lines=lines, total=400 + 900 * len(lines)), NOON, MARKET)
     assert reasons[0] == "lines: an order has 1 to 1000 lines, this one 1001"
-    assert len(reasons) == MOST_REASONS + 1
+    assert len(reasons) == MAX_REASONS + 1
     assert reasons[-1] == "and 902 more"
 
 

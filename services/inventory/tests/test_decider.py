@@ -36,8 +36,8 @@ from oms_inventory.commands import (
 )
 from oms_inventory.decider import (
     ADJUST,
-    MOST_LINES,
-    MOST_UNITS,
+    MAX_LINES,
+    MAX_UNITS,
     RECEIVE,
     Bin,
     Entry,
@@ -56,7 +56,7 @@ from oms_inventory.decider import (
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=2)
-TERMS = Terms(reservation_patience=timedelta(hours=2))
+TERMS = Terms(reservation_timeout=timedelta(hours=2))
 
 
 def stock(sku: str, location: str, quantity: int) -> StockLine:
@@ -363,7 +363,7 @@ class TestReceipts:
                 "lines.1.quantity: must be at least 1, is -3",
                 "lines.2.sku: must be at most 200 printable characters",
                 "lines.2.location: must be at most 200 printable characters",
-                f"lines.3.quantity: must be at most {MOST_UNITS}",
+                f"lines.3.quantity: must be at most {MAX_UNITS}",
             ),
             at=NOON,
         )
@@ -373,7 +373,7 @@ class TestReceipts:
         assert fold([refused, received(*self.RECEIPT.lines)])["receipt/R"] == Entry(booked=True)
 
     def test_a_receipt_has_an_id_and_lines_and_not_too_many(self):
-        too_many = ReceiveStock(receipt_id="", lines=(stock("", "", 0),) * (MOST_LINES + 1))
+        too_many = ReceiveStock(receipt_id="", lines=(stock("", "", 0),) * (MAX_LINES + 1))
         (refused,) = outcome(given=[], when=too_many)
         assert isinstance(refused, StockCommandRefused)
         assert refused.reasons == ("receipt_id: must not be empty", "lines: there must be 1 to 1000 lines, there are 1001")

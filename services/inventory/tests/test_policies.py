@@ -111,6 +111,6 @@ def test_the_service_takes_the_warehouses_commands_and_has_a_topic_for_every_eve
 
 def test_the_environment_may_set_how_long_units_are_held(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://somewhere/inventory")
-    monkeypatch.setenv("OMS_RESERVATION_PATIENCE", "PT30M")
+    monkeypatch.setenv("OMS_RESERVATION_TIMEOUT", "PT30M")
     settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
-    assert settings.terms() == Terms(reservation_patience=timedelta(minutes=30))
+    assert settings.terms() == Terms(reservation_timeout=timedelta(minutes=30))

@@ -29,13 +29,13 @@ from oms_payment.commands import (
     Command,
     Event,
     GiveUpRefund,
-    LetGo,
     LookUpOutcome,
     RecordRefusal,
     RecordSuccess,
     RecordUnheard,
     RecordUnknown,
     RefundReturn,
+    ReleasePayment,
     RequestAuthorization,
     RequestCapture,
     RequestRefund,
@@ -46,7 +46,7 @@ from oms_payment.decider import Terms, decide, due, evolve
 from oms_payment.money import INITIAL, Payment
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-TERMS = Terms(look_up_after=timedelta(seconds=10), look_up_at_most=timedelta(minutes=1), refund_patience=timedelta(days=7))
+TERMS = Terms(look_up_after=timedelta(seconds=10), look_up_at_most=timedelta(minutes=1), refund_timeout=timedelta(days=7))
 CARD = PaymentMethod(kind="card", token="tok_visa")  # no secret
 SOCKS = OrderLine(line_id="1", sku="SOCKS", quantity=3, unit_price=4_00, discount=2_00, total=10_00)
 AUTHORIZE, VOID = "O:authorize:1", "O:void:1"
@@ -165,7 +165,7 @@ def unheard(checks: int, request_id: str = AUTHORIZE) -> RecordUnheard:
     return RecordUnheard(order_id="O", request_id=request_id, checks=checks)
 
 
-LET_GO = LetGo(order_id="O", reason="changed my mind")
+LET_GO = ReleasePayment(order_id="O", reason="changed my mind")
 ABANDONED = PaymentAbandoned(order_id="O", reason="changed my mind", at=NOON)
 HELD: list[Event] = [requested(), authorized()]
 SHIPPED: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3), captured("O/X", 15_00)]

@@ -6,7 +6,7 @@ from oms_contracts.fulfillments import FulfillmentShipped
 from oms_contracts.orders import OrderCanceled, OrderExpired, OrderReserved
 from oms_contracts.returns import ReturnRefundRequested
 from oms_contracts.values import AllocatedLine, InspectedLine, OrderLine, Package, PaymentMethod
-from oms_payment.commands import AuthorizeOrder, CaptureShipment, LetGo, RefundReturn
+from oms_payment.commands import AuthorizeOrder, CaptureShipment, RefundReturn, ReleasePayment
 from oms_payment.policies import POLICIES
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -29,8 +29,8 @@ def package(package_id: str, *lines: AllocatedLine) -> Package:
             OrderReserved(order_id="O", attempt=2, amount=17_00, currency="EUR", payment=CARD, lines=(SOCKS,), shipping=5_00, at=NOON),
             AuthorizeOrder(order_id="O", attempt=2, amount=17_00, currency="EUR", payment=CARD, lines=(SOCKS,), shipping=5_00),
         ),
-        (OrderCanceled(order_id="O", reason="too slow", at=NOON), LetGo(order_id="O", reason="too slow")),
-        (OrderExpired(order_id="O", reason="too late", at=NOON), LetGo(order_id="O", reason="too late")),
+        (OrderCanceled(order_id="O", reason="too slow", at=NOON), ReleasePayment(order_id="O", reason="too slow")),
+        (OrderExpired(order_id="O", reason="too late", at=NOON), ReleasePayment(order_id="O", reason="too late")),
         (
             FulfillmentShipped(
                 order_id="O",

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from oms_contracts.values import PaymentMethod
 from oms_payment.commands import LookUpOutcome, Request, RequestAuthorization, RequestCapture, RequestRefund, RequestVoid
-from oms_payment.provider import SCRIPTS, Done, NeverHeard, Provider, ProviderTimeout, Refused, Sandbox
+from oms_payment.provider import SCRIPTS, Done, Provider, ProviderTimeout, Refused, Sandbox, UnknownRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ def call(provider: Provider, request: Request) -> Awaitable[Done | Refused]:
     return calls[type(request)](request)
 
 
-def look_up(provider: Provider, request: Request, checks: int = 1) -> Awaitable[Done | Refused | NeverHeard]:
+def look_up(provider: Provider, request: Request, checks: int = 1) -> Awaitable[Done | Refused | UnknownRequest]:
     return provider.look_up(LookUpOutcome(order_id="O", request_id=request.request_id, checks=checks, request=request))
 
 
@@ -141,7 +141,7 @@ class TestSandboxTokens:
     async def test_a_lost_request_must_be_sent_again(self):
         with pytest.raises(ProviderTimeout):
             await Sandbox().authorize(authorization("tok_lost"))
-        assert await look_up(Sandbox(), authorization("tok_lost", checks=1)) == NeverHeard()
+        assert await look_up(Sandbox(), authorization("tok_lost", checks=1)) == UnknownRequest()
         assert isinstance(await Sandbox().authorize(authorization("tok_lost", checks=1)), Done)
 
     @pytest.mark.parametrize(("token", "times"), [("tok_twice", 1), ("tok_gateway_down", 2)])

@@ -81,7 +81,7 @@ from oms_contracts.values import (
     Shortage,
     StockLine,
 )
-from oms_runtime.model import Received
+from oms_runtime.model import IncomingRecord
 
 BEGIN = datetime(2026, 3, 1, 9, tzinfo=UTC)
 PAYMENT = PaymentMethod(kind="card", token="tok")  # not a secret
@@ -104,7 +104,7 @@ HELD = (
 class Log:
     """Records in the order they were published, with each source's positions and each key's sequence."""
 
-    records: list[Received] = field(default_factory=list[Received])
+    records: list[IncomingRecord] = field(default_factory=list[IncomingRecord])
     positions: dict[str, int] = field(default_factory=dict[str, int])
     sequences: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
 
@@ -130,7 +130,7 @@ class Log:
                 causationid=f"cause-{len(self.records)}",
             )
             self.records.append(
-                Received(
+                IncomingRecord(
                     topic=topic,
                     partition=0,
                     offset=len(self.records),
@@ -443,10 +443,10 @@ def story() -> Log:
 
 
 @pytest.fixture(scope="session")
-def anything() -> Callable[[Random, int], Sequence[Received]]:
+def anything() -> Callable[[Random, int], Sequence[IncomingRecord]]:
     """`anything(chance, rounds)`: events of every kind as often as there are rounds, whether or not they make sense together."""
 
-    def records(chance: Random, rounds: int) -> Sequence[Received]:
+    def records(chance: Random, rounds: int) -> Sequence[IncomingRecord]:
         log = Log()
         topics = [topic for topic in topics_read_by("projection") if not topic.name.endswith(("dead-letters", "commands"))]
         kinds = [(topic.name, cls) for topic in topics for cls in topic.messages] * rounds
@@ -457,9 +457,9 @@ def anything() -> Callable[[Random, int], Sequence[Received]]:
     return records
 
 
-def interleave(records: Sequence[Received], chance: Random) -> list[Received]:
+def interleave(records: Sequence[IncomingRecord], chance: Random) -> list[IncomingRecord]:
     """The records in another order, which keeps that of each topic and key: that is all Kafka keeps."""
-    queues: defaultdict[tuple[str, str | None], deque[Received]] = defaultdict(deque)
+    queues: defaultdict[tuple[str, str | None], deque[IncomingRecord]] = defaultdict(deque)
     for record in records:
         queues[record.topic, record.key].append(record)
     turns = [name for name, queue in queues.items() for _ in queue]
@@ -468,15 +468,15 @@ def interleave(records: Sequence[Received], chance: Random) -> list[Received]:
 
 
 @pytest.fixture(scope="session")
-def interleaved() -> Callable[[Sequence[Received], Random], list[Received]]:
+def interleaved() -> Callable[[Sequence[IncomingRecord], Random], list[IncomingRecord]]:
     return interleave
 
 
 @pytest.fixture(scope="session")
-def given() -> Callable[..., Sequence[Received]]:
+def given() -> Callable[..., Sequence[IncomingRecord]]:
     """`given(topic, event, ...)`: what one topic says, as records."""
 
-    def records(topic: str, *events: Any) -> Sequence[Received]:
+    def records(topic: str, *events: Any) -> Sequence[IncomingRecord]:
         log = Log()
         log.say(topic, *events)
         return log.records

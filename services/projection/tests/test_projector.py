@@ -49,13 +49,13 @@ from oms_projection.tables import (
     Row,
     Table,
 )
-from oms_runtime.model import Received
+from oms_runtime.model import IncomingRecord
 
 NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
-Given = Callable[..., Sequence[Received]]
+Given = Callable[..., Sequence[IncomingRecord]]
 
 
-def folded(records: Iterable[Received]) -> dict[Table, dict[Key, Row]]:
+def folded(records: Iterable[IncomingRecord]) -> dict[Table, dict[Key, Row]]:
     """What records mean, of every table by key."""
     changes = fold(records)
     return changes.rows | {
@@ -64,7 +64,7 @@ def folded(records: Iterable[Received]) -> dict[Table, dict[Key, Row]]:
     }
 
 
-def rows(records: Iterable[Received]) -> dict[str, Any]:
+def rows(records: Iterable[IncomingRecord]) -> dict[str, Any]:
     """By table and key; what is null or nothing counts as not said, as it does once it is stored."""
     return {
         table.name: {key: {name: value for name, value in row.items() if value not in (None, 0)} for key, row in found.items()}
@@ -72,7 +72,7 @@ def rows(records: Iterable[Received]) -> dict[str, Any]:
     }
 
 
-def row(records: Iterable[Received], table: Table, *key: Any) -> dict[str, Any]:
+def row(records: Iterable[IncomingRecord], table: Table, *key: Any) -> dict[str, Any]:
     return folded(records)[table][key]
 
 

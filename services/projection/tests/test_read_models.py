@@ -16,11 +16,11 @@ from oms_projection.projector import project
 from oms_projection.rebuild import table_digests
 from oms_projection.tables import TABLES
 from oms_runtime.database import Database, migrate, open_database
-from oms_runtime.model import Received
+from oms_runtime.model import IncomingRecord
 
 LATER = datetime(2026, 3, 2, tzinfo=UTC)
 """A day after everything happened: all of it is settled."""
-Given = Callable[..., Sequence[Received]]
+Given = Callable[..., Sequence[IncomingRecord]]
 
 
 class Servers(Protocol):
@@ -51,7 +51,7 @@ async def api(database: Database, story: Any) -> AsyncIterator[httpx.AsyncClient
         yield client
 
 
-async def write(database: Database, records: Sequence[Received]) -> None:
+async def write(database: Database, records: Sequence[IncomingRecord]) -> None:
     async with database.acquire() as connection, connection.transaction():
         await project(connection, records)
 

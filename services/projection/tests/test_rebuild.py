@@ -12,16 +12,17 @@ import pytest
 import pytest_asyncio
 from oms_contracts.catalogue import Topic, topics_read_by
 from oms_contracts.envelope import to_headers
+from oms_kafka.clients import make_producer, partition_of
 from oms_projection.api import make_api
 from oms_projection.app import make_service
 from oms_projection.projector import project
 from oms_projection.rebuild import CannotRebuild, rebuild
 from oms_projection.settings import Settings
+from oms_runtime.clock import utc_now
 from oms_runtime.database import Connection
 from oms_runtime.health import operations_app
-from oms_runtime.kafka import make_producer, partition_of
-from oms_runtime.model import Received
-from oms_runtime.runtime import Runtime, utc_now
+from oms_runtime.model import IncomingRecord
+from oms_runtime.runtime import Runtime
 from pydantic import SecretStr
 
 TOPICS = list(topics_read_by("projection"))
@@ -48,7 +49,7 @@ async def running(servers: Servers, story: Any) -> AsyncIterator[Runtime]:
     await publish(settings, story.records)
     projected, left = asyncio.Event(), len(story.records)
 
-    async def count(connection: Connection, batch: Sequence[Received]) -> None:
+    async def count(connection: Connection, batch: Sequence[IncomingRecord]) -> None:
         nonlocal left
         await project(connection, batch)
         left -= len(batch)
@@ -64,7 +65,7 @@ async def running(servers: Servers, story: Any) -> AsyncIterator[Runtime]:
     await runtime.stop()
 
 
-async def publish(settings: Settings, records: Sequence[Received]) -> None:
+async def publish(settings: Settings, records: Sequence[IncomingRecord]) -> None:
     """Publish as the relays do; positions begin behind whatever is on the topics already. Every tenth record comes twice."""
     begin, counts = time_ns() // 1_000_000, {topic.name: topic.partitions for topic in TOPICS}
     producer = make_producer(settings, "stories")
@@ -101,8 +102,8 @@ async def test_a_rebuild_gives_the_same_rows(running: Runtime, story: Any) -> No
 
 
 async def test_rows_that_are_written_bit_by_bit_are_the_same(running: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oms_projection.rebuild.MOST_RECORDS", 2)
-    monkeypatch.setattr("oms_projection.rebuild.MOST_BYTES", 1)
+    monkeypatch.setattr("oms_projection.rebuild.MAX_RECORDS", 2)
+    monkeypatch.setattr("oms_projection.rebuild.MAX_BYTES", 1)
     assert (await rebuild(running.settings)).differing == []
 
 

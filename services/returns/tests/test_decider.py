@@ -1,4 +1,4 @@
-"""What returns does, as examples; the laws are in test_laws.py."""
+"""What returns does, as examples; the laws are in test_properties.py."""
 
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -24,7 +24,7 @@ from oms_contracts.returns import (
 )
 from oms_contracts.values import InspectedLine, OrderLine, ReturnLine
 from oms_returns.commands import ActOnDeadline, Command, Event, OpenReturnWindow, RecordRefund, RecordRefundFailure
-from oms_returns.decider import INITIAL, MOST_LINES, MOST_REASONS, MOST_RETURNS, Returns, Terms, decide, due, evolve
+from oms_returns.decider import INITIAL, MAX_LINES, MAX_REASONS, MAX_RETURNS, Returns, Terms, decide, due, evolve
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = NOON + timedelta(days=5)
@@ -163,9 +163,9 @@ def test_every_reason_to_decline_is_named_at_once():
 
 
 def test_many_mistakes_are_counted_behind_the_first():
-    [_, answer] = outcome(given=[OPENED], when=request(asked=lines(A=1) + lines(Y=0) * (MOST_LINES - 1)))
+    [_, answer] = outcome(given=[OPENED], when=request(asked=lines(A=1) + lines(Y=0) * (MAX_LINES - 1)))
     assert isinstance(answer, ReturnDeclined)
-    assert len(answer.reasons) == MOST_REASONS + 1
+    assert len(answer.reasons) == MAX_REASONS + 1
     assert answer.reasons[-1] == "and 900 more"
 
 
@@ -222,7 +222,7 @@ def test_what_was_announced_and_did_not_come_may_be_asked_for_again():
 
 def test_an_order_has_so_many_returns_and_no_more():
     history: list[Event] = [OPENED]
-    for number in range(MOST_RETURNS):
+    for number in range(MAX_RETURNS):
         history += [requested(f"x{number}"), ReturnCanceled(order_id="o", return_id=f"x{number}", reason="", at=LATER)]
     assert outcome(given=history, when=request()) == [refused("RequestReturn", "the order has had 200 returns, and no more are taken")]
 
@@ -373,7 +373,7 @@ def test_the_same_refusal_is_not_repeated_until_something_happened():
     assert outcome(given=[*RECEIVED, refusal, *more], when=CANCEL) == [refusal]
 
 
-# Deadlines
+# Scheduler
 
 
 def deadline_of(history: list[Event]) -> ActOnDeadline:

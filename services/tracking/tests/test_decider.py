@@ -20,7 +20,7 @@ from oms_contracts.tracking import (
 )
 from oms_contracts.values import AllocatedLine, Package
 from oms_tracking.commands import Command, Event, RecordActionRequired, RecordOrderStatus, RecordRelease, RecordShipment
-from oms_tracking.decider import INITIAL, MOST_HELD, MOST_SCANS, Order, decide, due, evolve
+from oms_tracking.decider import INITIAL, MAX_HELD, MAX_SCANS, Order, decide, due, evolve
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=5)
@@ -328,8 +328,8 @@ def test_a_scan_that_is_not_sound_is_refused(when: RecordScan, refused: Tracking
 
 
 def test_only_so_many_unknown_packages_are_waited_for():
-    waiting = [scan("1", "in_transit", sscc(serial)) for serial in range(MOST_HELD)]
-    (refused,) = after(*waiting, when=scan("1", "in_transit", sscc(MOST_HELD)))
+    waiting = [scan("1", "in_transit", sscc(serial)) for serial in range(MAX_HELD)]
+    (refused,) = after(*waiting, when=scan("1", "in_transit", sscc(MAX_HELD)))
     assert isinstance(refused, TrackingCommandRefused)
     assert refused.reason == "package_id: not known, and 100 others of the order are waited for already"
     (recorded,) = after(*waiting, when=scan("2", "in_transit", sscc(0)))
@@ -337,8 +337,8 @@ def test_only_so_many_unknown_packages_are_waited_for():
 
 
 def test_a_package_remembers_only_its_newest_scans():
-    _, order = run([*SHIPPED, *(scan(str(number), "in_transit") for number in range(3 * MOST_SCANS))])
-    assert order.parcels[P1].scan_ids == tuple(str(number) for number in range(2 * MOST_SCANS, 3 * MOST_SCANS))
+    _, order = run([*SHIPPED, *(scan(str(number), "in_transit") for number in range(3 * MAX_SCANS))])
+    assert order.parcels[P1].scan_ids == tuple(str(number) for number in range(2 * MAX_SCANS, 3 * MAX_SCANS))
 
 
 def test_nothing_is_due_by_itself():

@@ -13,12 +13,13 @@ from time import monotonic
 from typing import Any
 
 import httpx
+from oms_client.publisher import Publisher
 from oms_contracts.catalogue import SERVICES
 from oms_contracts.message import key_of
 from oms_contracts.stock import ReceiveStock
+from oms_kafka.settings import settings_of
 from oms_local.stack import Stack, StackError, StackSettings
-from oms_runtime.outside import Publisher, settings_of
-from oms_runtime.runtime import utc_now
+from oms_runtime.clock import utc_now
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table

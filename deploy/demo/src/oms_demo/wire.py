@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
 
+from oms_client.follower import follow
+from oms_client.publisher import Publisher
 from oms_contracts.catalogue import TOPICS, topic_of
 from oms_contracts.envelope import header
 from oms_contracts.message import decode, type_of
-from oms_runtime.outside import Publisher, follow
-from oms_runtime.runtime import utc_now
-from oms_runtime.settings import KafkaSettings
+from oms_kafka.settings import KafkaSettings
+from oms_runtime.clock import utc_now
 
 from oms_demo.simulators import Answer
 

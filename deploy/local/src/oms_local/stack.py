@@ -41,7 +41,7 @@ SERVERS = (postgres_server.NAME, kafka_server.NAME)
 PORT_SETTINGS = {kafka_server.NAME: "OMS_STACK_KAFKA_PORT", postgres_server.NAME: "OMS_STACK_POSTGRES_PORT"}
 PATIENCE_SECONDS = 120
 SMALLEST_DISK = 300 * 1024 * 1024
-MOST_RESTARTS = 3
+MAX_RESTARTS = 3
 """A part that ended this often while we waited for it is not coming."""
 
 Progress = Callable[[str], None]
@@ -284,7 +284,7 @@ class Stack:
             report = next((report for report in self._control.reports() if report.name == name), None)
             if report is None:
                 raise StackError(f"the supervisor ended while {name} was starting. Its log may say why: {self._log_of('supervisor')}")
-            failed = report.restarts - before.get(name, 0) >= MOST_RESTARTS
+            failed = report.restarts - before.get(name, 0) >= MAX_RESTARTS
             if failed or time.monotonic() > deadline:
                 what = f"keeps ending (exit code {report.last_exit})" if failed else f"is not ready after {PATIENCE_SECONDS} s"
                 raise StackError(f"{name} {what}. The end of its log, {self._log_of(name)}:\n{_tail(self._log_of(name))}")

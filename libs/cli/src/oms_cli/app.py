@@ -9,7 +9,7 @@ from uuid import uuid4
 import typer
 from typer.core import TyperGroup
 
-from oms_cli import events, lag, letters, orders, output, stack, stock
+from oms_cli import dead_letters, events, lag, orders, output, stack, stock
 from oms_cli.connections import Connections
 from oms_cli.faults import Fault
 
@@ -50,7 +50,7 @@ app.add_typer(orders.app, name="order")
 app.add_typer(stock.app, name="stock")
 app.add_typer(events.app, name="events")
 app.command(epilog="Example: oms lag --partitions")(lag.lag)
-app.add_typer(letters.app, name="dead-letters")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 
 @app.callback()

@@ -21,13 +21,14 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
+from oms_client.follower import assign_all
+from oms_client.publisher import Publisher, content_id
 from oms_contracts.catalogue import Topic, topic_of
 from oms_contracts.message import UnreadableMessage, decode, encode, type_of, validate
+from oms_kafka.clients import client_options, make_reader
+from oms_kafka.settings import KafkaSettings, settings_of
 from oms_local.settings import SERVICES
 from oms_local.stack import Stack, StackError, StackSettings
-from oms_runtime.kafka import client_options, make_reader
-from oms_runtime.outside import Publisher, assign_all, content_id, settings_of
-from oms_runtime.settings import KafkaSettings
 from prometheus_client.parser import text_string_to_metric_families
 
 from oms_cli.faults import INVALID, NOT_DONE, OUT_OF_REACH, Fault, unreadable

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from oms_client.follower import follow
 from oms_contracts.catalogue import TOPICS, Topic
 from oms_contracts.envelope import from_headers, header, rfc3339
 from oms_contracts.message import all_types
-from oms_runtime.kafka import Record
-from oms_runtime.outside import follow
+from oms_kafka.clients import Record
 from rich.text import Text
 
 from oms_cli import output

@@ -13,7 +13,7 @@ from oms_contracts.message import type_of
 PARTITIONS = 12
 FOREVER = -1
 DAYS_30 = 30 * 24 * 3600 * 1000
-STRANGERS_BYTES = 512 * 1024
+EXTERNAL_MAX_BYTES = 512 * 1024
 """What strangers may send is smaller than what we may publish, because what we publish of it is larger."""
 
 SERVICES = ("capture", "inventory", "payment", "fulfillment", "tracking", "returns")
@@ -26,8 +26,8 @@ USERS = (*SERVICES, "projection", "channel", "warehouse", "carrier", "downstream
 class Topic:
     """One topic. `retention` is milliseconds, `FOREVER` for ever; `writers` and `readers` are broker users.
 
-    `newest_of` names the topic that this one is a compacted copy of: whatever is published there is published here too, and the newest
-    record of each key stays.
+    `compacted_copy_of` names the topic that this one is a compacted copy of: whatever is published there is published here too, and
+    the newest record of each key stays.
     """
 
     name: str
@@ -37,14 +37,14 @@ class Topic:
     readers: tuple[str, ...]
     summary: str
     retention: int = FOREVER
-    newest_of: str | None = None
+    compacted_copy_of: str | None = None
     partitions: int = PARTITIONS
     max_message_bytes: int = 1024 * 1024
 
     @property
     def compacted(self) -> bool:
         """Whether the newest record of each key is all that is sure to stay."""
-        return self.newest_of is not None
+        return self.compacted_copy_of is not None
 
     @property
     def trusted(self) -> bool:
@@ -61,7 +61,7 @@ def _commands(service: str, key: str, writers: tuple[str, ...], *messages: type[
         readers=(service, "operator"),
         summary=f"what people and systems ask of {service}",
         retention=DAYS_30,
-        max_message_bytes=STRANGERS_BYTES,
+        max_message_bytes=EXTERNAL_MAX_BYTES,
     )
 
 
@@ -85,7 +85,7 @@ TOPICS = (
         writers=("channel", "capture", "operator"),
         readers=("capture", "operator"),
         summary="orders as the channels publish them",
-        max_message_bytes=STRANGERS_BYTES,
+        max_message_bytes=EXTERNAL_MAX_BYTES,
     ),
     Topic(
         name="oms.orders",
@@ -229,7 +229,7 @@ TOPICS = (
         writers=("tracking",),
         readers=("downstream", "operator"),
         summary="the newest change of each order's public status",
-        newest_of="oms.order-status-changes",
+        compacted_copy_of="oms.order-status-changes",
     ),
     _commands("capture", "order id", (), orders.CancelOrder, orders.AmendPayment),
     _commands("inventory", "receipt or adjustment id", ("warehouse",), stock.ReceiveStock, stock.AdjustStock),

@@ -14,7 +14,7 @@ import msgspec
 
 Headers = list[tuple[str, bytes]]
 
-MOST_BYTES = 1_000
+MAX_ATTRIBUTE_BYTES = 1_000
 """What one attribute may have; ours have a tenth of it."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """Characters that no attribute may have: CloudEvents forbids them, and PostgreSQL cannot store NUL."""
@@ -179,8 +179,8 @@ def _text(found: dict[str, bytes], name: str, required: bool = False) -> str:
         if required:
             raise ValueError(f"{name}: the header is missing or empty")
         return ""
-    if len(value) > MOST_BYTES:
-        raise ValueError(f"{name}: has {len(value)} bytes, at most {MOST_BYTES}")
+    if len(value) > MAX_ATTRIBUTE_BYTES:
+        raise ValueError(f"{name}: has {len(value)} bytes, at most {MAX_ATTRIBUTE_BYTES}")
     try:
         text = value.decode()
     except UnicodeDecodeError:

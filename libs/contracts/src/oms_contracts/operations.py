@@ -54,3 +54,8 @@ class RedriveDeadLetters(Value, frozen=True, kw_only=True):
     letter_id: str | None = None
     value: Annotated[str, MaxLen(500_000)] | None = None
     discard: bool = False
+
+
+def is_operation(type_name: str) -> bool:
+    """Whether a published type is about a service itself, not of its streams: such events are stored and published, but never folded."""
+    return type_name.startswith("oms.operations.")

@@ -26,12 +26,12 @@ from pydantic_core.core_schema import (
     with_default_schema,
 )
 
-MOST_TEXT = 255
+MAX_TEXT = 255
 """Characters of a text field that sets no limit of its own. Two such fields still fit one PostgreSQL index entry (2,704 bytes)."""
-MOST_NUMBER = 2**53 - 1
-MOST_ITEMS = 5_000
+MAX_NUMBER = 2**53 - 1
+MAX_ITEMS = 5_000
 """Entries of a list. A list of nothing but mistakes would otherwise cost seconds and hundreds of megabytes to name them."""
-MOST_REASONS = 100
+MAX_REASONS = 100
 """Mistakes named in one answer; of any more only the number is told."""
 
 _NO_NUL = r"^[^\x00]*$"
@@ -96,9 +96,9 @@ def _validator(cls: type[Any]) -> SchemaValidator:
 def _tightened(node: Any) -> Any:
     match node:
         case {"type": "str"}:
-            return {"max_length": MOST_TEXT, "pattern": _NO_NUL, **node, "strict": True}
+            return {"max_length": MAX_TEXT, "pattern": _NO_NUL, **node, "strict": True}
         case {"type": "int"}:
-            return {"ge": -MOST_NUMBER, "le": MOST_NUMBER, **node, "strict": True}
+            return {"ge": -MAX_NUMBER, "le": MAX_NUMBER, **node, "strict": True}
         case {"type": "bool"}:
             return {**node, "strict": True}
         case {"type": "datetime"}:
@@ -107,7 +107,7 @@ def _tightened(node: Any) -> Any:
             return no_info_after_validator_function(_in_utc, chain_schema([str_schema(strict=True, pattern=_RFC3339), moment]))
         case {"type": "tuple", "items_schema": [item]}:
             # Pydantic counts a list before it reads the entries, a tuple only behind them.
-            return no_info_after_validator_function(tuple, list_schema(_tightened(item), max_length=MOST_ITEMS))
+            return no_info_after_validator_function(tuple, list_schema(_tightened(item), max_length=MAX_ITEMS))
         case {"type": "dataclass-args"}:
             return {name: _tightened(part) for name, part in cast(dict[str, Any], node).items()} | {"extra_behavior": "forbid"}
         case dict():
@@ -124,9 +124,9 @@ def _in_utc(moment: datetime) -> datetime:
 
 def _reasons(error: ValidationError) -> list[str]:
     found = error.errors(include_url=False, include_input=False)
-    reasons = [f"{_where(e['loc'])}: {_what(e['type'], e.get('ctx', {}), e['msg'])}" for e in found[:MOST_REASONS]]
-    if len(found) > MOST_REASONS:
-        reasons.append(f"value: {len(found) - MOST_REASONS} more mistakes")
+    reasons = [f"{_where(e['loc'])}: {_what(e['type'], e.get('ctx', {}), e['msg'])}" for e in found[:MAX_REASONS]]
+    if len(found) > MAX_REASONS:
+        reasons.append(f"value: {len(found) - MAX_REASONS} more mistakes")
     return reasons
 
 

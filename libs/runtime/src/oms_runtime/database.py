@@ -1,4 +1,4 @@
-"""The store's connection pool, and its migrations: numbered SQL files, each applied once, in order, in one transaction."""
+"""Connections to one service's database, and its migrations: numbered SQL files, each applied once, in order, in one transaction."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,7 +11,8 @@ import asyncpg
 _asyncpg: Any = asyncpg
 """It is untyped in part; what we use of it is typed below."""
 
-Record = Mapping[str, Any]
+DbRow = Mapping[str, Any]
+"""A row by column name; its `values()` are in the order of the columns."""
 
 
 class Connection(Protocol):
@@ -19,11 +20,11 @@ class Connection(Protocol):
 
     async def execute(self, query: str, *args: Any) -> str: ...
     async def executemany(self, command: str, args: Iterable[Any]) -> None: ...
-    async def fetch(self, query: str, *args: Any) -> list[Record]: ...
-    async def fetchrow(self, query: str, *args: Any) -> Record | None: ...
+    async def fetch(self, query: str, *args: Any) -> list[DbRow]: ...
+    async def fetchrow(self, query: str, *args: Any) -> DbRow | None: ...
     async def fetchval(self, query: str, *args: Any) -> Any: ...
     async def copy_records_to_table(self, table_name: str, *, records: Iterable[Sequence[Any]], columns: Sequence[str]) -> str: ...
-    def cursor(self, query: str, *args: Any) -> AsyncIterator[Record]: ...
+    def cursor(self, query: str, *args: Any) -> AsyncIterator[DbRow]: ...
     def transaction(self, *, isolation: str | None = None, readonly: bool = False) -> AbstractAsyncContextManager[Any]: ...
     async def close(self) -> None: ...
     def is_closed(self) -> bool: ...
@@ -34,8 +35,8 @@ class Database(Protocol):
     """What the services use of an asyncpg pool, typed."""
 
     def acquire(self) -> AbstractAsyncContextManager[Connection]: ...
-    async def fetch(self, query: str, *args: Any) -> list[Record]: ...
-    async def fetchrow(self, query: str, *args: Any) -> Record | None: ...
+    async def fetch(self, query: str, *args: Any) -> list[DbRow]: ...
+    async def fetchrow(self, query: str, *args: Any) -> DbRow | None: ...
     async def fetchval(self, query: str, *args: Any) -> Any: ...
     async def close(self) -> None: ...
     def terminate(self) -> None: ...
@@ -47,27 +48,24 @@ KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_k
 MIGRATION_LOCK, STORE_LOCK, LEADER_LOCK = 7_001, 7_002, 7_003
 
 
-async def open_database(url: str, *, most: int = 6, silence_ms: int = 10_000) -> Database:
-    """A pool on one service's own database. `most` is the largest number of connections it holds.
+async def open_database(url: str, *, max_connections: int = 6, idle_timeout_ms: int = 10_000) -> Database:
+    """A pool on one service's own database. It holds at most `max_connections`.
 
-    The server ends a transaction whose owner has said nothing for `silence_ms`: who is paused must not hold the store's lock for ever.
+    The server ends a transaction that is idle for `idle_timeout_ms`: a paused process must not hold the store's lock for ever.
     """
     return await _asyncpg.create_pool(
         url,
         min_size=1,
-        max_size=most,
+        max_size=max_connections,
         command_timeout=60,
         timeout=10,
-        server_settings={"idle_in_transaction_session_timeout": str(silence_ms)} | KEEPALIVE,
-        reset=_as_it_is,
+        server_settings={"idle_in_transaction_session_timeout": str(idle_timeout_ms)} | KEEPALIVE,
+        reset=_no_reset,
     )
 
 
-async def _as_it_is(_connection: Connection) -> None:
-    """We leave nothing in a session that the next transaction should not find: it need not ask the server to forget.
-
-    An open transaction is rolled back nevertheless.
-    """
+async def _no_reset(_connection: Connection) -> None:
+    """Do not reset a session between transactions: ours leave nothing in it. An open transaction is rolled back nevertheless."""
 
 
 @asynccontextmanager
@@ -97,12 +95,12 @@ async def savepoint(connection: Connection) -> AsyncGenerator[None]:
     await connection.execute("release savepoint part")
 
 
-async def connect(url: str, *, silence_ms: int = 0) -> Connection:
+async def connect(url: str, *, idle_timeout_ms: int = 0) -> Connection:
     """One connection outside the pool, for a lock that is held as long as its session.
 
-    With `silence_ms` the server ends the session, and its locks, once its owner has said nothing for as long.
+    With `idle_timeout_ms` the server ends the session, and releases its locks, once it has been idle for as long.
     """
-    settings = {"idle_session_timeout": str(silence_ms)} | KEEPALIVE
+    settings = {"idle_session_timeout": str(idle_timeout_ms)} | KEEPALIVE
     return await _asyncpg.connect(url, timeout=10, command_timeout=30, server_settings=settings)
 
 
@@ -116,7 +114,7 @@ def migrations_of(package: str) -> list[tuple[str, str]]:
 
 
 async def migrate(database: Database, *packages: str) -> list[str]:
-    """Bring the schema up to date with the runtime's migrations, then `packages`'; answers with the names applied now."""
+    """Bring the schema up to date with the runtime's migrations, then those of `packages`; returns the names applied now."""
     applied: list[str] = []
     async with database.acquire() as connection, connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", MIGRATION_LOCK)

@@ -1,49 +1,73 @@
 """What every service answers over HTTP: is it alive, is it ready, its metrics, and an audit of its own store."""
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-if TYPE_CHECKING:
-    from oms_runtime.runtime import Runtime
+from oms_runtime.problems import problem
 
 
-class Later:
+class Operable(Protocol):
+    """What these routes need of a running service."""
+
+    @property
+    def started(self) -> bool: ...
+    @property
+    def registry(self) -> CollectorRegistry: ...
+
+    async def alive(self) -> bool:
+        """False only where ending the process would help."""
+        ...
+
+    async def unready(self) -> list[str]:
+        """The reasons why the service cannot do its work now; empty when it can."""
+        ...
+
+    async def measure(self) -> None:
+        """Bring the metrics up to date that only the store knows."""
+        ...
+
+    async def audit(self) -> dict[str, Any]:
+        """Whether every stored state is what its events fold to."""
+        ...
+
+
+class DeferredApp:
     """A service's own API, which cannot be built before its runtime has started."""
 
     app: Starlette | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self.app or JSONResponse({"detail": "the service is starting"}, status_code=503)
+        answer = self.app or problem(503, "the service is starting", "ask again in a moment")
         await answer(scope, receive, send)
 
 
-def operations_app(runtime: "Runtime", api: ASGIApp | None) -> Starlette:
+def operations_app(service: Operable, api: ASGIApp | None) -> Starlette:
     """The routes of every service, and behind them `api`, a service's own, whose lifespan is the caller's business."""
 
     async def live(_request: Request) -> JSONResponse:
-        alive = await runtime.alive()
+        alive = await service.alive()
         return JSONResponse({"alive": alive}, status_code=200 if alive else 503)
 
     async def ready(_request: Request) -> JSONResponse:
-        reasons = await runtime.unready()
-        if isinstance(api, Later) and api.app is None:
+        reasons = await service.unready()
+        if isinstance(api, DeferredApp) and api.app is None:
             reasons.append("the service's own API has not started")
         return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     async def metrics(_request: Request) -> Response:
-        await runtime.measure()
-        return Response(generate_latest(runtime.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        await service.measure()
+        return Response(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def audit(_request: Request) -> JSONResponse:
-        if not runtime.started:
-            return JSONResponse({"detail": "the service is starting"}, status_code=503)
-        return JSONResponse(await runtime.audit())
+        if not service.started:
+            return problem(503, "the service is starting", "ask again in a moment")
+        return JSONResponse(await service.audit())
 
     routes: list[BaseRoute] = [Route("/live", live), Route("/ready", ready), Route("/metrics", metrics), Route("/audit", audit)]
     if api is not None:

@@ -1,9 +1,9 @@
-"""The seam between a service's pure half and the machinery: what a service hands over, and what it is handed."""
+"""The seam between a service's pure half and the runtime: what a service provides, and what it is given."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 from oms_contracts.catalogue import TOPICS, Topic, topics_read_by, topics_written_by
@@ -13,47 +13,69 @@ from oms_contracts.operations import RedriveDeadLetters
 
 from oms_runtime.database import Connection
 
+StateT = TypeVar("StateT")
+CommandT = TypeVar("CommandT")
+EventT = TypeVar("EventT")
+
 Command = Any
 Event = Any
 State = Any
+"""Where the runtime handles the commands, events and states of whichever service it runs."""
+
 Due = tuple[datetime, Command]
+"""When a state acts by itself, and the command it then gives, or the outside effect it then asks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decider:
+class Decider(Generic[StateT, CommandT, EventT]):
     """A service's pure half.
 
-    States are kept by key. A decision reads the states that `reads(command)` names and no other. Each event it answers with belongs to the
+    States are stored by key. A decision reads the states that `reads(command)` names and no other. Each event it returns belongs to the
     stream `writes(event)[0]`, and is folded into the state of every key in `writes(event)`.
 
-    - `initial(key)`: the state before the first event; its class is what the stored state is decoded to.
-    - `decide(command, states, now)`: what happens. A command that has already had its effect has none.
+    - `initial(key)`: the state before the first event. Its class is what the stored state is decoded to.
+    - `decide(command, states, now)`: the events that follow. A command that has already had its effect has none.
     - `evolve(state, event, key)`: what an event means for one of its keys. Never raises.
-    - `due(key, state)`: the next thing this state will do by itself, and when: a deadline's command, or an outside effect to perform.
-      None when it waits for others only. Deadlines are therefore part of the folded state, and need no table of their own.
-    - `fold`: raised when `evolve` or the state's shape changes; stored states of another fold are folded anew from the events.
+    - `due(key, state)`: the next thing this state does by itself, and when: a deadline's command, or an outside effect to perform. None
+      while it waits for others only. So deadlines are part of the folded state and need no table of their own.
+    - `state_version`: raised when `evolve` or the state's shape changes. States stored under another version are folded anew from the
+      events.
     """
 
-    initial: Callable[[str], State]
-    decide: Callable[[Command, Mapping[str, State], datetime], Sequence[Event]]
-    evolve: Callable[[State, Event, str], State]
-    reads: Callable[[Command], Sequence[str]]
-    writes: Callable[[Event], Sequence[str]]
-    due: Callable[[str, State], Due | None]
-    fold: int = 1
+    initial: Callable[[str], StateT]
+    decide: Callable[[CommandT, Mapping[str, StateT], datetime], Sequence[EventT]]
+    evolve: Callable[[StateT, EventT, str], StateT]
+    reads: Callable[[CommandT], Sequence[str]]
+    writes: Callable[[EventT], Sequence[str]]
+    due: Callable[[str, StateT], Due | None]
+    state_version: int = 1
+
+
+AnyDecider = Decider[Any, Any, Any]
+
+
+class OfOrder(Protocol):
+    """A command or an event that concerns one order."""
+
+    @property
+    def order_id(self) -> str: ...
+
+
+OrderCommandT = TypeVar("OrderCommandT", bound=OfOrder)
+OrderEventT = TypeVar("OrderEventT", bound=OfOrder)
 
 
 def one_stream(
     *,
-    initial: State,
-    decide: Callable[[Command, State, datetime], Sequence[Event]],
-    evolve: Callable[[State, Event], State],
-    due: Callable[[str, State], Due | None],
-    fold: int = 1,
-) -> Decider:
-    """A decider whose commands and events each concern one order, and nothing beside it."""
+    initial: StateT,
+    decide: Callable[[OrderCommandT, StateT, datetime], Sequence[OrderEventT]],
+    evolve: Callable[[StateT, OrderEventT], StateT],
+    due: Callable[[str, StateT], Due | None],
+    state_version: int = 1,
+) -> Decider[StateT, OrderCommandT, OrderEventT]:
+    """A decider whose commands and events each concern one order and nothing else."""
 
-    def key(of: Any) -> tuple[str]:
+    def key(of: OfOrder) -> tuple[str]:
         return (of.order_id,)
 
     return Decider(
@@ -63,25 +85,27 @@ def one_stream(
         reads=key,
         writes=key,
         due=due,
-        fold=fold,
+        state_version=state_version,
     )
 
 
-LINGER, LINGER_LONG = 0.025, 0.100
-"""Seconds: where a customer waits for the answer, and where only people in a warehouse or at a console do."""
+LINGER_SECONDS = 0.025
+"""Where a customer waits for the answer."""
+LINGER_LONG_SECONDS = 0.100
+"""Where only people in a warehouse or at a console do."""
 
 Policies = Mapping[type[Any], Callable[[Any], Iterable[Command]]]
-"""By the class of somebody else's event: the commands it means for us."""
+"""By the class of another service's event: the commands it means for us."""
 
 Effects = Mapping[type[Any], Callable[[Any], Awaitable[Command]]]
-"""By the class of an outside effect that `due` asks for: how to perform it. It answers with the command that records the outcome.
+"""By the class of an outside effect that `due` asks for: how to perform it. Returns the command that records the outcome.
 
-Performed outside any transaction, at least once, always with the same idempotency key: the port must hand that key to the provider.
-An exception means that nothing is known; it is retried with backoff.
+It is performed outside any transaction, at least once, always with the same idempotency key: the port must pass that key to the provider.
+An exception means that the outcome is unknown; the effect is retried with backoff.
 """
 
 
-class Received(msgspec.Struct, kw_only=True):
+class IncomingRecord(msgspec.Struct, kw_only=True):
     """One record from Kafka. `envelope` and `message` are None until it is parsed; nothing else changes."""
 
     topic: str
@@ -97,30 +121,31 @@ class Received(msgspec.Struct, kw_only=True):
 
 
 class Projector(Protocol):
-    """What a service without streams of its own hands over: it writes read models inside the consumer's transaction."""
+    """What a service without streams of its own provides: it writes read models inside the consumer's transaction."""
 
-    async def __call__(self, connection: Connection, batch: Sequence[Received]) -> None: ...
+    async def __call__(self, connection: Connection, batch: Sequence[IncomingRecord]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """All that a service is made of.
+    """Everything a service is made of.
 
-    `commands` are the messages of its own command topic, decided as they come; `projected` the messages a projector wants.
-    A record of any other type is dropped by its header, unread. `linger` is how long records that come in company wait for more of them.
+    `commands` are the messages of its own command topic, decided as they come; `projected` are the messages that its projector wants.
+    A record of any other type is dropped by its header, unread. `linger_seconds` is how long records that come in quick succession wait
+    for more of them.
     """
 
     name: str
     reads: tuple[Topic, ...]
     writes: tuple[Topic, ...]
     dead_letters: str
-    decider: Decider | None = None
+    decider: AnyDecider | None = None
     policies: Policies = field(default_factory=dict[type[Any], Any])
     commands: tuple[type[Any], ...] = ()
     effects: Effects = field(default_factory=dict[type[Any], Any])
     projector: Projector | None = None
     projected: tuple[type[Any], ...] = ()
-    linger: float = LINGER
+    linger_seconds: float = LINGER_SECONDS
 
     def handled_types(self) -> frozenset[str]:
         """The published types this service reads."""
@@ -131,7 +156,7 @@ class Service:
         return frozenset(topic.name for topic in self.reads if topic.trusted)
 
     def topics_of_events(self) -> dict[str, str]:
-        """By published type of an event this service writes: its topic, of two the one that the other copies."""
+        """The topic of each event type this service writes; the original where another topic is a copy of it."""
         return {type_of(cls).name: topic.name for topic in reversed(self.writes) for cls in topic.messages}
 
     def commands_for(self, message: object) -> Iterable[Command]:
@@ -141,7 +166,7 @@ class Service:
 
 
 def service_of(name: str, **parts: Any) -> Service:
-    """A service whose topics and commands are those that the catalogue gives it; `parts` are the remaining fields of Service."""
+    """A service whose topics and commands are those the catalogue gives it; `parts` are the remaining fields of Service."""
     own = f"oms.{name}.commands"
     return Service(
         name=name,

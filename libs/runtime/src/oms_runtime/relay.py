@@ -1,11 +1,11 @@
-"""The relay: publishes the events table in position order, exactly once a position.
+"""The relay: publishes the outbox (the `events` table) in position order, each position exactly once on each of its topics.
 
-It runs in one process a service, the one that holds the leader's lock. Rows that this process commits reach it in memory; the table is read
-to catch up only. The relay's own record of how far it got is written after the broker's acknowledgement, so after a crash it may be behind
-the topics: it then reads the last record of every partition it writes, and goes on exactly behind it.
+It runs in one process a service, the one that holds the leader's lock. Events that this process commits reach it in memory; the table is
+read to catch up only. The relay stores how far it got after the broker's acknowledgement, so after a crash that may be behind the topics.
+It then reads the last record of every partition it writes, and goes on exactly behind it.
 
-To the broker all leaders are one producer, whose records are numbered as their offsets. It refuses what does not follow on what it has, and
-so also what an earlier leader, who was paused or cut off, still had on its way.
+To the broker all leaders are one idempotent producer, whose sequence numbers are offsets. The broker refuses what does not follow on what
+it has, and so also what an earlier leader, which was paused or cut off, still has under way.
 """
 
 import asyncio
@@ -14,82 +14,72 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from time import monotonic
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import OutOfOrderSequenceNumber
 from oms_contracts.catalogue import Topic
 from oms_contracts.envelope import Envelope, Headers, header, to_headers
+from oms_kafka.aiokafka_internals import abort_producer, producer_id_of, set_producer_sequence
+from oms_kafka.batches import OutgoingRecord, send_in_order
+from oms_kafka.clients import Producer, count_partitions, make_producer, make_reader, partition_of
 
 from oms_runtime.database import Connection
-from oms_runtime.kafka import Batch, Producer, abandon, count_partitions, id_of, make_producer, make_reader, number_from, partition_of
+from oms_runtime.errors import LostLeadership
 from oms_runtime.metrics import Metrics
 from oms_runtime.settings import RuntimeSettings
-from oms_runtime.store import Row, head_of, read_events
+from oms_runtime.store import StoredEvent, head_of, read_events
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-MOST = 2_000
-"""Events in one round."""
-HANDED_OVER = 20_000
-"""Events kept in memory at most; past that the table is read."""
-LOOK = 0.2
-"""Seconds after which the table is looked at for what another process committed."""
-BEAT = 1.0
-"""Seconds between two words to the database while the broker keeps us waiting."""
-REFUSALS = 3
-"""After so many at the same place, it is not another leader who was quicker: somebody else has written where only we may."""
-
-
-class _Record(NamedTuple):
-    """An event as it is published, on however many topics."""
-
-    position: int
-    key: bytes
-    value: bytes
-    headers: Headers
-
-
-class LostLead(Exception):
-    """Another process may be the leader by now: this one must find out before it publishes anything."""
+MAX_EVENTS_PER_ROUND = 2_000
+MAX_OFFERED_EVENTS = 20_000
+"""Held in memory; beyond that the table is read."""
+POLL_SECONDS = 0.2
+"""After so long without an event of this process, the table is read for what another process committed."""
+KEEPALIVE_SECONDS = 1.0
+"""Between two statements to the database while the broker keeps us waiting."""
+MAX_REFUSALS = 3
+"""After so many at the same offsets it is not another leader that was quicker: somebody else has written where only we may."""
 
 
 class Relay:
-    """Made once a process. `offer` takes committed rows at any time; `run` publishes while this process is the leader."""
+    """Made once a process. `offer` takes committed events at any time; `run` publishes while this process leads."""
 
     def __init__(self, service: str, topics: Iterable[Topic], settings: RuntimeSettings, metrics: Metrics) -> None:
         self._source = f"/oms/{service}"
         self._service = service
         topics = tuple(topics)
         self._topics = [topic.name for topic in topics]
-        self._published_on = {name: [name, *(copy.name for copy in topics if copy.newest_of == name)] for name in self._topics}
+        self._published_on = {name: [name, *(copy.name for copy in topics if copy.compacted_copy_of == name)] for name in self._topics}
+        """By the topic an event is stored for: that topic, and its compacted copies."""
         self._partitions: Mapping[str, int] = {}
         self._settings = settings
         self._metrics = metrics
-        self._offered: deque[Row] = deque()
-        self._news = asyncio.Event()
+        self._offered: deque[StoredEvent] = deque()
+        self._new_events = asyncio.Event()
         self._caught_up = asyncio.Event()
-        self._published: int | None = None  # while this process is not the leader
+        self._published: int | None = None  # while this process does not lead
         self._head = 0
-        self._spoke = 0.0
+        self._last_statement = 0.0
         self._refused_at: Mapping[TopicPartition, int] | None = None
         self._refusals = 0
 
-    def offer(self, rows: Sequence[Row]) -> None:
-        """Rows just committed by this process, in order. Where they do not follow on those before, the table fills the gap."""
+    def offer(self, events: Sequence[StoredEvent]) -> None:
+        """Events just committed by this process, in order. Where they do not follow on those before, the table fills the gap."""
         if self._published is None:
             return
-        if self._offered and (self._offered[-1].position + 1 != rows[0].position or len(self._offered) > HANDED_OVER):
+        if self._offered and (self._offered[-1].position + 1 != events[0].position or len(self._offered) > MAX_OFFERED_EVENTS):
             self._offered.clear()
-        self._offered.extend(rows)
-        self._head = rows[-1].position
+        self._offered.extend(events)
+        self._head = events[-1].position
         self._caught_up.clear()
-        self._news.set()
+        self._new_events.set()
 
     async def caught_up(self) -> None:
-        """Wait until this process leads, and all that it knows to be committed is acknowledged."""
+        """Wait until this process leads, and everything it knows to be committed is acknowledged."""
         await self._caught_up.wait()
 
     @property
@@ -103,142 +93,127 @@ class Relay:
         Any failure ends the run; the next one begins by finding out how far the topics are.
         """
         producer = make_producer(self._settings, f"oms-{self._service}-relay")
-        ends: dict[TopicPartition, int] = {}
+        end_offsets: dict[TopicPartition, int] = {}
         try:
-            tails, ends = await self._speaking(connection, self._tails())
-            await self._begin(connection, producer, ends)
+            last_positions, end_offsets = await self._with_keepalive(connection, self._read_tails())
+            await self._start_producer(connection, producer, end_offsets)
             stored = await connection.fetchval("select position from relay")
-            published = recorded = self._published = min([stored, *self._missing_on_copies(tails)])
+            published = recorded = self._published = min([stored, *self._missing_on_copies(last_positions)])
             while True:
-                rows = await self._next(connection, published)
-                if recorded < published and (not rows or monotonic() - self._spoke > BEAT):
+                events = await self._next(connection, published)
+                if recorded < published and (not events or monotonic() - self._last_statement > KEEPALIVE_SECONDS):
                     # After a crash the topics tell how far we were: to record it now and then is enough.
                     await connection.execute("update relay set position = $1", published)
-                    recorded, self._spoke = published, monotonic()
-                if not rows:
+                    recorded, self._last_statement = published, monotonic()
+                if not events:
                     continue
-                await self._speaking(connection, self._publish(producer, rows, tails))
-                published = self._published = rows[-1].position
-                self._see_whether_caught_up(published)
-                self._metrics.relayed.inc(len(rows))
+                await self._with_keepalive(connection, self._publish(producer, events, last_positions))
+                published = self._published = events[-1].position
+                self._check_caught_up(published)
+                self._metrics.relayed.inc(len(events))
         except OutOfOrderSequenceNumber:
-            self._refusals = self._refusals + 1 if ends == self._refused_at else 1
-            self._refused_at = ends
+            self._refusals = self._refusals + 1 if end_offsets == self._refused_at else 1
+            self._refused_at = end_offsets
             raise
         finally:
             self._published = None
             self._offered.clear()
             self._caught_up.clear()
-            await abandon(producer)
+            await abort_producer(producer)
 
-    def _missing_on_copies(self, tails: Mapping[TopicPartition, int]) -> Iterator[int]:
-        """Behind which positions a copy lacks what its original has: of what was published before it was one, or by a version that did not
-        know it. What is on a topic already is not published there again, so the relay can simply begin there.
+    def _missing_on_copies(self, last_positions: Mapping[TopicPartition, int]) -> Iterator[int]:
+        """The positions behind which a copy lacks records of its original: those published before it was a copy, or by a version that did
+        not know it. What is on a topic is not published there again, so the relay can simply begin there.
         """
         for name, (_, *copies) in self._published_on.items():
-            for to, number in product(copies, range(self._partitions[name])):
-                reached = tails.get(TopicPartition(to, number), 0)
-                if reached < tails.get(TopicPartition(name, number), 0):
-                    yield reached
+            for copy, number in product(copies, range(self._partitions[name])):
+                on_copy = last_positions.get(TopicPartition(copy, number), 0)
+                if on_copy < last_positions.get(TopicPartition(name, number), 0):
+                    yield on_copy
 
-    async def _begin(self, connection: Connection, producer: Producer, ends: Mapping[TopicPartition, int]) -> None:
-        """Start the producer as the one that all leaders are to the broker, so that it refuses what an earlier one has still on its way."""
-        before = known_as = await connection.fetchval("select producer_id from relay")
-        if ends == self._refused_at and self._refusals >= REFUSALS:
-            log.warning("producer_replaced", producer_id=known_as)
-            known_as = None
-        number_from(producer, ends, known_as)
-        await self._speaking(connection, producer.start())
+    async def _start_producer(self, connection: Connection, producer: Producer, end_offsets: Mapping[TopicPartition, int]) -> None:
+        """Start the producer under the id that all leaders share, so that the broker refuses what an earlier one still has under way."""
+        stored_id = producer_id = await connection.fetchval("select producer_id from relay")
+        if end_offsets == self._refused_at and self._refusals >= MAX_REFUSALS:
+            log.warning("producer_replaced", producer_id=producer_id)
+            producer_id = None
+        set_producer_sequence(producer, end_offsets, producer_id)
+        await self._with_keepalive(connection, producer.start())
         claimed = await connection.fetchval(
-            "update relay set producer_id = $1 where producer_id is not distinct from $2 returning true", id_of(producer), before
+            "update relay set producer_id = $1 where producer_id is not distinct from $2 returning true",
+            producer_id_of(producer),
+            stored_id,
         )
         if not claimed:
-            raise LostLead("another leader has begun")
+            raise LostLeadership("another leader has begun")
 
-    async def _speaking(self, connection: Connection, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for the broker, and speak to the database meanwhile: a leader that falls silent is taken for dead."""
+    async def _with_keepalive(self, connection: Connection, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for the broker, and query the database meanwhile: the session of a silent leader is ended, and with it its lock."""
         task = asyncio.create_task(work)
         try:
-            while not (await asyncio.wait({task}, timeout=BEAT))[0]:
+            while not (await asyncio.wait({task}, timeout=KEEPALIVE_SECONDS))[0]:
                 self._head = max(self._head, await head_of(connection))
-                self._spoke = monotonic()
+                self._last_statement = monotonic()
             return await task
         finally:
             task.cancel()
             await asyncio.wait({task})
 
-    async def _next(self, connection: Connection, published: int) -> list[Row]:
-        """What follows on `published`: from memory, or from the table where that has a gap, or has been silent for LOOK seconds."""
+    async def _next(self, connection: Connection, published: int) -> list[StoredEvent]:
+        """What follows on `published`: from memory, or from the table where memory has a gap or got nothing for POLL_SECONDS."""
         while self._offered and self._offered[0].position <= published:
             self._offered.popleft()
         if not self._offered and self._caught_up.is_set():
-            self._news.clear()
+            self._new_events.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
-                    await self._news.wait()
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._new_events.wait()
         if self._offered and self._offered[0].position == published + 1:
-            return [self._offered.popleft() for _ in range(min(MOST, len(self._offered)))]
-        rows = await read_events(connection, published, MOST)
-        self._spoke = monotonic()
-        self._head = max(self._head, rows[-1].position if rows else 0)
-        self._see_whether_caught_up(published)
-        return rows
+            return [self._offered.popleft() for _ in range(min(MAX_EVENTS_PER_ROUND, len(self._offered)))]
+        events = await read_events(connection, published, MAX_EVENTS_PER_ROUND)
+        self._last_statement = monotonic()
+        self._head = max(self._head, events[-1].position if events else 0)
+        self._check_caught_up(published)
+        return events
 
-    def _see_whether_caught_up(self, published: int) -> None:
+    def _check_caught_up(self, published: int) -> None:
         if published >= self._head:
             self._caught_up.set()
 
-    async def _publish(self, producer: Producer, rows: Sequence[Row], tails: Mapping[TopicPartition, int]) -> None:
-        waiting: defaultdict[TopicPartition, deque[_Record]] = defaultdict(deque)
-        for row in rows:
-            record = _Record(row.position, row.key.encode(), row.data.encode(), self._headers(row))
-            for topic in self._published_on[row.topic]:
+    async def _publish(self, producer: Producer, events: Sequence[StoredEvent], last_positions: Mapping[TopicPartition, int]) -> None:
+        waiting: defaultdict[TopicPartition, deque[OutgoingRecord]] = defaultdict(deque)
+        for event in events:
+            record = OutgoingRecord(event.key.encode(), event.data.encode(), self._headers(event))
+            for topic in self._published_on[event.topic]:
                 target = TopicPartition(topic, partition_of(record.key, self._partitions[topic]))
-                if row.position > tails.get(target, 0):
+                if event.position > last_positions.get(target, 0):
                     waiting[target].append(record)
-        while waiting:
-            batches = [(target, self._fill(producer, queue)) for target, queue in waiting.items()]
-            self._check_heard()
-            await asyncio.gather(*[await producer.send_batch(batch, t.topic, partition=t.partition) for t, batch in batches])
-            waiting = defaultdict(deque, {target: queue for target, queue in waiting.items() if queue})
+        await send_in_order(producer, waiting, _as_it_is, before_send=self._check_not_silent)
 
-    def _check_heard(self) -> None:
-        """A process that was paused may have lost the lock while it did not look, and another may be publishing by now."""
-        silent = monotonic() - self._spoke
-        if silent > self._settings.session_timeout_ms / 2_000:
-            raise LostLead(f"the database has not heard of us for {silent:.1f} s")
+    def _check_not_silent(self) -> None:
+        """A process that was paused may have lost the lock without noticing, and another may be publishing by now."""
+        silent_seconds = monotonic() - self._last_statement
+        if silent_seconds > self._settings.session_timeout_ms / 2_000:
+            raise LostLeadership(f"the database has had no statement of ours for {silent_seconds:.1f} s")
 
-    def _fill(self, producer: Producer, queue: "deque[_Record]") -> Batch:
-        """One batch of a partition: the next is sent only after this one is acknowledged, which keeps their order whatever fails."""
-        batch = producer.create_batch()
-        while queue:
-            record = queue[0]
-            if batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers) is None:
-                break
-            queue.popleft()
-        if not batch.record_count():
-            raise ValueError(f"the event at position {queue[0].position} is too large to publish")
-        batch.close()
-        return batch
-
-    def _headers(self, row: Row) -> Headers:
+    def _headers(self, event: StoredEvent) -> Headers:
         return to_headers(
             Envelope(
-                type=row.type,
+                type=event.type,
                 source=self._source,
-                id=f"{self._service}-{row.position}",
-                time=row.recorded_at,
-                subject=row.key,
-                sequence=row.version,
-                position=row.position,
-                correlationid=row.correlation_id,
-                causationid=row.causation_id,
-                traceparent=row.traceparent,
+                id=f"{self._service}-{event.position}",
+                time=event.recorded_at,
+                subject=event.key,
+                sequence=event.version,
+                position=event.position,
+                correlationid=event.correlation_id,
+                causationid=event.causation_id,
+                traceparent=event.traceparent,
             )
         )
 
-    async def _tails(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Of every partition this service writes: the position of the last record, and the offset of the next."""
+    async def _read_tails(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Of every partition this service writes: the position of its last record, and its end offset."""
         reader = make_reader(self._settings, f"oms-{self._service}-tails")
         await reader.start()
         try:
@@ -251,14 +226,18 @@ class Relay:
             reader.assign(sorted(unread))
             for tp in unread:
                 reader.seek(tp, ends[tp] - 1)
-            tails: dict[TopicPartition, int] = {}
+            last_positions: dict[TopicPartition, int] = {}
             while unread:
                 for tp, records in (await reader.getmany(*unread, timeout_ms=500)).items():
                     for record in records:
                         if record.offset >= ends[tp] - 1:
                             unread.discard(tp)
                         if header(record.headers, "ce_source") == self._source:
-                            tails[tp] = int(header(record.headers, "ce_position") or 0)
-            return tails, dict(ends)
+                            last_positions[tp] = int(header(record.headers, "ce_position") or 0)
+            return last_positions, dict(ends)
         finally:
             await reader.stop()
+
+
+def _as_it_is(record: OutgoingRecord) -> OutgoingRecord:
+    return record

@@ -9,20 +9,20 @@ from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from oms_contracts.catalogue import STRANGERS_BYTES, topic_of
+from oms_client.publisher import Sender
+from oms_contracts.catalogue import EXTERNAL_MAX_BYTES, topic_of
 from oms_contracts.channel import OrderPlaced
-from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import UnreadableMessage, encode, key_of, type_of, validate
 from oms_contracts.schemas import schema_of
-from oms_runtime.kafka import Producer, space_metadata_requests
+from oms_kafka.settings import KafkaSettings
+from oms_runtime.problems import PROBLEM_JSON, PROBLEM_SCHEMA, problem
 
 PLACED = type_of(OrderPlaced)
 TOPIC = topic_of(OrderPlaced)
-MOST_BYTES = STRANGERS_BYTES - 16 * 1024
+MAX_BYTES = EXTERNAL_MAX_BYTES - 16 * 1024
 """What the topic takes, less room for headers."""
 
 
@@ -38,28 +38,20 @@ class Orders(Protocol):
 
 
 class KafkaOrders:
-    """Orders on a Kafka topic. The client's own partitioner gives each the partition that every channel's gives it."""
+    """Orders on a Kafka topic. The same order is the same event, so it may be sent twice."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._options = options
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._sender = Sender(settings, "oms-capture-edge")
 
     async def start(self) -> None:
-        # Not idempotent: the same order twice is one order anyway, and a producer that lost its sequence would refuse all that follow.
-        producer: Any = AIOKafkaProducer(
-            **self._options, client_id="oms-capture-edge", acks="all", compression_type="snappy", linger_ms=5, request_timeout_ms=10_000
-        )
-        space_metadata_requests(producer)
-        self._producer: Producer = producer
-        await self._producer.start()
+        await self._sender.start()
 
     async def stop(self) -> None:
-        await self._producer.stop()
+        await self._sender.stop()
 
     async def publish(self, placed: OrderPlaced, now: datetime) -> str:
         order_id = key_of(placed)
-        source = f"/oms/channel/{quote(placed.channel, safe='')}"
-        envelope = Envelope(type=PLACED.name, source=source, id=order_id, time=now, subject=order_id, correlationid=order_id)
-        await self._producer.send_and_wait(TOPIC, key=order_id.encode(), value=encode(placed), headers=to_headers(envelope))
+        await self._sender.send(placed, f"/oms/channel/{quote(placed.channel, safe='')}", order_id, now)
         return order_id
 
 
@@ -87,9 +79,9 @@ def make_api(orders: Orders, query_url: str, clock: Callable[[], datetime]) -> F
         responses={
             202: _described("Taken: the order's life begins. The same order again is the same order.", "application/json", _TAKEN)
             | _LOCATION,
-            413: _described(f"Larger than {MOST_BYTES} bytes", _PROBLEM_JSON, _PROBLEM),
-            422: _described("Not an order; every field at fault is named", _PROBLEM_JSON, _PROBLEM),
-            503: _described("The broker is out of reach: send it again", _PROBLEM_JSON, _PROBLEM),
+            413: _described(f"Larger than {MAX_BYTES} bytes", PROBLEM_JSON, PROBLEM_SCHEMA),
+            422: _described("Not an order; every field at fault is named", PROBLEM_JSON, PROBLEM_SCHEMA),
+            503: _described("The broker is out of reach: send it again", PROBLEM_JSON, PROBLEM_SCHEMA),
         },
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _schema()}}}},
     )
@@ -100,15 +92,13 @@ def make_api(orders: Orders, query_url: str, clock: Callable[[], datetime]) -> F
         try:
             placed: OrderPlaced = validate(PLACED.name, body)
         except UnreadableMessage as error:
-            return _problem(422, "this is not an order", str(error).removeprefix(f"{PLACED.name}: ").split("; "))
-        if len(encode(placed)) > MOST_BYTES:  # what was left out is written out
+            return problem(422, "this is not an order", *str(error).removeprefix(f"{PLACED.name}: ").split("; "))
+        if len(encode(placed)) > MAX_BYTES:  # what was left out is written out
             return _too_large()
         try:
             order_id = await orders.publish(placed, clock())
         except (KafkaError, TimeoutError):
-            return _problem(
-                503, "the broker is out of reach", ["it is not known whether the order was taken: send it again, it counts once"]
-            )
+            return problem(503, "the broker is out of reach", "it is not known whether the order was taken: send it again, it counts once")
         status_url = f"{query_url}/orders/{order_id}"
         return JSONResponse({"order_id": order_id, "status_url": status_url}, status_code=202, headers={"Location": status_url})
 
@@ -120,18 +110,13 @@ async def _body(request: Request) -> bytes | None:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MOST_BYTES:
+        if len(body) > MAX_BYTES:
             return None
     return bytes(body)
 
 
 def _too_large() -> JSONResponse:
-    return _problem(413, "the order is too large", [f"body: an order has at most {MOST_BYTES} bytes"])
-
-
-def _problem(status: int, title: str, reasons: list[str]) -> JSONResponse:
-    """An RFC 9457 problem."""
-    return JSONResponse({"title": title, "status": status, "reasons": reasons}, status_code=status, media_type=_PROBLEM_JSON)
+    return problem(413, "the order is too large", f"body: an order has at most {MAX_BYTES} bytes")
 
 
 def _schema() -> dict[str, Any]:
@@ -147,7 +132,5 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": [*properties]}
 
 
-_PROBLEM_JSON = "application/problem+json"
-_PROBLEM = _object(title={"type": "string"}, status={"type": "integer"}, reasons={"type": "array", "items": {"type": "string"}})
 _TAKEN = _object(order_id={"type": "string", "format": "uuid"}, status_url={"type": "string", "format": "uri"})
 _LOCATION = {"headers": {"Location": {"description": "Where the order can be looked up", "schema": {"type": "string", "format": "uri"}}}}

@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from oms_runtime.kafka import client_options
+from oms_runtime.clock import utc_now
 from oms_runtime.model import Service, one_stream, service_of
-from oms_runtime.runtime import run, utc_now
+from oms_runtime.server import run
 
 from oms_capture.api import KafkaOrders, make_api
 from oms_capture.decider import INITIAL, Terms, decide, due, evolve
@@ -14,12 +14,14 @@ from oms_capture.settings import Settings
 
 def make_service(terms: Terms) -> Service:
     """Capture under the given terms."""
-    decider = one_stream(initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms), fold=2)
+    decider = one_stream(
+        initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms), state_version=2
+    )
     return service_of("capture", decider=decider, policies=POLICIES)
 
 
 def main() -> None:
     """Run capture until it is told to stop."""
     settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
-    orders = KafkaOrders(client_options(settings))
+    orders = KafkaOrders(settings)
     run(make_service(settings.terms()), settings, api=lambda _runtime: make_api(orders, settings.query_url, utc_now))

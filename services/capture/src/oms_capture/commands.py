@@ -66,15 +66,15 @@ class RecordAllocation(Struct, frozen=True, kw_only=True):
     lines: tuple[AllocatedLine, ...]
 
 
-class RecordStopped(Struct, frozen=True, kw_only=True):
+class RecordFulfillmentCanceled(Struct, frozen=True, kw_only=True):
     """Fulfillment stopped: nothing has shipped. `requested_at` is when that was asked for, None on old records that do not tell."""
 
     order_id: str
     requested_at: datetime | None
 
 
-class RecordTooLate(Struct, frozen=True, kw_only=True):
-    """Fulfillment could not stop any more. `requested_at` as in RecordStopped."""
+class RecordCancellationRejected(Struct, frozen=True, kw_only=True):
+    """Fulfillment could not stop any more. `requested_at` as in RecordFulfillmentCanceled."""
 
     order_id: str
     reason: str
@@ -107,8 +107,8 @@ Command = (
     | RecordAuthorization
     | RecordDecline
     | RecordAllocation
-    | RecordStopped
-    | RecordTooLate
+    | RecordFulfillmentCanceled
+    | RecordCancellationRejected
     | RecordDelivery
     | RecordDeliveryTrouble
     | ActOnDeadline

@@ -36,20 +36,20 @@ from oms_capture.commands import (
     PlaceOrder,
     RecordAllocation,
     RecordAuthorization,
+    RecordCancellationRejected,
     RecordDecline,
     RecordDelivery,
     RecordDeliveryTrouble,
+    RecordFulfillmentCanceled,
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
-    RecordStopped,
-    RecordTooLate,
 )
 from oms_capture.validation import Market, objections
 
 CANCEL = "oms.capture.CancelOrder.v1"
 AMEND = "oms.capture.AmendPayment.v1"
-MOST_CONFLICTS = 100
+MAX_CONFLICTS = 100
 """Reported of one order; keeps the state small against a channel that reuses a reference without end."""
 ENDED = frozenset({"rejected", "canceled", "expired", "completed"})
 
@@ -58,10 +58,10 @@ class Terms(Struct, frozen=True, kw_only=True):
     """The business's settings: what it takes, and how long it waits."""
 
     market: Market = field(default_factory=Market)
-    payment_patience: timedelta = timedelta(days=2)
-    stock_patience: timedelta = timedelta(days=2)
-    answer_patience: timedelta = timedelta(days=1)
-    delivery_patience: timedelta = timedelta(days=30)
+    payment_timeout: timedelta = timedelta(days=2)
+    stock_timeout: timedelta = timedelta(days=2)
+    answer_timeout: timedelta = timedelta(days=1)
+    delivery_timeout: timedelta = timedelta(days=30)
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -124,7 +124,7 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
             if order.status not in {"accepted", "confirmed"} or attempt != order.attempt:
                 return []
             reason = ", ".join(f"{s.sku}: {s.requested} wanted, {s.available} available" for s in shortages)
-            return [_ask(order_id, order, "resolve_stock", reason, now=now, patience=terms.stock_patience)]
+            return [_ask(order_id, order, "resolve_stock", reason, now=now, patience=terms.stock_timeout)]
 
         case RecordReservationExpiry(order_id=order_id, attempt=attempt):
             if order.status not in {"accepted", "reserved"} or attempt != order.attempt:
@@ -137,7 +137,7 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
         case RecordDecline(order_id=order_id, attempt=attempt, reason=reason):
             if order.status != "reserved" or attempt != order.attempt:
                 return []
-            return [_ask(order_id, order, "amend_payment", reason, now=now, patience=terms.payment_patience)]
+            return [_ask(order_id, order, "amend_payment", reason, now=now, patience=terms.payment_timeout)]
 
         case RecordAllocation(order_id=order_id, lines=lines):
             if order.status != "confirmed" or order.customer is None:
@@ -164,12 +164,12 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
         case CancelOrder(order_id=order_id, reason=reason):
             return _cancel(order_id, reason, order, now)
 
-        case RecordStopped(order_id=order_id, requested_at=requested_at):
+        case RecordFulfillmentCanceled(order_id=order_id, requested_at=requested_at):
             if order.cancellation is None or not _is_awaited(requested_at, order):
                 return []
             return [OrderCanceled(order_id=order_id, reason=order.cancellation, at=now)]
 
-        case RecordTooLate(order_id=order_id, reason=reason, requested_at=requested_at):
+        case RecordCancellationRejected(order_id=order_id, reason=reason, requested_at=requested_at):
             return [OrderCancellationRejected(order_id=order_id, reason=reason, at=now)] if _is_awaited(requested_at, order) else []
 
         case RecordDelivery(order_id=order_id, package_id=package_id, lines=lines):
@@ -183,7 +183,7 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
         case RecordDeliveryTrouble(order_id=order_id, reason=reason):
             if order.status != "released" or reason in order.trouble:
                 return []
-            return [_ask(order_id, order, "check_delivery", reason, now=now, patience=terms.delivery_patience)]
+            return [_ask(order_id, order, "check_delivery", reason, now=now, patience=terms.delivery_timeout)]
 
         case ActOnDeadline(order_id=order_id, deadline=deadline):
             # The deadline is matched, not compared with the clock: what was due before the order moved on is no longer.
@@ -249,7 +249,7 @@ def due(order_id: str, order: Order, terms: Terms) -> tuple[datetime, Command] |
     """Every order that has not ended waits until some moment, and no longer."""
     if order.status in ENDED or order.waiting_since is None:
         return None
-    patience = terms.delivery_patience if order.status == "released" else terms.answer_patience
+    patience = terms.delivery_timeout if order.status == "released" else terms.answer_timeout
     deadline = order.deadline or order.waiting_since + patience
     return deadline, ActOnDeadline(order_id=order_id, deadline=deadline)
 
@@ -257,7 +257,7 @@ def due(order_id: str, order: Order, terms: Terms) -> tuple[datetime, Command] |
 def _place(command: PlaceOrder, order: Order, now: datetime, terms: Terms) -> list[Event]:
     placed, order_id = command.placed, command.order_id
     if order.status != "new":
-        if command.content_hash in order.conflicts | {order.content_hash} or len(order.conflicts) >= MOST_CONFLICTS:
+        if command.content_hash in order.conflicts | {order.content_hash} or len(order.conflicts) >= MAX_CONFLICTS:
             return []
         return [
             OrderConflictReported(
@@ -338,10 +338,10 @@ def _overdue(order_id: str, order: Order, now: datetime, terms: Terms) -> Event:
         case "awaiting_stock":
             return OrderExpired(order_id=order_id, reason="there was not enough stock in time", at=now)
         case "released":
-            return _ask(order_id, order, "check_delivery", "not delivered in time", now=now, patience=terms.delivery_patience)
+            return _ask(order_id, order, "check_delivery", "not delivered in time", now=now, patience=terms.delivery_timeout)
         case waiting:
             reason = f"the order has been {waiting} for too long"
-            return _ask(order_id, order, "investigate", reason, now=now, patience=terms.answer_patience)
+            return _ask(order_id, order, "investigate", reason, now=now, patience=terms.answer_timeout)
 
 
 def _ask(order_id: str, order: Order, action: str, reason: str, *, now: datetime, patience: timedelta) -> OrderActionRequired:

@@ -17,14 +17,14 @@ from oms_capture.commands import (
     PlaceOrder,
     RecordAllocation,
     RecordAuthorization,
+    RecordCancellationRejected,
     RecordDecline,
     RecordDelivery,
     RecordDeliveryTrouble,
+    RecordFulfillmentCanceled,
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
-    RecordStopped,
-    RecordTooLate,
 )
 
 
@@ -58,11 +58,11 @@ def on_payment_declined(event: PaymentDeclined) -> Iterator[Command]:
 
 
 def on_fulfillment_canceled(event: FulfillmentCanceled) -> Iterator[Command]:
-    yield RecordStopped(order_id=event.order_id, requested_at=event.requested_at)
+    yield RecordFulfillmentCanceled(order_id=event.order_id, requested_at=event.requested_at)
 
 
 def on_fulfillment_cancellation_rejected(event: FulfillmentCancellationRejected) -> Iterator[Command]:
-    yield RecordTooLate(order_id=event.order_id, reason=event.reason, requested_at=event.requested_at)
+    yield RecordCancellationRejected(order_id=event.order_id, reason=event.reason, requested_at=event.requested_at)
 
 
 def on_package_delivered(event: PackageDelivered) -> Iterator[Command]:

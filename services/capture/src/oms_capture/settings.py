@@ -10,7 +10,7 @@ from pydantic import Field
 from oms_capture.decider import Terms
 from oms_capture.validation import Market
 
-Patience = Annotated[timedelta, Field(gt=timedelta(0))]
+Timeout = Annotated[timedelta, Field(gt=timedelta(0))]
 """A deadline that is no time away would come up again and again without end."""
 
 
@@ -18,10 +18,10 @@ class Settings(RuntimeSettings):
     """Variables begin with `OMS_`; lists are JSON, durations ISO 8601 or seconds."""
 
     channels: frozenset[str] = frozenset({"web", "app", "till", "marketplace"})
-    payment_patience: Patience = timedelta(days=2)
-    stock_patience: Patience = timedelta(days=2)
-    answer_patience: Patience = timedelta(days=1)
-    delivery_patience: Patience = timedelta(days=30)
+    payment_timeout: Timeout = timedelta(days=2)
+    stock_timeout: Timeout = timedelta(days=2)
+    answer_timeout: Timeout = timedelta(days=1)
+    delivery_timeout: Timeout = timedelta(days=30)
     query_url: str = "http://127.0.0.1:8006"
     """Where projection answers: `POST /orders` says so in its Location."""
 
@@ -35,8 +35,8 @@ class Settings(RuntimeSettings):
         )
         return Terms(
             market=market,
-            payment_patience=self.payment_patience,
-            stock_patience=self.stock_patience,
-            answer_patience=self.answer_patience,
-            delivery_patience=self.delivery_patience,
+            payment_timeout=self.payment_timeout,
+            stock_timeout=self.stock_timeout,
+            answer_timeout=self.answer_timeout,
+            delivery_timeout=self.delivery_timeout,
         )

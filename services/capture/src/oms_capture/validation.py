@@ -8,12 +8,12 @@ from itertools import islice
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.values import Address, OrderLine
 
-MOST_LINES = 1_000
-MOST_UNITS = 10**9
+MAX_LINES = 1_000
+MAX_UNITS = 10**9
 """In one line."""
-MOST_MONEY = 10**15
-"""Minor units. Like MOST_UNITS it keeps every sum within what a bigint and a JSON number hold."""
-MOST_REASONS = 100
+MAX_MONEY = 10**15
+"""Minor units. Like MAX_UNITS it keeps every sum within what a bigint and a JSON number hold."""
+MAX_REASONS = 100
 """Named one by one, the rest are counted: what we publish of a stranger's mistakes must stay small enough to be published."""
 
 
@@ -30,7 +30,7 @@ class Market:
 def objections(placed: OrderPlaced, now: datetime, market: Market) -> tuple[str, ...]:
     """What is wrong with an order; empty when it is sound. A line that is free (total 0) is sound."""
     every = _objections(placed, now, market)
-    first = tuple(islice(every, MOST_REASONS))
+    first = tuple(islice(every, MAX_REASONS))
     others = sum(1 for _ in every)
     return (*first, f"and {others} more") if others else first
 
@@ -48,15 +48,15 @@ def _objections(placed: OrderPlaced, now: datetime, market: Market) -> Iterator[
         yield "customer.id: must not be empty"
     if not placed.payment.token.strip():
         yield "payment.token: must not be empty"
-    if not 1 <= len(placed.lines) <= MOST_LINES:
-        yield f"lines: an order has 1 to {MOST_LINES} lines, this one {len(placed.lines)}"
+    if not 1 <= len(placed.lines) <= MAX_LINES:
+        yield f"lines: an order has 1 to {MAX_LINES} lines, this one {len(placed.lines)}"
     if placed.shipping < 0:
         yield "shipping: must not be negative"
     due_total = sum(line.total for line in placed.lines) + placed.shipping
     if placed.total != due_total:
         yield f"total: is {placed.total}, lines and shipping add up to {due_total}"
-    if not 0 <= placed.total <= MOST_MONEY:
-        yield f"total: must be between 0 and {MOST_MONEY}"
+    if not 0 <= placed.total <= MAX_MONEY:
+        yield f"total: must be between 0 and {MAX_MONEY}"
     if placed.delivery not in {"ship", "pickup"}:
         yield f"delivery: {placed.delivery!r} is neither ship nor pickup"
     if placed.delivery == "ship":
@@ -72,8 +72,8 @@ def _line_objections(line: OrderLine, seen: set[str]) -> Iterator[str]:
         yield f"line_id: {line.line_id!r} is empty or used twice"
     if not line.sku.strip():
         yield "sku: must not be empty"
-    if not 1 <= line.quantity <= MOST_UNITS:
-        yield f"quantity: must be between 1 and {MOST_UNITS}, is {line.quantity}"
+    if not 1 <= line.quantity <= MAX_UNITS:
+        yield f"quantity: must be between 1 and {MAX_UNITS}, is {line.quantity}"
     for name, amount in (("unit_price", line.unit_price), ("discount", line.discount), ("total", line.total)):
         if amount < 0:
             yield f"{name}: must not be negative, is {amount}"

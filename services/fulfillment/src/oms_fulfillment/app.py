@@ -1,7 +1,7 @@
 """Where fulfillment is built."""
 
-from oms_runtime.model import LINGER_LONG, Service, one_stream, service_of
-from oms_runtime.runtime import run
+from oms_runtime.model import LINGER_LONG_SECONDS, Service, one_stream, service_of
+from oms_runtime.server import run
 
 from oms_fulfillment.decider import INITIAL, decide, due, evolve
 from oms_fulfillment.policies import POLICIES
@@ -11,7 +11,7 @@ from oms_fulfillment.settings import Settings
 def make_service() -> Service:
     """Fulfillment, whose every decision concerns one order."""
     decider = one_stream(initial=INITIAL, decide=decide, evolve=evolve, due=due)
-    return service_of("fulfillment", decider=decider, policies=POLICIES, linger=LINGER_LONG)
+    return service_of("fulfillment", decider=decider, policies=POLICIES, linger_seconds=LINGER_LONG_SECONDS)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from functools import partial
 
 from oms_runtime.model import Decider, Service, service_of
-from oms_runtime.runtime import run
+from oms_runtime.server import run
 
 from oms_inventory.decider import Terms, decide, due, evolve, initial, reads, writes
 from oms_inventory.policies import POLICIES

@@ -53,10 +53,10 @@ from oms_inventory.sourcing import plan, shortages
 
 RECEIVE = "oms.inventory.ReceiveStock.v1"
 ADJUST = "oms.inventory.AdjustStock.v1"
-MOST_LINES = 1_000
-MOST_UNITS = 10**9
+MAX_LINES = 1_000
+MAX_UNITS = 10**9
 """In one line of a receipt or adjustment; keeps every sum within what a bigint and a JSON number hold."""
-MOST_CHARACTERS = 200
+MAX_CHARACTERS = 200
 """In an id, a SKU or a location: they become keys."""
 
 
@@ -65,9 +65,9 @@ class NotAllocated(Exception):
 
 
 class Terms(Struct, frozen=True, kw_only=True):
-    """The business's settings. `reservation_patience`: how long units are held for an order that is not confirmed."""
+    """The business's settings. `reservation_timeout`: how long units are held for an order that is not confirmed."""
 
-    reservation_patience: timedelta = timedelta(hours=2)
+    reservation_timeout: timedelta = timedelta(hours=2)
 
 
 class Bin(Struct, frozen=True, kw_only=True):
@@ -209,7 +209,7 @@ def _order(
                 return []
             match _find(command, states):
                 case lines, ():
-                    expires_at = now + terms.reservation_patience
+                    expires_at = now + terms.reservation_timeout
                     return [StockReserved(order_id=order_id, attempt=command.attempt, lines=lines, expires_at=expires_at, at=now)]
                 case _, missing:
                     return [StockReservationFailed(order_id=order_id, attempt=command.attempt, shortages=missing, at=now)]
@@ -301,8 +301,8 @@ def objections(command: ReceiveStock | AdjustStock) -> Iterator[str]:
             yield from _name_objections("adjustment_id", adjustment_id)
             if not reason.strip():
                 yield "reason: must not be empty"
-    if not 1 <= len(command.lines) <= MOST_LINES:
-        yield f"lines: there must be 1 to {MOST_LINES} lines, there are {len(command.lines)}"
+    if not 1 <= len(command.lines) <= MAX_LINES:
+        yield f"lines: there must be 1 to {MAX_LINES} lines, there are {len(command.lines)}"
         return
     for index, line in enumerate(command.lines):
         yield from _name_objections(f"lines.{index}.sku", line.sku)
@@ -311,15 +311,15 @@ def objections(command: ReceiveStock | AdjustStock) -> Iterator[str]:
             yield f"lines.{index}.quantity: must be at least 1, is {line.quantity}"
         elif line.quantity == 0:
             yield f"lines.{index}.quantity: must not be 0"
-        elif abs(line.quantity) > MOST_UNITS:
-            yield f"lines.{index}.quantity: must be at most {MOST_UNITS}"
+        elif abs(line.quantity) > MAX_UNITS:
+            yield f"lines.{index}.quantity: must be at most {MAX_UNITS}"
 
 
 def _name_objections(field_name: str, name: str) -> Iterator[str]:
     if not name.strip():
         yield f"{field_name}: must not be empty"
-    elif not name.isprintable() or len(name) > MOST_CHARACTERS:
-        yield f"{field_name}: must be at most {MOST_CHARACTERS} printable characters"
+    elif not name.isprintable() or len(name) > MAX_CHARACTERS:
+        yield f"{field_name}: must be at most {MAX_CHARACTERS} printable characters"
 
 
 def _lived(reservation: Reservation, event: Event) -> Reservation:

@@ -10,9 +10,9 @@ from oms_inventory.decider import Terms
 class Settings(RuntimeSettings):
     """Variables begin with `OMS_`; durations are ISO 8601 or seconds."""
 
-    reservation_patience: timedelta = timedelta(hours=2)
+    reservation_timeout: timedelta = timedelta(hours=2)
     """How long units are held for an order that is not confirmed."""
 
     def terms(self) -> Terms:
         """The business's settings."""
-        return Terms(reservation_patience=self.reservation_patience)
+        return Terms(reservation_timeout=self.reservation_timeout)

@@ -38,7 +38,7 @@ class CaptureShipment(Struct, frozen=True, kw_only=True):
     lines: tuple[AllocatedLine, ...]
 
 
-class LetGo(Struct, frozen=True, kw_only=True):
+class ReleasePayment(Struct, frozen=True, kw_only=True):
     """The order has ended: nothing may stay held for it."""
 
     order_id: str
@@ -152,7 +152,7 @@ class RecordUnheard(Struct, frozen=True, kw_only=True):
 
 Answer = RecordSuccess | RecordRefusal | RecordUnknown | RecordUnheard
 
-Command = AuthorizeOrder | CaptureShipment | LetGo | RefundReturn | ResumeRefund | GiveUpRefund | Answer
+Command = AuthorizeOrder | CaptureShipment | ReleasePayment | RefundReturn | ResumeRefund | GiveUpRefund | Answer
 
 Event = (
     PaymentAuthorizationRequested

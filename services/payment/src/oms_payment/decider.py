@@ -37,13 +37,13 @@ from oms_payment.commands import (
     Effect,
     Event,
     GiveUpRefund,
-    LetGo,
     LookUpOutcome,
     RecordRefusal,
     RecordSuccess,
     RecordUnheard,
     RecordUnknown,
     RefundReturn,
+    ReleasePayment,
     Request,
     RequestAuthorization,
     RequestCapture,
@@ -62,7 +62,7 @@ class Terms(Struct, frozen=True, kw_only=True):
 
     look_up_after: timedelta = timedelta(seconds=5)
     look_up_at_most: timedelta = timedelta(hours=1)
-    refund_patience: timedelta = timedelta(days=7)
+    refund_timeout: timedelta = timedelta(days=7)
 
 
 def decide(command: Command, payment: Payment, now: datetime, terms: Terms) -> list[Event]:
@@ -82,7 +82,7 @@ def decide(command: Command, payment: Payment, now: datetime, terms: Terms) -> l
                 return [PaymentCaptureFailed(order_id=order_id, fulfillment_id=fulfillment_id, request_id="", reason=reason, at=now)]
             return _capture(command, payment, now)
 
-        case LetGo(order_id=order_id, reason=reason):
+        case ReleasePayment(order_id=order_id, reason=reason):
             if payment.ended:
                 return []
             if payment.authorization_id:
@@ -94,7 +94,7 @@ def decide(command: Command, payment: Payment, now: datetime, terms: Terms) -> l
                 return []
             # First come, first served: a refund does not overtake those that wait.
             if payment.postponed or not payment.fully_captured:
-                until = now + terms.refund_patience
+                until = now + terms.refund_timeout
                 return [RefundPostponed(order_id=order_id, refund_id=refund_id, amount=amount, until=until, at=now)]
             return [_refund(order_id, refund_id, amount, payment, now)]
 

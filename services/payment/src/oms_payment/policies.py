@@ -10,7 +10,7 @@ from oms_contracts.fulfillments import FulfillmentShipped
 from oms_contracts.orders import OrderCanceled, OrderExpired, OrderReserved
 from oms_contracts.returns import ReturnRefundRequested
 
-from oms_payment.commands import AuthorizeOrder, CaptureShipment, Command, LetGo, RefundReturn
+from oms_payment.commands import AuthorizeOrder, CaptureShipment, Command, RefundReturn, ReleasePayment
 
 
 def on_order_reserved(event: OrderReserved) -> Iterator[Command]:
@@ -26,11 +26,11 @@ def on_order_reserved(event: OrderReserved) -> Iterator[Command]:
 
 
 def on_order_canceled(event: OrderCanceled) -> Iterator[Command]:
-    yield LetGo(order_id=event.order_id, reason=event.reason)
+    yield ReleasePayment(order_id=event.order_id, reason=event.reason)
 
 
 def on_order_expired(event: OrderExpired) -> Iterator[Command]:
-    yield LetGo(order_id=event.order_id, reason=event.reason)
+    yield ReleasePayment(order_id=event.order_id, reason=event.reason)
 
 
 def on_fulfillment_shipped(event: FulfillmentShipped) -> Iterator[Command]:

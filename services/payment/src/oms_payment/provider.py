@@ -4,7 +4,7 @@ The port's contract, which `tests/test_provider.py` holds every provider to:
 
 - The same `request_id` again is the same request: it is done once, and answered as it was the first time, also after either side restarted.
 - ProviderTimeout means that the outcome is not known. The request may have been done, may yet be, or may never have arrived.
-- `look_up` does nothing but tell. NeverHeard may be answered only when sending the request again, under the same key, is safe.
+- `look_up` does nothing but tell. UnknownRequest may be answered only when sending the request again, under the same key, is safe.
 - Any other exception means that nothing is known either; the same call is made again later.
 """
 
@@ -39,7 +39,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class NeverHeard:
+class UnknownRequest:
     """The provider does not know the request, and will not do it unless it is sent again."""
 
 
@@ -62,7 +62,7 @@ class Provider(Protocol):
         """Give `amount` of what was captured back."""
         ...
 
-    async def look_up(self, asked: LookUpOutcome) -> Done | Refused | NeverHeard:
+    async def look_up(self, asked: LookUpOutcome) -> Done | Refused | UnknownRequest:
         """What became of a request."""
         ...
 
@@ -130,11 +130,11 @@ class Sandbox:
     async def refund(self, request: RequestRefund) -> Done | Refused:
         return await self._take(request)
 
-    async def look_up(self, asked: LookUpOutcome) -> Done | Refused | NeverHeard:
+    async def look_up(self, asked: LookUpOutcome) -> Done | Refused | UnknownRequest:
         await asyncio.sleep(self._latency)
         script = _script_of(asked.request)
         if script.lost and asked.checks <= script.silent:
-            return NeverHeard()
+            return UnknownRequest()
         return _answer(asked.request, script, asked.checks)
 
     async def _take(self, request: Request) -> Done | Refused:

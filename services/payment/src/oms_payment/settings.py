@@ -15,13 +15,13 @@ class Settings(RuntimeSettings):
     """From a request without an answer to its first look-up; each next one waits twice as long."""
     look_up_at_most: timedelta = timedelta(hours=1)
     """The longest wait between two look-ups."""
-    refund_patience: timedelta = timedelta(days=7)
+    refund_timeout: timedelta = timedelta(days=7)
     """How long a refund waits for what was captured to be known."""
-    provider_patience: timedelta = timedelta(seconds=30)
+    provider_timeout: timedelta = timedelta(seconds=30)
     """How long one call to the provider may take before its outcome counts as unknown."""
     sandbox_latency: timedelta = timedelta(0)
     """How long the sandbox thinks before it answers."""
 
     def terms(self) -> Terms:
         """The business's settings."""
-        return Terms(look_up_after=self.look_up_after, look_up_at_most=self.look_up_at_most, refund_patience=self.refund_patience)
+        return Terms(look_up_after=self.look_up_after, look_up_at_most=self.look_up_at_most, refund_timeout=self.refund_timeout)

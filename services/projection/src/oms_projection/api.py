@@ -8,13 +8,14 @@ import asyncpg
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from oms_runtime.apply import SURROUNDINGS, of_surroundings
 from oms_runtime.database import Database
+from oms_runtime.errors import RETRYABLE_ERRORS, is_retryable
+from oms_runtime.problems import problem
 from pydantic import AwareDatetime
 from starlette.exceptions import HTTPException
 
 from oms_projection import audits, queries
-from oms_projection.answers import (
+from oms_projection.responses import (
     Audit,
     Letter,
     LetterDetail,
@@ -158,29 +159,25 @@ def _handlers() -> dict[int | type[Exception], Any]:
         queries.UnknownCursor: _unfit,
         asyncpg.DataError: _unfit,
     }
-    return handlers | {fault: _database_fault for fault in SURROUNDINGS if issubclass(fault, Exception)}
+    return handlers | {fault: _database_fault for fault in RETRYABLE_ERRORS if issubclass(fault, Exception)}
 
 
 async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     title, _, reason = str(error.detail).partition("; ")
-    return _problem(error.status_code, title, [reason] if reason else [])
+    return problem(error.status_code, title, *([reason] if reason else []))
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return _problem(422, "a parameter is not sound", [f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors()])
+    return problem(422, "a parameter is not sound", *(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors()))
 
 
 async def _unfit(_request: Request, error: Exception) -> JSONResponse:
-    return _problem(422, "a parameter is not sound", [str(error)])
+    return problem(422, "a parameter is not sound", str(error))
 
 
 async def _database_fault(request: Request, error: Exception) -> JSONResponse:
-    if of_surroundings(error):
-        return _problem(503, "the database does not answer", ["ask again in a moment"])
+    if is_retryable(error):
+        return problem(503, "the database does not answer", "ask again in a moment")
     return await _unfit(request, error)  # asyncpg counts what a statement cannot take among its interface errors
-
-
-def _problem(status: int, title: str, reasons: list[str]) -> JSONResponse:
-    return JSONResponse({"title": title, "status": status, "reasons": reasons}, status_code=status, media_type="application/problem+json")

@@ -1,7 +1,8 @@
 """Where projection is built."""
 
-from oms_runtime.model import LINGER_LONG, Service, service_of
-from oms_runtime.runtime import run, utc_now
+from oms_runtime.clock import utc_now
+from oms_runtime.model import LINGER_LONG_SECONDS, Service, service_of
+from oms_runtime.server import run
 
 from oms_projection.api import make_api
 from oms_projection.projector import PROJECTED, project
@@ -10,7 +11,7 @@ from oms_projection.settings import Settings
 
 def make_service() -> Service:
     """Projection: it owns no streams, and writes read models from everybody's."""
-    return service_of("projection", projector=project, projected=PROJECTED, linger=LINGER_LONG)
+    return service_of("projection", projector=project, projected=PROJECTED, linger_seconds=LINGER_LONG_SECONDS)
 
 
 def main() -> None:

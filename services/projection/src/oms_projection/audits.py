@@ -8,7 +8,7 @@ from datetime import datetime
 
 from oms_runtime.database import Connection, Database
 
-from oms_projection.answers import Audit, InFlight, OrdersAudit, Violation
+from oms_projection.responses import Audit, InFlight, OrdersAudit, Violation
 
 MOST = 1_000
 ENDED = "('rejected', 'canceled', 'expired', 'completed')"

@@ -9,9 +9,9 @@ from oms_contracts.envelope import Envelope
 from oms_contracts.message import decode, encode
 from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters
 from oms_runtime.database import Connection
-from oms_runtime.model import Received
+from oms_runtime.model import IncomingRecord
 
-from oms_projection.folds import fulfillments, letters, orders, payments, returns, stock, tracking
+from oms_projection.folds import dead_letters, fulfillments, orders, payments, returns, stock, tracking
 from oms_projection.tables import TIMELINE, Changes
 
 Fold = Callable[[Changes, Any, Envelope], None]
@@ -29,7 +29,7 @@ FOLDS: dict[str, Fold] = {
     "oms.tracking": tracking.fold,
     "oms.returns": returns.fold,
     "oms.order-status-changes": _timeline_only,
-    **{f"oms.{service}.dead-letters": letters.fold for service in (*SERVICES, "projection")},
+    **{f"oms.{service}.dead-letters": dead_letters.fold for service in (*SERVICES, "projection")},
 }
 """By topic: what its events mean."""
 
@@ -39,19 +39,19 @@ PROJECTED = tuple(
 """The messages this service wants: everything the services publish."""
 
 
-async def project(connection: Connection, batch: Sequence[Received]) -> None:
+async def project(connection: Connection, batch: Sequence[IncomingRecord]) -> None:
     """Bring the read models up to date with a batch, inside the transaction that moves the checkpoints."""
     await fold(batch).write(connection)
 
 
-def fold(batch: Iterable[Received]) -> Changes:
+def fold(batch: Iterable[IncomingRecord]) -> Changes:
     """What a batch means. The same records give the same rows however they are cut into batches, and however topics interleave."""
     changes = Changes()
     fold_into(changes, batch)
     return changes
 
 
-def fold_into(changes: Changes, batch: Iterable[Received]) -> None:
+def fold_into(changes: Changes, batch: Iterable[IncomingRecord]) -> None:
     """Add what a batch means to what those before it meant."""
     for record in map(_storable, batch):
         envelope, message = record.envelope, record.message
@@ -71,7 +71,7 @@ def fold_into(changes: Changes, batch: Iterable[Received]) -> None:
         )
 
 
-def _storable(record: Received) -> Received:
+def _storable(record: IncomingRecord) -> IncomingRecord:
     """JSON can spell the character NUL, and PostgreSQL's text cannot hold it."""
     if b"\\u0000" not in record.value or record.type is None:
         return record
@@ -79,7 +79,7 @@ def _storable(record: Received) -> Received:
     return replace(record, value=value, message=decode(record.type, value))
 
 
-def _data(record: Received, message: Any) -> str:
+def _data(record: IncomingRecord, message: Any) -> str:
     """A letter's record is kept with the letter; the timeline needs to know only that it was set aside."""
     match message:
         case RecordSetAside(service=service, letter_id=letter_id, reason=reason, parked=parked):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from oms_runtime.database import Connection, Database
 
-from oms_projection.answers import (
+from oms_projection.responses import (
     Authorization,
     Capture,
     Fulfillment,

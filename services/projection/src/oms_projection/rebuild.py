@@ -16,10 +16,10 @@ import msgspec
 from aiokafka import TopicPartition
 from oms_contracts.envelope import Envelope, from_own_headers, own_type_and_position
 from oms_contracts.message import decode, type_of
+from oms_kafka.clients import Reader, Record, make_reader
 from oms_runtime.database import Connection, migrations_of
-from oms_runtime.kafka import Reader, Record, make_reader
 from oms_runtime.loop import run_loop
-from oms_runtime.model import Received
+from oms_runtime.model import IncomingRecord
 from oms_runtime.settings import RuntimeSettings
 
 from oms_projection.projector import FOLDS, PROJECTED, fold_into
@@ -28,9 +28,9 @@ from oms_projection.tables import TABLES, Changes
 
 SCRATCH = "rebuild"
 PATIENCE_SECONDS = 60
-MOST_RECORDS = 250
+MAX_RECORDS = 250
 """Read and folded at a time; in between, what was folded earlier is written."""
-MOST_BYTES = 8 * 1024 * 1024
+MAX_BYTES = 8 * 1024 * 1024
 """Of records, folded in memory before they are written: their rows take several times as much, twice while others are being written."""
 
 Digests = dict[str, tuple[int, str]]
@@ -123,7 +123,7 @@ async def _make_scratch(connection: Connection) -> None:
         await connection.execute(f"drop index {index['name']}")
 
 
-async def _write(connection: Connection, batches: AsyncIterator[Sequence[Received]]) -> int:
+async def _write(connection: Connection, batches: AsyncIterator[Sequence[IncomingRecord]]) -> int:
     """Fold all batches, and write what they mean while the next ones are read and folded; answers with how many records there were."""
     records, size, changes, writing = 0, 0, Changes(), asyncio.create_task(asyncio.sleep(0))
     try:
@@ -131,7 +131,7 @@ async def _write(connection: Connection, batches: AsyncIterator[Sequence[Receive
             fold_into(changes, batch)
             records += len(batch)
             size += sum(len(record.value) for record in batch)
-            if size >= MOST_BYTES:
+            if size >= MAX_BYTES:
                 await writing
                 size, changes, writing = 0, Changes(), asyncio.create_task(changes.write(connection))
             await asyncio.sleep(0)  # what was fetched already comes without a pause, and nothing would be written meanwhile
@@ -143,7 +143,7 @@ async def _write(connection: Connection, batches: AsyncIterator[Sequence[Receive
     return records
 
 
-async def _read(reader: Reader, ends: Mapping[TopicPartition, int]) -> AsyncIterator[Sequence[Received]]:
+async def _read(reader: Reader, ends: Mapping[TopicPartition, int]) -> AsyncIterator[Sequence[IncomingRecord]]:
     """Every record we want before `ends`, in each partition's order, without repetitions, as the service reads them.
 
     What concerns one order is on the partitions of one number. These are read together, all up to about the same time, so that most rows
@@ -181,17 +181,17 @@ async def _read(reader: Reader, ends: Mapping[TopicPartition, int]) -> AsyncIter
 async def _next(reader: Reader, reached: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, Sequence[Record]]:
     """Records of the partition whose newest one so far is oldest; of any other where those are still to be fetched."""
     oldest = min(reached, key=reached.__getitem__)
-    return await reader.getmany(oldest, timeout_ms=0, max_records=MOST_RECORDS) or await reader.getmany(
-        *reached, timeout_ms=1_000, max_records=MOST_RECORDS
+    return await reader.getmany(oldest, timeout_ms=0, max_records=MAX_RECORDS) or await reader.getmany(
+        *reached, timeout_ms=1_000, max_records=MAX_RECORDS
     )
 
 
 _WANTED = frozenset(type_of(cls).name.encode() for cls in PROJECTED)
 
 
-def _sift(records: Iterable[Record], end: int, highest: int) -> tuple[list[Received], int]:
+def _sift(records: Iterable[Record], end: int, highest: int) -> tuple[list[IncomingRecord], int]:
     """One partition's records before `end` that we want, and the highest position seen so far, `highest` before them."""
-    wanted: list[Received] = []
+    wanted: list[IncomingRecord] = []
     for record in records:
         kind, told = own_type_and_position(record.headers)
         position = int(told or 0)
@@ -202,9 +202,9 @@ def _sift(records: Iterable[Record], end: int, highest: int) -> tuple[list[Recei
     return wanted, highest
 
 
-def _received(record: Record, envelope: Envelope) -> Received:
+def _received(record: Record, envelope: Envelope) -> IncomingRecord:
     value = record.value or b""
-    return Received(
+    return IncomingRecord(
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from oms_runtime.model import LINGER_LONG, Service, one_stream, service_of
-from oms_runtime.runtime import run
+from oms_runtime.model import LINGER_LONG_SECONDS, Service, one_stream, service_of
+from oms_runtime.server import run
 
 from oms_returns.decider import INITIAL, Terms, decide, due, evolve
 from oms_returns.policies import POLICIES
@@ -13,7 +13,7 @@ from oms_returns.settings import Settings
 def make_service(terms: Terms) -> Service:
     """Returns under the given terms."""
     decider = one_stream(initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms))
-    return service_of("returns", decider=decider, policies=POLICIES, linger=LINGER_LONG)
+    return service_of("returns", decider=decider, policies=POLICIES, linger_seconds=LINGER_LONG_SECONDS)
 
 
 def main() -> None:

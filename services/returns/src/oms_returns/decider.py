@@ -35,10 +35,10 @@ from oms_contracts.values import InspectedLine, OrderLine, ReturnLine
 
 from oms_returns.commands import ActOnDeadline, Command, Event, OpenReturnWindow, PersonsCommand, RecordRefund, RecordRefundFailure
 
-MOST_RETURNS = 200
+MAX_RETURNS = 200
 """Of one order, whatever became of them; keeps the state small against somebody who asks and cancels without end."""
-MOST_LINES = 1_000
-MOST_REASONS = 100
+MAX_LINES = 1_000
+MAX_REASONS = 100
 """Named one by one, the rest are counted: what we publish of a stranger's mistakes must stay small enough to be published."""
 DISPOSITIONS = frozenset({"restock", "write-off"})
 
@@ -47,9 +47,9 @@ class Terms(Struct, frozen=True, kw_only=True):
     """The business's settings."""
 
     window: timedelta = timedelta(days=30)
-    goods_patience: timedelta = timedelta(days=14)
-    inspection_patience: timedelta = timedelta(days=3)
-    refund_patience: timedelta = timedelta(days=3)
+    goods_timeout: timedelta = timedelta(days=14)
+    inspection_timeout: timedelta = timedelta(days=3)
+    refund_timeout: timedelta = timedelta(days=3)
     reasons: frozenset[str] = frozenset({"unwanted", "damaged", "wrong_item", "defective", "too_late", "other"})
 
 
@@ -202,12 +202,12 @@ def _request(command: RequestReturn, order: Returns, now: datetime, terms: Terms
         return _refuse(order, command, "the order is not known to be completed", now)
     if reasons := (*_id_objections(return_id=return_id), *_size_objections(lines)):
         return _refuse(order, command, "; ".join(reasons), now)
-    if len(order.returns) >= MOST_RETURNS:
-        return _refuse(order, command, f"the order has had {MOST_RETURNS} returns, and no more are taken", now)
+    if len(order.returns) >= MAX_RETURNS:
+        return _refuse(order, command, f"the order has had {MAX_RETURNS} returns, and no more are taken", now)
     requested = ReturnRequested(order_id=order_id, return_id=return_id, lines=lines, at=now)
     if reasons := _named(_objections(command, order, order.closes_at, now, terms)):
         return [requested, ReturnDeclined(order_id=order_id, return_id=return_id, reasons=reasons, at=now)]
-    return [requested, ReturnApproved(order_id=order_id, return_id=return_id, expires_at=now + terms.goods_patience, at=now)]
+    return [requested, ReturnApproved(order_id=order_id, return_id=return_id, expires_at=now + terms.goods_timeout, at=now)]
 
 
 def _objections(command: RequestReturn, order: Returns, closes_at: datetime, now: datetime, terms: Terms) -> Iterator[str]:
@@ -295,7 +295,7 @@ def _inspection_objections(lines: tuple[InspectedLine, ...], order: Returns, bac
 
 
 def _named(objections: Iterator[str]) -> tuple[str, ...]:
-    first = tuple(islice(objections, MOST_REASONS))
+    first = tuple(islice(objections, MAX_REASONS))
     others = sum(1 for _ in objections)
     return (*first, f"and {others} more") if others else first
 
@@ -307,8 +307,8 @@ def _id_objections(**ids: str) -> Iterator[str]:
 
 
 def _size_objections(lines: tuple[ReturnLine, ...] | tuple[InspectedLine, ...]) -> Iterator[str]:
-    if not 1 <= len(lines) <= MOST_LINES:
-        yield f"lines: must be 1 to {MOST_LINES}, are {len(lines)}"
+    if not 1 <= len(lines) <= MAX_LINES:
+        yield f"lines: must be 1 to {MAX_LINES}, are {len(lines)}"
 
 
 def _quantity_objections(lines: tuple[ReturnLine, ...] | tuple[InspectedLine, ...]) -> Iterator[str]:
@@ -331,9 +331,7 @@ def _refusal(event: ReturnCommandRefused) -> str:
 
 def _deadline(back: Return, terms: Terms) -> datetime | None:
     """None for a return that has ended."""
-    patience = {"approved": terms.goods_patience, "received": terms.inspection_patience, "refunding": terms.refund_patience}.get(
-        back.status
-    )
+    patience = {"approved": terms.goods_timeout, "received": terms.inspection_timeout, "refunding": terms.refund_timeout}.get(back.status)
     if patience is None or back.waiting_since is None:
         return None
     return back.deadline or back.waiting_since + patience
@@ -345,9 +343,9 @@ def _overdue(command: ActOnDeadline, back: Return, now: datetime, terms: Terms) 
         case "approved":
             return ReturnExpired(order_id=order_id, return_id=return_id, at=now)
         case "received":
-            action, patience = "inspect", terms.inspection_patience
+            action, patience = "inspect", terms.inspection_timeout
         case _:
-            action, patience = "investigate", terms.refund_patience
+            action, patience = "investigate", terms.refund_timeout
     return ReturnActionRequired(order_id=order_id, return_id=return_id, action=action, deadline=now + patience, at=now)
 
 

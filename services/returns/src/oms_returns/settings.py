@@ -8,7 +8,7 @@ from pydantic import Field
 
 from oms_returns.decider import Terms
 
-Patience = Annotated[timedelta, Field(gt=timedelta(0))]
+Timeout = Annotated[timedelta, Field(gt=timedelta(0))]
 """A deadline that is no time away would come up again and again without end."""
 
 
@@ -16,20 +16,20 @@ class Settings(RuntimeSettings):
     """Variables begin with `OMS_`; lists are JSON, durations ISO 8601 or seconds."""
 
     http_port: int = 8005
-    return_window: Patience = timedelta(days=30)
+    return_window: Timeout = timedelta(days=30)
     """How long after an order is completed its goods may be returned."""
-    goods_patience: Patience = timedelta(days=14)
+    goods_timeout: Timeout = timedelta(days=14)
     """How long the goods of an approved return may be on their way."""
-    inspection_patience: Patience = timedelta(days=3)
-    refund_patience: Patience = timedelta(days=3)
+    inspection_timeout: Timeout = timedelta(days=3)
+    refund_timeout: Timeout = timedelta(days=3)
     return_reasons: frozenset[str] = Terms().reasons
 
     def terms(self) -> Terms:
         """The business's settings."""
         return Terms(
             window=self.return_window,
-            goods_patience=self.goods_patience,
-            inspection_patience=self.inspection_patience,
-            refund_patience=self.refund_patience,
+            goods_timeout=self.goods_timeout,
+            inspection_timeout=self.inspection_timeout,
+            refund_timeout=self.refund_timeout,
             reasons=self.return_reasons,
         )

@@ -1,7 +1,7 @@
 """Where tracking is built."""
 
 from oms_runtime.model import Service, one_stream, service_of
-from oms_runtime.runtime import run
+from oms_runtime.server import run
 
 from oms_tracking.decider import INITIAL, decide, due, evolve
 from oms_tracking.policies import POLICIES
@@ -10,7 +10,7 @@ from oms_tracking.settings import Settings
 
 def make_service() -> Service:
     """Tracking, whose every decision concerns one order."""
-    decider = one_stream(initial=INITIAL, decide=decide, evolve=evolve, due=due, fold=2)
+    decider = one_stream(initial=INITIAL, decide=decide, evolve=evolve, due=due, state_version=2)
     return service_of("tracking", decider=decider, policies=POLICIES)
 
 

@@ -41,11 +41,11 @@ CUSTOMERS_ACTIONS = frozenset({"amend_payment", "resolve_stock"})
 ENDED = frozenset({"rejected", "canceled", "expired", "completed"})
 BEFORE_RELEASE = frozenset({None, "accepted", "awaiting_customer", "confirmed"})
 
-MOST_SCANS = 30
+MAX_SCANS = 30
 """How many scan ids are remembered per package. An older scan that comes again is recorded again, and still moves nothing."""
-MOST_HELD = 100
+MAX_HELD = 100
 """How many packages that are not known yet may have scans waiting, per order."""
-MOST_TEXT = 200
+MAX_TEXT = 200
 """The longest scan id and reason, in characters."""
 CLOCK_SKEW = timedelta(days=1)
 OLDEST_SCAN = timedelta(days=365)
@@ -221,19 +221,19 @@ def _scan(command: RecordScan, order: Order, now: datetime) -> list[Event]:
 def _objections(command: RecordScan, order: Order, now: datetime) -> Iterator[str]:
     """Everything that is wrong with a scan. A late one is sound."""
     if command.status not in RANKS:
-        yield f"status: {command.status[:MOST_TEXT]!r} is none of {', '.join(RANKS)}"
+        yield f"status: {command.status[:MAX_TEXT]!r} is none of {', '.join(RANKS)}"
     if not is_sscc(command.package_id):
         yield "package_id: is not an SSCC: 18 digits, the last the check digit of the others"
-    if not 1 <= len(command.scan_id) <= MOST_TEXT:
-        yield f"scan_id: must have 1 to {MOST_TEXT} characters"
-    if len(command.reason) > MOST_TEXT:
-        yield f"reason: must not have more than {MOST_TEXT} characters"
+    if not 1 <= len(command.scan_id) <= MAX_TEXT:
+        yield f"scan_id: must have 1 to {MAX_TEXT} characters"
+    if len(command.reason) > MAX_TEXT:
+        yield f"reason: must not have more than {MAX_TEXT} characters"
     if command.at.utcoffset() is None:
         yield "at: has no time zone"
     elif not now - OLDEST_SCAN <= command.at <= now + CLOCK_SKEW:
         yield f"at: {command.at.isoformat()} lies more than a day ahead, or more than a year back"
     waiting = sum(parcel.status is None for parcel in order.parcels.values())
-    if command.package_id not in order.parcels and waiting >= MOST_HELD:
+    if command.package_id not in order.parcels and waiting >= MAX_HELD:
         yield f"package_id: not known, and {waiting} others of the order are waited for already"
 
 
@@ -256,7 +256,7 @@ def _moved(scan: ScanRecorded, lines: tuple[AllocatedLine, ...]) -> ScanEvent:
 
 
 def _refuse(command: RecordScan, reason: str, order: Order, now: datetime) -> list[Event]:
-    package_id, scan_id = command.package_id[:MOST_TEXT], command.scan_id[:MOST_TEXT]
+    package_id, scan_id = command.package_id[:MAX_TEXT], command.scan_id[:MAX_TEXT]
     if order.refusal == (package_id, scan_id, reason):
         return []
     return [
@@ -278,7 +278,7 @@ def _held(parcel: Parcel, scan: ScanRecorded) -> ScanRecorded | None:
 def _seen(order: Order, event: ScanRecorded | ScanEvent) -> tuple[str, ...]:
     """The package's newest scan ids, with this event's."""
     before = order.parcels.get(event.package_id, Parcel()).scan_ids
-    return before if event.scan_id in before else (*before, event.scan_id)[-MOST_SCANS:]
+    return before if event.scan_id in before else (*before, event.scan_id)[-MAX_SCANS:]
 
 
 def _with(order: Order, package_id: str, **changes: Any) -> Order:

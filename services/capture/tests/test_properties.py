@@ -16,14 +16,14 @@ from oms_capture.commands import (
     PlaceOrder,
     RecordAllocation,
     RecordAuthorization,
+    RecordCancellationRejected,
     RecordDecline,
     RecordDelivery,
     RecordDeliveryTrouble,
+    RecordFulfillmentCanceled,
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
-    RecordStopped,
-    RecordTooLate,
 )
 from oms_capture.decider import ENDED, INITIAL, Order, Terms, decide, due, evolve
 from oms_capture.policies import POLICIES
@@ -96,8 +96,8 @@ commands = st.one_of(
     st.builds(RecordDeliveryTrouble, order_id=st.just(ID), reason=st.sampled_from(["p is lost", "q is lost"])),
     st.just(CancelOrder(order_id=ID, reason="changed my mind")),
     st.builds(AmendPayment, order_id=st.just(ID), payment=st.sampled_from([CARD, OTHER_CARD])),
-    st.just(RecordStopped(order_id=ID, requested_at=NOON)),
-    st.just(RecordTooLate(order_id=ID, reason="already shipped", requested_at=NOON)),
+    st.just(RecordFulfillmentCanceled(order_id=ID, requested_at=NOON)),
+    st.just(RecordCancellationRejected(order_id=ID, reason="already shipped", requested_at=NOON)),
     st.builds(PlaceOrder, order_id=st.just(ID), content_hash=st.sampled_from("hij"), placed=st.just(PLACED)),
     st.just(PlaceOrder(order_id=ID, content_hash="h", placed=replace(PLACED, currency="DM"))),
     st.just(LetTimePass()),
@@ -149,7 +149,7 @@ def test_folding_never_refuses(history: list[Event]):
 
 STOCK, PAYMENTS, FULFILLMENTS, TRACKING, ASKED = "stock", "payments", "fulfillments", "tracking", "commands"
 AT: dict[str, Any] = {"order_id": ID, "at": NOON}
-MOST_MESSAGES = 500
+MAX_MESSAGES = 500
 """Far more than one order's life takes, repeats included."""
 
 
@@ -194,7 +194,7 @@ def test_every_interleaving_of_topics_with_repeats_ends_the_same(data: st.DataOb
     order = INITIAL
     ends = 0
     while any(topics.values()):
-        assert len(handled) < MOST_MESSAGES
+        assert len(handled) < MAX_MESSAGES
         waiting = [name for name, topic in topics.items() if topic]
         choice = data.draw(st.sampled_from([*waiting, "again"] if handled else waiting))
         message = data.draw(st.sampled_from(handled)) if choice == "again" else topics[choice].pop(0)
@@ -220,7 +220,7 @@ def straight() -> Order:
     """Every message once, each topic read as far as it goes before the next."""
     waiting: list[Any] = [PLACED]
     order = INITIAL
-    for _ in range(MOST_MESSAGES):
+    for _ in range(MAX_MESSAGES):
         for event in respond(waiting.pop(0), order) if waiting else []:
             order = evolve(order, event)
             waiting += [answer for _, answer in answers(event)]

@@ -4,12 +4,12 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 from oms_payment.commands import LookUpOutcome, Request, RequestAuthorization, RequestCapture, RequestRefund, RequestVoid
-from oms_payment.provider import Done, NeverHeard, Refused, Sandbox
+from oms_payment.provider import Done, Refused, Sandbox, UnknownRequest
 
-Outcome = TypeVar("Outcome", Done | Refused, Done | Refused | NeverHeard)
+Outcome = TypeVar("Outcome", Done | Refused, Done | Refused | UnknownRequest)
 
 
-class Books(Sandbox):
+class RecordingProvider(Sandbox):
     """The sandbox, and what it has done, by idempotency key. It asserts that nothing is asked for that may not be done."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Books(Sandbox):
     async def refund(self, request: RequestRefund) -> Done | Refused:
         return self._book(request, await super().refund(request))
 
-    async def look_up(self, asked: LookUpOutcome) -> Done | Refused | NeverHeard:
+    async def look_up(self, asked: LookUpOutcome) -> Done | Refused | UnknownRequest:
         return self._book(asked.request, await super().look_up(asked))
 
     def total(self, order_id: str, kind: type[RequestAuthorization | RequestCapture | RequestRefund]) -> int:

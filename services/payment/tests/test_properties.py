@@ -32,13 +32,13 @@ from oms_payment.commands import (
     Effect,
     Event,
     GiveUpRefund,
-    LetGo,
     LookUpOutcome,
     RecordRefusal,
     RecordSuccess,
     RecordUnheard,
     RecordUnknown,
     RefundReturn,
+    ReleasePayment,
     Request,
     RequestAuthorization,
     RequestCapture,
@@ -50,9 +50,9 @@ from oms_payment.decider import Terms, decide, due, evolve
 from oms_payment.money import INITIAL, Payment
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-TERMS = Terms(refund_patience=timedelta(hours=1))
+TERMS = Terms(refund_timeout=timedelta(hours=1))
 CARD = PaymentMethod(kind="card", token="tok")  # no secret
-MOST_STEPS = 500
+MAX_STEPS = 500
 REQUESTS = (PaymentAuthorizationRequested, PaymentCaptureRequested, PaymentVoidRequested, RefundRequested)
 ANSWERS = (PaymentAuthorized, PaymentDeclined, PaymentCaptured, PaymentCaptureFailed, PaymentVoided, RefundSettled, RefundFailed)
 
@@ -91,7 +91,7 @@ class Story:
             )
             for n in range(1, self.attempts + 1)
         ]
-        return [*reserved, LetGo(order_id="O", reason="ended")] if self.ends else [*reserved]
+        return [*reserved, ReleasePayment(order_id="O", reason="ended")] if self.ends else [*reserved]
 
     def manner_of(self, request: Request) -> Manner:
         manner = self.manners[sum(request.request_id.encode()) % len(self.manners)]
@@ -190,7 +190,7 @@ class World:
         """Some moves, then everything that is left to happen."""
         for number in schedule:
             self.moves[number % len(self.moves)]()
-        for _ in range(MOST_STEPS):
+        for _ in range(MAX_STEPS):
             before = len(self.delivered), self.payment
             for topic in self.topics:
                 self.deliver(topic)
@@ -247,7 +247,7 @@ class World:
         match command:
             case AuthorizeOrder(attempt=attempt) if attempt > 1:
                 return any(isinstance(event, PaymentDeclined) and event.attempt == attempt - 1 for event in self.events)
-            case LetGo() | AuthorizeOrder():
+            case ReleasePayment() | AuthorizeOrder():
                 return True
             case _:
                 return any(isinstance(event, PaymentAuthorized) for event in self.events)

@@ -1,8 +1,8 @@
 """Publishing as the outside does."""
 
 from msgspec.structs import replace
+from oms_client.publisher import content_id
 from oms_contracts.orders import CancelOrder
-from oms_runtime.outside import content_id
 
 CANCEL = CancelOrder(order_id="W-1", reason="changed my mind")
 

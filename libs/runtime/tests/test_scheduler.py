@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from oms_runtime.deadlines import AT_ONCE, MOST
+from oms_runtime.scheduler import MAX_EFFECTS_IN_FLIGHT, MAX_STATES_PER_ROUND
 from probe import EXPIRING, EXPIRY, WEIGHED, Probe, receipt, until
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -23,8 +23,8 @@ async def gate_held(probe: Probe) -> AsyncGenerator[None]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oms_runtime.deadlines.PATIENCE", (0.1, 1.0))
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oms_runtime.scheduler.RETRY_BACKOFF_SECONDS", (0.1, 1.0))
 
 
 async def test_what_is_due_happens_once_and_not_before(probe: Probe) -> None:
@@ -42,7 +42,7 @@ async def test_what_is_due_happens_once_and_not_before(probe: Probe) -> None:
     assert sorted(await probe.adjusted(EXPIRED)) == sorted(keys)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_backoff")
 async def test_an_effect_that_raises_is_tried_again_with_the_same_key_and_is_in_nobodys_way(probe: Probe) -> None:
     await probe.outside(
         f"""if key = 'bad-weight' and not exists (select from events where stream = 'good' and version = 2) then
@@ -71,13 +71,13 @@ async def test_an_effect_that_raises_is_tried_again_with_the_same_key_and_is_in_
 
 async def test_effects_that_hang_are_in_nobodys_way_however_many(probe: Probe) -> None:
     await probe.outside(f"perform pg_advisory_lock({GATE}); return '1 kg';")
-    keys = [f"r{n}" for n in range(MOST + AT_ONCE)]
+    keys = [f"r{n}" for n in range(MAX_STATES_PER_ROUND + MAX_EFFECTS_IN_FLIGHT)]
     async with gate_held(probe), probe.running():
         await probe.send(receipt(key, WEIGHED) for key in keys)
         await until(partial(_booked, probe, len(keys)))
         await probe.send([receipt("brief", EXPIRING)])
         await until(partial(_adjusted, probe, EXPIRED, 1))
-        assert await probe.ask("select count(*) from weighings") <= AT_ONCE
+        assert await probe.ask("select count(*) from weighings") <= MAX_EFFECTS_IN_FLIGHT
 
 
 async def test_who_dies_between_an_answer_and_its_record_is_asked_for_again_and_recorded_once(probe: Probe) -> None:

@@ -1,0 +1,1 @@
+"""The Python client for Orderstream: publish orders and commands, query, follow events."""

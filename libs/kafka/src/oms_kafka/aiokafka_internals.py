@@ -1,0 +1,151 @@
+"""Every touch of a private attribute of aiokafka 0.14 or FastStream 0.7, one function each.
+
+Each says which symptom it removes, where upstream knows of it, and which test fails without it. When a version is raised, read this file
+and run those tests; what upstream has mended goes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import ProducerClosed
+
+METADATA_REQUEST_SPACING_SECONDS = 0.1
+"""At least so long lies between two metadata requests of one producer."""
+STOP_RETRY_SECONDS = 3.0
+"""A consumer that has not stopped by then is cancelled once more."""
+
+
+def space_metadata_requests(producer: Any) -> None:
+    """Make a producer ask for metadata at most ten times a second.
+
+    Symptom: while a partition has no leader, the sender asks again at once, thousands of times a second, with two log lines each.
+    Upstream: no issue found for aiokafka; librdkafka had the same as its issue 28.
+    Test: libs/kafka/tests/test_clients.py, test_metadata_requests_are_spaced_while_a_partition_has_no_leader.
+    """
+    client, last_request = producer.client, -inf
+    update_metadata = client._metadata_update
+
+    async def update_metadata_spaced(*args: Any) -> bool:
+        nonlocal last_request
+        await asyncio.sleep(last_request + METADATA_REQUEST_SPACING_SECONDS - monotonic())
+        last_request = monotonic()
+        return await update_metadata(*args)
+
+    client._metadata_update = update_metadata_spaced
+
+
+def set_producer_sequence(producer: Any, end_offsets: Mapping[TopicPartition, int], producer_id: int | None) -> None:
+    """Make a producer that is not started yet number its records as their offsets and, unless None, use an earlier `producer_id`.
+
+    The broker accepts a record of an idempotent producer only if its sequence number follows the last one of that producer id. So of
+    several leaders that share one id, it accepts each record once; the late ones get OutOfOrderSequenceNumber.
+    Symptom without it: a leader that was paused publishes again what its successor has published.
+    Upstream: no API; aiokafka lets nobody choose producer id and sequence.
+    Test: libs/runtime/tests/test_relay.py, three leaders at once.
+    """
+    if producer_id is not None:
+        producer._txn_manager.set_pid_and_epoch(producer_id, 0)
+    producer._txn_manager._sequence_numbers.update({tp: end % 2**31 for tp, end in end_offsets.items()})
+
+
+def producer_id_of(producer: Any) -> int:
+    """The producer id that the broker gave a started idempotent producer. Upstream: no API. Test: as `set_producer_sequence`."""
+    return producer._txn_manager.producer_id
+
+
+async def abort_producer(producer: Any) -> None:
+    """Stop a producer, started or not, at once: what it has not sent, it never sends.
+
+    Symptom without it: `stop` first sends everything that is still buffered, however long the broker is away, and whoever leads by then.
+    Upstream: by design; there is no way to close without flushing.
+    Test: libs/runtime/tests/test_relay.py, a leader cut off from the broker; test_stop.py, stopping while the broker is away.
+    """
+    sender_task: asyncio.Task[None] | None = producer._sender.sender_task
+    while sender_task is not None and not sender_task.done():
+        sender_task.cancel()  # once for itself, and once for each request that it waits for
+        await asyncio.wait({sender_task}, timeout=0.01)
+    producer._message_accumulator.fail_all(ProducerClosed())
+    await producer.stop()
+
+
+def contain_cancellation(consumer: Any) -> None:
+    """Keep the cancellation of a started consumer's own requests from reaching the caller of `stop`.
+
+    Symptom without it: `stop` cancels a request that waits to be retried, awaits it, and raises its CancelledError in the caller, who ends
+    without a word; the connections stay open.
+    Upstream: aio-libs/aiokafka issue 983 and pull request 1007 mended one such place; these two remain.
+    Test: libs/runtime/tests/test_stop.py, a reader that is stopped while a request waits.
+    """
+    fetcher = consumer._fetcher
+    fetcher._proc_fetch_request = partial(_false_if_cancelled, fetcher._proc_fetch_request)
+    fetcher._update_fetch_positions = partial(_false_if_cancelled, fetcher._update_fetch_positions)
+
+
+async def _false_if_cancelled(request: Callable[..., Coroutine[Any, Any, bool]], *args: Any) -> bool:
+    try:
+        return await request(*args)
+    except asyncio.CancelledError:
+        return False  # what aiokafka itself returns for a request that brought nothing
+
+
+async def stop_consumer(consumer: Any, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Stop a consumer, even if its fetch loop swallows the cancellation.
+
+    Symptom without it: a loop that is cancelled just as the request it waits for is cancelled goes on, and `stop` waits for it for ever.
+    Upstream: aio-libs/aiokafka issue 983 is of this family.
+    Test: libs/runtime/tests/test_stop.py, a reader whose loop swallows a cancellation.
+    """
+    stopping = asyncio.ensure_future(stop())
+    try:
+        while not (await asyncio.wait({stopping}, timeout=STOP_RETRY_SECONDS))[0]:
+            stopping.cancel()
+    except asyncio.CancelledError:
+        stopping.cancel()
+        raise
+    if stopping.cancelled():
+        await consumer._client.close()
+    else:
+        stopping.result()
+
+
+async def fetch_cluster_metadata(consumer: Any) -> Any:
+    """The metadata of all topics, as a ClusterMetadata.
+
+    Symptom without it: `partitions_for_topic` of a consumer without subscription never learns of a topic.
+    Upstream: no public call. Test: libs/runtime/tests/test_relay.py, topics with another number of partitions.
+    """
+    return await consumer._client.fetch_all_metadata()
+
+
+def wrap_fetch_requests(consumer: Any, wrap: Callable[[Callable[..., Awaitable[bool]]], Callable[..., Awaitable[bool]]]) -> None:
+    """Put `wrap` around a started consumer's fetch requests.
+
+    Used to delay the next request while records come in quick succession, so that more of them share a transaction. The broker's own
+    `fetch.min.bytes` does not serve: a waiting request is looked at again with every record that arrives.
+    Upstream: no API. Test: libs/runtime/tests/test_consumer.py, records that come together share a batch.
+    """
+    consumer._fetcher._proc_fetch_request = wrap(consumer._fetcher._proc_fetch_request)
+
+
+def request_rejoin(consumer: Any) -> None:
+    """Make a started group consumer join its group anew, which makes its leader assign partitions anew.
+
+    Symptom without it: a static member that rejoins gets its old partitions, although it subscribes to other topics by now.
+    Upstream: Apache Kafka KAFKA-12759 (the broker compares no subscriptions of a static member). aiokafka has no `enforceRebalance`.
+    Test: libs/runtime/tests/test_membership.py, a member that comes back with other topics.
+    """
+    consumer._coordinator.request_rejoin()
+
+
+def replace_poll(subscriber: Any, poll: Callable[[Any], Awaitable[Any]]) -> None:
+    """Make FastStream's batch subscriber take its batches from `poll(consumer)`.
+
+    Symptom without it: after an empty poll FastStream sleeps for the poll's timeout once more, and there is no place to delay a fetch.
+    Upstream: no issue found. Test: libs/runtime/tests/test_consumer.py, a single record is handled at once.
+    """
+    subscriber.get_msg = poll

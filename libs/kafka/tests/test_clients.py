@@ -1,0 +1,43 @@
+"""Our clients on a real broker, where aiokafka's own would not do."""
+
+import asyncio
+import secrets
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from oms_contracts.catalogue import Topic
+from oms_kafka.aiokafka_internals import METADATA_REQUEST_SPACING_SECONDS
+from oms_kafka.clients import make_producer
+from oms_kafka.settings import settings_of
+from oms_local.testing import Servers
+
+
+async def test_metadata_requests_are_spaced_while_a_partition_has_no_leader(servers: Servers) -> None:
+    topic = Topic(name=f"led-{secrets.token_hex(4)}", key="none", messages=(), writers=(), readers=(), summary="", partitions=1)
+    servers.create_topics([topic])
+    producer: Any = make_producer(settings_of(servers.kafka), "test-leaderless")
+    await producer.start()
+    cluster, updates, expected = producer.client.cluster, asyncio.Semaphore(0), 5
+    leader_for_partition = cluster.leader_for_partition
+    cluster.leader_for_partition = _no_leader
+    cluster.add_listener(partial(_count, updates))
+
+    sent = asyncio.create_task(producer.send_and_wait(topic.name, b"value", partition=0))
+    began = monotonic()
+    async with asyncio.timeout(20):
+        for _ in range(expected):
+            await updates.acquire()
+        assert monotonic() - began > (expected - 1) * METADATA_REQUEST_SPACING_SECONDS * 0.9
+
+        cluster.leader_for_partition = leader_for_partition
+        assert (await sent).offset == 0
+    await producer.stop()
+
+
+def _no_leader(_partition: object) -> int:
+    return -1
+
+
+def _count(updates: asyncio.Semaphore, _cluster: object) -> None:
+    updates.release()

@@ -1,0 +1,46 @@
+"""What may go wrong around a record, and which of it is worth another try."""
+
+import asyncpg
+from aiokafka.errors import KafkaError
+
+
+class StateVersionMismatch(Exception):
+    """Another version of this service has started since, and stores its states under another `state_version`: we may not write."""
+
+
+class LostPartition(Exception):
+    """Another consumer has moved the checkpoint: this one no longer owns the partition, and has changed nothing."""
+
+
+class LostLeadership(Exception):
+    """Another process may lead by now: this one must acquire the leader's lock again before it publishes anything."""
+
+
+RETRYABLE_ERRORS: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    KafkaError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.exceptions.PostgresSystemError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.InvalidCachedStatementError,
+    StateVersionMismatch,
+)
+"""Faults of the environment, not of a record. They are retried for as long as they last, and never make a dead letter.
+
+A schema or states of another version are among them: a process meets them while a rolling upgrade replaces it.
+"""
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether to try again. asyncpg reports a statement's wrong arguments as an interface error too, but that is the record's fault."""
+    return isinstance(error, RETRYABLE_ERRORS) and not isinstance(error, ValueError)

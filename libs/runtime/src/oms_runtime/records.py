@@ -1,0 +1,119 @@
+"""From what Kafka delivers to messages: which records are for us, which were applied before, and what the rest say.
+
+The consumer and the rebuild of read models both read through here, so they agree on what is read and what is passed over.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import md5
+from typing import NamedTuple
+
+from oms_contracts.envelope import CONTROL, MAX_ATTRIBUTE_BYTES, from_headers, from_own_headers, own_type_and_position
+from oms_contracts.message import UnreadableMessage, decode, type_of, validate
+from oms_kafka.clients import Record
+
+from oms_runtime.model import IncomingRecord, Service
+
+Partition = tuple[str, int]
+
+MAX_POSITION_DIGITS = 18
+"""Anybody may send any number; a longer one is no position of ours, and its record is set aside."""
+
+
+class Checkpoint(NamedTuple):
+    """Where a partition's consumer is: the next offset to apply, and the highest `ce_position` applied."""
+
+    next_offset: int
+    position: int
+
+
+class RecordSifter:
+    """Reads a service's records: `sift` what Kafka delivered, drop what comes `without_duplicates`, `parse` the rest."""
+
+    def __init__(self, service: Service) -> None:
+        self._handled = {name.encode() for name in service.handled_types()}
+        self._trusted = service.trusted_topics()
+        self._types_on = {topic.name: {type_of(cls).name for cls in topic.messages} for topic in service.reads}
+
+    def sift(
+        self, batch: Iterable[Record], checkpoints: Mapping[Partition, Checkpoint]
+    ) -> tuple[list[IncomingRecord], dict[Partition, Checkpoint]]:
+        """The records of `batch` that are for us and not applied yet, and the checkpoints that the batch reaches where it moves them.
+
+        Records of partitions without a checkpoint are left out. On a trusted topic the types that are not handled are dropped by their
+        header, before anything is built from them: they are most of what comes. On any other topic a record of another type is a mistake
+        to be shown, and so is one that cannot be read.
+        """
+        records: list[IncomingRecord] = []
+        reached = {name: [*at] for name, at in checkpoints.items()}
+        for record in batch:
+            at = reached.get((record.topic, record.partition))
+            if at is None or record.offset < at[0]:
+                continue
+            at[0] = record.offset + 1
+            kind, position_text = own_type_and_position(record.headers)
+            if record.topic not in self._trusted:
+                records.append(_received(record, _text(kind), None))
+                continue
+            position = _position(position_text)
+            if position is not None and position > at[1]:
+                at[1] = position
+            if kind in self._handled:
+                records.append(_received(record, _text(kind), position))
+        return records, {name: Checkpoint(*at) for name, at in reached.items() if at[0] > checkpoints[name].next_offset}
+
+    def without_duplicates(self, records: Sequence[IncomingRecord], checkpoints: Mapping[Partition, Checkpoint]) -> list[IncomingRecord]:
+        """Without the records whose position was applied before: an event that its owner published twice takes effect once."""
+        highest = {partition: checkpoint.position for partition, checkpoint in checkpoints.items()}
+        new: list[IncomingRecord] = []
+        for record in records:
+            if record.position is not None and record.topic in self._trusted:
+                if record.position <= highest[record.topic, record.partition]:
+                    continue
+                highest[record.topic, record.partition] = record.position
+            new.append(record)
+        return new
+
+    def parse(self, record: IncomingRecord) -> IncomingRecord:
+        """Read envelope and message into `record`: decoded where only our own services write, validated strictly elsewhere.
+
+        Raises UnreadableMessage or ValueError naming what is wrong.
+        """
+        headers_of, read = (from_own_headers, decode) if record.topic in self._trusted else (from_headers, validate)
+        envelope = headers_of(record.headers)
+        if envelope.type not in self._types_on[record.topic]:
+            raise UnreadableMessage(f"ce_type: {envelope.type} does not belong on {record.topic}")
+        record.envelope, record.message, record.type = envelope, read(envelope.type, record.value), envelope.type
+        return record
+
+
+def _received(record: Record, kind: str | None, position: int | None) -> IncomingRecord:
+    return IncomingRecord(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=_key_text(record.key) if record.key is not None else None,
+        headers=record.headers,
+        value=record.value or b"",
+        type=kind,
+        position=position,
+    )
+
+
+def _position(value: bytes | None) -> int | None:
+    return int(value) if value is not None and value.isdigit() and len(value) <= MAX_POSITION_DIGITS else None
+
+
+@lru_cache(maxsize=4_096)
+def _text(value: bytes | None) -> str | None:
+    return value.decode("utf-8", "replace") if value is not None else None
+
+
+def _key_text(key: bytes) -> str:
+    """A key as text, or a substitute for one that no envelope can carry: the event about its dead letter has to be readable by all."""
+    text = key.decode("utf-8", "replace")
+    if text.isprintable() and len(text) <= MAX_ATTRIBUTE_BYTES // 4:
+        return text
+    if len(text.encode()) <= MAX_ATTRIBUTE_BYTES and not CONTROL.search(text):
+        return text
+    return CONTROL.sub("\ufffd", text[:100]) + "~" + md5(key, usedforsecurity=False).hexdigest()

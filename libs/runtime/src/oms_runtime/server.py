@@ -1,0 +1,67 @@
+"""A service's process from the outside: signals, logs, and the HTTP server beside the runtime."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack, nullcontext
+
+import uvicorn
+from starlette.applications import Starlette
+
+from oms_runtime.health import DeferredApp, operations_app
+from oms_runtime.logs import configure_logs
+from oms_runtime.loop import run_loop
+from oms_runtime.model import Service
+from oms_runtime.runtime import Runtime
+from oms_runtime.settings import RuntimeSettings
+
+GRACEFUL_SHUTDOWN_SECONDS = 5
+
+
+def run(
+    service: Service,
+    settings: RuntimeSettings,
+    *,
+    migrations: str | None = None,
+    api: Callable[[Runtime], Starlette] | None = None,
+) -> None:
+    """Run a service until SIGTERM or SIGINT. `api` makes what is served beside health, metrics and audit."""
+    configure_logs(service.name, settings.log_level)
+    run_loop(_serve(Runtime(service, settings, migrations=migrations), settings, api))
+
+
+async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Runtime], Starlette] | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    own = DeferredApp() if api is not None else None
+    server = uvicorn.Server(
+        uvicorn.Config(
+            operations_app(runtime, own),
+            host=settings.http_host,
+            port=settings.http_port,
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        )
+    )
+    server.capture_signals = nullcontext  # type: ignore[method-assign]  # the signals are ours: the batch in hand is finished first
+    # It answers from the beginning: a process that waits for its servers is alive, and says what it waits for.
+    serving = asyncio.create_task(server.serve())
+    stopped = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(runtime.start())
+    await asyncio.wait({starting, serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    async with AsyncExitStack() as running:
+        if starting.done():
+            await starting
+            if api is not None and own is not None:
+                app = api(runtime)
+                await running.enter_async_context(app.router.lifespan_context(app))
+                own.app = app
+            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await runtime.stop()
+        else:
+            starting.cancel()
+            await asyncio.wait({starting})
+        server.should_exit = True
+        await serving

@@ -1,0 +1,155 @@
+"""A transaction's decisions: staged in memory, then written in a few statements, whatever their number."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import NamedTuple
+
+from oms_contracts.message import encode, type_of
+
+from oms_runtime.database import Connection
+from oms_runtime.model import AnyDecider, Command, Due, Event, State
+from oms_runtime.store import StoredEvent, StoredState, append_and_save, insert_events, load_states
+
+MAX_CACHED_STATES = 8_192
+
+
+class Cause(NamedTuple):
+    """What led to an event. It is carried on, so that a flow can be followed through all services."""
+
+    correlation_id: str
+    causation_id: str
+    traceparent: str = ""
+
+
+class StateCache:
+    """States as they are in the store at one position, so that they need not be read and decoded again.
+
+    Whoever changes a state appends an event. So while the store's head is the one we know, nobody else has changed any.
+    """
+
+    def __init__(self, max_states: int = MAX_CACHED_STATES) -> None:
+        self._max_states = max_states
+        self._head = -1
+        self._states: dict[str, tuple[int, State]] = {}
+
+    def at(self, head: int) -> dict[str, tuple[int, State]]:
+        """Version and state by key, as cached, when the store's head is `head`. The most recently used are last."""
+        if head != self._head:
+            self._states.clear()
+            self._head = head
+        return self._states
+
+    def missing(self, keys: Iterable[str]) -> Iterator[str]:
+        """Those of `keys` that are not cached."""
+        return (key for key in keys if key not in self._states)
+
+    def update(self, unit: "UnitOfWork") -> None:
+        """Take over what a unit of work read and changed, after its commit."""
+        states = self.at(unit.base)
+        self._head = unit.head
+        for key, state in unit.states.items():
+            states.pop(key, None)
+            states[key] = unit.versions[key], state
+        for key in list(islice(states, max(0, len(states) - self._max_states))):
+            del states[key]
+
+
+class UnitOfWork:
+    """The decisions of one transaction, staged until `write`.
+
+    `base` is the store's head before it; `cached` are states that are as they are at `base`.
+    """
+
+    def __init__(
+        self,
+        decider: AnyDecider | None,
+        topics: dict[str, str],
+        base: int,
+        now: datetime,
+        cached: dict[str, tuple[int, State]],
+    ) -> None:
+        self._decider = decider
+        self._topics = topics
+        self._cached = cached
+        self.base = base
+        self.now = now
+        self.states: dict[str, State] = {}
+        self.versions: dict[str, int] = {}
+        self.dues: dict[str, Due | None] = {}
+        """What each changed state asks for next, known after `write`."""
+        self._changed: set[str] = set()
+        self._unfolded: dict[str, list[Event]] = {}
+        """Events for states that no decision has read: they are loaded and folded by `write`."""
+        self.events: list[StoredEvent] = []
+
+    @property
+    def head(self) -> int:
+        """The store's head once this is committed."""
+        return self.base + len(self.events)
+
+    async def handle(self, connection: Connection, commands: Iterable[tuple[Command, Cause]]) -> None:
+        """Decide on each command, after one query for all states they read that are not cached."""
+        if self._decider is not None:
+            await self._load(connection, {key for command, _ in commands for key in self._decider.reads(command)})
+        for command, cause in commands:
+            self._decide(command, cause)
+
+    def _decide(self, command: Command, cause: Cause) -> None:
+        """Decide, and fold the events at once, so that the next command of the batch sees them."""
+        assert self._decider is not None
+        for event in self._decider.decide(command, self.states, self.now):
+            keys = self._decider.writes(event)
+            kind = type_of(event)
+            self.versions[keys[0]] += 1
+            self.append(event, keys[0], self.versions[keys[0]], self._topics[kind.name], cause)
+            for key in keys:
+                if key in self.states:
+                    self.states[key] = self._decider.evolve(self.states[key], event, key)
+                    self._changed.add(key)
+                else:
+                    self._unfolded.setdefault(key, []).append(event)
+
+    def append(self, event: Event, stream: str, version: int, topic: str, cause: Cause) -> None:
+        """Stage one event for `stream`, at the next position."""
+        kind = type_of(event)
+        self.events.append(
+            StoredEvent(
+                self.head + 1,
+                stream,
+                version,
+                kind.name,
+                topic,
+                kind.key(event),
+                cause.correlation_id,
+                cause.causation_id,
+                cause.traceparent,
+                self.now,
+                encode(event).decode(),
+            )
+        )
+
+    async def write(self, connection: Connection) -> None:
+        """Append all staged events, and store every state they changed."""
+        if not self.events:
+            return
+        if self._decider is None:
+            await insert_events(connection, self.events)
+            return
+        await self._load(connection, self._unfolded)
+        for key, events in self._unfolded.items():
+            for event in events:
+                self.states[key] = self._decider.evolve(self.states[key], event, key)
+        changed = {key: StoredState(self.versions[key], self.states[key]) for key in sorted(self._changed | set(self._unfolded))}
+        self.dues = await append_and_save(connection, self._decider, self.events, changed)
+
+    async def _load(self, connection: Connection, keys: Iterable[str]) -> None:
+        assert self._decider is not None
+        missing: list[str] = []
+        for key in set(keys) - self.states.keys():
+            if cached := self._cached.get(key):
+                self.versions[key], self.states[key] = cached
+            else:
+                missing.append(key)
+        for key, (version, state) in (await load_states(connection, self._decider, sorted(missing))).items():
+            self.versions[key], self.states[key] = version, state
