@@ -74,7 +74,7 @@ def test_its_writers_and_readers_are_users(topic: Topic) -> None:
 
 
 @every_topic
-def test_strangers_write_only_where_what_they_send_is_validated(topic: Topic) -> None:
+def test_external_parties_write_only_where_records_are_validated(topic: Topic) -> None:
     assert topic.trusted == OUTSIDE.isdisjoint(topic.writers)
     if not topic.trusted:
         assert topic.max_message_bytes == catalogue.EXTERNAL_MAX_BYTES
@@ -129,7 +129,7 @@ def test_the_outside_reads_no_more_than_it_needs() -> None:
     }
 
 
-def test_the_operator_writes_only_where_strangers_may() -> None:
+def test_the_operator_writes_only_where_external_parties_may() -> None:
     assert all(not topic.trusted for topic in topics_written_by("operator"))
 
 

@@ -17,14 +17,14 @@ from oms_contracts.message import MessageType, Value, all_types, message, type_o
 from oms_contracts.schemas import schema_of
 from oms_contracts.values import Address, Customer
 
-NAME = "oms.test.Told.v1"
+NAME = "oms.test.Noted.v1"
 
 
 def published(annotations: dict[str, Any], **defaults: Any) -> dict[str, Any]:
     """The schema of a message with these fields."""
     fields = [(name, kind, defaults[name]) if name in defaults else (name, kind) for name, kind in annotations.items()]
-    cls: Any = msgspec.defstruct("Told", fields, bases=(Value,), module=__name__, frozen=True, kw_only=True)
-    return schema_of(MessageType(NAME, message(f"oms.test.Told{len(all_types())}.v1", key="order_id")(cls), str, None))
+    cls: Any = msgspec.defstruct("Noted", fields, bases=(Value,), module=__name__, frozen=True, kw_only=True)
+    return schema_of(MessageType(NAME, message(f"oms.test.Noted{len(all_types())}.v1", key="order_id")(cls), str, None))
 
 
 OLD = {
@@ -66,7 +66,7 @@ def test_a_breaking_change_names_the_field_and_asks_for_a_new_version(
     changed = {name: part for name, part in {**OLD, **annotations}.items() if part is not ...}
     absent = {name: part for name, part in {**OLD_DEFAULTS, **defaults}.items() if part is not ... and name in changed}
     found = schema_breaches(NAME, published(OLD, **OLD_DEFAULTS), published(changed, **absent))
-    assert f"{NAME}: {breach}; leave it as it was and publish oms.test.Told.v2" in found
+    assert f"{NAME}: {breach}; leave it as it was and publish oms.test.Noted.v2" in found
 
 
 @pytest.mark.usefixtures("registry")
@@ -100,7 +100,7 @@ def test_what_was_taken_must_still_be_taken(old: dict[str, Any], new: dict[str, 
 
 
 def test_words_may_change() -> None:
-    assert schema_breaches(NAME, {"type": "object", "description": "old"}, {"type": "object", "title": "Told"}) == []
+    assert schema_breaches(NAME, {"type": "object", "description": "old"}, {"type": "object", "title": "Noted"}) == []
 
 
 CURRENT = json.loads(json.dumps(document({})))

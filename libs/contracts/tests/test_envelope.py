@@ -1,4 +1,4 @@
-"""Headers that are not as they should be, and what a reader who does not know us makes of ours."""
+"""Malformed headers, and our headers as another CloudEvents library reads them."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -76,18 +76,18 @@ def test_adding_touches_nothing_that_is_there(folder: Path) -> None:
 def test_a_new_type_needs_a_golden_record_and_gets_one(folder: Path) -> None:
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
-    @message("oms.test.Told.v1", key="order_id")
-    class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]  # it is registered
+    @message("oms.test.Noted.v1", key="order_id")
+    class Noted(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]  # it is registered
         order_id: str
 
-    assert golden_faults(folder) == ["oms.test.Told.v1: no golden record has order_id: add one with --add-goldens"]
+    assert golden_faults(folder) == ["oms.test.Noted.v1: no golden record has order_id: add one with --add-goldens"]
     added = [file.name for file in add_goldens(folder)]
-    assert added == ["oms.test.Told.v1.json", "oms.test.Told.v1.headers.json"]
+    assert added == ["oms.test.Noted.v1.json", "oms.test.Noted.v1.headers.json"]
     assert golden_faults(folder) == []
     after = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert after.pop(SUMS).startswith(before.pop(SUMS))
     assert before.items() < after.items()
-    assert (folder / "oms.test.Told.v1.json").read_bytes() == b'{"order_id":"61aa8aff-42f0-58d5-8fe3-bf0888acc1f3"}'
+    assert (folder / "oms.test.Noted.v1.json").read_bytes() == b'{"order_id":"61aa8aff-42f0-58d5-8fe3-bf0888acc1f3"}'
 
 
 class Versions:
@@ -95,16 +95,16 @@ class Versions:
 
     @staticmethod
     def first() -> None:
-        @message("oms.test.Told.v1", key="order_id")
-        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
+        @message("oms.test.Noted.v1", key="order_id")
+        class Noted(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             amount: int
             note: str = ""
 
     @staticmethod
     def with_another_field() -> None:
-        @message("oms.test.Told.v1", key="order_id")
-        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
+        @message("oms.test.Noted.v1", key="order_id")
+        class Noted(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             amount: int
             note: str = ""
@@ -112,31 +112,31 @@ class Versions:
 
     @staticmethod
     def with_a_renamed_field() -> None:
-        @message("oms.test.Told.v1", key="order_id")
-        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
+        @message("oms.test.Noted.v1", key="order_id")
+        class Noted(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             total: int
             note: str = ""
 
     @staticmethod
     def with_a_lost_optional_field() -> None:
-        @message("oms.test.Told.v1", key="order_id")
-        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
+        @message("oms.test.Noted.v1", key="order_id")
+        class Noted(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             amount: int
 
     @staticmethod
     def with_fields_in_another_order() -> None:
-        @message("oms.test.Told.v1", key="order_id")
-        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
+        @message("oms.test.Noted.v1", key="order_id")
+        class Noted(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             note: str = ""
             amount: int
 
     @staticmethod
     def with_another_field_and_another_order() -> None:
-        @message("oms.test.Told.v1", key="order_id")
-        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
+        @message("oms.test.Noted.v1", key="order_id")
+        class Noted(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             note: str = ""
             currency: str = "EUR"
@@ -144,27 +144,27 @@ class Versions:
 
     @staticmethod
     def with_another_key() -> None:
-        @message("oms.test.Told.v1", key="note")
-        class Told(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
+        @message("oms.test.Noted.v1", key="note")
+        class Noted(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             amount: int
             note: str = ""
 
     @staticmethod
     def superseded() -> None:
-        @message("oms.test.Told.v2", key="order_id")
-        class Told(Value, frozen=True, kw_only=True):
+        @message("oms.test.Noted.v2", key="order_id")
+        class Noted(Value, frozen=True, kw_only=True):
             order_id: str
             amount: int
             currency: str
             notes: tuple[str, ...]
 
         @message(
-            "oms.test.Told.v1",
+            "oms.test.Noted.v1",
             key="order_id",
-            upcast=lambda old: Told(order_id=old.order_id, amount=old.amount, currency="EUR", notes=(old.note,)),
+            upcast=lambda old: Noted(order_id=old.order_id, amount=old.amount, currency="EUR", notes=(old.note,)),
         )
-        class ToldV1(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
+        class NotedV1(Value, frozen=True, kw_only=True):  # pyright: ignore[reportUnusedClass]
             order_id: str
             amount: int
             note: str = ""
@@ -184,19 +184,19 @@ def first_goldens(folder: Path, monkeypatch: pytest.MonkeyPatch, isolated: Calla
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (Versions.with_a_renamed_field, "can no longer be read: oms.test.Told.v1: Object missing required field `total`"),
+        (Versions.with_a_renamed_field, "can no longer be read: oms.test.Noted.v1: Object missing required field `total`"),
         (Versions.with_a_lost_optional_field, "note: there is no such field"),
         (Versions.with_fields_in_another_order, "is no longer written byte for byte as it was"),
         (Versions.with_another_field_and_another_order, "is no longer written byte for byte as it was"),
-        (Versions.with_another_key, "its key was 61aa8aff-42f0-58d5-8fe3-bf0888acc1f3, and is now some note of oms.test.Told.v1"),
-        (lambda: None, "oms.test.Told.v1 is no longer known: keep the class"),
+        (Versions.with_another_key, "its key was 61aa8aff-42f0-58d5-8fe3-bf0888acc1f3, and is now some note of oms.test.Noted.v1"),
+        (lambda: None, "oms.test.Noted.v1 is no longer known: keep the class"),
     ],
     ids=["renamed field", "lost field", "other order", "another field and other order", "other key", "lost type"],
 )
 def test_a_change_that_betrays_a_golden_record_is_named(first_goldens: Path, change: Any, fault: str) -> None:
     change()
     faults = golden_faults(first_goldens)
-    assert any(found.startswith("golden/oms.test.Told.v1: ") and fault in found for found in faults), faults
+    assert any(found.startswith("golden/oms.test.Noted.v1: ") and fault in found for found in faults), faults
 
 
 def test_a_message_that_left_its_topic_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,15 +215,15 @@ def test_headers_that_are_written_otherwise_are_named(monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("registry")
 def test_a_name_is_published_once() -> None:
     Versions.first()
-    with pytest.raises(TypeError, match=r"oms\.test\.Told\.v1 is published twice"):
+    with pytest.raises(TypeError, match=r"oms\.test\.Noted\.v1 is published twice"):
         Versions.first()
 
 
 @pytest.mark.usefixtures("registry")
 def test_a_new_optional_field_gets_a_second_golden_record(first_goldens: Path) -> None:
     Versions.with_another_field()
-    assert golden_faults(first_goldens) == ["oms.test.Told.v1: no golden record has currency: add one with --add-goldens"]
-    assert [file.name for file in add_goldens(first_goldens)] == ["oms.test.Told.v1.2.json", "oms.test.Told.v1.2.headers.json"]
+    assert golden_faults(first_goldens) == ["oms.test.Noted.v1: no golden record has currency: add one with --add-goldens"]
+    assert [file.name for file in add_goldens(first_goldens)] == ["oms.test.Noted.v1.2.json", "oms.test.Noted.v1.2.headers.json"]
     assert golden_faults(first_goldens) == []
 
 
@@ -231,11 +231,11 @@ def test_a_new_optional_field_gets_a_second_golden_record(first_goldens: Path) -
 def test_a_superseded_version_is_read_as_the_newest(first_goldens: Path) -> None:
     Versions.superseded()
     add_goldens(first_goldens)
-    old = (first_goldens / "oms.test.Told.v1.json").read_bytes()
-    newest = find_type("oms.test.Told.v2")
+    old = (first_goldens / "oms.test.Noted.v1.json").read_bytes()
+    newest = find_type("oms.test.Noted.v2")
     assert newest is not None
     expected = newest.cls(order_id="61aa8aff-42f0-58d5-8fe3-bf0888acc1f3", amount=4295, currency="EUR", notes=("some note",))
-    assert decode("oms.test.Told.v1", old) == expected
-    assert validate("oms.test.Told.v1", old) == expected
-    assert decode("oms.test.Told.v2", encode(expected)) == expected
+    assert decode("oms.test.Noted.v1", old) == expected
+    assert validate("oms.test.Noted.v1", old) == expected
+    assert decode("oms.test.Noted.v2", encode(expected)) == expected
     assert golden_faults(first_goldens) == []

@@ -1,4 +1,4 @@
-"""What is written can be read, by us and by strangers, and says the same."""
+"""What is written can be read, by us and by other programs, and means the same."""
 
 import json
 from datetime import UTC

@@ -1,4 +1,4 @@
-"""What strangers send is taken as it is or refused, with every mistake named."""
+"""What external parties send is taken as it is or refused, with every mistake named."""
 
 import json
 from datetime import UTC, datetime

@@ -48,7 +48,7 @@ PARTITIONS = 6
 ITEM, POISON, WEIGHED, EXPIRING = "item", "poison", "weighed", "expiring"
 EXPIRY = timedelta(seconds=1)
 SESSION_TIMEOUT_MS = 6_000
-"""The shortest that a broker takes unless it is told otherwise."""
+"""The shortest that a broker accepts by default."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ DECIDER = Decider(
 
 def make_service(name: str, database_url: str, decider: AnyDecider = DECIDER) -> Service:
     """The probe on topics of its own. It asks the outside through the database: see Probe.outside."""
-    inbox, outbox, newest, letters = topics_of(name)
+    inbox, outbox, newest, dead_letters = topics_of(name)
     return Service(
         name=name,
         reads=(inbox,),
-        writes=(outbox, newest, letters),
-        dead_letters=letters.name,
+        writes=(outbox, newest, dead_letters),
+        dead_letters=dead_letters.name,
         decider=decider,
         commands=(ReceiveStock,),
         effects={Weigh: partial(_weigh, database_url)},
@@ -172,7 +172,7 @@ def receipt(key: str, sku: str = ITEM) -> ReceiveStock:
 
 
 def headers_of(message: Any) -> Headers:
-    """As a stranger sends them. The flow that the message belongs to is named after its key."""
+    """The headers as an external party sends them. The correlation id is made of the key."""
     kind, key = type_of(message).name, key_of(message)
     envelope = Envelope(type=kind, source="/test", id=key, time=datetime.now(UTC), subject=key, correlationid=f"flow-{key}")
     return to_headers(envelope)
@@ -264,7 +264,7 @@ class Probe:
         self.name = name
         self.servers = servers
         self.database_url = database_url
-        self.inbox, self.outbox, self.newest, self.letters = topics_of(name)
+        self.inbox, self.outbox, self.newest, self.dead_letters = topics_of(name)
         self._folder = folder
         self._processes: list[Process] = []
 
@@ -333,20 +333,20 @@ class Probe:
         async with self.session() as connection:
             return await connection.fetchval(query, *args)
 
-    async def outside(self, body: str) -> None:
+    async def set_provider(self, body: str) -> None:
         """What the outside does from now on when it is asked for the weight of `key`: a body in PL/pgSQL."""
         await self.ask(f"create or replace function weigh(key text) returns text language plpgsql as $$ begin {body} end $$")
 
     @asynccontextmanager
     async def store_held(self) -> AsyncGenerator[None]:
-        """Nobody else writes to the store meanwhile: whoever has a batch in hand waits."""
+        """No process can write to the store meanwhile: one with a batch in hand waits."""
         async with self.session() as connection:
             await connection.execute("select pg_advisory_lock($1)", STORE_LOCK)
             yield
 
     @asynccontextmanager
     async def relay_held(self) -> AsyncGenerator[None]:
-        """No relay can write down meanwhile how far it got. Who waits to do so is ended, as when its death is noticed."""
+        """No relay can record its progress meanwhile. A session that waits to do so is ended, as when its death is noticed."""
         async with self.session() as connection, connection.transaction():
             await connection.execute("lock table relay in share mode")
             yield
@@ -404,12 +404,12 @@ class Probe:
         finally:
             await reader.stop()
 
-    async def told(self) -> int:
+    async def published(self) -> int:
         """How many events are on the topics."""
         reader = make_reader(self.settings(), "test-reader")
         await reader.start()
         try:
-            partitions = [TopicPartition(topic.name, n) for topic in (self.outbox, self.letters) for n in range(PARTITIONS)]
+            partitions = [TopicPartition(topic.name, n) for topic in (self.outbox, self.dead_letters) for n in range(PARTITIONS)]
             return sum((await reader.end_offsets(partitions)).values())
         finally:
             await reader.stop()
@@ -421,9 +421,9 @@ class Probe:
         await admin.start()
         await reader.start()
         try:
-            told = await admin.list_consumer_group_offsets(f"oms.{self.name}")
+            committed = await admin.list_consumer_group_offsets(f"oms.{self.name}")
             ends = await reader.end_offsets([TopicPartition(self.inbox.name, number) for number in range(PARTITIONS)])
-            return sum(end - (told[tp].offset if tp in told else 0) for tp, end in ends.items())
+            return sum(end - (committed[tp].offset if tp in committed else 0) for tp, end in ends.items())
         finally:
             await admin.close()
             await reader.stop()
@@ -450,7 +450,7 @@ class Probe:
             )
         assert {row["stream"]: row["times"] for row in found} == dict.fromkeys(keys, 1)
 
-    async def check_told_once(self) -> None:
+    async def check_published_once(self) -> None:
         """Wait until all is relayed; fail unless every event of the store is on its topic, and on its copy, exactly once, in order."""
         await until(partial(self.ask, "select (select max(position) from events) = (select position from relay)"))
         expected: defaultdict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
@@ -460,7 +460,7 @@ class Probe:
                     expected[topic, partition_of(row["key"].encode(), PARTITIONS)].append((row["position"], row["data"]))
         found = {
             (topic.name, number): [(int(header(record.headers, "ce_position") or 0), (record.value or b"").decode()) for record in records]
-            for topic in (self.outbox, self.newest, self.letters)
+            for topic in (self.outbox, self.newest, self.dead_letters)
             for number, records in (await self.read(topic)).items()
             if records
         }
@@ -474,7 +474,7 @@ async def make_probe(servers: "Servers", folder: Path, *, partitions: int = PART
     await asyncio.to_thread(servers.create_topics, [replace(topic, partitions=partitions) for topic in topics_of(name)])
     async with probe.session() as connection:
         await connection.execute("create table weighings (key text not null, pid integer not null, at timestamptz not null default now())")
-    await probe.outside("return '1 kg';")
+    await probe.set_provider("return '1 kg';")
     return probe
 
 

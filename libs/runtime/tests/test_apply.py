@@ -1,4 +1,4 @@
-"""One batch, one transaction, on a real PostgreSQL: poison is set aside and redriven, who lost a partition changes nothing."""
+"""One batch, one transaction, on a real PostgreSQL: poison is set aside and redriven, a consumer that lost a partition changes nothing."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -94,7 +94,7 @@ async def test_a_poison_record_in_the_middle_of_500_is_set_aside_alone(applier: 
         assert await audit(connection, DECIDER) == []
 
 
-async def test_later_records_of_the_key_wait_until_it_is_mended_and_are_then_applied_in_order(applier: Applier, database: Database) -> None:
+async def test_later_records_of_the_key_wait_for_its_redrive_and_are_applied_in_order(applier: Applier, database: Database) -> None:
     checkpoints = await applier.checkpoints([(TOPIC, 0)])
     await applier.apply([receipt(0, "r", POISON), receipt(1, "other"), receipt(2, "r", 5), receipt(3, "r", 6)], checkpoints)
     assert (await types(database))[type_of(StockReceived).name] == 1
@@ -109,7 +109,7 @@ async def test_later_records_of_the_key_wait_until_it_is_mended_and_are_then_app
     assert await database.fetchval("select count(*) from dead_letters") == 0
 
 
-async def test_a_letter_that_fails_again_stays_and_keeps_the_key_closed(applier: Applier, database: Database) -> None:
+async def test_a_dead_letter_that_fails_again_stays_and_keeps_its_key_blocked(applier: Applier, database: Database) -> None:
     checkpoints = await applier.checkpoints([(TOPIC, 0)])
     await applier.apply([receipt(0, "r", POISON), receipt(1, "r")], checkpoints)
 
@@ -117,13 +117,13 @@ async def test_a_letter_that_fails_again_stays_and_keeps_the_key_closed(applier:
 
     assert await types(database) == {type_of(RecordSetAside).name: 3}
     assert [row["attempts"] for row in await database.fetch("select attempts from dead_letters order by sequence")] == [2, 1]
-    told = decode(
+    published = decode(
         type_of(RecordSetAside).name, (await database.fetchval("select data from events order by position desc limit 1")).encode()
     )
-    assert (told.attempts, told.source_type) == (2, type_of(ReceiveStock).name)
+    assert (published.attempts, published.source_type) == (2, type_of(ReceiveStock).name)
 
 
-async def test_garbage_is_kept_with_the_field_at_fault(applier: Applier, database: Database) -> None:
+async def test_garbage_is_kept_with_the_field_that_is_wrong(applier: Applier, database: Database) -> None:
     checkpoints = await applier.checkpoints([(TOPIC, 0)])
     garbage = record(0, "r", ReceiveStock(receipt_id="r", lines=()), b'{"receipt_id": 7, "lines": []}')
 
@@ -133,13 +133,13 @@ async def test_garbage_is_kept_with_the_field_at_fault(applier: Applier, databas
     assert (await types(database))[type_of(StockReceived).name] == 1
 
 
-async def test_no_letter_is_written_about_a_letter(database: Database) -> None:
-    def fail(_letter: RecordSetAside) -> list[Any]:
+async def test_a_failing_dead_letter_event_is_not_announced_as_a_dead_letter(database: Database) -> None:
+    def fail(_dead_letter: RecordSetAside) -> list[Any]:
         raise ValueError("cannot make sense of it")
 
     topic = next(topic for topic in SERVICE.writes if topic.name == SERVICE.dead_letters)
     applier = Applier(replace(SERVICE, reads=(topic,), policies={RecordSetAside: fail}), database, Metrics(), lambda: NOON)
-    letter = RecordSetAside(
+    dead_letter = RecordSetAside(
         letter_id="t/0/0",
         service="inventory",
         source_topic="t",
@@ -156,13 +156,14 @@ async def test_no_letter_is_written_about_a_letter(database: Database) -> None:
         at=NOON,
     )
 
-    await applier.apply([msgspec.structs.replace(record(0, "k", letter), topic=topic.name)], await applier.checkpoints([(topic.name, 0)]))
+    announced = msgspec.structs.replace(record(0, "k", dead_letter), topic=topic.name)
+    await applier.apply([announced], await applier.checkpoints([(topic.name, 0)]))
 
     assert await database.fetchval("select reason from dead_letters") == "ValueError: cannot make sense of it"
     assert await types(database) == {}
 
 
-async def test_a_schema_that_is_not_ours_is_no_fault_of_the_record(applier: Applier, database: Database) -> None:
+async def test_another_versions_schema_is_retried_and_makes_no_dead_letter(applier: Applier, database: Database) -> None:
     checkpoints = await applier.checkpoints([(TOPIC, 0)])
     async with database.acquire() as connection:
         await connection.execute("alter table states rename column state to newer")
@@ -174,7 +175,7 @@ async def test_a_schema_that_is_not_ours_is_no_fault_of_the_record(applier: Appl
     assert checkpoints == {(TOPIC, 0): Checkpoint(0, 0)}
 
 
-async def test_who_lost_the_partition_changes_nothing(applier: Applier, database: Database) -> None:
+async def test_a_consumer_that_lost_the_partition_changes_nothing(applier: Applier, database: Database) -> None:
     checkpoints = await applier.checkpoints([(TOPIC, 0)])
     stale = dict(checkpoints)
     await applier.apply([receipt(0, "a"), receipt(1, "b")], checkpoints)
@@ -186,7 +187,7 @@ async def test_who_lost_the_partition_changes_nothing(applier: Applier, database
     assert await applier.checkpoints([(TOPIC, 0)]) == {(TOPIC, 0): Checkpoint(2, 0)}
 
 
-async def test_what_is_told_of_a_letter_never_waits_behind_it(database: Database) -> None:
+async def test_an_event_about_a_dead_letter_never_waits_behind_it(database: Database) -> None:
     """A service that reads its own dead letters would else set aside each word about them, tell of that, and read it again, without end."""
     seen: list[str] = []
 
@@ -195,13 +196,13 @@ async def test_what_is_told_of_a_letter_never_waits_behind_it(database: Database
 
     service = service_of("projection", projector=project, projected=(RecordSetAside, RecordRedriven))
     applier = Applier(service, database, Metrics(), lambda: NOON)
-    commands, letters = "oms.projection.commands", "oms.projection.dead-letters"
-    checkpoints = await applier.checkpoints([(commands, 0), (letters, 0)])
+    commands, dead_letters = "oms.projection.commands", "oms.projection.dead-letters"
+    checkpoints = await applier.checkpoints([(commands, 0), (dead_letters, 0)])
     garbage = msgspec.structs.replace(record(0, "r", RedriveDeadLetters(source_key="r"), b"garbage"), topic=commands)
     await applier.apply([garbage], checkpoints)
-    told = await database.fetchval("select data from events")
+    published = await database.fetchval("select data from events")
 
-    news = msgspec.structs.replace(record(0, "r", decode(type_of(RecordSetAside).name, told.encode())), topic=letters, position=1)
+    news = msgspec.structs.replace(record(0, "r", decode(type_of(RecordSetAside).name, published.encode())), topic=dead_letters, position=1)
     await applier.apply([news], checkpoints)
 
     assert seen == ["RecordSetAside"]

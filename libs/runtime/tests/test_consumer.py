@@ -1,4 +1,4 @@
-"""From a real topic to the store: nothing is skipped, whatever fails, and nothing is in the way of the rest."""
+"""From a real topic to the store: no record is skipped, whatever fails, and no record stops the others."""
 
 import base64
 from dataclasses import replace
@@ -25,29 +25,29 @@ async def test_poison_in_the_middle_of_500_is_set_aside_alone(probe: Probe) -> N
     async with probe.running() as runtime:
         await until(partial(_booked, probe, 498))
         await until(partial(_without_lag, probe, runtime))
-        await probe.check_told_once()
+        await probe.check_published_once()
         assert runtime.metrics.registry.get_sample_value("oms_dead_letters") == 2
 
     await probe.check_booked_once(key for key in KEYS if key not in (poisoned, garbled))
-    letters = {
-        letter.source_key: letter
-        for records in (await probe.read(probe.letters)).values()
+    dead_letters = {
+        dead_letter.source_key: dead_letter
+        for records in (await probe.read(probe.dead_letters)).values()
         for record in records
-        for letter in [_letter(record.value or b"")]
+        for dead_letter in [_dead_letter(record.value or b"")]
     }
-    assert letters.keys() == {poisoned, garbled}
-    letter = letters[poisoned]
-    assert letter.reason == "ValueError: this receipt cannot be booked"
-    assert "in decide" in letter.stack
-    assert (letter.source_topic, letter.source_partition) == (probe.inbox.name, partition_of(poisoned.encode(), PARTITIONS))
-    assert letter.headers["ce_correlationid"] == f"flow-{poisoned}"
-    assert base64.b64decode(letter.value) == encode(receipt(poisoned, POISON))
-    origin = (await probe.read(probe.inbox))[letter.source_partition][letter.source_offset]
+    assert dead_letters.keys() == {poisoned, garbled}
+    dead_letter = dead_letters[poisoned]
+    assert dead_letter.reason == "ValueError: this receipt cannot be booked"
+    assert "in decide" in dead_letter.stack
+    assert (dead_letter.source_topic, dead_letter.source_partition) == (probe.inbox.name, partition_of(poisoned.encode(), PARTITIONS))
+    assert dead_letter.headers["ce_correlationid"] == f"flow-{poisoned}"
+    assert base64.b64decode(dead_letter.value) == encode(receipt(poisoned, POISON))
+    origin = (await probe.read(probe.inbox))[dead_letter.source_partition][dead_letter.source_offset]
     assert origin.key == poisoned.encode()
-    assert "receipt_id" in letters[garbled].reason
+    assert "receipt_id" in dead_letters[garbled].reason
 
 
-async def test_whatever_a_stranger_sends_ends_as_a_letter_that_everybody_can_read(probe: Probe) -> None:
+async def test_any_external_garbage_becomes_a_dead_letter_that_everybody_can_read(probe: Probe) -> None:
     value, headers = encode(receipt("r")), headers_of(receipt("r"))
     strange: list[tuple[bytes, bytes, Headers]] = [
         (b"\x00\n\xff", value[:-1], headers),
@@ -65,16 +65,16 @@ async def test_whatever_a_stranger_sends_ends_as_a_letter_that_everybody_can_rea
     await probe.send([receipt("fine")])
     async with probe.running() as runtime:
         await until(partial(_without_lag, probe, runtime))
-        await probe.check_told_once()
+        await probe.check_published_once()
 
     await probe.check_booked_once(["fine"])
-    letters = [record for records in (await probe.read(probe.letters)).values() for record in records]
-    assert len(letters) == len(strange)
-    assert {from_headers(record.headers).type for record in letters} == {type_of(RecordSetAside).name}
-    assert {base64.b64decode(_letter(record.value or b"").value) for record in letters} == {value for _, value, _ in strange}
+    dead_letters = [record for records in (await probe.read(probe.dead_letters)).values() for record in records]
+    assert len(dead_letters) == len(strange)
+    assert {from_headers(record.headers).type for record in dead_letters} == {type_of(RecordSetAside).name}
+    assert {base64.b64decode(_dead_letter(record.value or b"").value) for record in dead_letters} == {value for _, value, _ in strange}
 
 
-async def test_what_is_not_for_us_is_passed_without_a_batch_and_stored_as_read(probe: Probe) -> None:
+async def test_records_of_other_types_are_passed_without_a_transaction_and_their_checkpoint_is_stored(probe: Probe) -> None:
     """Its own events, which nobody here handles."""
     async with probe.running(replace(probe.service(), reads=(probe.inbox, probe.outbox))) as runtime:
         await probe.send(map(receipt, KEYS))
@@ -84,7 +84,7 @@ async def test_what_is_not_for_us_is_passed_without_a_batch_and_stored_as_read(p
     await probe.check_booked_once(KEYS)
 
 
-async def test_kafkas_offsets_count_for_nothing(probe: Probe) -> None:
+async def test_offsets_in_kafka_are_not_used(probe: Probe) -> None:
     async with probe.running() as runtime:
         await probe.send(map(receipt, KEYS[:250]))
         await until(partial(_without_lag, probe, runtime))
@@ -97,14 +97,14 @@ async def test_kafkas_offsets_count_for_nothing(probe: Probe) -> None:
         await holder.execute("lock table checkpoints in access exclusive mode")
         async with probe.running() as runtime:
             await probe.send(map(receipt, KEYS[250:]))
-            await until(partial(_stands_at, runtime, len(KEYS)))
+            await until(partial(_delivered, runtime, len(KEYS)))
             await holding.__aexit__(None, None, None)
             await until(partial(_booked, probe, len(KEYS)))
 
     await probe.check_booked_once(KEYS)
 
 
-async def test_a_record_that_cannot_even_be_set_aside_is_tried_until_it_can(probe: Probe) -> None:
+async def test_a_record_that_cannot_even_be_set_aside_is_retried_until_it_can(probe: Probe) -> None:
     async with probe.running() as runtime:
         async with runtime.database.acquire() as connection:
             await connection.execute("alter table dead_letters add check (source_key <> 'poison')")
@@ -123,14 +123,14 @@ async def test_partitions_rolled_back_with_a_lost_one_are_fetched_again(probe: P
     async with probe.running() as runtime:
         checkpoints, times = runtime.applier.checkpoints, 0
 
-        async def out_of_reach_once(*args: Any) -> Any:
+        async def unreachable_once(*args: Any) -> Any:
             nonlocal times
             times += 1
             if times == 1:
                 raise ConnectionResetError
             return await checkpoints(*args)
 
-        monkeypatch.setattr(runtime.applier, "checkpoints", out_of_reach_once)
+        monkeypatch.setattr(runtime.applier, "checkpoints", unreachable_once)
         async with probe.store_held():
             await probe.send([receipt(other)])
             await until(partial(_batch_in_hand, probe))
@@ -142,7 +142,7 @@ async def test_partitions_rolled_back_with_a_lost_one_are_fetched_again(probe: P
     assert times == 2
 
 
-async def test_what_keeps_the_consumer_from_reading_is_logged(
+async def test_an_error_that_stops_reading_is_logged(
     probe: Probe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def forbidden(**_: Any) -> Any:
@@ -153,7 +153,7 @@ async def test_what_keeps_the_consumer_from_reading_is_logged(
         await until(partial(_logged, caplog, "Kafka error occurred"))
 
 
-def _letter(value: bytes) -> RecordSetAside:
+def _dead_letter(value: bytes) -> RecordSetAside:
     return decode(type_of(RecordSetAside).name, value)
 
 
@@ -179,7 +179,7 @@ async def _batch_in_hand(probe: Probe) -> bool:
     return await probe.waiting_for_store() > 0
 
 
-async def _stands_at(runtime: Runtime, offsets: int) -> bool:
+async def _delivered(runtime: Runtime, offsets: int) -> bool:
     """Whether so many records were handed over, by the client that FastStream runs."""
     consumer = _group_consumer(runtime)
     return sum([await consumer.position(tp) for tp in consumer.assignment()]) == offsets

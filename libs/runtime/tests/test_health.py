@@ -1,4 +1,4 @@
-"""What a process says about itself is true: alive, ready, in numbers, and in its log."""
+"""What a process reports about itself is true: alive, ready, metrics and log."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ async def asking(runtime: Runtime, api: ASGIApp | None = None) -> AsyncGenerator
         yield client
 
 
-async def test_a_batch_that_is_stuck_is_found_out(probe: Probe) -> None:
+async def test_a_stuck_batch_makes_the_process_not_alive(probe: Probe) -> None:
     now = 0.0
     async with probe.running(ticks=lambda: now) as runtime, asking(runtime) as client:
         assert (await client.get("/live")).status_code == 200
@@ -37,11 +37,11 @@ async def test_a_batch_that_is_stuck_is_found_out(probe: Probe) -> None:
             assert (await client.get("/live")).json() == {"alive": True}
             now = STUCK_SECONDS + 1
             assert (await client.get("/live")).status_code == 503
-        await until(partial(_lives, client))
+        await until(partial(_is_alive, client))
         assert await _booked(probe, 1)
 
 
-async def test_a_consumer_that_hands_nothing_over_is_found_out_unless_the_broker_is_away(
+async def test_a_consumer_that_delivers_nothing_is_not_alive_unless_the_broker_is_away(
     probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
@@ -49,7 +49,7 @@ async def test_a_consumer_that_hands_nothing_over_is_found_out_unless_the_broker
         membership: Any = runtime.consumer.membership
         membership._subscriber.tasks.pop().cancel()  # FastStream's loop has ended without a word
         await probe.send([receipt("r")])
-        await until(partial(_known_to_be_behind, runtime))
+        await until(partial(_knows_its_lag, runtime))
         assert await runtime.alive()
 
         async def away(_settings: Any) -> bool:
@@ -65,7 +65,7 @@ async def test_a_consumer_that_hands_nothing_over_is_found_out_unless_the_broker
         assert not await runtime.alive()
 
 
-async def test_ready_says_why_not(probe: Probe) -> None:
+async def test_ready_gives_its_reasons(probe: Probe) -> None:
     runtime = Runtime(probe.service(), probe.settings())
     async with asking(runtime) as client:
         answer = await client.get("/ready")
@@ -95,14 +95,14 @@ async def test_a_service_is_not_ready_before_its_own_api_is(probe: Probe) -> Non
         assert (await client.get("/orders")).text == "here"
 
 
-async def test_the_numbers_are_right_and_the_log_names_the_flow(probe: Probe) -> None:
+async def test_metrics_are_right_and_the_log_has_the_correlation_id(probe: Probe) -> None:
     process = probe.start()
     await until(process.ready)
     async with probe.store_held():
         await probe.send([*map(receipt, KEYS), receipt("bad", POISON)])
         await until(partial(_is, process, "oms_consumer_lag_records", len(KEYS) + 1))
     await until(partial(_is, process, "oms_consumer_lag_records", 0))
-    await until(partial(_is, process, "oms_events_relayed_total", len(KEYS) + 1))  # and the letter
+    await until(partial(_is, process, "oms_events_relayed_total", len(KEYS) + 1))  # and the dead letter
     assert await process.metric("oms_events_appended_total") == len(KEYS) + 1
     assert await process.metric("oms_batch_records_sum") == len(KEYS) + 1
     assert await process.metric("oms_batch_records_count") == await process.metric("oms_batch_seconds_count") > 1
@@ -141,11 +141,11 @@ async def _booked(probe: Probe, count: int) -> bool:
     return await probe.booked() == count
 
 
-async def _known_to_be_behind(runtime: Runtime) -> bool:
+async def _knows_its_lag(runtime: Runtime) -> bool:
     return any(sample.value for metric in runtime.metrics.lag.collect() for sample in metric.samples)
 
 
-async def _lives(client: httpx.AsyncClient) -> bool:
+async def _is_alive(client: httpx.AsyncClient) -> bool:
     return (await client.get("/live")).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""Who bears a name takes its own place in the group again, on a real broker: after a crash nobody waits until a session has run out."""
+"""Static membership on a real broker: after a crash a named process gets its partitions back without waiting for its old session to end."""
 
 import asyncio
 import gc
@@ -27,7 +27,7 @@ SESSION, SOON = 60_000, 20
 
 
 class Member(Consumer):
-    """A consumer that tells what it was assigned last."""
+    """A consumer that remembers its last assignment."""
 
     partitions: frozenset[Partition] = frozenset()
 
@@ -61,11 +61,11 @@ async def database(servers: Servers) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def member(servers: Servers, database: Database, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Makes a member that leaves without a word when it is stopped, as if it had been killed."""
+    """Makes a member that does not leave the group when it is stopped, as if it had been killed."""
 
-    async def without_a_word(_coordinator: GroupCoordinator) -> None: ...
+    async def without_leaving(_coordinator: GroupCoordinator) -> None: ...
 
-    monkeypatch.setattr(GroupCoordinator, "_maybe_leave_group", without_a_word)
+    monkeypatch.setattr(GroupCoordinator, "_maybe_leave_group", without_leaving)
 
     def make(*topics: Topic, session: int = SESSION, **settings: Any) -> Member:
         service = Service(name=topics[0].name, reads=topics, writes=(), dead_letters="")
@@ -94,14 +94,14 @@ async def begin(consumer: Consumer) -> None:
         await consumer.assigned.wait()
 
 
-async def test_it_takes_its_place_again_while_the_session_of_who_was_killed_lasts(member: Make, topics: tuple[Topic, Topic]) -> None:
+async def test_a_static_member_gets_its_partitions_back_within_the_old_session(member: Make, topics: tuple[Topic, Topic]) -> None:
     for _ in range(3):
         killed = member(topics[0], instance="a")
         await begin(killed)
         await killed.stop()
 
 
-async def test_it_reads_a_topic_that_it_did_not_read_before(member: Make, topics: tuple[Topic, Topic]) -> None:
+async def test_a_static_member_reads_a_topic_that_it_did_not_read_before(member: Make, topics: tuple[Topic, Topic]) -> None:
     killed = member(topics[0], instance="a")
     await begin(killed)
     await killed.stop()
@@ -112,7 +112,7 @@ async def test_it_reads_a_topic_that_it_did_not_read_before(member: Make, topics
     await successor.stop()
 
 
-async def test_replicas_under_other_names_share(member: Make, topics: tuple[Topic, Topic]) -> None:
+async def test_replicas_with_other_instance_names_share_the_partitions(member: Make, topics: tuple[Topic, Topic]) -> None:
     one, other = (member(topics[0], instance=name, session=6_000) for name in "ab")
     await begin(one)
     await begin(other)
@@ -127,7 +127,7 @@ async def test_replicas_under_other_names_share(member: Make, topics: tuple[Topi
     await one.stop()
 
 
-async def test_a_start_that_failed_leaves_nothing_behind_and_can_be_tried_again(member: Make, topics: tuple[Topic, Topic]) -> None:
+async def test_a_failed_start_leaves_nothing_open_and_can_be_retried(member: Make, topics: tuple[Topic, Topic]) -> None:
     consumer = member(topics[0], kafka_bootstrap_servers=f"127.0.0.1:{find_free()}")
     for _ in range(2):
         with pytest.raises(KafkaConnectionError):

@@ -1,4 +1,4 @@
-"""What Prometheus is told that the store alone knows."""
+"""The metrics that only the store knows."""
 
 import math
 from collections.abc import AsyncIterator

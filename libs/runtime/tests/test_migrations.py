@@ -1,4 +1,4 @@
-"""The schema is what the migrations give, whoever applies them; the states are what the newest rules give."""
+"""The schema is what the migrations give, whichever process applies them; the states are what the newest version folds."""
 
 import asyncio
 import secrets
@@ -114,11 +114,11 @@ def initial(_key: str) -> Counted:
 NEWER = replace(DECIDER, initial=initial, evolve=evolve, due=due, state_version=2)
 
 
-async def test_when_fold_is_raised_all_states_are_what_the_newer_rules_give(probe: Probe) -> None:
+async def test_a_raised_state_version_folds_all_states_anew(probe: Probe) -> None:
     async with probe.running():
         await probe.send([receipt(key, EXPIRING if n % 2 else "item") for n, key in enumerate(KEYS)])
         await probe.send([receipt("bad", POISON)])
-        await until(partial(probe.ask, "select count(*) = 151 from events"))  # one of two expired, and a letter
+        await until(partial(probe.ask, "select count(*) = 151 from events"))  # one of two expired, and a dead letter
 
     async with probe.running(probe.service(NEWER)) as runtime:
         async with runtime.database.acquire() as connection:
@@ -130,7 +130,7 @@ async def test_when_fold_is_raised_all_states_are_what_the_newer_rules_give(prob
         await until(partial(_state, probe, KEYS[0], Counted(2, 0)))
 
 
-async def test_who_still_folds_by_older_rules_writes_nothing_and_sets_nothing_aside(probe: Probe) -> None:
+async def test_a_process_with_an_older_state_version_writes_nothing_and_sets_nothing_aside(probe: Probe) -> None:
     older, newer = Runtime(probe.service(), probe.settings()), Runtime(probe.service(NEWER), probe.settings())
     await older.start()
     try:
@@ -143,7 +143,7 @@ async def test_who_still_folds_by_older_rules_writes_nothing_and_sets_nothing_as
             await until(partial(_shared, older, newer))
             await probe.send(map(receipt, KEYS))
             await until(partial(_fails, older))
-            await older.stop()  # as whoever rolls out the newer version does, once that is ready
+            await older.stop()  # as a rolling upgrade does, once the newer version is ready
             await until(partial(_booked, probe, 2 * len(KEYS)))
         finally:
             await newer.stop()

@@ -21,7 +21,7 @@ KEYS = [f"r{n}" for n in range(3_000)]
 
 
 @pytest.mark.parametrize("part", ["kafka", "postgres"])
-async def test_an_outage_passes_without_a_trace(probe: Probe, servers: Servers, part: str) -> None:
+async def test_an_outage_loses_and_doubles_nothing(probe: Probe, servers: Servers, part: str) -> None:
     process = await _at_work(probe)
     async with always_alive(process):
         async with AsyncExitStack() as outage:
@@ -42,7 +42,7 @@ async def test_an_outage_passes_without_a_trace(probe: Probe, servers: Servers, 
         await until(partial(_booked, probe), RECOVERY)
         await until(process.ready, RECOVERY)
         await until(late.ready, RECOVERY)
-        await probe.check_told_once()
+        await probe.check_published_once()
 
     await probe.check_booked_once(KEYS)
     assert await probe.ask("select count(*) from dead_letters") == 0
@@ -51,7 +51,7 @@ async def test_an_outage_passes_without_a_trace(probe: Probe, servers: Servers, 
 
 
 @pytest.mark.parametrize("part", ["kafka", "postgres"])
-async def test_who_is_told_to_end_meanwhile_ends(probe: Probe, servers: Servers, part: str) -> None:
+async def test_a_process_stops_during_an_outage(probe: Probe, servers: Servers, part: str) -> None:
     process = await _at_work(probe)
     async with AsyncExitStack() as outage:
         async with probe.store_held():
@@ -67,7 +67,7 @@ async def _at_work(probe: Probe) -> Process:
     process = probe.start(batch_records=20)
     await until(process.ready)
     await probe.send([receipt(KEYS[0])])
-    await until(partial(_told, probe))
+    await until(partial(_published, probe))
     return process
 
 
@@ -85,7 +85,7 @@ async def away(servers: Servers, part: str) -> AsyncGenerator[None]:
 
 @asynccontextmanager
 async def always_alive(process: Process) -> AsyncGenerator[None]:
-    """Fail when it was ever found not to be alive, by who would end it for that."""
+    """Fail if a liveness probe ever found it not alive."""
     found: set[int | None] = set()
 
     async def look() -> None:
@@ -119,8 +119,8 @@ async def _passed(moment: float) -> bool:
     return monotonic() >= moment
 
 
-async def _told(probe: Probe) -> bool:
-    return await probe.told() > 0
+async def _published(probe: Probe) -> bool:
+    return await probe.published() > 0
 
 
 async def _booked(probe: Probe) -> bool:

@@ -18,7 +18,7 @@ from probe import PARTITIONS, Probe, make_probe, receipt, until
 ROUNDS = 4
 
 
-async def test_death_between_commit_and_publish_and_between_publish_and_its_record(probe: Probe) -> None:
+async def test_a_kill_between_commit_and_publish_or_between_publish_and_its_record(probe: Probe) -> None:
     keys = [f"r{n}" for n in range(ROUNDS * MAX_EVENTS_PER_ROUND)]
     process = probe.start()
     await until(process.ready)
@@ -29,23 +29,23 @@ async def test_death_between_commit_and_publish_and_between_publish_and_its_reco
         await probe.send(map(receipt, keys[100:]))
         await until(partial(_booked, probe, len(keys)))
         process.kill()
-    told = await probe.told()
-    assert 0 < told < len(keys)
+    published = await probe.published()
+    assert 0 < published < len(keys)
     assert await probe.ask("select position from relay") == 0
 
     # And wherever it is when so many more are on the topics.
-    while told < (ROUNDS - 1) * MAX_EVENTS_PER_ROUND:
+    while published < (ROUNDS - 1) * MAX_EVENTS_PER_ROUND:
         process = probe.start()
-        await until(partial(_told, probe, told + 1))
+        await until(partial(_published, probe, published + 1))
         process.kill()
-        told = await probe.told()
+        published = await probe.published()
     probe.start()
 
-    await probe.check_told_once()
+    await probe.check_published_once()
     await probe.check_booked_once(keys)
 
 
-async def test_several_who_take_themselves_for_the_leader_tell_each_event_once(probe: Probe) -> None:
+async def test_several_leaders_at_once_publish_each_event_once(probe: Probe) -> None:
     keys = [f"r{n}" for n in range(3_000)]
     async with probe.running() as runtime:
         rivals = [Relay(probe.name, runtime.service.writes, runtime.settings, Metrics()) for _ in range(2)]
@@ -53,29 +53,29 @@ async def test_several_who_take_themselves_for_the_leader_tell_each_event_once(p
         await _caught_up(*rivals, runtime.relay)
         await probe.send(map(receipt, keys))
         await until(partial(_booked, probe, len(keys)))
-        await until(partial(_told, probe, len(keys)))
+        await until(partial(_published, probe, len(keys)))
         await _caught_up(*rivals, runtime.relay)
         for task in leading:
             task.cancel()
         await asyncio.gather(*leading, return_exceptions=True)
-        await probe.check_told_once()
+        await probe.check_published_once()
     await probe.check_booked_once(keys)
 
 
-async def test_somebody_elses_records_are_not_in_the_way(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_foreign_records_on_the_topic_do_not_stop_the_relay(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oms_runtime.relay.MAX_REFUSALS", 1)  # each takes a second
     async with probe.running():
         await probe.send(receipt(f"r{n}") for n in range(100))
-        await until(partial(_told, probe, 100))
+        await until(partial(_published, probe, 100))
     await probe.send_raw([(b"%d" % n, b"{}", []) for n in range(20)], probe.outbox)
 
     async with probe.running():
         await probe.send(receipt(f"s{n}") for n in range(100))
-        await until(partial(_told, probe, 220))
+        await until(partial(_published, probe, 220))
         await until(partial(probe.ask, "select position = 200 from relay"))
 
 
-async def test_a_topic_has_the_partitions_that_whoever_made_it_chose(servers: Servers, tmp_path: Path) -> None:
+async def test_a_topic_may_have_another_number_of_partitions_than_the_catalogue_says(servers: Servers, tmp_path: Path) -> None:
     probe = await make_probe(servers, tmp_path, partitions=2 * PARTITIONS)
     keys = [f"r{n}" for n in range(100)]
     async with probe.running():
@@ -84,11 +84,11 @@ async def test_a_topic_has_the_partitions_that_whoever_made_it_chose(servers: Se
         await until(partial(probe.ask, "select position = 100 from relay"))
         found = await probe.read(replace(probe.outbox, partitions=2 * PARTITIONS))
 
-    told = {(record.key or b"").decode(): number for number, records in found.items() for record in records}
-    assert told == {key: partition_of(key.encode(), 2 * PARTITIONS) for key in keys}
+    published = {(record.key or b"").decode(): number for number, records in found.items() for record in records}
+    assert published == {key: partition_of(key.encode(), 2 * PARTITIONS) for key in keys}
 
 
-async def test_a_copy_is_given_what_was_published_before_it_was_known(probe: Probe) -> None:
+async def test_a_compacted_copy_gets_what_was_published_before_it_existed(probe: Probe) -> None:
     service = probe.service()
     keys = [f"r{n}" for n in range(300)]
     async with probe.running(
@@ -100,7 +100,7 @@ async def test_a_copy_is_given_what_was_published_before_it_was_known(probe: Pro
     async with probe.running():
         await probe.send(map(receipt, keys[200:]))
         await until(partial(_booked, probe, 300))
-        await probe.check_told_once()
+        await probe.check_published_once()
     await probe.check_booked_once(keys)
 
 
@@ -125,8 +125,8 @@ async def _waits_to_record(probe: Probe) -> bool:
     return await probe.waiting_for_relay() > 0
 
 
-async def _told(probe: Probe, least: int) -> bool:
-    return await probe.told() >= least
+async def _published(probe: Probe, least: int) -> bool:
+    return await probe.published() >= least
 
 
 async def _booked(probe: Probe, count: int) -> bool:

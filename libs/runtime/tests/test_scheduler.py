@@ -1,4 +1,4 @@
-"""What is due happens once, and outside effects again and again with the same key until they are answered, whoever dies meanwhile."""
+"""Deadlines fire once; outside effects are repeated with the same key until they are answered, whichever process dies meanwhile."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ from probe import EXPIRING, EXPIRY, WEIGHED, Probe, receipt, until
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 WEIGHS, EXPIRED = "weighs 1 kg", "expired"
 GATE = 9_000
-"""An advisory lock that the outside waits for, where a test says so."""
+"""An advisory lock that the provider waits for, where a test says so."""
 
 
 @asynccontextmanager
@@ -27,24 +27,24 @@ def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oms_runtime.scheduler.RETRY_BACKOFF_SECONDS", (0.1, 1.0))
 
 
-async def test_what_is_due_happens_once_and_not_before(probe: Probe) -> None:
+async def test_a_deadline_fires_once_and_not_early(probe: Probe) -> None:
     now = NOON
     keys = [f"r{n}" for n in range(100)]
     async with probe.running(clock=lambda: now):
         await probe.send(receipt(key, EXPIRING) for key in keys)
         await until(partial(_booked, probe, len(keys)))
-        await _looked_again(probe, "before")
+        await _polled_again(probe, "before")
         assert await probe.adjusted(EXPIRED) == []
         now += EXPIRY
         await probe.send([receipt("wakes")])
         await until(partial(_adjusted, probe, EXPIRED, len(keys)))
-        await _looked_again(probe, "after")
+        await _polled_again(probe, "after")
     assert sorted(await probe.adjusted(EXPIRED)) == sorted(keys)
 
 
 @pytest.mark.usefixtures("short_backoff")
-async def test_an_effect_that_raises_is_tried_again_with_the_same_key_and_is_in_nobodys_way(probe: Probe) -> None:
-    await probe.outside(
+async def test_a_failing_effect_is_retried_with_the_same_key_and_delays_no_other(probe: Probe) -> None:
+    await probe.set_provider(
         f"""if key = 'bad-weight' and not exists (select from events where stream = 'good' and version = 2) then
               raise exception 'the scales are broken';
             elsif key = 'slow-weight' then
@@ -69,8 +69,8 @@ async def test_an_effect_that_raises_is_tried_again_with_the_same_key_and_is_in_
         assert (times[2] - times[1]).total_seconds() >= 0.2
 
 
-async def test_effects_that_hang_are_in_nobodys_way_however_many(probe: Probe) -> None:
-    await probe.outside(f"perform pg_advisory_lock({GATE}); return '1 kg';")
+async def test_hanging_effects_delay_no_deadline_however_many(probe: Probe) -> None:
+    await probe.set_provider(f"perform pg_advisory_lock({GATE}); return '1 kg';")
     keys = [f"r{n}" for n in range(MAX_STATES_PER_ROUND + MAX_EFFECTS_IN_FLIGHT)]
     async with gate_held(probe), probe.running():
         await probe.send(receipt(key, WEIGHED) for key in keys)
@@ -80,8 +80,8 @@ async def test_effects_that_hang_are_in_nobodys_way_however_many(probe: Probe) -
         assert await probe.ask("select count(*) from weighings") <= MAX_EFFECTS_IN_FLIGHT
 
 
-async def test_who_dies_between_an_answer_and_its_record_is_asked_for_again_and_recorded_once(probe: Probe) -> None:
-    await probe.outside(f"perform pg_advisory_lock({GATE}); return '1 kg';")
+async def test_an_effect_answered_before_a_kill_is_repeated_and_recorded_once(probe: Probe) -> None:
+    await probe.set_provider(f"perform pg_advisory_lock({GATE}); return '1 kg';")
     process = probe.start()
     await until(process.ready)
     async with gate_held(probe):
@@ -96,13 +96,13 @@ async def test_who_dies_between_an_answer_and_its_record_is_asked_for_again_and_
 
     probe.start()
     await until(partial(_adjusted, probe, WEIGHS, 1))
-    await probe.check_told_once()
+    await probe.check_published_once()
     assert await probe.adjusted(WEIGHS) == ["r"]
     assert await probe.ask("select array_agg(key) from weighings") == ["r-weight", "r-weight"]
     assert await probe.ask("select count(distinct pid) from weighings") == 2
 
 
-async def _looked_again(probe: Probe, key: str) -> None:
+async def _polled_again(probe: Probe, key: str) -> None:
     """Wait until it has looked for what is due, and done it, once more."""
     await probe.send([receipt(key, WEIGHED)])
     await until(partial(_weighed, probe, key))

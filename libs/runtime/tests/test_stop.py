@@ -1,4 +1,4 @@
-"""Who is told to end, or to share its partitions, finishes the batch in hand first."""
+"""A process that stops, or gives up partitions, finishes the batch in hand first."""
 
 import asyncio
 from contextlib import suppress
@@ -18,7 +18,7 @@ from probe import PARTITIONS, Probe, Process, receipt, until
 KEYS = [f"r{n}" for n in range(100)]
 
 
-async def test_the_batch_in_hand_is_committed_and_told_before_the_end(probe: Probe) -> None:
+async def test_the_batch_in_hand_is_committed_and_published_before_the_process_ends(probe: Probe) -> None:
     process = probe.start()
     await until(process.ready)
     async with probe.store_held():
@@ -32,15 +32,15 @@ async def test_the_batch_in_hand_is_committed_and_told_before_the_end(probe: Pro
     assert process.exit_code == 0
     in_hand = await probe.booked()
     assert in_hand > 0
-    assert await probe.told() == in_hand  # nobody else is there who could have told it
+    assert await probe.published() == in_hand  # no other process could have published it
 
     probe.start()
     await until(partial(_booked, probe, len(KEYS)))  # at once: it has left the group
     await probe.check_booked_once(KEYS)
-    await probe.check_told_once()
+    await probe.check_published_once()
 
 
-async def test_it_ends_although_the_lead_breaks_off_at_the_same_moment(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_ends_although_its_leadership_fails_at_the_same_time(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     async def break_off(_relay: Relay, _connection: Connection) -> None:
         try:
             await asyncio.Event().wait()
@@ -56,7 +56,7 @@ async def test_it_ends_although_the_lead_breaks_off_at_the_same_moment(probe: Pr
         await runtime.stop()
 
 
-async def test_a_relay_that_something_of_its_own_cancels_is_followed_by_another(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_relay_that_is_cancelled_from_inside_is_restarted(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     run, broken = Relay.run, 0
 
     async def run_once_cancelled(relay: Relay, connection: Connection) -> None:
@@ -70,10 +70,10 @@ async def test_a_relay_that_something_of_its_own_cancels_is_followed_by_another(
     async with probe.running():
         await probe.send(map(receipt, KEYS))
         await until(partial(_booked, probe, len(KEYS)))
-        await probe.check_told_once()
+        await probe.check_published_once()
 
 
-async def test_a_reader_can_be_stopped_while_a_request_waits_to_be_tried_again(probe: Probe) -> None:
+async def test_a_reader_stops_while_a_request_waits_for_its_retry(probe: Probe) -> None:
     await probe.send(map(receipt, KEYS))
     reader: Any = make_reader(probe.settings(), "test-reader")
     await reader.start()
@@ -93,7 +93,7 @@ async def test_a_reader_can_be_stopped_while_a_request_waits_to_be_tried_again(p
     assert not any(connection.connected() for connection in reader._client._conns.values())
 
 
-async def test_a_reader_ends_although_its_loop_overheard_that_it_should(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_stops_although_its_loop_swallows_the_cancellation(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oms_kafka.aiokafka_internals.STOP_RETRY_SECONDS", 0.1)
 
     async def deaf() -> None:
@@ -132,7 +132,7 @@ async def test_a_new_consumer_waits_for_the_batch_in_hand(probe: Probe) -> None:
     assert not first.logged("partition_lost")
     assert not second.logged("partition_lost")
     await probe.check_booked_once(KEYS)
-    await probe.check_told_once()
+    await probe.check_published_once()
 
 
 async def _batches_in_hand(probe: Probe, count: int) -> bool:

@@ -1,4 +1,4 @@
-"""Two processes of one service: whichever is paused or killed, every record has exactly one effect, and every event is told once."""
+"""Two processes of one service: whichever is paused or killed, every record has exactly one effect, and every event is published once."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ from probe import PARTITIONS, Probe, Process, receipt, until
 RECORDS = 500
 
 
-async def test_who_was_paused_beyond_its_session_or_killed_is_replaced(probe: Probe) -> None:
+async def test_a_process_that_is_paused_beyond_its_session_or_killed_is_replaced(probe: Probe) -> None:
     keys: list[str] = []
     first = probe.start(batch_records=10)
     await until(first.ready)
@@ -38,7 +38,7 @@ async def test_who_was_paused_beyond_its_session_or_killed_is_replaced(probe: Pr
     await until(partial(_booked, probe, keys))
 
     await probe.check_booked_once(keys)
-    await probe.check_told_once()
+    await probe.check_published_once()
 
 
 async def _send_more(probe: Probe, keys: list[str]) -> None:

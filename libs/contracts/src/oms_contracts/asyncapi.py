@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document: every topic, message, and who sends and receives what, from the catalogue and the registry."""
+"""The AsyncAPI 3.0 document: every topic, message, and which user sends and receives what, from the catalogue and the registry."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
@@ -9,7 +9,7 @@ from oms_contracts.schemas import Schema, schema_of
 
 _BINDING = "0.5.0"
 _GROUPS = (*SERVICES, "projection")
-"""Who reads as one consumer group of its own name."""
+"""The users that read as one consumer group of their own name."""
 _ROLES = {
     "channel": "Sales channels: they publish orders.",
     "warehouse": "Warehouses: they book goods, pick, pack and ship.",

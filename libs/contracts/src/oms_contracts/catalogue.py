@@ -1,4 +1,4 @@
-"""Every topic: what it carries, its key, how it is kept, who writes and who reads it.
+"""Every topic: what it carries, its key, how it is kept, its writers and readers.
 
 The broker's topics, its users' rights and the AsyncAPI document are made from this list, and from nothing else.
 """
@@ -14,12 +14,12 @@ PARTITIONS = 12
 FOREVER = -1
 DAYS_30 = 30 * 24 * 3600 * 1000
 EXTERNAL_MAX_BYTES = 512 * 1024
-"""What strangers may send is smaller than what we may publish, because what we publish of it is larger."""
+"""External parties may send less than we may publish, because what we publish about their records is larger."""
 
 SERVICES = ("capture", "inventory", "payment", "fulfillment", "tracking", "returns")
 """The services that own streams."""
 USERS = (*SERVICES, "projection", "channel", "warehouse", "carrier", "downstream", "operator")
-"""Every broker user: the services, and the outside's four ways in beside the operator."""
+"""Every broker user: the services, four kinds of external parties, and the operator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Topic:
 
     @property
     def trusted(self) -> bool:
-        """Whether only our own services write here: what they publish is decoded; what strangers send is validated."""
+        """Whether only our own services write here: what they publish is decoded; what external parties send is validated."""
         return set(self.writers) <= {*SERVICES, "projection"}
 
 

@@ -1,4 +1,4 @@
-"""What sales channels publish on oms.channel.orders. These come from strangers and are validated, not trusted."""
+"""What sales channels publish on oms.channel.orders. They come from external parties and are validated, not trusted."""
 
 from datetime import datetime
 

@@ -25,8 +25,9 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """What a record says about itself beside its data.
 
-    `sequence` is the event's version in its stream, `position` its place in its owner's store; both are None on what strangers and
-    commands bring. `correlationid` is shared by all that one order caused, `causationid` names the record that led to this one.
+    `sequence` is the event's version in its stream, `position` its place in its owner's store; both are None on the records of
+    external parties and on commands. `correlationid` is shared by all that one order caused, `causationid` names the record that led
+    to this one.
     """
 
     type: str

@@ -16,7 +16,7 @@ import msgspec
 from oms_contracts.envelope import from_headers, to_headers
 from oms_contracts.message import MessageType, UnreadableMessage, all_types, decode, encode, find_type, key_of, type_of, validate
 from oms_contracts.samples import sample, sample_envelope
-from oms_contracts.schemas import is_for_strangers, topics_of
+from oms_contracts.schemas import is_external, topics_of
 
 SUMS = "SHA256SUMS"
 
@@ -56,7 +56,7 @@ def add_goldens(folder: Path) -> list[Path]:
     for kind, _ in _lacking(read_goldens(folder)):
         stem = next(stem for stem in _stems(kind) if not (folder / f"{stem}.json").exists())
         message = sample(kind.cls)
-        headers = {name: value.decode() for name, value in to_headers(sample_envelope(message, by_service=not is_for_strangers(kind)))}
+        headers = {name: value.decode() for name, value in to_headers(sample_envelope(message, by_service=not is_external(kind)))}
         about = {"type": kind.name, "topics": topics_of(kind), "key": key_of(message), "headers": headers}
         for file, content in (
             (folder / f"{stem}.json", encode(message)),

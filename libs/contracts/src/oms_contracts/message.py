@@ -23,9 +23,9 @@ M = TypeVar("M", bound="Value")
 
 
 class Value(msgspec.Struct, frozen=True, gc=False):
-    """What messages and their parts are made of: made, compared, written and read in a fraction of what a dataclass takes.
+    """The base of messages and their parts: created, compared, written and read in a fraction of what a dataclass takes.
 
-    What cannot be changed holds no cycles, and need not be looked through for some.
+    A frozen value holds no reference cycles, so the garbage collector need not track it (`gc=False`).
     """
 
     @classmethod
@@ -110,7 +110,7 @@ def encode(message: object) -> bytes:
 
 
 def decode(name: str, value: bytes) -> Any:
-    """Read what one of our own services published, brought up to its newest version.
+    """Read what one of our own services published, upcast to its newest version.
 
     Raises UnreadableMessage when the value does not fit, or the type is unknown.
     """
@@ -124,7 +124,7 @@ def decode(name: str, value: bytes) -> Any:
 
 
 def validate(name: str, value: bytes) -> Any:
-    """Read what a stranger sent, strictly (see `strict`), brought up to its newest version; slower than `decode`.
+    """Read what an external party sent, strictly (see `strict`), upcast to its newest version. Slower than `decode`.
 
     Raises UnreadableMessage listing every field at fault and why, separated by "; ".
     """

@@ -56,7 +56,7 @@ def stale(root: Path) -> list[str]:
 
 
 def check(root: Path) -> list[str]:
-    """Everything that stands against publishing what is in the working tree: breaking changes, golden records at fault, stale documents."""
+    """Every reason not to publish the working tree: breaking changes, golden records at fault, stale documents."""
     return [*breaches(root), *golden_faults(root / GOLDEN), *stale(root)]
 
 

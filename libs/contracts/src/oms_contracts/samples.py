@@ -99,7 +99,7 @@ def sample(cls: type[Any]) -> Any:
 
 
 def sample_envelope(message: object, *, by_service: bool) -> Envelope:
-    """What the sample's record would say about itself, published by its service or by a stranger."""
+    """The envelope of the sample's record, published by its service or by an external party."""
     key = key_of(message)
     name = type_of(message).name
     service = name.split(".")[1]
@@ -128,9 +128,9 @@ def _value(annotation: Any, name: str, cls: type[Any]) -> Any:
     if get_origin(annotation) is dict:
         return {"ce_type": "oms.inventory.StockReserved.v1"}
     if annotation is str:
-        return _known(_TEXTS, cls, name, f"some {name.removesuffix('s')}")
+        return _chosen(_TEXTS, cls, name, f"some {name.removesuffix('s')}")
     if annotation is int:
-        return _known(_NUMBERS, cls, name, 1)
+        return _chosen(_NUMBERS, cls, name, 1)
     if annotation is bool:
         return True
     if annotation is datetime:
@@ -138,5 +138,5 @@ def _value(annotation: Any, name: str, cls: type[Any]) -> Any:
     raise TypeError(f"{cls.__name__}.{name}: no sample for {annotation}")
 
 
-def _known(values: Mapping[str, V], cls: type[Any], name: str, otherwise: V) -> V:
+def _chosen(values: Mapping[str, V], cls: type[Any], name: str, otherwise: V) -> V:
     return values.get(f"{cls.__name__}.{name}", values.get(name, otherwise))

@@ -1,4 +1,4 @@
-"""The JSON Schema (2020-12) of a message. Every schema stands alone: nested values are written out where they are used."""
+"""The JSON Schema (2020-12) of a message. Every schema is self-contained: nested values are written out where they are used."""
 
 from typing import Any, cast
 
@@ -18,21 +18,21 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def schema_of(kind: MessageType) -> Schema:
     """The schema of a message's value.
 
-    What strangers may send is described as strictly as it is validated. What only our services publish is described for readers: fields may
-    be added, and those with a default may be absent from old records.
+    What external parties may send is described as strictly as it is validated. What only our services publish is described for readers:
+    fields may be added, and those with a default may be absent from old records.
     """
-    core = strict_schema(kind.cls) if is_for_strangers(kind) else TypeAdapter(kind.cls).core_schema
+    core = strict_schema(kind.cls) if is_external(kind) else TypeAdapter(kind.cls).core_schema
     made = _Generator().generate(core)
     return {"$schema": DIALECT, "$id": f"urn:orderstream:{kind.name}", **_inlined(made, made.pop("$defs", {}))}
 
 
-def is_for_strangers(kind: MessageType) -> bool:
-    """Whether anybody beside our services may publish the message."""
+def is_external(kind: MessageType) -> bool:
+    """Whether external parties may publish the message."""
     return any(not topic.trusted and kind.cls in topic.messages for topic in TOPICS)
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's own, told what the tightened parts mean."""
+    """Pydantic's generator, extended by what the tightened parts mean."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""Reading what strangers send: nothing is coerced, nothing is lost unseen, and every mistake is named at once.
+"""Reading what external parties send: nothing is coerced, nothing is lost unseen, and every mistake is named at once.
 
 What is refused, beside what does not fit its type: a field the message does not have (it may be a misspelt optional one), an integer that
 JSON readers elsewhere would round (RFC 7493), a moment without an offset, and text that PostgreSQL cannot store or index.
@@ -26,13 +26,13 @@ from pydantic_core.core_schema import (
     with_default_schema,
 )
 
-MAX_TEXT = 255
+MAX_TEXT_CHARACTERS = 255
 """Characters of a text field that sets no limit of its own. Two such fields still fit one PostgreSQL index entry (2,704 bytes)."""
 MAX_NUMBER = 2**53 - 1
 MAX_ITEMS = 5_000
 """Entries of a list. A list of nothing but mistakes would otherwise cost seconds and hundreds of megabytes to name them."""
 MAX_REASONS = 100
-"""Mistakes named in one answer; of any more only the number is told."""
+"""Mistakes named in one answer; further ones are only counted."""
 
 _NO_NUL = r"^[^\x00]*$"
 _RFC3339 = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
@@ -96,7 +96,7 @@ def _validator(cls: type[Any]) -> SchemaValidator:
 def _tightened(node: Any) -> Any:
     match node:
         case {"type": "str"}:
-            return {"max_length": MAX_TEXT, "pattern": _NO_NUL, **node, "strict": True}
+            return {"max_length": MAX_TEXT_CHARACTERS, "pattern": _NO_NUL, **node, "strict": True}
         case {"type": "int"}:
             return {"ge": -MAX_NUMBER, "le": MAX_NUMBER, **node, "strict": True}
         case {"type": "bool"}:
@@ -131,7 +131,7 @@ def _reasons(error: ValidationError) -> list[str]:
 
 
 def _where(place: tuple[int | str, ...]) -> str:
-    """The path of a field. An unknown field's name is the stranger's own words: it is kept short and printable."""
+    """The path of a field. An unknown field's name is external text: it is kept short and printable."""
     return ".".join(part if _PLAIN.fullmatch(part) else ascii(part[:80]) for part in map(str, place)) or "value"
 
 

@@ -10,7 +10,7 @@ from oms_contracts.message import Value
 Code = Annotated[str, MaxLen(100)]
 """A SKU or a location. Shorter than other text, because ids are made of it."""
 Prose = Annotated[str, MaxLen(2_000)]
-"""What a person wrote, or what only its maker understands. These limits are for strangers: `validate` keeps them, `decode` does not ask."""
+"""Text of a person, or a token that only its issuer understands. `validate` checks these limits, `decode` does not."""
 
 ORDER_NAMESPACE = UUID("6f1b2c9e-0d0f-5b6e-9a51-7a2f7f3f6c11")
 

@@ -46,7 +46,7 @@ def set_producer_sequence(producer: Any, end_offsets: Mapping[TopicPartition, in
     several leaders that share one id, it accepts each record once; the late ones get OutOfOrderSequenceNumber.
     Symptom without it: a leader that was paused publishes again what its successor has published.
     Upstream: no API; aiokafka lets nobody choose producer id and sequence.
-    Test: libs/runtime/tests/test_relay.py, three leaders at once.
+    Test: libs/runtime/tests/test_relay.py, test_several_leaders_at_once_publish_each_event_once.
     """
     if producer_id is not None:
         producer._txn_manager.set_pid_and_epoch(producer_id, 0)
@@ -61,9 +61,10 @@ def producer_id_of(producer: Any) -> int:
 async def abort_producer(producer: Any) -> None:
     """Stop a producer, started or not, at once: what it has not sent, it never sends.
 
-    Symptom without it: `stop` first sends everything that is still buffered, however long the broker is away, and whoever leads by then.
+    Symptom without it: `stop` first sends everything that is still buffered, however long the broker is away, although another process
+    may lead by then.
     Upstream: by design; there is no way to close without flushing.
-    Test: libs/runtime/tests/test_relay.py, a leader cut off from the broker; test_stop.py, stopping while the broker is away.
+    Test: libs/runtime/tests/test_outages.py, test_a_process_stops_during_an_outage.
     """
     sender_task: asyncio.Task[None] | None = producer._sender.sender_task
     while sender_task is not None and not sender_task.done():
@@ -76,10 +77,10 @@ async def abort_producer(producer: Any) -> None:
 def contain_cancellation(consumer: Any) -> None:
     """Keep the cancellation of a started consumer's own requests from reaching the caller of `stop`.
 
-    Symptom without it: `stop` cancels a request that waits to be retried, awaits it, and raises its CancelledError in the caller, who ends
-    without a word; the connections stay open.
+    Symptom without it: `stop` cancels a request that waits to be retried, awaits it, and raises its CancelledError in the caller, whose
+    task ends silently; the connections stay open.
     Upstream: aio-libs/aiokafka issue 983 and pull request 1007 mended one such place; these two remain.
-    Test: libs/runtime/tests/test_stop.py, a reader that is stopped while a request waits.
+    Test: libs/runtime/tests/test_stop.py, test_a_reader_stops_while_a_request_waits_for_its_retry.
     """
     fetcher = consumer._fetcher
     fetcher._proc_fetch_request = partial(_false_if_cancelled, fetcher._proc_fetch_request)
@@ -98,7 +99,7 @@ async def stop_consumer(consumer: Any, stop: Callable[[], Coroutine[Any, Any, No
 
     Symptom without it: a loop that is cancelled just as the request it waits for is cancelled goes on, and `stop` waits for it for ever.
     Upstream: aio-libs/aiokafka issue 983 is of this family.
-    Test: libs/runtime/tests/test_stop.py, a reader whose loop swallows a cancellation.
+    Test: libs/runtime/tests/test_stop.py, test_a_reader_stops_although_its_loop_swallows_the_cancellation.
     """
     stopping = asyncio.ensure_future(stop())
     try:
@@ -117,7 +118,7 @@ async def fetch_cluster_metadata(consumer: Any) -> Any:
     """The metadata of all topics, as a ClusterMetadata.
 
     Symptom without it: `partitions_for_topic` of a consumer without subscription never learns of a topic.
-    Upstream: no public call. Test: libs/runtime/tests/test_relay.py, topics with another number of partitions.
+    Upstream: no public call. Test: any of libs/runtime/tests/test_relay.py.
     """
     return await consumer._client.fetch_all_metadata()
 
@@ -127,7 +128,8 @@ def wrap_fetch_requests(consumer: Any, wrap: Callable[[Callable[..., Awaitable[b
 
     Used to delay the next request while records come in quick succession, so that more of them share a transaction. The broker's own
     `fetch.min.bytes` does not serve: a waiting request is looked at again with every record that arrives.
-    Upstream: no API. Test: libs/runtime/tests/test_consumer.py, records that come together share a batch.
+    Upstream: no API. Test: libs/runtime/tests/test_group_membership.py,
+    test_the_next_fetch_waits_after_several_records.
     """
     consumer._fetcher._proc_fetch_request = wrap(consumer._fetcher._proc_fetch_request)
 
@@ -137,7 +139,7 @@ def request_rejoin(consumer: Any) -> None:
 
     Symptom without it: a static member that rejoins gets its old partitions, although it subscribes to other topics by now.
     Upstream: Apache Kafka KAFKA-12759 (the broker compares no subscriptions of a static member). aiokafka has no `enforceRebalance`.
-    Test: libs/runtime/tests/test_membership.py, a member that comes back with other topics.
+    Test: libs/runtime/tests/test_membership.py, test_a_static_member_reads_a_topic_that_it_did_not_read_before.
     """
     consumer._coordinator.request_rejoin()
 
@@ -146,6 +148,6 @@ def replace_poll(subscriber: Any, poll: Callable[[Any], Awaitable[Any]]) -> None
     """Make FastStream's batch subscriber take its batches from `poll(consumer)`.
 
     Symptom without it: after an empty poll FastStream sleeps for the poll's timeout once more, and there is no place to delay a fetch.
-    Upstream: no issue found. Test: libs/runtime/tests/test_consumer.py, a single record is handled at once.
+    Upstream: no issue found. Test: libs/runtime/tests/test_group_membership.py, test_an_empty_poll_is_followed_by_the_next_at_once.
     """
     subscriber.get_msg = poll

@@ -74,7 +74,7 @@ class Reader(Protocol):
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
-    """The options of every aiokafka client: where the broker is, and who we are (SASL SCRAM-SHA-512)."""
+    """The options of every aiokafka client: the broker's address and our credentials (SASL SCRAM-SHA-512)."""
     options: dict[str, Any] = {"bootstrap_servers": settings.kafka_bootstrap_servers}
     if settings.kafka_username is not None and settings.kafka_password is not None:
         options |= {

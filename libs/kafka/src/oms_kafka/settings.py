@@ -1,4 +1,4 @@
-"""Where the broker is, and who we are to it."""
+"""The broker's address, and our credentials."""
 
 from collections.abc import Mapping
 

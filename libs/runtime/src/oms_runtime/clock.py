@@ -1,4 +1,4 @@
-"""The wall clock, for `app.py` and whoever else builds things: everybody else is given a clock."""
+"""The wall clock, for `app.py` and other places that build things: everything else gets its clock as an argument."""
 
 from datetime import UTC, datetime
 

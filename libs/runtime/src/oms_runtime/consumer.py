@@ -30,7 +30,7 @@ STUCK_SECONDS = 120.0
 OFFSET_COMMIT_SECONDS = 1.0
 """Between two commits of offsets to Kafka, and two stores of checkpoints where no record was for us."""
 LEAVE_TIMEOUT_SECONDS = 5.0
-"""For leaving the group: a broker that is away cannot be told."""
+"""For leaving the group, which a broker that is away prevents."""
 
 
 class Consumer:

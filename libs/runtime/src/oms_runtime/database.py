@@ -75,7 +75,7 @@ async def writing(database: Database) -> AsyncGenerator[Connection]:
         try:
             await connection.execute(f"begin; select pg_advisory_xact_lock({STORE_LOCK})")
             yield connection
-        except BaseException:  # also who is cancelled must let go of the lock; it is raised on
+        except BaseException:  # a cancelled transaction must release the lock too; it is raised on
             if not connection.is_closed():
                 await connection.execute("rollback")
             raise

@@ -128,8 +128,8 @@ class GroupMembership(ConsumerRebalanceListener):
     ) -> None:
         await self._assigned([(tp.topic, tp.partition) for tp in assigned])
         if self._settings.instance is not None and not self._rejoined:
-            # A static member that returns gets its old partitions unasked, and is not told that it leads the group. Nobody would notice
-            # that it reads other topics than before, or that topics have more partitions: so have them assigned anew, once.
+            # A static member that returns gets its old partitions at once, and does not learn that it leads the group. So no member would
+            # notice that it subscribes to other topics now, or that topics have more partitions. A rejoin assigns them anew, once.
             self._rejoined = True
             aiokafka_internals.request_rejoin(self._subscriber.consumer)
 

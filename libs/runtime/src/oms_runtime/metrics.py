@@ -1,4 +1,4 @@
-"""What Prometheus is told. One registry a process."""
+"""The metrics for Prometheus. One registry a process."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -14,12 +14,12 @@ class Metrics:
         self.batch_size = Histogram(
             "oms_batch_records", "Records in one transaction", buckets=(1, 5, 10, 50, 100, 250, 500, 1000, 2500), registry=self.registry
         )
-        self.batch_seconds = Histogram("oms_batch_seconds", "From batch in hand to commit", registry=self.registry)
+        self.batch_seconds = Histogram("oms_batch_seconds", "Seconds from a polled batch to its commit", registry=self.registry)
         self.batch_failures = Counter("oms_batch_failures_total", "Batches that were rolled back", ["reason"], registry=self.registry)
         self.appended = Counter("oms_events_appended_total", "Events committed to the store", registry=self.registry)
         self.relay_lag = Gauge("oms_relay_lag_events", "Events committed and not yet acknowledged by the broker", registry=self.registry)
         self.relayed = Counter("oms_events_relayed_total", "Events acknowledged by the broker", registry=self.registry)
-        self.leader = Gauge("oms_leader", "1 where this process relays and keeps the deadlines", registry=self.registry)
+        self.leader = Gauge("oms_leader", "1 where this process leads: it runs the relay and the scheduler", registry=self.registry)
         self.dead_letters = Gauge("oms_dead_letters", "Records set aside or parked, not yet redriven", registry=self.registry)
         self.effects = Counter("oms_effects_total", "Outside effects performed", ["effect", "result"], registry=self.registry)
-        self.deadlines_stuck = Gauge("oms_deadlines_stuck", "States whose deadline or effect fails again and again", registry=self.registry)
+        self.deadlines_stuck = Gauge("oms_deadlines_stuck", "States whose deadline or effect failed and is retried", registry=self.registry)

@@ -1,9 +1,10 @@
 """The event store in SQL: events, folded states and checkpoints. What to write is decided elsewhere (see `unit_of_work`).
 
-Concurrency is optimistic between processes and pessimistic within a store. A checkpoint moves by compare-and-set: who lost the partition
-fails. Whoever writes holds the store's advisory lock from before the first read until commit, and two things rest on that. Positions become
-visible in the order they are assigned, so a reader that follows them never skips one. And decisions that span streams (one order, many
-SKUs) need no row locks, so they cannot deadlock. Batches make the lock cheap: one lock, one load, one append for hundreds of records.
+Between consumers concurrency is optimistic: a checkpoint moves by compare-and-set, and a consumer that lost the partition fails. Within a
+store it is pessimistic: a writer holds the store's advisory lock from before its first read until commit. Two things rest on that lock.
+Positions become visible in the order they are assigned, so a reader that follows them never skips one. And decisions that span streams
+(one order, many SKUs) need no row locks, so they cannot deadlock. Batches make the lock cheap: one lock, one load, one append for hundreds
+of records.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -84,7 +85,7 @@ async def move_checkpoints(connection: Connection, moves: Sequence[CheckpointMov
 async def move_checkpoints_and_load(
     connection: Connection, decider: AnyDecider | None, moves: Sequence[CheckpointMove], keys: Sequence[str]
 ) -> StoreSnapshot:
-    """In one round trip, for who holds the store's lock: move checkpoints, read the store's head, and load the states of `keys`.
+    """In one round trip, under the store's lock: move checkpoints, read the store's head, and load the states of `keys`.
 
     Raises StateVersionMismatch when the states are another version's.
     """

@@ -25,7 +25,7 @@ class Cause(NamedTuple):
 class StateCache:
     """States as they are in the store at one position, so that they need not be read and decoded again.
 
-    Whoever changes a state appends an event. So while the store's head is the one we know, nobody else has changed any.
+    Every change of a state appends an event. So while the store's head is the one we know, no other process has changed a state.
     """
 
     def __init__(self, max_states: int = MAX_CACHED_STATES) -> None:
