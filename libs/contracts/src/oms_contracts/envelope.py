@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 
@@ -19,6 +18,8 @@ MAX_ATTRIBUTE_BYTES = 1_000
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """Characters that no attribute may have: CloudEvents forbids them, and PostgreSQL cannot store NUL."""
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TYPE_INDEX, _POSITION_INDEX = 1, 9
+"""Where `to_headers` puts `ce_type` and `ce_position` in a service's event."""
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -74,13 +75,13 @@ def from_headers(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
     time is the start of 1970.
     """
     found = {name: value for name, value in reversed(list(headers)) if value is not None}
-    version = _text(found, "ce_specversion", required=True)
-    if version != "1.0":
-        raise ValueError(f"ce_specversion: is {version!r}, not 1.0")
+    version = found.get("ce_specversion")
+    if version != b"1.0":
+        raise ValueError(f"ce_specversion: is {_text(found, 'ce_specversion', required=True)!r}, not 1.0")
     trace = found.get("traceparent", b"")
     return Envelope(
-        type=_text(found, "ce_type", required=True),
-        source=_text(found, "ce_source", required=True),
+        type=_repeated_text(found, "ce_type", required=True),
+        source=_repeated_text(found, "ce_source", required=True),
         id=_text(found, "ce_id", required=True),
         time=_instant(found, "ce_time"),
         subject=_text(found, "ce_subject"),
@@ -92,57 +93,14 @@ def from_headers(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
     )
 
 
-def from_own_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
-    """As `from_headers`, but quick with what our own services wrote: it is examined only where it is not as `to_headers` writes it."""
-    traced: Any = headers if len(headers) == len(OWN) else (*headers, ("traceparent", b""))
-    try:
-        (n0, version), (n1, kind), (n2, source), (n3, id_), (n4, time), (n5, _), (n6, subject) = traced[:7]
-        (n7, _), (n8, sequence), (n9, position), (n10, correlation), (n11, causation), (n12, trace) = traced[7:]
-        if (n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11, n12) == OWN and version == b"1.0":
-            return Envelope(
-                type=_decoded(kind),
-                source=_decoded(source),
-                id=id_.decode(),
-                time=_moment(time),
-                subject=subject.decode(),
-                sequence=int(sequence),
-                position=int(position),
-                correlationid=correlation.decode(),
-                causationid=causation.decode(),
-                traceparent=trace.decode(),
-            )
-    except (ValueError, TypeError, AttributeError):
-        pass
-    return from_headers(headers)
-
-
 def own_type_and_position(headers: Sequence[tuple[str, bytes | None]]) -> tuple[bytes | None, bytes | None]:
-    """Two headers as they are, where our own services' headers have them before they are searched for: for what comes by the thousand."""
-    if len(headers) > OWN_POSITION:
-        (first, kind), (second, position) = headers[OWN_TYPE], headers[OWN_POSITION]
+    """The values of `ce_type` and `ce_position`, looked for first where our services put them: most records are dropped after this."""
+    if len(headers) > _POSITION_INDEX:
+        (first, kind), (second, position) = headers[_TYPE_INDEX], headers[_POSITION_INDEX]
         if first == "ce_type" and second == "ce_position":
             return kind, position
     found = dict(reversed(headers))
     return found.get("ce_type"), found.get("ce_position")
-
-
-OWN = (
-    "ce_specversion",
-    "ce_type",
-    "ce_source",
-    "ce_id",
-    "ce_time",
-    "content-type",
-    "ce_subject",
-    "ce_partitionkey",
-    "ce_sequence",
-    "ce_position",
-    "ce_correlationid",
-    "ce_causationid",
-    "traceparent",
-)
-"""What `to_headers` writes, in its order, when nothing is left out."""
-OWN_TYPE, OWN_POSITION = OWN.index("ce_type"), OWN.index("ce_position")
 
 
 def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str | None:
@@ -158,16 +116,6 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-@lru_cache(maxsize=1_024)
-def _decoded(value: bytes) -> str:
-    return value.decode()
-
-
-@lru_cache(maxsize=64)
-def _moment(value: bytes) -> datetime:
-    return datetime.fromisoformat(value.decode())
-
-
 @lru_cache(maxsize=64)
 def _time(moment: datetime) -> bytes:
     """All events of one transaction bear the same time."""
@@ -177,11 +125,33 @@ def _time(moment: datetime) -> bytes:
 def _text(found: dict[str, bytes], name: str, required: bool = False) -> str:
     value = found.get(name)
     if not value:
-        if required:
-            raise ValueError(f"{name}: the header is missing or empty")
-        return ""
+        return _absent(name, required)
     if len(value) > MAX_ATTRIBUTE_BYTES:
-        raise ValueError(f"{name}: has {len(value)} bytes, at most {MAX_ATTRIBUTE_BYTES}")
+        raise _too_long(name, value)
+    return _decoded(name, value)
+
+
+def _repeated_text(found: dict[str, bytes], name: str, required: bool = False) -> str:
+    """As `_text`, for an attribute whose few values come again and again."""
+    value = found.get(name)
+    if not value:
+        return _absent(name, required)
+    if len(value) > MAX_ATTRIBUTE_BYTES:  # checked before it becomes a key of the cache, which would else hold whatever is sent
+        raise _too_long(name, value)
+    return _decoded_once(name, value)
+
+
+def _absent(name: str, required: bool) -> str:
+    if required:
+        raise ValueError(f"{name}: the header is missing or empty")
+    return ""
+
+
+def _too_long(name: str, value: bytes) -> ValueError:
+    return ValueError(f"{name}: has {len(value)} bytes, at most {MAX_ATTRIBUTE_BYTES}")
+
+
+def _decoded(name: str, value: bytes) -> str:
     try:
         text = value.decode()
     except UnicodeDecodeError:
@@ -189,6 +159,9 @@ def _text(found: dict[str, bytes], name: str, required: bool = False) -> str:
     if not text.isprintable() and CONTROL.search(text):
         raise ValueError(f"{name}: must not contain control characters")
     return text
+
+
+_decoded_once = lru_cache(maxsize=1_024)(_decoded)
 
 
 def _integer(found: dict[str, bytes], name: str) -> int | None:
@@ -202,8 +175,12 @@ def _integer(found: dict[str, bytes], name: str) -> int | None:
 
 def _instant(found: dict[str, bytes], name: str) -> datetime:
     text = _text(found, name)
-    if not text:
-        return _EPOCH
+    return _moment(name, text) if text else _EPOCH
+
+
+@lru_cache(maxsize=64)
+def _moment(name: str, text: str) -> datetime:
+    """All events of one transaction bear the same time."""
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from hashlib import md5
 from typing import NamedTuple
 
-from oms_contracts.envelope import CONTROL, MAX_ATTRIBUTE_BYTES, from_headers, from_own_headers, own_type_and_position
+from oms_contracts.envelope import CONTROL, MAX_ATTRIBUTE_BYTES, from_headers, own_type_and_position
 from oms_contracts.message import UnreadableMessage, decode, type_of, validate
 from oms_kafka.clients import Record
 
@@ -79,10 +79,10 @@ class RecordSifter:
 
         Raises UnreadableMessage or ValueError naming what is wrong.
         """
-        headers_of, read = (from_own_headers, decode) if record.topic in self._trusted else (from_headers, validate)
-        envelope = headers_of(record.headers)
+        envelope = from_headers(record.headers)
         if envelope.type not in self._types_on[record.topic]:
             raise UnreadableMessage(f"ce_type: {envelope.type} does not belong on {record.topic}")
+        read = decode if record.topic in self._trusted else validate
         record.envelope, record.message, record.type = envelope, read(envelope.type, record.value), envelope.type
         return record
 

@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import msgspec
 from aiokafka import TopicPartition
-from oms_contracts.envelope import Envelope, from_own_headers, own_type_and_position
+from oms_contracts.envelope import Envelope, from_headers, own_type_and_position
 from oms_contracts.message import decode, type_of
 from oms_kafka.clients import Reader, Record, make_reader
 from oms_runtime.database import Connection, migrations_of
@@ -198,7 +198,7 @@ def _sift(records: Iterable[Record], end: int, highest: int) -> tuple[list[Incom
         if record.offset < end and position > highest:
             highest = position
             if kind in _WANTED:
-                wanted.append(_received(record, from_own_headers(record.headers)))
+                wanted.append(_received(record, from_headers(record.headers)))
     return wanted, highest
 
 
