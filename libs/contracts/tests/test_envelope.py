@@ -8,7 +8,7 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oms_contracts.catalogue import TOPICS
-from oms_contracts.envelope import Envelope, from_headers, header, to_headers
+from oms_contracts.envelope import Envelope, from_headers, header, own_type_and_position, to_headers
 from oms_contracts.message import encode, find_type, key_of, type_of
 from oms_contracts.samples import sample, sample_envelope
 
@@ -28,6 +28,14 @@ SOUND = dict(
         )
     )
 )
+
+
+def test_type_and_position_are_found_wherever_they_are() -> None:
+    headers = [*SOUND.items()]
+    assert (headers[1], headers[9]) == (("ce_type", SOUND["ce_type"]), ("ce_position", b"41"))  # where they are looked for first
+    for order in (headers, headers[::-1], headers[1:]):
+        assert own_type_and_position(order) == (SOUND["ce_type"], b"41")
+    assert own_type_and_position([("ce_type", b"x")]) == (b"x", None)
 
 
 @pytest.mark.parametrize("missing", ["ce_specversion", "ce_type", "ce_source", "ce_id"])

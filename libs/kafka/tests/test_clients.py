@@ -6,9 +6,13 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError, ProducerClosed
+from aiokafka.protocol.produce import ProduceRequest
 from oms_contracts.catalogue import Topic
-from oms_kafka.aiokafka_internals import METADATA_REQUEST_SPACING_SECONDS
-from oms_kafka.clients import make_producer
+from oms_kafka.aiokafka_internals import METADATA_REQUEST_SPACING_SECONDS, abort_producer
+from oms_kafka.clients import make_producer, make_reader
 from oms_kafka.settings import settings_of
 from oms_local.testing import Servers
 
@@ -33,6 +37,36 @@ async def test_metadata_requests_are_spaced_while_a_partition_has_no_leader(serv
         cluster.leader_for_partition = leader_for_partition
         assert (await sent).offset == 0
     await producer.stop()
+
+
+async def test_an_aborted_producer_sends_nothing_more(servers: Servers) -> None:
+    topic = Topic(name=f"aborted-{secrets.token_hex(4)}", key="none", messages=(), writers=(), readers=(), summary="", partitions=1)
+    servers.create_topics([topic])
+    partition, settings = TopicPartition(topic.name, 0), settings_of(servers.kafka)
+    producer: Any = make_producer(settings, "test-aborted")
+    await producer.start()
+    await producer.send_and_wait(topic.name, key=b"key", value=b"sent", headers=[], partition=0)
+    send, refused = producer.client.send, asyncio.Event()
+
+    async def refuse_records(*request: Any, **options: Any) -> Any:
+        if isinstance(request[1], ProduceRequest):
+            refused.set()
+            raise KafkaConnectionError("the broker is away")
+        return await send(*request, **options)
+
+    producer.client.send = refuse_records
+    unsent = await producer.send(topic.name, key=b"key", value=b"unsent", partition=0)
+    async with asyncio.timeout(20):
+        await refused.wait()
+        producer.client.send = send  # the broker is back, and the producer would send
+        await abort_producer(producer)
+    with pytest.raises(ProducerClosed):
+        await unsent
+
+    reader = make_reader(settings, "test-aborted")
+    await reader.start()
+    assert await reader.end_offsets([partition]) == {partition: 1}
+    await reader.stop()
 
 
 def _no_leader(_partition: object) -> int:

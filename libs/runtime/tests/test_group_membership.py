@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.fetch import FetchRequest
 from oms_kafka.clients import Record
 from oms_runtime.group_membership import LINGER_MIN_RECORDS, GroupMembership
 from oms_runtime.records import Partition
@@ -17,10 +19,16 @@ from probe import Probe, receipt
 LINGER_SECONDS = 2.0
 
 
+class Batches(asyncio.Queue[tuple[float, int]]):
+    """The time and the number of records of each batch that has any."""
+
+    membership: Any
+
+
 @asynccontextmanager
-async def joined(probe: Probe) -> AsyncGenerator["asyncio.Queue[tuple[float, int]]"]:
-    """A member of the probe's group. The queue gets the time and the number of records of each batch that has any."""
-    batches: asyncio.Queue[tuple[float, int]] = asyncio.Queue()
+async def joined(probe: Probe) -> AsyncGenerator[Batches]:
+    """A member of the probe's group."""
+    batches = Batches()
 
     async def handle(batch: Sequence[Record]) -> None:
         if batch:
@@ -30,6 +38,7 @@ async def joined(probe: Probe) -> AsyncGenerator["asyncio.Queue[tuple[float, int
 
     service = replace(probe.service(), linger_seconds=LINGER_SECONDS)
     membership = GroupMembership(service, probe.settings(), handle=handle, revoked=ignore, assigned=ignore, ticks=monotonic)
+    batches.membership = membership
     await membership.join()
     try:
         yield batches
@@ -66,3 +75,21 @@ async def test_an_empty_poll_is_followed_by_the_next_at_once(probe: Probe, monke
     monkeypatch.setattr(AIOKafkaConsumer, "getmany", poll_nothing)
     async with joined(probe), asyncio.timeout(2):  # FastStream's own would sleep for 0.2 s after each
         await enough.wait()
+
+
+async def test_leaving_while_a_fetch_waits_for_its_retry_cancels_nobody_else(probe: Probe) -> None:
+    async with asyncio.timeout(30), joined(probe) as batches:
+        await probe.send([receipt("r")])
+        await batches.get()
+        consumer: Any = batches.membership._subscriber.consumer
+        client, refused = consumer._client, asyncio.Event()
+        send = client.send
+
+        async def refuse_fetches(*request: Any, **options: Any) -> Any:
+            if isinstance(request[1], FetchRequest):
+                refused.set()
+                raise KafkaConnectionError("the broker is away")
+            return await send(*request, **options)
+
+        client.send, consumer._fetcher._retry_backoff = refuse_fetches, 60
+        await refused.wait()

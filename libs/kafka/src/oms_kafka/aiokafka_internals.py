@@ -64,7 +64,7 @@ async def abort_producer(producer: Any) -> None:
     Symptom without it: `stop` first sends everything that is still buffered, however long the broker is away, although another process
     may lead by then.
     Upstream: by design; there is no way to close without flushing.
-    Test: libs/runtime/tests/test_outages.py, test_a_process_stops_during_an_outage.
+    Test: libs/kafka/tests/test_clients.py, test_an_aborted_producer_sends_nothing_more.
     """
     sender_task: asyncio.Task[None] | None = producer._sender.sender_task
     while sender_task is not None and not sender_task.done():
@@ -80,7 +80,8 @@ def contain_cancellation(consumer: Any) -> None:
     Symptom without it: `stop` cancels a request that waits to be retried, awaits it, and raises its CancelledError in the caller, whose
     task ends silently; the connections stay open.
     Upstream: aio-libs/aiokafka issue 983 and pull request 1007 mended one such place; these two remain.
-    Test: libs/runtime/tests/test_stop.py, test_a_reader_stops_while_a_request_waits_for_its_retry.
+    Test: libs/runtime/tests/test_group_membership.py,
+    test_leaving_while_a_fetch_waits_for_its_retry_cancels_nobody_else.
     """
     fetcher = consumer._fetcher
     fetcher._proc_fetch_request = partial(_false_if_cancelled, fetcher._proc_fetch_request)
