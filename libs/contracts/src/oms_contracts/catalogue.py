@@ -69,7 +69,7 @@ def _dead_letters(service: str) -> Topic:
     return Topic(
         name=f"oms.{service}.dead-letters",
         key="as the source record",
-        messages=(operations.RecordSetAside, operations.RecordRedriven),
+        messages=(operations.RecordSetAside, operations.RecordRedriven, operations.RedriveRefused),
         writers=(service,),
         readers=("projection", "operator"),
         summary=f"records that {service} set aside, and what became of them",

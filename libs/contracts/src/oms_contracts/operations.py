@@ -12,7 +12,8 @@ from oms_contracts.message import Value, message
 class RecordSetAside(Value, frozen=True, kw_only=True):
     """A record could not be applied.
 
-    `value` is the original in base64; `parked` means it waits only because an earlier one of its key does.
+    `value` is the original in base64; `parked` means it waits only because an earlier one of its key does. A value too large to be
+    published is left out: then `value_bytes` and `value_sha256` say what it is, and it is to be read where it came from.
     """
 
     letter_id: str
@@ -29,16 +30,35 @@ class RecordSetAside(Value, frozen=True, kw_only=True):
     attempts: int
     parked: bool
     at: datetime
+    value_bytes: int | None = None
+    value_sha256: str | None = None
 
 
 @message("oms.operations.RecordRedriven.v1", key="source_key")
 class RecordRedriven(Value, frozen=True, kw_only=True):
-    """A record that was set aside has now been applied, or `discarded` at an operator's word."""
+    """A record that was set aside has now been applied, or `discarded` at an operator's word.
+
+    Where an operator had replaced its value, `value_before` and `value_after` are both, in base64; one too large to be published is
+    `sha256:` and its hash.
+    """
 
     letter_id: str
     service: str
     source_key: str
     discarded: bool
+    at: datetime
+    value_before: str | None = None
+    value_after: str | None = None
+
+
+@message("oms.operations.RedriveRefused.v1", key="source_key")
+class RedriveRefused(Value, frozen=True, kw_only=True):
+    """A redrive asked for what cannot be done; `reason` says why. Nothing was applied, replaced or discarded."""
+
+    letter_id: str
+    service: str
+    source_key: str
+    reason: str
     at: datetime
 
 

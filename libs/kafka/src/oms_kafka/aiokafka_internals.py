@@ -5,14 +5,21 @@ and run those tests; what upstream has mended goes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from time import monotonic
 from typing import Any
 
+import aiokafka.record._crecords.default_records as compiled_records
 from aiokafka import TopicPartition
-from aiokafka.errors import ProducerClosed
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException, ProducerClosed
+from aiokafka.record import default_records as python_records
+from aiokafka.structs import ConsumerRecord
+
+from oms_kafka.decompression import UnreadableBatch, decompress
 
 METADATA_REQUEST_SPACING_SECONDS = 0.1
 """At least so long lies between two metadata requests of one producer."""
@@ -122,6 +129,63 @@ async def fetch_cluster_metadata(consumer: Any) -> Any:
     Upstream: no public call. Test: any of libs/runtime/tests/test_relay.py.
     """
     return await consumer._client.fetch_all_metadata()
+
+
+@dataclass
+class UnreadableRecord(ConsumerRecord[None, None]):
+    """Stands for all records of a batch that cannot be read, at the offset of its last one. `fault` says why."""
+
+    fault: str = ""
+
+
+def bound_batches() -> None:
+    """Decompress every consumer's batches within bounds (see `decompression`), and deliver an UnreadableRecord for one that exceeds them.
+
+    Symptom without it: a batch of zeros that compresses to 5 kB takes gigabytes of memory; one that cannot be decompressed is fetched
+    again for ever.
+    Upstream: no bound, no hook. Test: libs/kafka/tests/test_decompression.py.
+    """
+    for module in (compiled_records, python_records):
+        for codec in ("gzip", "snappy", "lz4", "zstd"):
+            setattr(module, f"{codec}_decode", partial(decompress, codec))
+    setattr(fetcher.PartitionRecords, "_unpack_records", _unpack_records)  # noqa: B010  # its type forbids the plain way
+
+
+def _unpack_records(partition: Any) -> Iterator[ConsumerRecord[Any, Any]]:
+    """As PartitionRecords does it, without transactions, which nobody here uses."""
+    topic, number = partition._tp
+    while partition._records.has_next():
+        batch = partition._records.next_batch()
+        if partition._check_crcs and not batch.validate_crc():
+            raise CorruptRecordException(f"{topic}/{number} at offset {batch.base_offset}: the checksum is wrong")
+        if not batch.is_control_batch:
+            try:
+                for record in batch:
+                    if record.offset >= partition.next_fetch_offset:
+                        partition.next_fetch_offset = record.offset + 1
+                        yield partition._consumer_record(partition._tp, record)
+            except UnreadableBatch as unreadable:
+                if batch.next_offset > partition.next_fetch_offset:
+                    partition.next_fetch_offset = batch.next_offset
+                    yield _unreadable(topic, number, batch, str(unreadable))
+        partition.next_fetch_offset = batch.next_offset
+
+
+def _unreadable(topic: str, partition: int, batch: Any, fault: str) -> UnreadableRecord:
+    return UnreadableRecord(
+        topic=topic,
+        partition=partition,
+        offset=batch.next_offset - 1,
+        timestamp=batch.max_timestamp,
+        timestamp_type=batch.timestamp_type,
+        key=None,
+        value=None,
+        checksum=None,
+        serialized_key_size=-1,
+        serialized_value_size=-1,
+        headers=(),
+        fault=fault,
+    )
 
 
 def wrap_fetch_requests(consumer: Any, wrap: Callable[[Callable[..., Awaitable[bool]]], Callable[..., Awaitable[bool]]]) -> None:

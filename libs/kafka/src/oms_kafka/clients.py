@@ -107,6 +107,7 @@ def make_producer(
 
 def make_reader(settings: KafkaSettings, client_id: str) -> Reader:
     """A consumer outside any group, which reads the partitions it is assigned. It is not started yet."""
+    aiokafka_internals.bound_batches()
     reader: Any = _Reader(**client_options(settings), client_id=client_id, auto_offset_reset="earliest")
     return reader
 

@@ -12,29 +12,49 @@ How records arrive is not known here: the consumer provides them, and so do its 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from hashlib import md5
 from time import monotonic
 
+import msgspec
 import structlog
 from oms_contracts.message import type_of
 from oms_contracts.operations import RedriveDeadLetters, is_operation
 
 from oms_runtime.database import Connection, Database, savepoint, writing
-from oms_runtime.dead_letters import DeadLetters, blocked_keys, count_dead_letters, dead_letters_of, letter_id, replace_value
-from oms_runtime.errors import LostPartition, is_retryable
+from oms_runtime.dead_letters import (
+    DeadLetters,
+    blocked_keys,
+    count_dead_letters,
+    dead_letters_of,
+    explain,
+    is_dead_letter_of,
+    letter_id,
+    replace_value,
+)
+from oms_runtime.errors import ConsumptionStopped, LostPartition, is_retryable
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, IncomingRecord, Service
+from oms_runtime.poison import PoisonLimit
 from oms_runtime.records import Checkpoint, Partition, RecordSifter
-from oms_runtime.store import CheckpointMove, move_checkpoints, move_checkpoints_and_load
+from oms_runtime.store import CheckpointMove, StoreSnapshot, move_checkpoints, move_checkpoints_and_load
 from oms_runtime.unit_of_work import Cause, StateCache, UnitOfWork
 
 log = structlog.get_logger(__name__)
 
 
+MAX_KEPT_VALUE_BYTES = 1024 * 1024
+"""Of a dead letter's value: what any topic takes."""
+MAX_REDRIVEN_AT_ONCE = 100
+"""Dead letters in one transaction of a redrive."""
+
+
 class Applier:
-    """Applies records, commands and providers' answers to one service's store. `committed` gets every committed unit of work."""
+    """Applies records, commands and providers' answers to one service's store.
+
+    `committed` gets every committed unit of work; `poison` limits how many records may fail for one reason.
+    """
 
     def __init__(
         self,
@@ -43,18 +63,23 @@ class Applier:
         metrics: Metrics,
         clock: Callable[[], datetime],
         committed: Callable[[UnitOfWork], None] = lambda _unit: None,
+        *,
+        poison: PoisonLimit | None = None,
     ) -> None:
         self._service = service
         self._database = database
         self._metrics = metrics
         self._clock = clock
         self._committed = committed
-        self._dead_letters = DeadLetters(service.name, service.dead_letters)
+        self._max_event_bytes = service.max_event_bytes()
+        self._dead_letters = DeadLetters(service.name, service.dead_letters, MAX_KEPT_VALUE_BYTES)
         self._cache = StateCache()
         self._transaction_lock = asyncio.Lock()
         """One transaction at a time in this process: the store's lock would make the others wait anyway, each with a connection."""
         self._topics = service.topics_of_events()
+        self._trusted = service.trusted_topics()
         self._sifter = RecordSifter(service)
+        self._poison = poison or PoisonLimit(0, 0, monotonic)
 
     async def checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Checkpoint]:
         """The stored checkpoints of `partitions`, created at offset 0 where there are none."""
@@ -83,8 +108,8 @@ class Applier:
         """Apply records in order, in as few transactions as possible, and update `checkpoints`, in the end to `next_checkpoints`.
 
         `next_checkpoints` may lie behind the last of `records`, where what followed is not for us; None means just behind them.
-        A record that cannot be applied is found by halving the batch until it is alone, and set aside.
-        Raises LostPartition, or one of RETRYABLE_ERRORS. What was committed before that stays, and `checkpoints` shows how far it went.
+        A record that cannot be applied is set aside with its reason. Raises LostPartition, ConsumptionStopped, or one of RETRYABLE_ERRORS.
+        What was committed before that stays, and `checkpoints` shows how far it went.
         """
         *before, last = _split_at_redrives(records) or [()]
         for run in before:
@@ -97,9 +122,13 @@ class Applier:
         checkpoints: dict[Partition, Checkpoint],
         next_checkpoints: Mapping[Partition, Checkpoint],
     ) -> None:
+        """Apply a run in one transaction. Where that fails, and not by a record that is known, halve the run until the record is alone."""
         try:
-            await self._transact(records, checkpoints, next_checkpoints)
-        except LostPartition:
+            if len(records) == 1 and records[0].type == _REDRIVE:
+                await self._redrive(records[0], checkpoints, next_checkpoints)
+            else:
+                await self._transact(records, checkpoints, next_checkpoints)
+        except (LostPartition, ConsumptionStopped):
             raise
         except Exception as error:
             if is_retryable(error):
@@ -110,46 +139,69 @@ class Applier:
                 await self._apply_run(records[:middle], checkpoints, _advance(records[:middle], checkpoints))
                 await self._apply_run(records[middle:], checkpoints, next_checkpoints)
                 return
-            log.exception("record_set_aside", letter_id=letter_id(records[0]), correlation_id=records[0].key)
-            await self._transact(records, checkpoints, next_checkpoints, error=error)
+            await self._transact(records, checkpoints, next_checkpoints, known={0: error})
 
     async def _transact(
         self,
         records: Sequence[IncomingRecord],
         checkpoints: dict[Partition, Checkpoint],
         next_checkpoints: Mapping[Partition, Checkpoint],
-        error: Exception | None = None,
+        known: Mapping[int, Exception] | None = None,
     ) -> None:
-        """Handle `records` in one transaction, or set the only one of them aside because of `error`."""
+        """Handle `records` in one transaction, and set aside in it those that cannot be parsed or decided, and those behind them.
+
+        `known` are errors found before, by index.
+        """
         began = monotonic()
         new = self._sifter.without_duplicates(records, checkpoints)
-        parsed = [] if error else [self._sifter.parse(record) for record in new]
-        redrive = parsed[0].message if len(parsed) == 1 and isinstance(parsed[0].message, RedriveDeadLetters) else None
-        commands = [] if redrive else self._commands(parsed)
+        errors = dict(known or {}) if len(new) == len(records) else {}
+        asked = [[] if index in errors else self._ask(record, index, errors) for index, record in enumerate(new)]
         async with self._transaction_lock:
             async with writing(self._database) as connection:
-                unit, has_dead_letters = await self._begin_unit(connection, commands, _moves(checkpoints, next_checkpoints))
-                if error:
-                    await self._set_aside(connection, unit, new, error)
-                elif redrive:
-                    unit = await self._redrive(connection, unit, redrive)
-                elif has_dead_letters and len(unblocked := await self._park(connection, unit, parsed)) < len(parsed):
-                    await self._handle(connection, unit, unblocked, self._commands(unblocked))
-                else:
-                    await self._handle(connection, unit, parsed, commands)
+                commands = [command for commands in asked for command in commands]
+                snapshot = await self._load(connection, commands, _moves(checkpoints, next_checkpoints))
+                keys = [record.key for record in new if record.key]
+                blocked = await blocked_keys(connection, keys) if snapshot.has_dead_letters else set[str]()
+                while True:
+                    unit = self._unit(snapshot)
+                    handled, set_aside = _divide(new, errors, blocked)
+                    failed = await self._handle(connection, unit, [(new[index], asked[index]) for index in handled])
+                    if failed is None:
+                        break
+                    index = handled[failed[0]]
+                    errors[index] = failed[1]
+                    self._poison.check(index + 1, self._our_faults(new, errors))
+                self._poison.check(len(new), self._our_faults(new, errors))
+                await self._set_aside(connection, unit, set_aside)
                 await unit.write(connection)
             checkpoints.update(next_checkpoints)
+            self._poison.count(len(new), self._our_faults(new, errors))
             self._after_commit(unit)
+        if errors:
+            self._metrics.batch_failures.labels("poison").inc(len(errors))
         self._metrics.batch_size.observe(len(records))
         self._metrics.batch_seconds.observe(monotonic() - began)
+
+    def _ask(self, record: IncomingRecord, index: int, errors: dict[int, Exception]) -> list[tuple[Command, Cause]]:
+        """Parse a record, and return what it asks of the decider; what goes wrong is put into `errors`."""
+        try:
+            return self._commands([self._sifter.parse(record)])
+        except Exception as error:  # noqa: BLE001  # whatever it is, the record is set aside with it
+            errors[index] = error
+            return []
+
+    def _our_faults(self, records: Sequence[IncomingRecord], errors: Mapping[int, Exception]) -> list[Exception]:
+        """The failures that count towards the poison limit: an external party may send any amount of what cannot be read."""
+        return [e for i, e in errors.items() if records[i].topic in self._trusted or records[i].message is not None]
 
     async def apply_commands(self, commands: Sequence[tuple[str, Command]]) -> None:
         """Apply commands from inside (deadlines, providers' answers), each with the key it is for, in one transaction."""
         caused = [(command, Cause(correlation_id=key, causation_id=f"{self._service.name}-deadline")) for key, command in commands]
         async with self._transaction_lock:
             async with writing(self._database) as connection:
-                unit, _ = await self._begin_unit(connection, caused)
-                await unit.handle(connection, caused)
+                unit = self._unit(await self._load(connection, caused))
+                await unit.load(connection, caused)
+                unit.decide(caused)
                 await unit.write(connection)
             self._after_commit(unit)
 
@@ -166,17 +218,21 @@ class Applier:
             return []
         return [(command, _cause(record)) for record in records for command in self._service.commands_for(record.message)]
 
-    async def _begin_unit(
+    async def _load(
         self, connection: Connection, commands: Iterable[tuple[Command, Cause]] = (), moves: Sequence[CheckpointMove] = ()
-    ) -> tuple[UnitOfWork, bool]:
-        """In one round trip: move checkpoints and load what `commands` will be decided on. Also returns whether there are dead letters."""
+    ) -> StoreSnapshot:
+        """In one round trip: move checkpoints, and load what `commands` will be decided on into the cache."""
         decider = self._service.decider
         keys = {key for command, _ in commands for key in decider.reads(command)} if decider else set[str]()
         snapshot = await move_checkpoints_and_load(connection, decider, moves, sorted(self._cache.missing(keys)))
         _check_moved(moves, snapshot.moved)
+        self._cache.at(snapshot.head).update(snapshot.states)
+        return snapshot
+
+    def _unit(self, snapshot: StoreSnapshot) -> UnitOfWork:
+        """A new unit of work on the store as `snapshot` found it."""
         cached = self._cache.at(snapshot.head)
-        cached.update(snapshot.states)
-        return UnitOfWork(decider, self._topics, snapshot.head, self._clock(), cached), snapshot.has_dead_letters
+        return UnitOfWork(self._service.decider, self._topics, self._max_event_bytes, base=snapshot.head, now=self._clock(), cached=cached)
 
     def _after_commit(self, unit: UnitOfWork) -> None:
         self._cache.update(unit)
@@ -185,55 +241,110 @@ class Applier:
             self._committed(unit)
 
     async def _handle(
-        self,
-        connection: Connection,
-        unit: UnitOfWork,
-        records: Sequence[IncomingRecord],
-        commands: Sequence[tuple[Command, Cause]],
-    ) -> None:
+        self, connection: Connection, unit: UnitOfWork, records: Sequence[tuple[IncomingRecord, Sequence[tuple[Command, Cause]]]]
+    ) -> tuple[int, Exception] | None:
+        """Have records decided, or projected. Returns the index of the first that cannot be decided, with its error."""
         if self._service.projector is not None:
-            await self._service.projector(connection, records)
-        else:
-            await unit.handle(connection, commands)
-
-    async def _park(self, connection: Connection, unit: UnitOfWork, records: Sequence[IncomingRecord]) -> list[IncomingRecord]:
-        """Set aside the records whose key has dead letters; returns the others."""
-        blocked = await blocked_keys(connection, [record.key for record in records if record.key])
-        waiting = [record for record in records if record.key in blocked and not _is_about_dead_letters(record)]
-        if waiting:
-            await self._set_aside(connection, unit, waiting, None)
-        return [record for record in records if record.key not in blocked or _is_about_dead_letters(record)]
+            await self._service.projector(connection, [record for record, _ in records])
+            return None
+        await unit.load(connection, [command for _, commands in records for command in commands])
+        for index, (_, commands) in enumerate(records):
+            try:
+                unit.decide(commands)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the record is set aside with it
+                return index, error
+        return None
 
     async def _set_aside(
-        self, connection: Connection, unit: UnitOfWork, records: Iterable[IncomingRecord], error: Exception | None
+        self, connection: Connection, unit: UnitOfWork, records: Sequence[tuple[IncomingRecord, Exception | None]]
     ) -> None:
-        for record in records:
-            await self._dead_letters.set_aside(connection, unit, record, error)
+        if not records:
+            return
+        for record, error in records:
+            if error is not None:
+                reason, stack = explain(error)
+                log.error("record_set_aside", letter_id=letter_id(record), correlation_id=record.key, reason=reason, exception=stack)
+        await self._dead_letters.set_aside(connection, unit, records)
         self._metrics.dead_letters.set(await count_dead_letters(connection))
 
-    async def _redrive(self, connection: Connection, unit: UnitOfWork, asked: RedriveDeadLetters) -> UnitOfWork:
-        """Apply a key's dead letters in order, each under a savepoint; the first that fails again stays, and all behind it."""
+    async def _redrive(
+        self, record: IncomingRecord, checkpoints: dict[Partition, Checkpoint], next_checkpoints: Mapping[Partition, Checkpoint]
+    ) -> None:
+        """Apply a key's dead letters in order, some in each transaction. The checkpoint moves with the last: a crash begins again."""
+        asked: RedriveDeadLetters = self._sifter.parse(record).message
+        more = True
+        while more:
+            async with self._transaction_lock:
+                async with writing(self._database) as connection:
+                    unit, more = await self._redrive_some(connection, record, asked)
+                    if not more:
+                        moves = _moves(checkpoints, next_checkpoints)
+                        _check_moved(moves, await move_checkpoints(connection, moves))
+                    await unit.write(connection)
+                if not more:
+                    checkpoints.update(next_checkpoints)
+                self._after_commit(unit)
+            asked = msgspec.structs.replace(asked, letter_id=None, value=None, discard=False)
+
+    async def _redrive_some(self, connection: Connection, record: IncomingRecord, asked: RedriveDeadLetters) -> tuple[UnitOfWork, bool]:
+        """Apply a key's first dead letters, each under a savepoint; the first that fails again stays, and all behind it.
+
+        Returns what remains to be written, and whether there are more dead letters to apply.
+        """
+        unit = self._unit(await self._load(connection))
+        if asked.letter_id is not None and not await is_dead_letter_of(connection, asked.letter_id, asked.source_key):
+            self._dead_letters.refuse(unit, record, asked, f"{asked.letter_id} is no dead letter of key {asked.source_key!r} (any more)")
+            return unit, False
         if asked.letter_id is not None and asked.value is not None:
             await replace_value(connection, asked.letter_id, asked.value.encode())
-        for record, attempts in await dead_letters_of(connection, asked.source_key):
-            attempt, _ = await self._begin_unit(connection)
-            discarded = asked.discard and letter_id(record) == asked.letter_id
+        found = await dead_letters_of(connection, asked.source_key, MAX_REDRIVEN_AT_ONCE)
+        for letter in found:
+            attempt = self._unit(await self._load(connection))
+            discarded = asked.discard and letter_id(letter.record) == asked.letter_id
             try:
                 async with savepoint(connection):
                     if not discarded:
-                        parsed = [self._sifter.parse(record)]
-                        await self._handle(connection, attempt, parsed, self._commands(parsed))
-                    await self._dead_letters.redriven(connection, attempt, record, attempts + 1, discarded=discarded)
+                        await self._apply_again(connection, attempt, letter.record)
+                    await self._dead_letters.redriven(connection, attempt, letter, discarded=discarded)
                     await attempt.write(connection)
             except Exception as error:
                 if is_retryable(error):
                     raise
-                log.exception("redrive_failed", letter_id=letter_id(record), correlation_id=record.key)
-                unit, _ = await self._begin_unit(connection)
-                await self._dead_letters.failed_again(connection, unit, record, attempts + 1, error)
+                log.exception("redrive_failed", letter_id=letter_id(letter.record), correlation_id=letter.record.key)
+                unit = self._unit(await self._load(connection))
+                await self._dead_letters.failed_again(connection, unit, letter, error)
                 break
+        else:
+            unit = self._unit(await self._load(connection))
+            self._metrics.dead_letters.set(await count_dead_letters(connection))
+            return unit, len(found) == MAX_REDRIVEN_AT_ONCE
         self._metrics.dead_letters.set(await count_dead_letters(connection))
-        return unit
+        return unit, False
+
+    async def _apply_again(self, connection: Connection, unit: UnitOfWork, record: IncomingRecord) -> None:
+        parsed = self._sifter.parse(record)
+        failed = await self._handle(connection, unit, [(parsed, self._commands([parsed]))])
+        if failed is not None:
+            raise failed[1]
+
+
+def _divide(
+    records: Sequence[IncomingRecord], errors: Mapping[int, Exception], blocked: Set[str]
+) -> tuple[list[int], list[tuple[IncomingRecord, Exception | None]]]:
+    """The indexes of the records to handle, and the records to set aside: with an error, or parked behind an earlier one of their key."""
+    blocked = set(blocked)
+    handled: list[int] = []
+    set_aside: list[tuple[IncomingRecord, Exception | None]] = []
+    for index, record in enumerate(records):
+        if error := errors.get(index):
+            set_aside.append((record, error))
+            if record.key:
+                blocked.add(record.key)
+        elif record.key in blocked and not _is_about_dead_letters(record):
+            set_aside.append((record, None))
+        else:
+            handled.append(index)
+    return handled, set_aside
 
 
 def _is_about_dead_letters(record: IncomingRecord) -> bool:

@@ -14,7 +14,7 @@ import structlog
 from oms_kafka.clients import Record, broker_is_reachable
 
 from oms_runtime.apply import Applier
-from oms_runtime.errors import RETRYABLE_ERRORS, LostPartition
+from oms_runtime.errors import RETRYABLE_ERRORS, ConsumptionStopped, LostPartition
 from oms_runtime.group_membership import GroupMembership
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Service
@@ -55,6 +55,8 @@ class Consumer:
         self._committing: asyncio.Task[None] | None = None
         self._last_attempt = ticks()
         self.assigned = asyncio.Event()
+        self.stopped_because: str | None = None
+        """Why nothing is applied any more (see `poison`), None while batches are."""
         self.membership = GroupMembership(
             service, settings, handle=self._handle, revoked=self._on_revoked, assigned=self._on_assigned, ticks=ticks
         )
@@ -130,6 +132,10 @@ class Consumer:
             self._last_attempt = self._ticks()
             if self._stopping.is_set():
                 return
+            if self.stopped_because is not None:
+                self._seek_to_checkpoints()
+                await self._pause(RETRY_BACKOFF_SECONDS[1])
+                return
             try:
                 await self._apply(batch)
                 self._failures = 0
@@ -137,6 +143,11 @@ class Consumer:
                 log.warning("partition_lost", reason=str(lost))
                 await self._reload_checkpoints()
                 self._fetch_again("lost_partition")
+            except ConsumptionStopped as stopped:
+                log.exception("consumption_stopped")
+                self.stopped_because = str(stopped)
+                self._metrics.consumption_stopped.set(1)
+                self._fetch_again("poison_limit")
             except RETRYABLE_ERRORS as error:
                 log.warning("batch_postponed", error=f"{type(error).__name__}: {error}", records=len(batch))
                 self._failures += 1

@@ -5,13 +5,14 @@ A dead letter stays in the table until it is redriven. Each step is also an even
 
 import base64
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from hashlib import sha256
+from typing import Any, NamedTuple
 
 import msgspec
 from oms_contracts.envelope import header
-from oms_contracts.operations import RecordRedriven, RecordSetAside
+from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
 
 from oms_runtime.database import Connection, DbRow
 from oms_runtime.model import IncomingRecord
@@ -21,54 +22,93 @@ PARKED = "an earlier record of this key was set aside; this one waits behind it"
 MAX_REASON_CHARACTERS = 4_000
 MAX_STACK_CHARACTERS = 8_000
 MAX_STACK_ENTRIES = 30
+MAX_HEADERS_BYTES = 16 * 1024
+"""Of the headers that are kept with a dead letter; further ones are left out."""
+
+
+class DeadLetter(NamedTuple):
+    """A record set aside. `attempts` counts how often it failed; `original_value` is the value before an operator replaced it."""
+
+    record: IncomingRecord
+    attempts: int
+    original_value: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetters:
-    """One service's dead letters, announced on `topic`."""
+    """One service's dead letters, announced on `topic`. `max_value_bytes` is the largest value that is kept with one."""
 
     service: str
     topic: str
+    max_value_bytes: int
 
-    async def set_aside(self, connection: Connection, unit: UnitOfWork, record: IncomingRecord, error: Exception | None) -> None:
-        """Keep `record` for an operator; `error` is None for a record that is only parked behind another."""
-        reason, stack = explain(error) if error else (PARKED, "")
-        await connection.execute(
+    async def set_aside(self, connection: Connection, unit: UnitOfWork, records: Iterable[tuple[IncomingRecord, Exception | None]]) -> None:
+        """Keep records for an operator, each with its error, or None where it is only parked behind another."""
+        rows: list[tuple[Any, ...]] = []
+        for record, error in records:
+            reason, stack = explain(error) if error else (PARKED, "")
+            kept = self._keeps(record)
+            if not kept:
+                reason = f"{reason}; {_how_to_fetch(record)}"
+            rows.append(
+                (
+                    letter_id(record),
+                    record.topic,
+                    record.partition,
+                    record.offset,
+                    record.key or "",
+                    _headers_text(record),
+                    record.value if kept else b"",
+                    reason,
+                    error is None,
+                    unit.now,
+                )
+            )
+            self._announce(unit, record, 1, (reason, stack), parked=error is None)
+        await connection.executemany(
             """insert into dead_letters
                (letter_id, source_topic, source_partition, source_offset, source_key, headers, value, reason, attempts, parked, at)
                values ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10)""",
-            letter_id(record),
-            record.topic,
-            record.partition,
-            record.offset,
-            record.key or "",
-            _headers_text(record),
-            record.value,
-            reason,
-            error is None,
-            unit.now,
+            rows,
         )
-        self._announce(unit, record, 1, (reason, stack), parked=error is None)
 
-    async def failed_again(self, connection: Connection, unit: UnitOfWork, record: IncomingRecord, attempts: int, error: Exception) -> None:
-        """The redrive failed: the dead letter stays, with the new reason. `attempts` counts this one."""
+    async def failed_again(self, connection: Connection, unit: UnitOfWork, letter: DeadLetter, error: Exception) -> None:
+        """The redrive failed: the dead letter stays, with the new reason."""
         reason, stack = explain(error)
         await connection.execute(
             "update dead_letters set attempts = $2, reason = $3, parked = false, at = $4 where letter_id = $1",
-            letter_id(record),
-            attempts,
+            letter_id(letter.record),
+            letter.attempts + 1,
             reason,
             unit.now,
         )
-        self._announce(unit, record, attempts, (reason, stack), parked=False)
+        self._announce(unit, letter.record, letter.attempts + 1, (reason, stack), parked=False)
 
-    async def redriven(self, connection: Connection, unit: UnitOfWork, record: IncomingRecord, attempts: int, *, discarded: bool) -> None:
-        """The record was applied, or discarded as asked: delete the dead letter, and announce it. `attempts` counts this one."""
-        await connection.execute("delete from dead_letters where letter_id = $1", letter_id(record))
+    async def redriven(self, connection: Connection, unit: UnitOfWork, letter: DeadLetter, *, discarded: bool) -> None:
+        """The record was applied, or discarded as asked: delete the dead letter, and announce it."""
+        await connection.execute("delete from dead_letters where letter_id = $1", letter_id(letter.record))
         event = RecordRedriven(
-            letter_id=letter_id(record), service=self.service, source_key=record.key or "", discarded=discarded, at=unit.now
+            letter_id=letter_id(letter.record),
+            service=self.service,
+            source_key=letter.record.key or "",
+            discarded=discarded,
+            at=unit.now,
+            value_before=None if letter.original_value is None else _text(letter.original_value),
+            value_after=None if letter.original_value is None else _text(letter.record.value),
         )
-        self._append(unit, record, attempts, event)
+        if not unit.fits(event, self.topic):
+            event = msgspec.structs.replace(event, value_before=_hash_text(letter.original_value or b""))
+        self._append(unit, letter.record, letter.attempts + 1, event)
+
+    def refuse(self, unit: UnitOfWork, record: IncomingRecord, asked: RedriveDeadLetters, reason: str) -> None:
+        """A redrive asks for what cannot be done: announce why. Nothing else changes."""
+        event = RedriveRefused(
+            letter_id=asked.letter_id or "", service=self.service, source_key=asked.source_key, reason=reason, at=unit.now
+        )
+        unit.append(event, f"redrive/{letter_id(record)}", 1, self.topic, _cause(record))
+
+    def _keeps(self, record: IncomingRecord) -> bool:
+        return len(record.value) <= self.max_value_bytes
 
     def _announce(self, unit: UnitOfWork, record: IncomingRecord, attempts: int, why: tuple[str, str], *, parked: bool) -> None:
         reason, stack = why
@@ -82,12 +122,14 @@ class DeadLetters:
             source_type=record.type or "",
             reason=reason,
             stack=stack,
-            value=base64.b64encode(record.value).decode(),
-            headers={name: (value or b"").decode("utf-8", "replace") for name, value in record.headers},
+            value=base64.b64encode(record.value).decode() if self._keeps(record) else "",
+            headers={name: value.decode("utf-8", "replace") for name, value in _bounded_headers(record)},
             attempts=attempts,
             parked=parked,
             at=unit.now,
         )
+        if not self._keeps(record) or not unit.fits(event, self.topic):
+            event = msgspec.structs.replace(event, value="", value_bytes=len(record.value), value_sha256=sha256(record.value).hexdigest())
         self._append(unit, record, attempts, event)
 
     def _append(self, unit: UnitOfWork, record: IncomingRecord, attempts: int, event: RecordSetAside | RecordRedriven) -> None:
@@ -109,15 +151,22 @@ async def count_dead_letters(connection: Connection) -> int:
     return await connection.fetchval("select count(*) from dead_letters")
 
 
-async def dead_letters_of(connection: Connection, key: str) -> list[tuple[IncomingRecord, int]]:
-    """The dead letters of a key in the order they came, each with the number of attempts so far."""
-    found = await connection.fetch("select * from dead_letters where source_key = $1 order by sequence", key)
-    return [(_record(row), row["attempts"]) for row in found]
+async def dead_letters_of(connection: Connection, key: str, limit: int) -> list[DeadLetter]:
+    """The first dead letters of a key, in the order they came."""
+    found = await connection.fetch("select * from dead_letters where source_key = $1 order by sequence limit $2", key, limit)
+    return [DeadLetter(_record(row), row["attempts"], row["original_value"]) for row in found]
+
+
+async def is_dead_letter_of(connection: Connection, letter: str, key: str) -> bool:
+    """Whether a dead letter belongs to a key."""
+    return await connection.fetchval("select exists (select from dead_letters where letter_id = $1 and source_key = $2)", letter, key)
 
 
 async def replace_value(connection: Connection, letter: str, value: bytes) -> None:
-    """Replace the value of a dead letter by what an operator corrected."""
-    await connection.execute("update dead_letters set value = $2 where letter_id = $1", letter, value)
+    """Replace the value of a dead letter by what an operator corrected; the first value is kept beside it."""
+    await connection.execute(
+        "update dead_letters set value = $2, original_value = coalesce(original_value, value) where letter_id = $1", letter, value
+    )
 
 
 def letter_id(record: IncomingRecord) -> str:
@@ -154,6 +203,30 @@ def _cause(record: IncomingRecord) -> Cause:
     return Cause(correlation_id=record.key or "", causation_id=letter_id(record))
 
 
+def _bounded_headers(record: IncomingRecord) -> Iterator[tuple[str, bytes]]:
+    size = 0
+    for name, value in record.headers:
+        size += len(name) + len(value or b"")
+        if size > MAX_HEADERS_BYTES:
+            return
+        yield name.replace("\0", "\ufffd"), value or b""
+
+
 def _headers_text(record: IncomingRecord) -> str:
-    pairs: Any = [(name.replace("\0", "\ufffd"), (value or b"").decode("latin-1")) for name, value in record.headers]
+    pairs: Any = [(name, value.decode("latin-1")) for name, value in _bounded_headers(record)]
     return msgspec.json.encode(pairs).decode()
+
+
+def _how_to_fetch(record: IncomingRecord) -> str:
+    return (
+        f"its {len(record.value)} bytes (SHA-256 {sha256(record.value).hexdigest()}) are not kept here: read them with any Kafka tool from "
+        f"{record.topic}, partition {record.partition}, offset {record.offset}"
+    )
+
+
+def _text(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _hash_text(value: bytes) -> str:
+    return f"sha256:{sha256(value).hexdigest()}"

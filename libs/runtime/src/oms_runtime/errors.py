@@ -16,6 +16,14 @@ class LostLeadership(Exception):
     """Another process may lead by now: this one must acquire the leader's lock again before it publishes anything."""
 
 
+class EventTooLarge(ValueError):
+    """An event does not fit on its topic, so it must not be stored: the relay could never publish it, nor anything behind it."""
+
+
+class ConsumptionStopped(Exception):
+    """Too many records failed for one reason (see `poison`): nothing more is applied until an operator has decided."""
+
+
 RETRYABLE_ERRORS: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,

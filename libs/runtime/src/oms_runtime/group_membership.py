@@ -105,6 +105,7 @@ class GroupMembership(ConsumerRebalanceListener):
             max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
         )
         self._subscriber(self._handle)
+        aiokafka_internals.bound_batches()
         aiokafka_internals.replace_poll(self._subscriber, self._poll)
 
     async def join(self) -> None:

@@ -16,6 +16,14 @@ class Metrics:
         )
         self.batch_seconds = Histogram("oms_batch_seconds", "Seconds from a polled batch to its commit", registry=self.registry)
         self.batch_failures = Counter("oms_batch_failures_total", "Batches that were rolled back", ["reason"], registry=self.registry)
+        self.consumption_stopped = Gauge(
+            "oms_consumption_stopped",
+            "1 where too many records failed for one reason: an operator decides",
+            registry=self.registry,
+        )
+        self.relay_stalled = Gauge(
+            "oms_relay_stalled_seconds", "Seconds since the relay last made progress, while events wait for it", registry=self.registry
+        )
         self.appended = Counter("oms_events_appended_total", "Events committed to the store", registry=self.registry)
         self.relay_lag = Gauge("oms_relay_lag_events", "Events committed and not yet acknowledged by the broker", registry=self.registry)
         self.relayed = Counter("oms_events_relayed_total", "Events acknowledged by the broker", registry=self.registry)

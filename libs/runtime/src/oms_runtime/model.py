@@ -106,7 +106,10 @@ An exception means that the outcome is unknown; the effect is retried with backo
 
 
 class IncomingRecord(msgspec.Struct, kw_only=True):
-    """One record from Kafka. `envelope` and `message` are None until it is parsed; nothing else changes."""
+    """One record from Kafka. `envelope` and `message` are None until it is parsed; nothing else changes.
+
+    `fault` says why it cannot be read, where that was clear before it was parsed.
+    """
 
     topic: str
     partition: int
@@ -118,6 +121,7 @@ class IncomingRecord(msgspec.Struct, kw_only=True):
     position: int | None
     envelope: Envelope | None = None
     message: Any = None
+    fault: str = ""
 
 
 class Projector(Protocol):
@@ -158,6 +162,10 @@ class Service:
     def topics_of_events(self) -> dict[str, str]:
         """The topic of each event type this service writes; the original where another topic is a copy of it."""
         return {type_of(cls).name: topic.name for topic in reversed(self.writes) for cls in topic.messages}
+
+    def max_event_bytes(self) -> dict[str, int]:
+        """By topic that this service writes: how large a record may be, compression not counted."""
+        return {topic.name: topic.max_message_bytes for topic in self.writes}
 
     def commands_for(self, message: object) -> Iterable[Command]:
         """What a message asks of this service."""

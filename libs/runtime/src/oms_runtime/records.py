@@ -10,12 +10,16 @@ from typing import NamedTuple
 
 from oms_contracts.envelope import CONTROL, MAX_ATTRIBUTE_BYTES, from_headers, own_type_and_position
 from oms_contracts.message import UnreadableMessage, decode, type_of, validate
+from oms_kafka.aiokafka_internals import UnreadableRecord
 from oms_kafka.clients import Record
 
 from oms_runtime.model import IncomingRecord, Service
 
 Partition = tuple[str, int]
 
+MAX_HEADERS = 100
+MAX_HEADERS_BYTES = 64 * 1024
+"""Of all headers of an external record, names and values."""
 MAX_POSITION_DIGITS = 18
 """Anybody may send any number; a longer one is no position of ours, and its record is set aside."""
 
@@ -33,6 +37,7 @@ class RecordSifter:
     def __init__(self, service: Service) -> None:
         self._handled = {name.encode() for name in service.handled_types()}
         self._trusted = service.trusted_topics()
+        self._max_value_bytes = {topic.name: topic.max_message_bytes for topic in service.reads}
         self._types_on = {topic.name: {type_of(cls).name for cls in topic.messages} for topic in service.reads}
 
     def sift(
@@ -53,14 +58,28 @@ class RecordSifter:
             at[0] = record.offset + 1
             kind, position_text = own_type_and_position(record.headers)
             if record.topic not in self._trusted:
-                records.append(_received(record, _text(kind), None))
+                records.append(_received(record, _text(kind), None, self._fault(record)))
                 continue
             position = _position(position_text)
             if position is not None and position > at[1]:
                 at[1] = position
             if kind in self._handled:
-                records.append(_received(record, _text(kind), position))
+                records.append(_received(record, _text(kind), position, ""))
+            elif isinstance(record, UnreadableRecord):
+                records.append(_received(record, None, None, record.fault))
         return records, {name: Checkpoint(*at) for name, at in reached.items() if at[0] > checkpoints[name].next_offset}
+
+    def _fault(self, record: Record) -> str:
+        """Why an external record is not even parsed, empty when it is."""
+        if isinstance(record, UnreadableRecord):
+            return record.fault
+        if (size := len(record.value or b"")) > (limit := self._max_value_bytes[record.topic]):
+            return f"value: has {size} bytes, at most {limit}"
+        if (count := len(record.headers)) > MAX_HEADERS:
+            return f"headers: are {count}, at most {MAX_HEADERS}"
+        if (size := sum(len(name) + len(value or b"") for name, value in record.headers)) > MAX_HEADERS_BYTES:
+            return f"headers: have {size} bytes, at most {MAX_HEADERS_BYTES}"
+        return ""
 
     def without_duplicates(self, records: Sequence[IncomingRecord], checkpoints: Mapping[Partition, Checkpoint]) -> list[IncomingRecord]:
         """Without the records whose position was applied before: an event that its owner published twice takes effect once."""
@@ -79,6 +98,8 @@ class RecordSifter:
 
         Raises UnreadableMessage or ValueError naming what is wrong.
         """
+        if record.fault:
+            raise UnreadableMessage(record.fault)
         envelope = from_headers(record.headers)
         if envelope.type not in self._types_on[record.topic]:
             raise UnreadableMessage(f"ce_type: {envelope.type} does not belong on {record.topic}")
@@ -87,7 +108,7 @@ class RecordSifter:
         return record
 
 
-def _received(record: Record, kind: str | None, position: int | None) -> IncomingRecord:
+def _received(record: Record, kind: str | None, position: int | None, fault: str) -> IncomingRecord:
     return IncomingRecord(
         topic=record.topic,
         partition=record.partition,
@@ -97,6 +118,7 @@ def _received(record: Record, kind: str | None, position: int | None) -> Incomin
         value=record.value or b"",
         type=kind,
         position=position,
+        fault=fault,
     )
 
 
@@ -104,9 +126,17 @@ def _position(value: bytes | None) -> int | None:
     return int(value) if value is not None and value.isdigit() and len(value) <= MAX_POSITION_DIGITS else None
 
 
-@lru_cache(maxsize=4_096)
 def _text(value: bytes | None) -> str | None:
-    return value.decode("utf-8", "replace") if value is not None else None
+    if value is None:
+        return None
+    if len(value) > MAX_ATTRIBUTE_BYTES:  # an external party may send any; the cache must not hold it
+        return value[:MAX_ATTRIBUTE_BYTES].decode("utf-8", "replace")
+    return _short_text(value)
+
+
+@lru_cache(maxsize=1_024)
+def _short_text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
 
 
 def _key_text(key: bytes) -> str:

@@ -41,6 +41,7 @@ POLL_SECONDS = 0.2
 """After so long without an event of this process, the table is read for what another process committed."""
 KEEPALIVE_SECONDS = 1.0
 """Between two statements to the database while the broker keeps us waiting."""
+MAX_ERROR_CHARACTERS = 500
 MAX_REFUSALS = 3
 """After so many at the same offsets it is not another leader that was quicker: somebody else has written where only we may."""
 
@@ -64,6 +65,9 @@ class Relay:
         self._published: int | None = None  # while this process does not lead
         self._head = 0
         self._last_statement = 0.0
+        self._stalled_since: float | None = None
+        """Since when this process has tried to publish in vain."""
+        self.last_error = ""
         self._refused_at: Mapping[TopicPartition, int] | None = None
         self._refusals = 0
 
@@ -81,6 +85,10 @@ class Relay:
     async def caught_up(self) -> None:
         """Wait until this process leads, and everything it knows to be committed is acknowledged."""
         await self._caught_up.wait()
+
+    def stalled_seconds(self) -> float:
+        """How long this process has tried to publish in vain; 0 where nothing waits, or where another process leads."""
+        return 0.0 if self._stalled_since is None else monotonic() - self._stalled_since
 
     @property
     def behind(self) -> int:
@@ -101,6 +109,8 @@ class Relay:
             published = recorded = self._published = min([stored, *self._missing_on_copies(last_positions)])
             while True:
                 events = await self._next(connection, published)
+                if events and self._stalled_since is None:
+                    self._stalled_since = monotonic()
                 if recorded < published and (not events or monotonic() - self._last_statement > KEEPALIVE_SECONDS):
                     # After a crash the topics tell how far we were: to record it now and then is enough.
                     await connection.execute("update relay set position = $1", published)
@@ -109,11 +119,18 @@ class Relay:
                     continue
                 await self._with_keepalive(connection, self._publish(producer, events, last_positions))
                 published = self._published = events[-1].position
+                self._stalled_since, self.last_error = None, ""
                 self._check_caught_up(published)
                 self._metrics.relayed.inc(len(events))
-        except OutOfOrderSequenceNumber:
-            self._refusals = self._refusals + 1 if end_offsets == self._refused_at else 1
-            self._refused_at = end_offsets
+        except asyncio.CancelledError:
+            self._stalled_since = None  # it is no longer ours to publish
+            raise
+        except Exception as error:
+            self._stalled_since = self._stalled_since or monotonic()
+            self.last_error = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS]
+            if isinstance(error, OutOfOrderSequenceNumber):
+                self._refusals = self._refusals + 1 if end_offsets == self._refused_at else 1
+                self._refused_at = end_offsets
             raise
         finally:
             self._published = None

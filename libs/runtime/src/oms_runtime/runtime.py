@@ -19,6 +19,7 @@ from oms_runtime.dead_letters import count_dead_letters
 from oms_runtime.errors import RETRYABLE_ERRORS, LostLeadership
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Service
+from oms_runtime.poison import PoisonLimit
 from oms_runtime.relay import Relay
 from oms_runtime.scheduler import Scheduler
 from oms_runtime.settings import RuntimeSettings
@@ -32,6 +33,8 @@ RETRY_SECONDS = 1
 """Between two attempts to reach a server, or to acquire the leader's lock."""
 QUERY_TIMEOUT_SECONDS = 2
 """For what a probe or a scrape asks the database."""
+RELAY_STALLED_SECONDS = 30
+"""Without progress for so long, while events wait, the relay makes the service unready."""
 MAX_REPORTED_KEYS = 100
 
 
@@ -74,7 +77,8 @@ class Runtime:
         """
         await self._when_reachable(self._open)
         self.relay = Relay(self.service.name, self.service.writes, self.settings, self.metrics)
-        self.applier = Applier(self.service, self.database, self.metrics, self._clock, self._committed)
+        poison = PoisonLimit(self.settings.poison_max_records, self.settings.poison_max_share, self._ticks)
+        self.applier = Applier(self.service, self.database, self.metrics, self._clock, self._committed, poison=poison)
         self.scheduler = Scheduler(self.service, self.database, self.applier, self.metrics, self._clock)
         self.consumer = Consumer(self.service, self.settings, self.applier, self.metrics, self._ticks)
         self._election = asyncio.create_task(self._stand_for_leader())
@@ -132,8 +136,12 @@ class Runtime:
         reasons = ["stopping"] if self.stopping else []
         if not self.consumer.assigned.is_set():
             reasons.append("no partitions are assigned yet")
+        if self.consumer.stopped_because is not None:
+            reasons.append(self.consumer.stopped_because)
         if self._election is None or self._election.done():
             reasons.append("the leader's task has ended")
+        if (stalled_seconds := self.relay.stalled_seconds()) > RELAY_STALLED_SECONDS:
+            reasons.append(f"the relay has made no progress for {stalled_seconds:.0f} s: {self.relay.last_error or 'the broker is slow'}")
         try:
             async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
                 state_version = await self.database.fetchval("select fold from rules")
@@ -147,6 +155,7 @@ class Runtime:
         """Set the relay's lag: whichever process relays, the store knows it for certain, and also where none can."""
         if not self.started:
             return
+        self.metrics.relay_stalled.set(self.relay.stalled_seconds())
         if self.leading:
             self.metrics.relay_lag.set(self.relay.behind)
             return

@@ -1,7 +1,7 @@
 """What a service reads from its environment."""
 
 from oms_kafka.settings import KafkaSettings
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 
 class RuntimeSettings(KafkaSettings):
@@ -17,6 +17,9 @@ class RuntimeSettings(KafkaSettings):
     """Kafka's `group.instance.id` (static membership): a name that this process has again after a restart, and no other replica of the
     service has. A process that returns under it takes its partitions over at once. Without one they lie idle until the session of the
     process that was killed has run out."""
+    poison_max_records: int = Field(default=20, ge=0)
+    """So many records that fail for one reason within a minute stop consumption, if they are `poison_max_share` of all too. 0: no limit."""
+    poison_max_share: float = Field(default=0.1, ge=0, le=1)
     session_timeout_ms: int = 10_000
     """A process that is silent for longer loses its partitions, its open transaction, and the lead."""
     rebalance_timeout_ms: int = 60_000

@@ -8,10 +8,13 @@ from typing import NamedTuple
 from oms_contracts.message import encode, type_of
 
 from oms_runtime.database import Connection
+from oms_runtime.errors import EventTooLarge
 from oms_runtime.model import AnyDecider, Command, Due, Event, State
 from oms_runtime.store import StoredEvent, StoredState, append_and_save, insert_events, load_states
 
 MAX_CACHED_STATES = 8_192
+RECORD_OVERHEAD_BYTES = 4 * 1024
+"""Room for a record's key, headers and framing beside its value."""
 
 
 class Cause(NamedTuple):
@@ -58,19 +61,23 @@ class StateCache:
 class UnitOfWork:
     """The decisions of one transaction, staged until `write`.
 
-    `base` is the store's head before it; `cached` are states that are as they are at `base`.
+    `base` is the store's head before it; `cached` are states that are as they are at `base`. `topics` is the topic of each event type,
+    `max_bytes` the largest record of each topic.
     """
 
     def __init__(
         self,
         decider: AnyDecider | None,
         topics: dict[str, str],
+        max_bytes: dict[str, int],
+        *,
         base: int,
         now: datetime,
         cached: dict[str, tuple[int, State]],
     ) -> None:
         self._decider = decider
         self._topics = topics
+        self._max_bytes = max_bytes
         self._cached = cached
         self.base = base
         self.now = now
@@ -88,12 +95,19 @@ class UnitOfWork:
         """The store's head once this is committed."""
         return self.base + len(self.events)
 
-    async def handle(self, connection: Connection, commands: Iterable[tuple[Command, Cause]]) -> None:
-        """Decide on each command, after one query for all states they read that are not cached."""
+    async def load(self, connection: Connection, commands: Iterable[tuple[Command, Cause]]) -> None:
+        """Load all states that `commands` read and the cache lacks, in one query."""
         if self._decider is not None:
             await self._load(connection, {key for command, _ in commands for key in self._decider.reads(command)})
+
+    def decide(self, commands: Iterable[tuple[Command, Cause]]) -> None:
+        """Decide on each command, whose states are loaded, and stage the events. Raises what the decider raises, and EventTooLarge."""
         for command, cause in commands:
             self._decide(command, cause)
+
+    def fits(self, event: Event, topic: str) -> bool:
+        """Whether an event is small enough for its topic."""
+        return len(encode(event)) + RECORD_OVERHEAD_BYTES <= self._max_bytes[topic]
 
     def _decide(self, command: Command, cause: Cause) -> None:
         """Decide, and fold the events at once, so that the next command of the batch sees them."""
@@ -111,8 +125,13 @@ class UnitOfWork:
                     self._unfolded.setdefault(key, []).append(event)
 
     def append(self, event: Event, stream: str, version: int, topic: str, cause: Cause) -> None:
-        """Stage one event for `stream`, at the next position."""
+        """Stage one event for `stream`, at the next position. Raises EventTooLarge when its topic would not take it."""
         kind = type_of(event)
+        data = encode(event)
+        if len(data) + RECORD_OVERHEAD_BYTES > self._max_bytes[topic]:
+            raise EventTooLarge(
+                f"{kind.name} has {len(data)} bytes; {topic} takes at most {self._max_bytes[topic] - RECORD_OVERHEAD_BYTES}"
+            )
         self.events.append(
             StoredEvent(
                 self.head + 1,
@@ -125,7 +144,7 @@ class UnitOfWork:
                 cause.causation_id,
                 cause.traceparent,
                 self.now,
-                encode(event).decode(),
+                data.decode(),
             )
         )
 
