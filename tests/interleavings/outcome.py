@@ -28,7 +28,7 @@ from oms_fulfillment.decider import Order as FulfillmentOrder
 from oms_inventory.decider import Bin, Position
 from oms_payment.commands import RequestAuthorization, RequestCapture, RequestRefund
 from oms_payment.money import Payment
-from oms_payment.provider import SCRIPTS
+from oms_payment.providers.sandbox import SCRIPTS
 from oms_returns.decider import Returns
 from oms_runtime.model import State
 from oms_runtime.store import decode_state

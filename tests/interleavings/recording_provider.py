@@ -4,7 +4,8 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 from oms_payment.commands import LookUpOutcome, Request, RequestAuthorization, RequestCapture, RequestRefund, RequestVoid
-from oms_payment.provider import Done, Refused, Sandbox, UnknownRequest
+from oms_payment.providers.port import Done, Refused, UnknownRequest
+from oms_payment.providers.sandbox import Sandbox
 
 Outcome = TypeVar("Outcome", Done | Refused, Done | Refused | UnknownRequest)
 
@@ -28,8 +29,8 @@ class RecordingProvider(Sandbox):
     async def refund(self, request: RequestRefund) -> Done | Refused:
         return self._book(request, await super().refund(request))
 
-    async def look_up(self, asked: LookUpOutcome) -> Done | Refused | UnknownRequest:
-        return self._book(asked.request, await super().look_up(asked))
+    async def look_up(self, look_up: LookUpOutcome) -> Done | Refused | UnknownRequest:
+        return self._book(look_up.request, await super().look_up(look_up))
 
     def total(self, order_id: str, kind: type[RequestAuthorization | RequestCapture | RequestRefund]) -> int:
         """What was done of this kind, in minor units."""

@@ -33,7 +33,7 @@ from oms_contracts.stock import ReceiveStock, StockAllocated
 from oms_contracts.tracking import LabelCreated, RecordScan
 from oms_contracts.values import Address, Customer, InspectedLine, OrderLine, PaymentMethod, ReturnLine, StockLine, order_id_of
 from oms_demo.simulators import Answer, Returns
-from oms_payment.provider import SCRIPTS
+from oms_payment.providers.sandbox import SCRIPTS
 
 from .system import NOON, Hold, Story
 
