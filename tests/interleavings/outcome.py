@@ -25,7 +25,7 @@ from oms_contracts.stock import (
 )
 from oms_contracts.tracking import OrderStatusChanged, PackageDelivered
 from oms_fulfillment.decider import Order as FulfillmentOrder
-from oms_inventory.decider import Bin, Position
+from oms_inventory.positions import Bin, Position
 from oms_payment.commands import RequestAuthorization, RequestCapture, RequestRefund
 from oms_payment.money import Payment
 from oms_payment.providers.sandbox import SCRIPTS

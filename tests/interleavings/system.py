@@ -33,7 +33,7 @@ from oms_contracts.message import decode, encode, key_of, type_of, validate
 from oms_contracts.stock import ReceiveStock
 from oms_demo.simulators import Answer, answers
 from oms_inventory.commands import PlanAllocation
-from oms_inventory.decider import Terms as InventoryTerms
+from oms_inventory.reservations import Terms as InventoryTerms
 from oms_kafka.clients import partition_of
 from oms_payment.commands import ResumeRefund
 from oms_payment.decider import Terms as PaymentTerms

@@ -17,7 +17,7 @@ from oms_contracts.message import encode, type_of
 from oms_contracts.orders import OrderCommandRefused
 from oms_contracts.returns import ReturnCommandRefused
 from oms_contracts.tracking import TrackingCommandRefused
-from oms_inventory.decider import Position
+from oms_inventory.positions import Position
 from oms_payment.commands import RequestCapture, RequestRefund
 from oms_projection.projector import FOLDS, fold
 from oms_projection.tables import Changes, Key, Row
