@@ -211,7 +211,7 @@ def _scans_early(event: FulfillmentShipped) -> Iterator[Any]:
 
 
 class _Desk:
-    """Customers who return up to two units of every line, half of the lines damaged, in two packages. They act beside the simulators."""
+    """Customers who return up to two units of every line, half of the lines damaged, in two packages; in addition to the simulators."""
 
     def __init__(self) -> None:
         self._lines: dict[str, tuple[OrderLine, ...]] = {}

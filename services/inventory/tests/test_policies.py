@@ -80,7 +80,7 @@ def package(package_id: str, *lines: AllocatedLine) -> Package:
         ),
         (OrderConfirmed(order_id="O", at=NOON), [AllocateStock(order_id="O")]),
         (OrderCanceled(order_id="O", reason="changed my mind", at=NOON), [ReleaseStock(order_id="O", reason="changed my mind")]),
-        (OrderExpired(order_id="O", reason="nobody paid", at=NOON), [ReleaseStock(order_id="O", reason="nobody paid")]),
+        (OrderExpired(order_id="O", reason="not paid", at=NOON), [ReleaseStock(order_id="O", reason="not paid")]),
         (
             FulfillmentShipped(
                 order_id="O", fulfillment_id="O/BER", location="BER", packages=(package("P1", MUG), package("P2", SPOON)), at=NOON

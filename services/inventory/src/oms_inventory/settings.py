@@ -1,4 +1,4 @@
-"""What inventory reads from its environment, beside the settings of every service."""
+"""What inventory reads from its environment, in addition to the settings of every service."""
 
 from datetime import timedelta
 

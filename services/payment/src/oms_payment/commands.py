@@ -75,6 +75,8 @@ class GiveUpRefund(Struct, frozen=True, kw_only=True):
 
 
 class RequestAuthorization(Struct, frozen=True, kw_only=True):
+    """Hold `amount` minor units of `currency`."""
+
     order_id: str
     request_id: str
     checks: int
@@ -84,6 +86,8 @@ class RequestAuthorization(Struct, frozen=True, kw_only=True):
 
 
 class RequestCapture(Struct, frozen=True, kw_only=True):
+    """Take `amount` minor units of what is held."""
+
     order_id: str
     request_id: str
     checks: int
@@ -93,6 +97,8 @@ class RequestCapture(Struct, frozen=True, kw_only=True):
 
 
 class RequestVoid(Struct, frozen=True, kw_only=True):
+    """Release everything that is still held."""
+
     order_id: str
     request_id: str
     checks: int
@@ -100,6 +106,8 @@ class RequestVoid(Struct, frozen=True, kw_only=True):
 
 
 class RequestRefund(Struct, frozen=True, kw_only=True):
+    """Return `amount` minor units of what was captured."""
+
     order_id: str
     request_id: str
     checks: int

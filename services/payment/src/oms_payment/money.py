@@ -34,7 +34,7 @@ class PostponedRefund(Struct, frozen=True, kw_only=True):
 
 
 class Payment(Struct, frozen=True, kw_only=True):
-    """What was asked of the provider for one order, and what the order costs.
+    """The requests to the provider for one order, and what the order costs.
 
     `asked` is by request id. Of all authorizations it holds only the newest, which belongs to `attempt`. `shipped` is units by order line.
     `ended` is set once the order has ended and nothing may stay held for it. `postponed` refunds are in the order of their arrival.

@@ -1,4 +1,4 @@
-"""What payment reads from its environment, beside the settings of every service."""
+"""What payment reads from its environment, in addition to the settings of every service."""
 
 from datetime import timedelta
 
