@@ -1,4 +1,4 @@
-"""The handbook explains every metric, every reason of a failed batch and every log event of the runtime."""
+"""The handbook explains every metric, log event, reason of a failed batch and reason of a service that is not ready."""
 
 import re
 from pathlib import Path
@@ -34,3 +34,12 @@ def test_every_reason_of_a_failed_batch_is_explained() -> None:
 
     assert "poison" in reasons
     assert {reason for reason in reasons if f"\n| `{reason}` | " not in HANDBOOK} == set()
+
+
+def test_every_reason_of_a_service_that_is_not_ready_is_explained() -> None:
+    """A reason may end in what is known only at run time; the handbook has the text before it."""
+    unready = [source for source in SOURCES if "async def unready(self)" in source or "service.unready()" in source]
+    texts = [text for source in unready for text in re.findall(r'(?:reasons\.append\(f?|reasons = \[|return \[)"([^"{]+)', source)]
+
+    assert "stopping" in texts
+    assert {text for text in texts if f"\n| `{text}" not in HANDBOOK} == set()
