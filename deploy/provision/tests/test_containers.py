@@ -42,6 +42,8 @@ class TestDescription:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def test_every_service_is_in_it_once(self, services: dict[str, dict[str, Any]]) -> None:
+        missing = set(ALL_SERVICES) - set(services)
+        assert not missing, f"add to docker-compose.yml: {', '.join(sorted(missing))}"
         assert set(services) == {"kafka", "postgres", "provision", *ALL_SERVICES}
         assert {name: services[name]["command"] for name in ALL_SERVICES} == {
             name: ["python", "-m", f"oms_{name}"] for name in ALL_SERVICES
