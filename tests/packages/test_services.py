@@ -16,7 +16,7 @@ IMPORT_LINTER: dict[str, Any] = PROJECT["tool"]["importlinter"]
 PACKAGES = {file.parent: tomllib.loads(file.read_text()) for file in sorted(ROOT.glob("*/*/pyproject.toml"))}
 SERVICE_MODULES = {f"oms_{service}" for service in ALL_SERVICES}
 MIN_NAMES_OF_A_LIST = 4
-"""A literal with this many services is meant to be a list of all. The catalogue alone may list some: who owns, writes and reads what."""
+"""A literal with this many services is meant to be a list of all. The catalogue alone may list some, as writers and readers of topics."""
 
 
 def module_of(package: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ def print_progress(text: str) -> None:
 
 
 class Stack:
-    """One stack, up or not. Several of these objects, in several processes, may stand for the same stack."""
+    """One stack, up or not. Several of these objects, in several processes, may refer to the same stack."""
 
     def __init__(self, settings: StackSettings) -> None:
         self.settings = settings
