@@ -2,7 +2,7 @@
 
 import signal
 
-from oms_contracts.catalogue import SERVICES
+from oms_contracts.catalogue import ALL_SERVICES
 from oms_demo.__main__ import run
 from oms_local.stack import Stack
 
@@ -25,7 +25,7 @@ async def test_every_order_reaches_its_end_and_every_audit_is_green(stack: Stack
 
 async def test_the_same_orders_again_change_nothing_even_after_every_service_was_killed(stack: Stack) -> None:
     before = await run(stack, SEED, ORDERS, 1)
-    for service in (*SERVICES, "projection"):
+    for service in ALL_SERVICES:
         stack.kill(service, signal.SIGKILL)
     stack.up()
     after = await run(stack, SEED, ORDERS, 1)

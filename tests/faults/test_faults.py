@@ -31,13 +31,13 @@ import pytest
 from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
 from oms_client.publisher import Publisher
-from oms_contracts.catalogue import SERVICES, TOPICS
+from oms_contracts.catalogue import ALL_SERVICES, SERVICES, TOPICS
 from oms_demo.__main__ import audits_of
 from oms_demo.wire import simulate
 from oms_kafka.settings import settings_of
-from oms_local.provision import make_admin
 from oms_local.stack import PartStatus, Stack
 from oms_projection.responses import OrderDetail, Outcome
+from oms_provision.broker import make_admin
 from oms_runtime.clock import utc_now
 
 from tests.faults.scenarios import ExternalParties, Orders, Reactions, Scenario
@@ -58,7 +58,7 @@ class Form:
     timeout_seconds: float
 
 
-KILLED = (*SERVICES, "projection")
+KILLED = ALL_SERVICES
 FORMS = {
     "short": Form(orders=500, faults={part: {"kill": 2} for part in KILLED} | {"kafka": {"kill": 1}}, timeout_seconds=120),
     "long": Form(
@@ -326,7 +326,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 async def query_client(stack: Stack) -> AsyncGenerator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=8)
     timeout = httpx.Timeout(30, pool=None)
-    base = f"http://127.0.0.1:{stack.settings.http_port + len(SERVICES)}"
+    base = f"http://127.0.0.1:{stack.settings.http_port_of('projection')}"
     async with httpx.AsyncClient(base_url=base, limits=limits, timeout=timeout) as client:
         yield client
 
