@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml))
+IMAGE := libs/client libs/contracts libs/kafka libs/runtime $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml)) deploy/provision
 EXPORT := --quiet --no-emit-workspace --no-header --no-annotate
 
 help: ## this list
@@ -16,9 +17,10 @@ setup: .venv/ready ## everything the project needs, into .venv
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
 	touch $@
 
-lock: ## choose dependencies anew and write deploy/requirements.txt and tests/load/requirements.txt
+lock: ## choose dependencies anew and write the requirements files in deploy and tests/load
 	$(BIN)/uv lock --upgrade
 	$(BIN)/uv export $(EXPORT) --all-packages --all-groups --no-group bench -o deploy/requirements.txt
+	$(BIN)/uv export $(EXPORT) --no-dev $(foreach package,$(notdir $(IMAGE)),--package orderstream-$(package)) -o deploy/requirements-image.txt
 	$(BIN)/uv export $(EXPORT) --only-group bench -o tests/load/requirements.txt
 
 demo: setup ## a week of baskets from channel to door; leaves the stack up

@@ -54,14 +54,14 @@ from oms_inventory.commands import (
     ShipStock,
     WantedLine,
 )
-from oms_inventory.decider import NotAllocated
+from oms_inventory.reservations import NotAllocated
 from oms_payment.commands import (
     AuthorizeOrder,
     CaptureShipment,
     RecordRefusal,
     RecordSuccess,
-    RecordUnheard,
-    RecordUnknown,
+    RecordUnknownOutcome,
+    RecordUnknownRequest,
     RefundReturn,
     ReleasePayment,
 )
@@ -187,8 +187,8 @@ def _outcomes(effect: Any) -> Iterator[Command]:
     of: dict[str, Any] = {"order_id": effect.order_id, "request_id": effect.request_id}
     yield RecordSuccess(reference="done", **of)
     yield RecordRefusal(reason="refused", **of)
-    yield RecordUnknown(checks=effect.checks, **of)
-    yield RecordUnheard(checks=effect.checks, **of)
+    yield RecordUnknownOutcome(checks=effect.checks, **of)
+    yield RecordUnknownRequest(checks=effect.checks, **of)
 
 
 _identity = msgspec.json.Encoder(order="deterministic").encode

@@ -1,11 +1,11 @@
-"""What happens to the orders of the fault test: who does what about them, and how that ends.
+"""The orders of the fault test: which external party does what with them, and how they end.
 
-Every story ends the same way however the services' answers interleave. The outside acts on what is published, and only where the order
-cannot go on without it: a canceled order is one that nobody would have shipped.
+Every scenario ends the same under any interleaving. External parties react to published events, and only where the order cannot continue
+without them: an order that its customer cancels is one that no warehouse would have shipped.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -21,131 +21,135 @@ from oms_contracts.stock import ReceiveStock
 from oms_contracts.tracking import LabelCreated
 from oms_contracts.values import InspectedLine, OrderLine, PaymentMethod, ReturnLine, StockLine
 from oms_demo.baskets import LOCATIONS, read_baskets
-from oms_demo.simulators import Answer, carrier, warehouse
+from oms_demo.simulators import carrier, warehouse
 
-DESK = "north"
-"""Where returns arrive."""
-ALL = 10**9
+RETURNS_LOCATION = "north"
+ALL_UNITS = 10**9
+
+Reactions = Mapping[type[Any], Callable[[Any], Iterable[Any]]]
+"""By class of event: the commands that an external party publishes in response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Back:
-    """One return of an order's first line: the units announced and the units that come, each at most what the line has."""
+class PlannedReturn:
+    """A return of an order's first line: the units announced and the units that arrive, each at most the units of the line."""
 
     announced: int = 1
-    comes: int = 1
+    arriving: int = 1
     disposition: str = "restock"
     accepted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """`token` is how the order is paid, `ends` where it comes to rest. It is canceled when it `cancels`: waiting, planned or shipped.
+class Scenario:
+    """How an order is paid (`token`), and its last status (`ends`). `cancels` is when its customer cancels: waiting, planned or shipped.
 
-    `repeated` orders are placed again in the end, with the same content or with `other` content.
+    An order with `repeated` is placed again at the end, with the `same` content or with `other` content.
     """
 
     token: str = "tok_visa"
     ends: str = "completed"
     amends: bool = False
     cancels: str = ""
-    returns: tuple[Back, ...] = ()
-    unsound: bool = False
+    returns: tuple[PlannedReturn, ...] = ()
+    invalid: bool = False
     sold_out: bool = False
     repeated: str = ""
 
 
-PLAIN = Story()
-UNSOUND = Story(ends="rejected", unsound=True)
-STORIES = (
-    Story(token="tok_declined", ends="awaiting_payment"),
-    Story(token="tok_timeout_declined", ends="awaiting_payment"),
-    Story(token="tok_insufficient_funds", amends=True),
-    Story(token="tok_timeout_declined", amends=True),
-    Story(token="tok_declined", ends="canceled", cancels="waiting"),
-    Story(token="tok_timeout"),
-    Story(token="tok_late"),
-    Story(token="tok_lost"),
-    Story(token="tok_twice"),
-    Story(token="tok_gateway_down"),
-    Story(token="tok_capture_fails", returns=(Back(),)),
-    Story(token="tok_capture_timeout", returns=(Back(),)),
-    Story(ends="canceled", cancels="planned"),
-    Story(token="tok_void_fails", ends="canceled", cancels="planned"),
-    Story(token="tok_void_timeout", ends="canceled", cancels="planned"),
-    Story(cancels="shipped"),
-    Story(returns=(Back(),)),
-    Story(returns=(Back(announced=ALL, comes=ALL, disposition="write-off"),)),
-    Story(returns=(Back(announced=ALL), Back(announced=ALL))),
-    Story(returns=(Back(accepted=False),)),
-    Story(token="tok_refund_fails", returns=(Back(),)),
-    Story(token="tok_refund_timeout", returns=(Back(announced=ALL, comes=ALL),)),
-    UNSOUND,
-    Story(ends="awaiting_stock", sold_out=True),
-    Story(ends="canceled", sold_out=True, cancels="waiting"),
-    Story(repeated="same"),
-    Story(repeated="other"),
+PLAIN = Scenario()
+INVALID = Scenario(ends="rejected", invalid=True)
+SCENARIOS = (
+    Scenario(token="tok_declined", ends="awaiting_payment"),
+    Scenario(token="tok_timeout_declined", ends="awaiting_payment"),
+    Scenario(token="tok_insufficient_funds", amends=True),
+    Scenario(token="tok_timeout_declined", amends=True),
+    Scenario(token="tok_declined", ends="canceled", cancels="waiting"),
+    Scenario(token="tok_timeout"),
+    Scenario(token="tok_late"),
+    Scenario(token="tok_lost"),
+    Scenario(token="tok_twice"),
+    Scenario(token="tok_gateway_down"),
+    Scenario(token="tok_capture_fails", returns=(PlannedReturn(),)),
+    Scenario(token="tok_capture_timeout", returns=(PlannedReturn(),)),
+    Scenario(ends="canceled", cancels="planned"),
+    Scenario(token="tok_void_fails", ends="canceled", cancels="planned"),
+    Scenario(token="tok_void_timeout", ends="canceled", cancels="planned"),
+    Scenario(cancels="shipped"),
+    Scenario(returns=(PlannedReturn(),)),
+    Scenario(returns=(PlannedReturn(announced=ALL_UNITS, arriving=ALL_UNITS, disposition="write-off"),)),
+    Scenario(returns=(PlannedReturn(announced=ALL_UNITS), PlannedReturn(announced=ALL_UNITS))),
+    Scenario(returns=(PlannedReturn(accepted=False),)),
+    Scenario(token="tok_refund_fails", returns=(PlannedReturn(),)),
+    Scenario(token="tok_refund_timeout", returns=(PlannedReturn(announced=ALL_UNITS, arriving=ALL_UNITS),)),
+    INVALID,
+    Scenario(ends="awaiting_stock", sold_out=True),
+    Scenario(ends="canceled", sold_out=True, cancels="waiting"),
+    Scenario(repeated="same"),
+    Scenario(repeated="other"),
 )
 
 
 @dataclass(frozen=True)
 class Orders:
-    """Baskets as orders, with the story of each. References and SKUs begin with `prefix`, so that two sets have nothing in common."""
+    """Baskets as orders, each with a scenario. References and SKUs begin with `prefix`, so that two sets have nothing in common."""
 
     prefix: str
     seed: int
-    most: int
-    told: list[tuple[OrderPlaced, Story]] = field(init=False)
+    max_orders: int
+    planned: list[tuple[OrderPlaced, Scenario]] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "told", list(self._tell()))
+        object.__setattr__(self, "planned", list(self._plan()))
 
-    def _tell(self) -> Iterator[tuple[OrderPlaced, Story]]:
-        """Every other order has the next of STORIES. An order that is not sound has none to tell, one that costs nothing no money's."""
+    def _plan(self) -> Iterator[tuple[OrderPlaced, Scenario]]:
+        """Every other order has the next of SCENARIOS; not orders that are invalid, and not orders that cost nothing."""
         turn = 0
-        for number, basket in enumerate(read_baskets(self.seed, self.most)):
-            story = PLAIN
+        for number, basket in enumerate(read_baskets(self.seed, self.max_orders)):
+            scenario = PLAIN
             if any(line.quantity < 1 for line in basket.lines):
-                story = UNSOUND
+                scenario = INVALID
             elif basket.total and number % 2:
-                story = STORIES[turn % len(STORIES)]
+                scenario = SCENARIOS[turn % len(SCENARIOS)]
                 turn += 1
-            lines = tuple(replace(line, sku=self._sku(line, story)) for line in basket.lines)
+            lines = tuple(replace(line, sku=self._sku(line, scenario)) for line in basket.lines)
             yield (
                 replace(
                     basket,
                     channel_reference=f"{self.prefix}-{basket.channel_reference}",
                     lines=lines,
-                    total=basket.total + story.unsound,
-                    payment=PaymentMethod(kind="card", token=story.token),
+                    total=basket.total + scenario.invalid,
+                    payment=PaymentMethod(kind="card", token=scenario.token),
                 ),
-                story,
+                scenario,
             )
 
-    def _sku(self, line: OrderLine, story: Story) -> str:
-        return f"{self.prefix}-{'sold-out' if story.sold_out and line.line_id == '1' else line.sku}"
+    def _sku(self, line: OrderLine, scenario: Scenario) -> str:
+        return f"{self.prefix}-{'sold-out' if scenario.sold_out and line.line_id == '1' else line.sku}"
 
     @cached_property
-    def stories(self) -> dict[str, Story]:
+    def scenarios(self) -> dict[str, Scenario]:
         """By order id."""
-        return {key_of(order): story for order, story in self.told}
+        return {key_of(order): scenario for order, scenario in self.planned}
 
     @cached_property
     def first_lines(self) -> dict[str, OrderLine]:
         """By order id: the line that is returned."""
-        return {key_of(order): order.lines[0] for order, _ in self.told}
+        return {key_of(order): order.lines[0] for order, _ in self.planned}
 
     def placed(self) -> list[OrderPlaced]:
         """Everything the channel publishes, in order."""
-        again = [order for order, story in self.told if story.repeated == "same"]
-        other = [replace(order, customer=replace(order.customer, id="else")) for order, story in self.told if story.repeated == "other"]
-        return [*(order for order, _ in self.told), *again, *other]
+        again = [order for order, scenario in self.planned if scenario.repeated == "same"]
+        other = [
+            replace(order, customer=replace(order.customer, id="else")) for order, scenario in self.planned if scenario.repeated == "other"
+        ]
+        return [*(order for order, _ in self.planned), *again, *other]
 
     def stock(self) -> list[ReceiveStock]:
-        """Exactly the units that sound orders want, not one more: whatever is held twice is missing elsewhere."""
+        """Exactly the units that valid orders need, so that a unit held twice is missing for another order."""
         wanted = Counter[str]()
-        for order, story in self.told:
-            if not (story.unsound or story.sold_out):
+        for order, scenario in self.planned:
+            if not (scenario.invalid or scenario.sold_out):
                 for line in order.lines:
                     wanted[line.sku] += line.quantity
         lines = [line for sku, units in sorted(wanted.items()) for line in _spread(sku, units, self.locations(sku))]
@@ -155,7 +159,7 @@ class Orders:
         ]
 
     def locations(self, sku: str) -> Sequence[str]:
-        """Where a SKU is to be had: one location or more, the same for every prefix."""
+        """The locations of a SKU: one or more, the same for every prefix."""
         number = sha256(sku.removeprefix(self.prefix).encode()).digest()[0]
         return [LOCATIONS[(number + step) % len(LOCATIONS)] for step in range(1 + number % 3)]
 
@@ -166,62 +170,63 @@ def _spread(sku: str, units: int, locations: Sequence[str]) -> Iterator[StockLin
             yield StockLine(sku=sku, location=location, quantity=share)
 
 
-class Outside:
-    """Warehouse, carrier, customers and desks. Each answers events with commands; whatever it answers again has no effect."""
+class ExternalParties:
+    """Warehouse, carrier, customers and operators. Each reacts to events with commands; repeated commands have no effect."""
 
     def __init__(self, *sets: Orders) -> None:
-        self._stories = {order_id: story for orders in sets for order_id, story in orders.stories.items()}
+        self._scenarios = {order_id: scenario for orders in sets for order_id, scenario in orders.scenarios.items()}
         self._lines = {order_id: line for orders in sets for order_id, line in orders.first_lines.items()}
 
-    def answers(self) -> Mapping[str, Mapping[type[Any], Answer]]:
-        """By broker user, by class of an event: what it is answered with."""
+    def reactions(self) -> Mapping[str, Reactions]:
+        """By broker user."""
         return {
             "warehouse": {
                 FulfillmentPlanned: self._ship,
-                ReturnWindowOpened: lambda event: self._ask(event.order_id, 0),
-                ReturnApproved: self._receive,
-                ReturnClosed: lambda event: self._ask(event.order_id, _number(event.return_id) + 1),
+                ReturnWindowOpened: lambda event: self._request_return(event.order_id, 0),
+                ReturnApproved: self._receive_return,
+                ReturnClosed: lambda event: self._request_return(event.order_id, _number(event.return_id) + 1),
             },
             "carrier": {LabelCreated: carrier},
             "operator": {
-                OrderActionRequired: self._act,
+                OrderActionRequired: self._handle_action,
                 FulfillmentPlanned: lambda event: self._cancel(event.order_id, "planned"),
                 FulfillmentShipped: lambda event: self._cancel(event.order_id, "shipped"),
             },
         }
 
     def _ship(self, event: FulfillmentPlanned) -> Iterator[Any]:
-        if self._stories[event.order_id].cancels != "planned":
+        if self._scenarios[event.order_id].cancels != "planned":
             yield from warehouse(event)
 
-    def _act(self, event: OrderActionRequired) -> Iterator[Any]:
-        if self._stories[event.order_id].amends:
+    def _handle_action(self, event: OrderActionRequired) -> Iterator[Any]:
+        if self._scenarios[event.order_id].amends:
             yield AmendPayment(order_id=event.order_id, payment=PaymentMethod(kind="card", token="tok_visa"))
         yield from self._cancel(event.order_id, "waiting")
 
-    def _cancel(self, order_id: str, now: str) -> Iterator[Any]:
-        if self._stories[order_id].cancels == now:
+    def _cancel(self, order_id: str, when: str) -> Iterator[Any]:
+        if self._scenarios[order_id].cancels == when:
             yield CancelOrder(order_id=order_id, reason="changed my mind")
 
-    def _ask(self, order_id: str, number: int) -> Iterator[Any]:
-        backs, line = self._stories[order_id].returns, self._lines[order_id]
-        if number < len(backs):
-            left = line.quantity - sum(_units(back, line) for back in backs[:number])
-            lines = (ReturnLine(line_id=line.line_id, quantity=min(backs[number].announced, left)),)
+    def _request_return(self, order_id: str, number: int) -> Iterator[Any]:
+        returns, line = self._scenarios[order_id].returns, self._lines[order_id]
+        if number < len(returns):
+            left = line.quantity - sum(_units(planned, line) for planned in returns[:number])
+            lines = (ReturnLine(line_id=line.line_id, quantity=min(returns[number].announced, left)),)
             yield RequestReturn(order_id=order_id, return_id=f"{order_id}-{number}", lines=lines)
 
-    def _receive(self, event: ReturnApproved) -> Iterator[Any]:
+    def _receive_return(self, event: ReturnApproved) -> Iterator[Any]:
         ids = {"order_id": event.order_id, "return_id": event.return_id}
-        back, line = self._stories[event.order_id].returns[_number(event.return_id)], self._lines[event.order_id]
-        units = _units(back, line)
-        came = ReturnLine(line_id=line.line_id, quantity=units)
-        yield ReceiveReturnItems(**ids, receipt_id=f"{event.return_id}-1", location=DESK, lines=(came,))
-        found = InspectedLine(line_id=line.line_id, sku=line.sku, quantity=units, disposition=back.disposition, accepted=back.accepted)
-        yield InspectReturn(**ids, lines=(found,))
+        planned, line = self._scenarios[event.order_id].returns[_number(event.return_id)], self._lines[event.order_id]
+        units = _units(planned, line)
+        arrived = ReturnLine(line_id=line.line_id, quantity=units)
+        yield ReceiveReturnItems(**ids, receipt_id=f"{event.return_id}-1", location=RETURNS_LOCATION, lines=(arrived,))
+        disposition, accepted = planned.disposition, planned.accepted
+        inspected = InspectedLine(line_id=line.line_id, sku=line.sku, quantity=units, disposition=disposition, accepted=accepted)
+        yield InspectReturn(**ids, lines=(inspected,))
 
 
-def _units(back: Back, line: OrderLine) -> int:
-    return min(back.comes, line.quantity)
+def _units(planned: PlannedReturn, line: OrderLine) -> int:
+    return min(planned.arriving, line.quantity)
 
 
 def _number(return_id: str) -> int:

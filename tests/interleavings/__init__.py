@@ -1,1 +1,1 @@
-"""The whole system in memory, under every interleaving."""
+"""The whole system in memory, under any interleaving."""

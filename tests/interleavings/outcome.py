@@ -1,4 +1,4 @@
-"""How a run ended, without what rightly depends on who came first; and what must hold of it."""
+"""The end of a run, without what legitimately depends on the order of events; and the invariants that must hold."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -25,10 +25,10 @@ from oms_contracts.stock import (
 )
 from oms_contracts.tracking import OrderStatusChanged, PackageDelivered
 from oms_fulfillment.decider import Order as FulfillmentOrder
-from oms_inventory.decider import Bin, Position
+from oms_inventory.positions import Bin, Position
 from oms_payment.commands import RequestAuthorization, RequestCapture, RequestRefund
 from oms_payment.money import Payment
-from oms_payment.provider import SCRIPTS
+from oms_payment.providers.sandbox import SCRIPTS
 from oms_returns.decider import Returns
 from oms_runtime.model import State
 from oms_runtime.store import decode_state
@@ -41,40 +41,40 @@ Places = Counter[tuple[str, str]]
 
 
 def settled(nodes: Iterable[Node]) -> dict[str, Any]:
-    """Every state of these services, comparable: two runs that came to the same end have the same."""
-    return {f"{node.service.name} {key}": timeless(_told_apart_by_nothing(state)) for node in nodes for key, state in node.states.items()}
+    """Every state of these services, in a form that is equal for two runs with the same end."""
+    return {f"{node.service.name} {key}": without_times(_comparable(state)) for node in nodes for key, state in node.states.items()}
 
 
-def timeless(value: Any) -> Any:
-    """Plain data without moments."""
+def without_times(value: Any) -> Any:
+    """Plain data without points in time."""
     match value:
         case datetime():
-            return "a moment"
+            return "a time"
         case dict():
-            return {key: timeless(part) for key, part in cast(dict[str, Any], value).items()}
+            return {key: without_times(part) for key, part in cast(dict[str, Any], value).items()}
         case tuple() | list():
-            return [timeless(part) for part in cast(list[Any], value)]
+            return [without_times(part) for part in cast(list[Any], value)]
         case frozenset():
             return sorted(cast(frozenset[str], value))
         case Struct():
-            return {name: timeless(getattr(value, name)) for name in value.__struct_fields__}
+            return {name: without_times(getattr(value, name)) for name in value.__struct_fields__}
         case _:
             return value
 
 
-def _told_apart_by_nothing(state: State) -> State:
-    """Without refusals, which are answers to what came too late, and without these:"""
+def _comparable(state: State) -> State:
+    """The state without refusals, which only say that a command came too late, and without what the comments below name."""
     match state:
         case CaptureOrder():
             return replace(state, refused=frozenset())
         case Payment(asked=asked):
-            # The shipment that is first pays the fee and the cents that do not divide; where nothing is left to pay, nobody is asked.
+            # The first shipment is charged the fee and the rounding; for a shipment that costs nothing, no request is sent.
             captures = {key: request for key, request in asked.items() if request.step == "capture"}
             amount = sum(request.amount for request in captures.values())
-            asked_for = max(captures.values(), key=lambda request: (request.outcome == "failed", request.checks), default=None)
-            return replace(state, asked=asked | {key: asked_for and replace(asked_for, subject="", amount=amount) for key in captures})
+            latest = max(captures.values(), key=lambda request: (request.outcome == "failed", request.checks), default=None)
+            return replace(state, asked=asked | {key: latest and replace(latest, subject="", amount=amount) for key in captures})
         case FulfillmentOrder(canceled=canceled):
-            # How far the warehouse had come, and whether the last parcel was faster than the wish to cancel.
+            # How far the warehouse had come, and whether the last shipment came before the cancellation.
             return replace(state, refusal=None, answered_at=None, fulfillments={} if canceled else state.fulfillments)
         case TrackingOrder():
             return replace(state, refusal=None)
@@ -84,14 +84,14 @@ def _told_apart_by_nothing(state: State) -> State:
             return state
 
 
-def assert_nothing_is_promised_twice_or_taken_early(system: System) -> None:
-    """At any time: what is promised is there, and what is captured has shipped."""
+def assert_nothing_is_promised_twice_or_captured_early(system: System) -> None:
+    """At any time: promised units are on hand, and captured units have shipped."""
     for order_id, order in system.nodes["capture"].states.items():
-        taken = system.provider.total(order_id, RequestCapture)
-        if taken:
+        captured = system.provider.total(order_id, RequestCapture)
+        if captured:
             shipped = _shipped(system.nodes["fulfillment"].state(order_id))
             cost = sum(line.total * shipped[line.line_id] // line.quantity for line in order.lines)
-            assert taken <= cost + order.shipping
+            assert captured <= cost + order.shipping
     for key, position in system.nodes["inventory"].states.items():
         if isinstance(position, Position):
             for location, units in position.bins.items():
@@ -110,7 +110,7 @@ def _shipped(order: FulfillmentOrder) -> Counter[str]:
 
 
 def assert_all_is_settled(system: System) -> None:
-    """At the end of every run, whatever the interleaving was."""
+    """At the end of every run, under any interleaving."""
     _assert_folded(system)
     _assert_ledger(system)
     _assert_timeout(system)
@@ -121,20 +121,20 @@ def assert_all_is_settled(system: System) -> None:
 
 
 def _assert_folded(system: System) -> None:
-    """Folding what a service published, from the first event, gives the states that it has; and they survive their storage."""
+    """Folding all events of a service gives its states, and the states survive encoding and decoding."""
     for name, node in system.nodes.items():
-        again = Node(node.service)
-        for event in system.said(name):
+        refolded = Node(node.service)
+        for event in system.published_by(name):
             for key in node.decider.writes(event):
-                again.states[key] = node.decider.evolve(again.state(key), event, key)
-        assert again.states == node.states
+                refolded.states[key] = node.decider.evolve(refolded.state(key), event, key)
+        assert refolded.states == node.states
         for key, state in node.states.items():
             assert decode_state(node.decider, key, msgspec.json.encode(state).decode()) == state
 
 
 def _assert_ledger(system: System) -> None:
     on_hand = Places()
-    for event in system.said("inventory"):
+    for event in system.published_by("inventory"):
         match event:
             case StockReceived(lines=lines) | StockAdjusted(lines=lines) | StockReturned(lines=lines):
                 on_hand.update({(line.sku, line.location): 0 for line in lines})
@@ -146,12 +146,12 @@ def _assert_ledger(system: System) -> None:
             case _:
                 pass
     positions = {key.removeprefix("sku/"): state for key, state in system.nodes["inventory"].states.items() if isinstance(state, Position)}
-    there = {(sku, location): units for sku, position in positions.items() for location, units in position.bins.items()}
-    assert there == {place: Bin(on_hand=units) for place, units in on_hand.items() if units}, "nothing is held for orders that have ended"
+    actual = {(sku, location): units for sku, position in positions.items() for location, units in position.bins.items()}
+    assert actual == {place: Bin(on_hand=units) for place, units in on_hand.items() if units}, "nothing is held for orders that have ended"
 
 
 def _assert_timeout(system: System) -> None:
-    """Nothing expires before its time, give or take what the clocks are wrong by."""
+    """Nothing expires before its time, within the error of the clocks."""
     until: dict[tuple[str, str], datetime] = {}
     for record in system.records:
         match record.message:
@@ -172,32 +172,34 @@ def _assert_timeout(system: System) -> None:
 
 
 def _assert_ended(system: System, order_id: str, order: CaptureOrder) -> None:
-    """Every order ended, and all that there is to say of it agrees."""
+    """Every order has ended, and all services agree on it."""
     assert order.status in ENDED
     ordered = Counter({line.line_id: line.quantity for line in order.lines})
     for author, kind in (("fulfillment", FulfillmentShipped), ("inventory", StockShipped), ("tracking", PackageDelivered)):
         moved = Counter[str]()
-        for event in system.said(author):
+        for event in system.published_by(author):
             if isinstance(event, kind) and event.order_id == order_id:
                 lines = (
                     [line for package in event.packages for line in package.lines] if isinstance(event, FulfillmentShipped) else event.lines
                 )
                 for line in lines:
                     moved[line.line_id] += line.quantity
-        assert moved == (ordered if order.status == "completed" else Counter()), f"{author}: all is shipped or nothing"
-    stopped = [event for event in system.said("fulfillment") if isinstance(event, FulfillmentCanceled) and event.order_id == order_id]
-    assert len(stopped) <= (order.status == "canceled")
-    changes = [event for event in system.said("tracking") if isinstance(event, OrderStatusChanged) and event.order_id == order_id]
+        assert moved == (ordered if order.status == "completed" else Counter()), f"{author}: all units or none"
+    canceled = [
+        event for event in system.published_by("fulfillment") if isinstance(event, FulfillmentCanceled) and event.order_id == order_id
+    ]
+    assert len(canceled) <= (order.status == "canceled")
+    changes = [event for event in system.published_by("tracking") if isinstance(event, OrderStatusChanged) and event.order_id == order_id]
     assert [change.sequence for change in changes] == [*range(1, len(changes) + 1)]
     assert changes[-1].status == order.status
     if order.status == "completed":
         assert [change.status for change in changes[-4:]] == ["in_fulfillment", "shipped", "delivered", "completed"]
     assert system.nodes["inventory"].state(order_id).status in ({"shipped"} if order.status == "completed" else UNSHIPPED)
-    received = [event for event in system.said("returns") if isinstance(event, ReturnItemsReceived) and event.order_id == order_id]
-    came = Counter[str]()
+    received = [event for event in system.published_by("returns") if isinstance(event, ReturnItemsReceived) and event.order_id == order_id]
+    returned = Counter[str]()
     for line in (line for event in received for line in event.lines):
-        came[line.line_id] += line.quantity
-    assert came <= (ordered if order.status == "completed" else Counter())
+        returned[line.line_id] += line.quantity
+    assert returned <= (ordered if order.status == "completed" else Counter())
     assert len({event.receipt_id for event in received}) == len(received)
 
 
@@ -205,19 +207,19 @@ UNSHIPPED = frozenset({"none", "failed", "expired", "released"})
 
 
 def _assert_money(system: System, order_id: str, order: CaptureOrder) -> None:
-    """Captured for what shipped and no more; refunded at most what was captured; nothing stays held. The books assert the rest."""
-    books, payment = system.provider, system.nodes["payment"].state(order_id)
-    authorized, captured, refunded = (books.total(order_id, kind) for kind in (RequestAuthorization, RequestCapture, RequestRefund))
+    """Exactly what shipped is captured, at most that is refunded, and nothing stays held. RecordingProvider asserts the rest."""
+    provider, payment = system.provider, system.nodes["payment"].state(order_id)
+    authorized, captured, refunded = (provider.total(order_id, kind) for kind in (RequestAuthorization, RequestCapture, RequestRefund))
     refuses = {
         script.step for token in [payment.method and payment.method.token] if (script := SCRIPTS.get(token or "")) and script.refusal
     }
     assert refunded <= captured <= authorized
     assert captured == (order.total if order.status == "completed" and "capture" not in refuses else 0)
-    assert books.held(order_id) == 0 or "void" in refuses or (order.status == "completed" and "capture" in refuses)
-    told = Counter[type[Any]]()
-    for event in system.said("payment"):
+    assert provider.held(order_id) == 0 or "void" in refuses or (order.status == "completed" and "capture" in refuses)
+    published = Counter[type[Any]]()
+    for event in system.published_by("payment"):
         if isinstance(event, PaymentCaptured | RefundSettled) and event.order_id == order_id:
-            told[type(event)] += event.amount
-    assert (told[PaymentCaptured], told[RefundSettled]) == (captured, refunded)
-    closed = [back for back in system.nodes["returns"].state(order_id).returns.values()]
-    assert all(back.status in {"closed", "declined", "canceled", "expired"} for back in closed)
+            published[type(event)] += event.amount
+    assert (published[PaymentCaptured], published[RefundSettled]) == (captured, refunded)
+    returns = system.nodes["returns"].state(order_id).returns.values()
+    assert all(returned.status in {"closed", "declined", "canceled", "expired"} for returned in returns)

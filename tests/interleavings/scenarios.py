@@ -1,4 +1,4 @@
-"""Orders and what their customers do. Some stories have one end only, whatever the interleaving; in others there is a real race."""
+"""Orders and what their customers do. Some scenarios end the same under any interleaving; others contain a race."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,16 +32,16 @@ from oms_contracts.returns import (
 from oms_contracts.stock import ReceiveStock, StockAllocated
 from oms_contracts.tracking import LabelCreated, RecordScan
 from oms_contracts.values import Address, Customer, InspectedLine, OrderLine, PaymentMethod, ReturnLine, StockLine, order_id_of
-from oms_demo.simulators import Answer, Returns
-from oms_payment.provider import SCRIPTS
+from oms_demo.simulators import Returns
+from oms_payment.providers.sandbox import SCRIPTS
 
-from .system import NOON, Hold, Story
+from .system import NOON, Hold, Reaction, Scenario
 
 DECLINED = tuple(token for token, script in SCRIPTS.items() if script.step == "authorize" and script.refusal)
 APPROVED = ("tok_visa", *(token for token in SCRIPTS if token not in DECLINED))
-SHORT = timedelta(seconds=1), timedelta(seconds=7), timedelta(seconds=20)
-"""No deadline of the business passes before everybody has done what he has to do."""
-LONG = timedelta(seconds=7), timedelta(minutes=20), timedelta(hours=2), timedelta(days=1), timedelta(days=3), timedelta(days=31)
+SHORT_STEPS = timedelta(seconds=1), timedelta(seconds=7), timedelta(seconds=20)
+"""With these steps no business deadline passes while any party still has work to do."""
+LONG_STEPS = timedelta(seconds=7), timedelta(minutes=20), timedelta(hours=2), timedelta(days=1), timedelta(days=3), timedelta(days=31)
 LINES = (
     OrderLine(line_id="1", sku="MUG", quantity=3, unit_price=333, total=998, discount=1),
     OrderLine(line_id="2", sku="POT", quantity=1, unit_price=2_500, total=2_500),
@@ -52,11 +52,14 @@ STOCK: Stock = (("MUG", "BER", 2), ("MUG", "HAM", 2), ("MUG", "MUC", 1), ("POT",
 """Just enough for one order, at three locations."""
 
 
-def order(token: str, *, back: str | None = None, number: int = 0, lines: tuple[OrderLine, ...] = LINES) -> OrderPlaced:
-    """An order paid by `token`. What the simulated customers send back of it will be restocked or written off, or it is nothing: `back`."""
+def order(token: str, *, disposition: str | None = None, number: int = 0, lines: tuple[OrderLine, ...] = LINES) -> OrderPlaced:
+    """An order paid by `token`.
+
+    `disposition` is that of the units which the simulated customers return: restock, write-off, or None for no return.
+    """
     return OrderPlaced(
         channel="web",
-        channel_reference=_references(back)[number],
+        channel_reference=_references(disposition)[number],
         placed_at=NOON,
         customer=Customer(id="ada"),
         currency="EUR",
@@ -70,106 +73,110 @@ def order(token: str, *, back: str | None = None, number: int = 0, lines: tuple[
 
 
 def amends(*tokens: str) -> Callable[[OrderActionRequired], Iterator[Any]]:
-    """A customer who tries these means of payment one after the other, and then gives up."""
-    left = iter(tokens)
+    """A customer who tries these payment methods one after the other, and then does nothing more."""
+    remaining = iter(tokens)
 
-    def answer(event: OrderActionRequired) -> Iterator[Any]:
-        if event.action == "amend_payment" and (token := next(left, None)):
+    def amend(event: OrderActionRequired) -> Iterator[Any]:
+        if event.action == "amend_payment" and (token := next(remaining, None)):
             yield AmendPayment(order_id=event.order_id, payment=_card(token), attempt=event.attempt)
 
-    return answer
+    return amend
 
 
 def cancels(event: Any) -> Iterator[Any]:
-    """A customer who wants no more of it."""
+    """A customer who cancels the order."""
     yield CancelOrder(order_id=event.order_id, reason="changed my mind")
 
 
-# Stories with one end
+# Scenarios that end the same under any interleaving
 
 
 @dataclass(frozen=True, slots=True)
 class Determined:
-    """`end` is where capture says the order ends. `tell` tells the story anew, with a token that is approved and one that is declined."""
+    """`end` is the order's last status. `make` makes the scenario from a token that is approved and one that is declined."""
 
     end: str
-    tell: Callable[[str, str], Story]
+    make: Callable[[str, str], Scenario]
 
 
-def _story(
-    *placed: OrderPlaced, stock: Stock = STOCK, answers: Mapping[type[Any], Answer] | None = None, holds: tuple[Hold, ...] = ()
-) -> Story:
-    return Story(says=(placed,), stock=_goods(stock), answers=answers or {}, holds=holds, clock=SHORT)
+def _scenario(
+    *placed: OrderPlaced, stock: Stock = STOCK, reactions: Mapping[type[Any], Reaction] | None = None, holds: tuple[Hold, ...] = ()
+) -> Scenario:
+    return Scenario(messages=(placed,), stock=_receipt(stock), reactions=reactions or {}, holds=holds, clock_steps=SHORT_STEPS)
 
 
 DETERMINED: Mapping[str, Determined] = {
-    "ships from three locations": Determined("completed", lambda good, _: _story(order(good))),
-    "is placed again and again": Determined("completed", lambda good, _: _story(order(good), order(good), order(good))),
-    "comes again with other content": Determined(
-        "completed", lambda good, _: _story(order(good), replace(order(good), total=1), order(good), replace(order(good), shipping=0))
+    "ships from three locations": Determined("completed", lambda good, _: _scenario(order(good))),
+    "is placed again and again": Determined("completed", lambda good, _: _scenario(order(good), order(good), order(good))),
+    "is placed again with other content": Determined(
+        "completed", lambda good, _: _scenario(order(good), replace(order(good), total=1), order(good), replace(order(good), shipping=0))
     ),
-    "is not sound": Determined("rejected", lambda good, _: _story(replace(order(good), total=1))),
-    "is sent back and restocked": Determined("completed", lambda good, _: _story(order(good, back="restock"))),
-    "is sent back and written off": Determined("completed", lambda good, _: _story(order(good, back="write-off"))),
-    "is declined, then amended": Determined("completed", lambda good, bad: _story(order(bad), answers={OrderActionRequired: amends(good)})),
+    "is not valid": Determined("rejected", lambda good, _: _scenario(replace(order(good), total=1))),
+    "is returned and restocked": Determined("completed", lambda good, _: _scenario(order(good, disposition="restock"))),
+    "is returned and written off": Determined("completed", lambda good, _: _scenario(order(good, disposition="write-off"))),
+    "is declined, then amended": Determined(
+        "completed", lambda good, bad: _scenario(order(bad), reactions={OrderActionRequired: amends(good)})
+    ),
     "is declined three times, then amended": Determined(
-        "completed", lambda good, bad: _story(order(bad), answers={OrderActionRequired: amends(bad, bad, good)})
+        "completed", lambda good, bad: _scenario(order(bad), reactions={OrderActionRequired: amends(bad, bad, good)})
     ),
-    "is declined and never amended": Determined("expired", lambda _, bad: _story(order(bad))),
-    "is declined and canceled": Determined("canceled", lambda _, bad: _story(order(bad), answers={OrderActionRequired: cancels})),
-    "is not in stock": Determined("expired", lambda good, _: _story(order(good), stock=STOCK[1:])),
+    "is declined and never amended": Determined("expired", lambda _, bad: _scenario(order(bad))),
+    "is declined and canceled": Determined("canceled", lambda _, bad: _scenario(order(bad), reactions={OrderActionRequired: cancels})),
+    "is not in stock": Determined("expired", lambda good, _: _scenario(order(good), stock=STOCK[1:])),
     "is not in stock and canceled": Determined(
-        "canceled", lambda good, _: _story(order(good), stock=STOCK[1:], answers={OrderActionRequired: cancels})
+        "canceled", lambda good, _: _scenario(order(good), stock=STOCK[1:], reactions={OrderActionRequired: cancels})
     ),
     "is canceled before its release": Determined(
         "canceled",
-        lambda good, _: _story(order(good), answers={OrderConfirmed: cancels}, holds=(Hold("capture", StockAllocated, CancelOrder),)),
+        lambda good, _: _scenario(order(good), reactions={OrderConfirmed: cancels}, holds=(Hold("capture", StockAllocated, CancelOrder),)),
     ),
     "is canceled before it ships": Determined(
         "canceled",
-        lambda good, _: _story(
+        lambda good, _: _scenario(
             order(good),
-            answers={OrderReleased: cancels},
+            reactions={OrderReleased: cancels},
             holds=(Hold("fulfillment", ShipFulfillment, OrderCancellationRequested),),
         ),
     ),
-    "is canceled too late": Determined("completed", lambda good, _: _story(order(good), answers={FulfillmentShipped: cancels})),
+    "is canceled too late": Determined("completed", lambda good, _: _scenario(order(good), reactions={FulfillmentShipped: cancels})),
 }
 determined = st.tuples(st.sampled_from(list(DETERMINED)), st.sampled_from(APPROVED), st.sampled_from(DECLINED))
-"""A story's name, and the two tokens it is told with."""
+"""The name of a scenario, and the two tokens to make it from."""
 
 
-# Stories with races
+# Scenarios with races
 
 
 @st.composite
-def raced(draw: st.DrawFn, most: int = 3) -> Callable[[], Story]:
-    """Up to `most` orders for too little stock, whose customers cancel, amend and send back as they like, while deadlines pass.
+def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
+    """Up to `max_orders` orders for too little stock. Their customers may cancel, amend and return while deadlines pass.
 
-    Gives what tells the story anew.
+    Returns a function that makes the scenario again.
     """
-    placed = tuple(_orders(draw, number) for number in range(draw(st.integers(1, most))))
+    placed = tuple(_orders(draw, number) for number in range(draw(st.integers(1, max_orders))))
     stock = tuple((sku, location, draw(st.integers(1, 4))) for sku in ("MUG", "POT") for location in ("BER", "HAM"))
     tokens = {key_of(one): draw(st.lists(st.sampled_from(("tok_visa", *SCRIPTS)), max_size=2)) for one in placed}
-    impatient = tuple((CancelOrder(order_id=key_of(one), reason="changed my mind"),) for one in placed if draw(st.booleans()))
-    cancels_unpaid, sends_back, keeps_it, loses, sees_early = (draw(st.booleans()) for _ in range(5))
+    cancellations = tuple((CancelOrder(order_id=key_of(one), reason="changed my mind"),) for one in placed if draw(st.booleans()))
+    cancels_unpaid, returns, cancels_return, loses, scans_early = (draw(st.booleans()) for _ in range(5))
 
-    def tell() -> Story:
-        amending = {order_id: amends(*those) for order_id, those in tokens.items()}
-        asked: Answer = cancels if cancels_unpaid else lambda event: amending[event.order_id](event)
+    def make() -> Scenario:
+        amending = {order_id: amends(*tried) for order_id, tried in tokens.items()}
+        reaction: Reaction = cancels if cancels_unpaid else lambda event: amending[event.order_id](event)
         desk = _Desk()
-        answers: dict[type[Any], Answer] = {OrderActionRequired: asked}
-        if sends_back:
-            answers |= {ReturnWindowOpened: desk.opened, ReturnApproved: desk.approved}
-        if keeps_it:
-            answers |= {ReturnRequested: _keeps_it}
+        reactions: dict[type[Any], Reaction] = {OrderActionRequired: reaction}
+        if returns:
+            reactions |= {ReturnWindowOpened: desk.opened, ReturnApproved: desk.approved}
+        if cancels_return:
+            reactions |= {ReturnRequested: _cancels_return}
         if loses:
-            answers |= {LabelCreated: _loses}
-        if sees_early:
-            answers |= {FulfillmentShipped: _sees_early}
-        return Story(says=(*((one,) for one in placed), *impatient), stock=_goods(stock), answers=answers, clock=LONG)
+            reactions |= {LabelCreated: _loses}
+        if scans_early:
+            reactions |= {FulfillmentShipped: _scans_early}
+        return Scenario(
+            messages=(*((one,) for one in placed), *cancellations), stock=_receipt(stock), reactions=reactions, clock_steps=LONG_STEPS
+        )
 
-    return tell
+    return make
 
 
 def _orders(draw: st.DrawFn, number: int) -> OrderPlaced:
@@ -179,32 +186,32 @@ def _orders(draw: st.DrawFn, number: int) -> OrderPlaced:
         for sku, units in [(draw(st.sampled_from(("MUG", "POT"))), draw(st.integers(1, 3)))]
         for total in [draw(st.integers(0, 100 * units))]
     )
-    back = draw(st.sampled_from((None, "restock", "write-off")))
-    return order(draw(st.sampled_from(("tok_visa", "tok_visa", *SCRIPTS))), back=back, number=number, lines=lines)
+    disposition = draw(st.sampled_from((None, "restock", "write-off")))
+    return order(draw(st.sampled_from(("tok_visa", "tok_visa", *SCRIPTS))), disposition=disposition, number=number, lines=lines)
 
 
-def _keeps_it(event: ReturnRequested) -> Iterator[Any]:
-    """A customer who would rather not send it back after all."""
+def _cancels_return(event: ReturnRequested) -> Iterator[Any]:
+    """A customer who cancels a requested return."""
     yield CancelReturn(order_id=event.order_id, return_id=event.return_id, reason="changed my mind")
 
 
 def _loses(event: LabelCreated) -> Iterator[Any]:
-    """A carrier whose other half sees the parcel go astray."""
+    """A carrier that scans the package as lost, and later as returned to its sender."""
     for status in ("lost", "returned_to_sender"):
         yield RecordScan(
             order_id=event.order_id, package_id=event.package_id, scan_id=f"{event.package_id}-{status}", status=status, at=event.at
         )
 
 
-def _sees_early(event: FulfillmentShipped) -> Iterator[Any]:
-    """A carrier who does not wait until we know his parcel."""
+def _scans_early(event: FulfillmentShipped) -> Iterator[Any]:
+    """A carrier whose scan comes before the label is created."""
     for package in event.packages:
         scan_id = f"{package.package_id}-0"
         yield RecordScan(order_id=event.order_id, package_id=package.package_id, scan_id=scan_id, status="out_for_delivery", at=event.at)
 
 
 class _Desk:
-    """Customers who send up to two units of every line back, half of the lines worn, in two parcels; beside those who are simulated."""
+    """Customers who return up to two units of every line, half of the lines damaged, in two packages; in addition to the simulators."""
 
     def __init__(self) -> None:
         self._lines: dict[str, tuple[OrderLine, ...]] = {}
@@ -220,10 +227,10 @@ class _Desk:
         if lines is None:
             return
         of: dict[str, Any] = {"order_id": event.order_id, "return_id": event.return_id}
-        for parcel in (1, 2):
-            units = tuple(ReturnLine(line_id=line.line_id, quantity=1) for line in lines if line.quantity >= parcel)
+        for package in (1, 2):
+            units = tuple(ReturnLine(line_id=line.line_id, quantity=1) for line in lines if line.quantity >= package)
             if units:
-                yield ReceiveReturnItems(receipt_id=f"{event.return_id}-{parcel}", location="HAM", lines=units, **of)
+                yield ReceiveReturnItems(receipt_id=f"{event.return_id}-{package}", location="HAM", lines=units, **of)
         found = (("restock", True), ("write-off", False))
         yield InspectReturn(
             lines=tuple(
@@ -244,22 +251,22 @@ def _card(token: str) -> PaymentMethod:
     return PaymentMethod(kind="card", token=token)
 
 
-def _goods(stock: Stock) -> ReceiveStock:
+def _receipt(stock: Stock) -> ReceiveStock:
     return ReceiveStock(receipt_id="FIRST", lines=tuple(StockLine(sku=sku, location=at, quantity=units) for sku, at, units in stock))
 
 
 @cache
-def _references(back: str | None) -> tuple[str, ...]:
-    """References of orders of which the simulated customers send something back, to be restocked or written off; or nothing."""
-    return tuple(islice((reference for number in count() if _sent_back(reference := f"W{number}") == back), 3))
+def _references(disposition: str | None) -> tuple[str, ...]:
+    """References of orders whose simulated return has this disposition; None for orders without a return."""
+    return tuple(islice((reference for number in count() if _disposition(reference := f"W{number}") == disposition), 3))
 
 
-def _sent_back(reference: str) -> str | None:
+def _disposition(reference: str) -> str | None:
     customers = Returns()
     at: dict[str, Any] = {"order_id": order_id_of("web", reference), "at": NOON}
-    for asked in customers.opened(ReturnWindowOpened(currency="EUR", lines=LINES, closes_at=NOON, **at)):
-        list(customers.requested(ReturnRequested(return_id=asked.return_id, lines=asked.lines, **at)))
-        for command in customers.approved(ReturnApproved(return_id=asked.return_id, expires_at=NOON, **at)):
+    for request in customers.opened(ReturnWindowOpened(currency="EUR", lines=LINES, closes_at=NOON, **at)):
+        list(customers.requested(ReturnRequested(return_id=request.return_id, lines=request.lines, **at)))
+        for command in customers.approved(ReturnApproved(return_id=request.return_id, expires_at=NOON, **at)):
             if isinstance(command, InspectReturn):
                 return command.lines[0].disposition
     return None

@@ -1,20 +1,20 @@
-"""All services in one process: deciders and policies as they run, topics as lists, and a schedule that says who does what next.
+"""All services in one process: deciders and policies as they run, topics as lists, and a schedule that chooses each next step.
 
-What the runtime promises is kept, and no more:
+The simulation keeps the runtime's guarantees and no others:
 
-- Order is kept within a topic's partition and nowhere else. Every reader stands where it likes in each of them, and reads in batches.
-- A deadline passes, and an outside effect is performed, on a state that may have moved on when that is recorded. Either may happen twice,
-  or never be recorded: a leader may fall in between.
-- What was read may come again, at any later time. Of what our own services publish the runtime lets nothing through twice (it drops a
-  record that is not above the highest position applied); but strangers may send twice, and then the decider alone must cope. Here nothing
-  is dropped: every decider copes with everything.
-- A service's processes may stand on machines whose clocks differ, and partitions move between them.
-- A record that cannot be applied would be set aside. Here it fails the test.
+- Order is kept within a topic's partition and nowhere else. A reader may have any checkpoint in each partition, and reads in batches.
+- A deadline passes, and an outside effect is performed, on a state that may have changed before the outcome is recorded. Either may happen
+  twice, or never be recorded, because a leader may die in between.
+- A record that was read may come again at any later time. The runtime drops repeated records of our own services (a record that is not
+  above the highest position applied), but external parties may send a message twice, and only the decider can recognise that. Here nothing
+  is dropped: every decider must accept every repetition.
+- A service's processes may run on machines whose clocks differ, and partitions move between them.
+- A record that cannot be applied would become a dead letter. Here it fails the test.
 """
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -31,9 +31,9 @@ from oms_capture.decider import Terms as CaptureTerms
 from oms_contracts.catalogue import PARTITIONS, SERVICES, TOPICS, topic_of
 from oms_contracts.message import decode, encode, key_of, type_of, validate
 from oms_contracts.stock import ReceiveStock
-from oms_demo.simulators import Answer, answers
+from oms_demo.simulators import answers
 from oms_inventory.commands import PlanAllocation
-from oms_inventory.decider import Terms as InventoryTerms
+from oms_inventory.reservations import Terms as InventoryTerms
 from oms_kafka.clients import partition_of
 from oms_payment.commands import ResumeRefund
 from oms_payment.decider import Terms as PaymentTerms
@@ -46,28 +46,33 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TICK = timedelta(milliseconds=1)
 """No two things happen at the same moment."""
 MAX_STEPS = 5_000
-"""Far more than any life here takes: whoever needs more answers himself for ever."""
+"""Far more than any scenario takes. A run that needs more does not end."""
 SKEWS = timedelta(0), timedelta(seconds=2), timedelta(seconds=-2)
-"""How far the clocks of a service's processes, between which its partitions move, are from the right time."""
-OUTSIDE = "outside"
-ITSELF = "itself"
+"""How much the clocks of a service's processes, between which its partitions move, differ from the true time."""
+EXTERNAL = "external"
+"""The external parties: channel, warehouse, carrier, customers."""
+DUE_WORK = "due work"
+"""Where a reader is delayed with its deadlines, effects and messages, rather than with a topic."""
 AT_ONCE = (PlanAllocation, ResumeRefund)
-"""Due as soon as they can be. Every other deadline is a race with the clock."""
+"""Commands that are due at once. Every other deadline is a race with the clock."""
 
 Queue = tuple[str, int]
 """A topic's partition."""
 
+Reaction = Callable[[Any], Iterable[Any]]
+"""The commands that an external party publishes in response to an event."""
+
 
 class Schedule:
-    """Which of the possible steps comes next. Read to its end it says always the first, so a shorter one is a straighter one.
+    """Chooses the next step. After its last number it always chooses the first step, so a shorter schedule is closer to the usual order.
 
-    `late` are readers, each with a topic that it comes to long after everybody else: now and then, and when nobody else has anything to do.
-    A service that is late with ITSELF is slow to do what is due and to record it.
+    `delayed` are readers, each with a topic that it reads rarely, and only if there is nothing else to do. A service that is delayed with
+    DUE_WORK is slow to perform what is due and to record it.
     """
 
-    def __init__(self, numbers: bytes = b"", late: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(self, numbers: bytes = b"", delayed: Sequence[tuple[str, str]] = ()) -> None:
         self._numbers = iter(numbers)
-        self.late = frozenset(late)
+        self.delayed = frozenset(delayed)
 
     def choose(self, among: int = 256) -> int:
         """A number below `among`."""
@@ -76,9 +81,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Record:
-    """One record of a topic. `position` is its place among all that `author` published.
+    """One record of a topic. `position` is its place among all records of `author`.
 
-    `heard` are the records that its author had heard of the order before, itself or through others: a set, as bits by `number`.
+    `causes` are the records of the order that its author had received before, directly or through others (its causal history): a set, as
+    bits by `number`.
     """
 
     number: int
@@ -88,61 +94,61 @@ class Record:
     subject: str
     kind: type[Any]
     message: Any
-    heard: int
+    causes: int
     at: datetime
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Step:
-    """What a service was given: a record, the answer to an effect, or the command of a deadline that has passed.
+    """One input of a service: a record, the outcome of an effect, or the command of a deadline that has passed.
 
-    `needs` are the records that must have been published before, as Record.heard; of an answer those that say what was asked.
+    `causes` are the records that must be published before, as in Record. Those of an effect's outcome are the events that requested it.
     """
 
     subject: str
     command: Any
     at: datetime
-    needs: int
+    causes: int
     record: Record | None = None
     request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Flying:
-    """What a due state brought about, on its way back to it."""
+class InFlight:
+    """The outcome of a deadline or an effect that is performed and not recorded yet."""
 
     service: str
     key: str
     command: Command
-    needs: int
+    causes: int
     request_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """`reader` comes to no record of the class `back` before it has read one of the class `until`: so a race is decided."""
+    """`reader` reads no record of the class `held` before it has read one of the class `until`. This decides a race."""
 
     reader: str
-    back: type[Any]
+    held: type[Any]
     until: type[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """What happens outside. `says` are lists of messages, each sent in order, at any time; `answers` come beside those of the simulators.
+class Scenario:
+    """What external parties do. `messages` are sequences, each published in its order, at any time.
 
-    `clock` is by how much time may pass while others still work.
+    `reactions` are added to the reactions of the simulators. `clock_steps` are the times that may pass while services still have work.
     """
 
-    says: tuple[tuple[Any, ...], ...]
+    messages: tuple[tuple[Any, ...], ...]
     stock: ReceiveStock
-    answers: Mapping[type[Any], Answer]
+    reactions: Mapping[type[Any], Reaction]
     holds: tuple[Hold, ...] = ()
-    clock: tuple[timedelta, ...]
+    clock_steps: tuple[timedelta, ...]
 
 
 class Node:
-    """One service, as the runtime would run it if nothing ever failed."""
+    """One service, as the runtime runs it without failures."""
 
     def __init__(self, service: Service) -> None:
         assert service.decider is not None
@@ -153,16 +159,16 @@ class Node:
         self.dues: dict[str, Due] = {}
 
     def state(self, key: str) -> Any:
-        """The state of a key, after all that was applied."""
+        """The state of a key after everything that was applied."""
         return self.states[key] if key in self.states else self.decider.initial(key)
 
     def apply(self, command: Command, now: datetime) -> Sequence[Event]:
-        """Decide on those states alone that were asked for, and fold."""
-        asked = {key: self.state(key) for key in self.decider.reads(command)}
-        events = self.decider.decide(command, asked, now)
+        """Decide on the states that the command reads and no others, and fold the events."""
+        states = {key: self.state(key) for key in self.decider.reads(command)}
+        events = self.decider.decide(command, states, now)
         for event in events:
             keys = self.decider.writes(event)
-            assert keys[0] in asked, "a stream is written by who has read it"
+            assert keys[0] in states, "a decision writes only a stream that it has read"
             for key in keys:
                 state = self.states[key] = self.decider.evolve(self.state(key), event, key)
                 due = self.decider.due(key, state)
@@ -173,15 +179,15 @@ class Node:
         return events
 
     def receive(self, message: Any, now: datetime) -> list[Event]:
-        """Apply what a message asks of the service."""
+        """Apply the commands that follow from a message."""
         return [event for command in self.service.commands_for(message) for event in self.apply(command, now)]
 
 
 class System:
-    """Services, topics, and what is outside, on one clock. `runner` performs the outside effects."""
+    """Services, topics and external parties on one clock. `runner` performs the outside effects."""
 
-    def __init__(self, story: Story, schedule: Schedule, runner: asyncio.Runner) -> None:
-        self.story = story
+    def __init__(self, scenario: Scenario, schedule: Schedule, runner: asyncio.Runner) -> None:
+        self.scenario = scenario
         self.provider = RecordingProvider()
         self.now = NOON
         self.nodes = {service.name: Node(service) for service in make_services(self.provider)}
@@ -189,96 +195,96 @@ class System:
         self.logs: dict[str, list[Step]] = {name: [] for name in self.nodes}
         self._schedule = schedule
         self._runner = runner
-        self._answers: dict[type[Any], list[Answer]] = defaultdict(list)
-        for cls, answer in (*answers().items(), *story.answers.items()):
-            self._answers[cls].append(answer)
-        self._handles = {name: node.handles for name, node in self.nodes.items()} | {OUTSIDE: frozenset(self._answers)}
+        self._reactions: dict[type[Any], list[Reaction]] = defaultdict(list)
+        for cls, reaction in (*answers().items(), *scenario.reactions.items()):
+            self._reactions[cls].append(reaction)
+        self._handles = {name: node.handles for name, node in self.nodes.items()} | {EXTERNAL: frozenset(self._reactions)}
         self._inboxes: dict[tuple[str, Queue], list[Record]] = {}
-        self._stood: dict[tuple[str, Queue], int] = {}
+        self._checkpoints: dict[tuple[str, Queue], int] = {}
         self._published: dict[str, int] = defaultdict(int)
-        self._heard: dict[tuple[str, str], int] = defaultdict(int)
-        self._read: set[tuple[str, type[Any]]] = set()
-        self._lanes: list[deque[tuple[Any, int]]] = []
+        self._causes: dict[tuple[str, str], int] = defaultdict(int)
+        self._kinds_read: set[tuple[str, type[Any]]] = set()
+        self._outgoing: list[deque[tuple[Any, int]]] = []
         self._skews: dict[str, timedelta] = defaultdict(timedelta)
-        self._flying: list[Flying] = []
-        self._landed: list[Flying] = []
-        self._publish(OUTSIDE, story.stock, 0)
+        self._in_flight: list[InFlight] = []
+        self._completed: list[InFlight] = []
+        self._publish(EXTERNAL, scenario.stock, 0)
         for inbox in self._inboxes:
-            self._hear(*inbox, most=1)
-        for messages in story.says:
-            self._lanes.append(deque((message, 0) for message in messages))
+            self._read(*inbox, max_records=1)
+        for messages in scenario.messages:
+            self._outgoing.append(deque((message, 0) for message in messages))
 
     def run(self, check: Callable[[], None] = lambda: None) -> None:
-        """Until nobody has anything to do, now or ever. `check` is called after each step."""
+        """Run until there is nothing left to do, now or later. `check` is called after each step."""
         for _ in range(MAX_STEPS):
             steps = self._steps()
             if not steps:
-                if not self._wait():
+                if not self._advance_clock():
                     return
                 continue
             number = self._schedule.choose()
             if number < 200:
-                early = [step for step in steps if step[0] not in self._schedule.late] if number < 190 else steps
+                early = [step for step in steps if step[0] not in self._schedule.delayed] if number < 190 else steps
                 _, step, *arguments = (early or steps)[number % len(early or steps)]
                 step(*arguments)
             else:
-                self._mischief(number)
+                self._disturb(number)
             check()
-        raise AssertionError("it never comes to rest")
+        raise AssertionError("the run does not end")
 
-    def hear_everything_again(self) -> list[Event]:
-        """All that anybody was ever given comes again, topic by topic; answers with what follows."""
+    def redeliver_everything(self) -> list[Event]:
+        """Deliver every input again, topic by topic, and return the events that follow."""
         events: list[Event] = []
         for (reader, _), records in self._inboxes.items():
             if reader in self.nodes:
                 for record in records:
-                    events += self.nodes[reader].receive(record.message, self._moment(reader))
-        for landed in self._landed:
-            events += self.nodes[landed.service].apply(landed.command, self._moment(landed.service))
+                    events += self.nodes[reader].receive(record.message, self._local_time(reader))
+        for outcome in self._completed:
+            events += self.nodes[outcome.service].apply(outcome.command, self._local_time(outcome.service))
         return events
 
-    def said(self, author: str) -> Iterator[Any]:
-        """Everything a service published, in order."""
+    def published_by(self, author: str) -> Iterator[Any]:
+        """Every message a service published, in order."""
         return (record.message for record in self.records if record.author == author)
 
     def _steps(self) -> list[tuple[Any, ...]]:
-        """All that may happen next and leads on: who does it, on account of what, and what to call."""
+        """The steps that make progress: the reader with its topic or DUE_WORK, and the method to call with its arguments."""
         steps: list[tuple[Any, ...]] = [
-            ((reader, queue[0]), self._hear_some, reader, queue)
+            ((reader, queue[0]), self._read_batch, reader, queue)
             for (reader, queue), records in self._inboxes.items()
-            if (stood := self._stood[reader, queue]) < len(records) and not self._held_back(reader, records[stood])
+            if (checkpoint := self._checkpoints[reader, queue]) < len(records) and not self._is_held(reader, records[checkpoint])
         ]
-        steps += [((flying.service, ITSELF), self._land, number) for number, flying in enumerate(self._flying)]
-        away = {(flying.service, flying.key) for flying in self._flying}
+        steps += [((outcome.service, DUE_WORK), self._complete, number) for number, outcome in enumerate(self._in_flight)]
+        in_flight = {(outcome.service, outcome.key) for outcome in self._in_flight}
         steps += [
-            ((name, ITSELF), self._act, name, key)
+            ((name, DUE_WORK), self._perform_due, name, key)
             for name, node in self.nodes.items()
             for key in node.dues
-            if self._is_due(name, key) and (name, key) not in away
+            if self._is_due(name, key) and (name, key) not in in_flight
         ]
-        steps += [((OUTSIDE, ITSELF), self._speak, lane) for lane in self._lanes]
+        steps += [((EXTERNAL, DUE_WORK), self._publish_next, messages) for messages in self._outgoing]
         return steps
 
-    def _mischief(self, number: int) -> None:
-        """What may happen at any time and lead nowhere: repeats, lost answers, time that passes, a process with another clock."""
+    def _disturb(self, number: int) -> None:
+        """What may happen at any time without progress: repeated records, lost outcomes, time that passes, a process with another clock."""
         match number % 6:
             case 0 | 1:
-                self._hear_again()
+                self._redeliver()
             case 2:
-                self.now += self.story.clock[self._schedule.choose(len(self.story.clock))]
-            case 3 if self._flying:
-                flying = self._flying[self._schedule.choose(len(self._flying))]
+                self.now += self.scenario.clock_steps[self._schedule.choose(len(self.scenario.clock_steps))]
+            case 3 if self._in_flight:
+                outcome = self._in_flight[self._schedule.choose(len(self._in_flight))]
                 if self._schedule.choose(2):
-                    self._flying.remove(flying)
-                elif self._is_due(flying.service, flying.key):
-                    self._act(flying.service, flying.key)
-            case 4 if self._landed:
-                self._answer(self._landed[-1 - self._schedule.choose(len(self._landed))])
+                    self._in_flight.remove(outcome)
+                elif self._is_due(outcome.service, outcome.key):
+                    self._perform_due(outcome.service, outcome.key)
+            case 4 if self._completed:
+                self._record(self._completed[-1 - self._schedule.choose(len(self._completed))])
             case _:
                 self._skews[SERVICES[self._schedule.choose(len(SERVICES))]] = SKEWS[self._schedule.choose(len(SKEWS))]
 
-    def _wait(self) -> bool:
-        """Let the clock run to the next deadline; False when there is none. Nobody waits without one: an order least of all."""
+    def _advance_clock(self) -> bool:
+        """Advance the clock to the next deadline; False if there is none. An order that has not ended always has a deadline."""
         capture = self.nodes["capture"]
         for order_id, order in capture.states.items():
             assert (order_id in capture.dues) == (order.status not in {"new", *ENDED})
@@ -291,88 +297,89 @@ class System:
         due = self.nodes[service].dues.get(key)
         return due is not None and due[0] <= self.now
 
-    def _moment(self, service: str) -> datetime:
+    def _local_time(self, service: str) -> datetime:
         self.now += TICK
         return self.now + self._skews[service]
 
-    def _held_back(self, reader: str, record: Record) -> bool:
+    def _is_held(self, reader: str, record: Record) -> bool:
         return any(
-            hold.reader == reader and record.kind is hold.back and (reader, hold.until) not in self._read for hold in self.story.holds
+            hold.reader == reader and record.kind is hold.held and (reader, hold.until) not in self._kinds_read
+            for hold in self.scenario.holds
         )
 
-    def _hear_some(self, reader: str, queue: Queue) -> None:
-        self._hear(reader, queue, most=1 + self._schedule.choose(4))
+    def _read_batch(self, reader: str, queue: Queue) -> None:
+        self._read(reader, queue, max_records=1 + self._schedule.choose(4))
 
-    def _hear(self, reader: str, queue: Queue, most: int) -> None:
+    def _read(self, reader: str, queue: Queue, max_records: int) -> None:
         inbox = self._inboxes[reader, queue]
-        for record in inbox[self._stood[reader, queue] :][:most]:
-            if self._held_back(reader, record):
+        for record in inbox[self._checkpoints[reader, queue] :][:max_records]:
+            if self._is_held(reader, record):
                 return
-            self._stood[reader, queue] += 1
-            self._read.add((reader, record.kind))
-            heard = record.heard | 1 << record.number
-            if reader == OUTSIDE:
-                for answer in self._answers[record.kind]:
-                    if said := list(answer(record.message)):
-                        self._lanes.append(deque((message, heard) for message in said))
+            self._checkpoints[reader, queue] += 1
+            self._kinds_read.add((reader, record.kind))
+            causes = record.causes | 1 << record.number
+            if reader == EXTERNAL:
+                for reaction in self._reactions[record.kind]:
+                    if messages := list(reaction(record.message)):
+                        self._outgoing.append(deque((message, causes) for message in messages))
                 continue
-            self._heard[reader, record.subject] |= heard
-            self._give(reader, record)
+            self._causes[reader, record.subject] |= causes
+            self._deliver(reader, record)
 
-    def _give(self, reader: str, record: Record) -> None:
-        now = self._moment(reader)
-        self.logs[reader].append(Step(subject=record.subject, command=record.message, at=now, needs=record.heard, record=record))
-        self._say(reader, record.subject, self.nodes[reader].receive(record.message, now))
+    def _deliver(self, reader: str, record: Record) -> None:
+        now = self._local_time(reader)
+        self.logs[reader].append(Step(subject=record.subject, command=record.message, at=now, causes=record.causes, record=record))
+        self._publish_events(reader, record.subject, self.nodes[reader].receive(record.message, now))
 
-    def _hear_again(self) -> None:
-        """Some of what a service has read before, in the order it was in."""
-        read = [inbox for inbox, stood in self._stood.items() if stood and inbox[0] in self.nodes]
+    def _redeliver(self) -> None:
+        """Deliver some records again that a service has read before, in their order."""
+        read = [inbox for inbox, checkpoint in self._checkpoints.items() if checkpoint and inbox[0] in self.nodes]
         reader, queue = read[self._schedule.choose(len(read))]
-        stood = self._stood[reader, queue]
-        first = stood - 1 - self._schedule.choose(stood)
-        for record in self._inboxes[reader, queue][first : min(stood, first + 1 + self._schedule.choose(4))]:
-            self._give(reader, record)
+        checkpoint = self._checkpoints[reader, queue]
+        first = checkpoint - 1 - self._schedule.choose(checkpoint)
+        for record in self._inboxes[reader, queue][first : min(checkpoint, first + 1 + self._schedule.choose(4))]:
+            self._deliver(reader, record)
 
-    def _act(self, name: str, key: str) -> None:
-        """Do what is due, without recording it yet."""
+    def _perform_due(self, name: str, key: str) -> None:
+        """Perform what is due, without recording it yet."""
         node = self.nodes[name]
         _, wanted = node.dues[key]
         effect = node.service.effects.get(wanted.__class__)
         if effect is None:
-            self._flying.append(Flying(name, key, wanted, 0, None))
+            self._in_flight.append(InFlight(name, key, wanted, 0, None))
             return
         try:
-            answer = self._runner.run(_perform(effect, wanted))
+            command = self._runner.run(_perform(effect, wanted))
         except ConnectionError:
-            return  # nothing is known: it stays due
-        asked = sum(
+            return  # the outcome is unknown, so it stays due
+        causes = sum(
             1 << record.number
             for record in self.records
             if record.author == name and getattr(record.message, "request_id", None) == wanted.request_id
         )
-        self._flying.append(Flying(name, key, answer, asked, wanted.request_id))
+        self._in_flight.append(InFlight(name, key, command, causes, wanted.request_id))
 
-    def _land(self, number: int) -> None:
-        flying = self._flying.pop(number)
-        self._landed.append(flying)
-        self._answer(flying)
+    def _complete(self, number: int) -> None:
+        outcome = self._in_flight.pop(number)
+        self._completed.append(outcome)
+        self._record(outcome)
 
-    def _answer(self, flying: Flying) -> None:
-        now = self._moment(flying.service)
-        if not isinstance(flying.command, AT_ONCE):
-            step = Step(subject=flying.key, command=flying.command, at=now, needs=flying.needs, request_id=flying.request_id)
-            self.logs[flying.service].append(step)
-        self._say(flying.service, flying.key, self.nodes[flying.service].apply(flying.command, now))
+    def _record(self, outcome: InFlight) -> None:
+        now = self._local_time(outcome.service)
+        if not isinstance(outcome.command, AT_ONCE):
+            step = Step(subject=outcome.key, command=outcome.command, at=now, causes=outcome.causes, request_id=outcome.request_id)
+            self.logs[outcome.service].append(step)
+        self._publish_events(outcome.service, outcome.key, self.nodes[outcome.service].apply(outcome.command, now))
 
-    def _speak(self, lane: deque[tuple[Any, int]]) -> None:
-        self._publish(OUTSIDE, *lane.popleft())
-        self._lanes = [other for other in self._lanes if other]
+    def _publish_next(self, messages: deque[tuple[Any, int]]) -> None:
+        self._publish(EXTERNAL, *messages.popleft())
+        self._outgoing = [other for other in self._outgoing if other]
 
-    def _say(self, author: str, subject: str, events: Sequence[Event]) -> None:
+    def _publish_events(self, author: str, subject: str, events: Sequence[Event]) -> None:
         for event in events:
-            self._publish(author, event, self._heard[author, subject])
+            self._publish(author, event, self._causes[author, subject])
 
-    def _publish(self, author: str, message: Any, heard: int) -> None:
+    def _publish(self, author: str, message: Any, causes: int) -> None:
         key = key_of(message)
         topic = topic_of(message)
         self._published[author] += 1
@@ -383,19 +390,19 @@ class System:
             queue=(topic, partition_of(key.encode(), PARTITIONS)),
             subject=getattr(message, "order_id", key),
             kind=message.__class__,
-            message=_as_read(topic, message),
-            heard=heard,
+            message=_as_consumed(topic, message),
+            causes=causes,
             at=self.now,
         )
         self.records.append(record)
         for reader in _readers(topic):
             if record.kind in self._handles.get(reader, ()):
                 self._inboxes.setdefault((reader, record.queue), []).append(record)
-                self._stood.setdefault((reader, record.queue), 0)
+                self._checkpoints.setdefault((reader, record.queue), 0)
 
 
 def make_services(provider: RecordingProvider) -> tuple[Service, ...]:
-    """The six that own streams, built as their `app.py` builds them."""
+    """The six services with streams, built as their `app.py` builds them."""
     return (
         oms_capture.app.make_service(CaptureTerms()),
         oms_inventory.app.make_service(InventoryTerms()),
@@ -406,18 +413,18 @@ def make_services(provider: RecordingProvider) -> tuple[Service, ...]:
     )
 
 
-def waits() -> list[tuple[str, str]]:
-    """Everybody, with everything that he may be late for."""
-    late = [(service.name, topic.name) for service in make_services(RecordingProvider()) for topic in service.reads]
-    return [*late, *((name, ITSELF) for name in (*SERVICES, OUTSIDE))]
+def possible_delays() -> list[tuple[str, str]]:
+    """Every reader with every topic it reads, and with DUE_WORK."""
+    delays = [(service.name, topic.name) for service in make_services(RecordingProvider()) for topic in service.reads]
+    return [*delays, *((name, DUE_WORK) for name in (*SERVICES, EXTERNAL))]
 
 
 async def _perform(effect: Callable[[Any], Awaitable[Any]], wanted: Any) -> Any:
     return await effect(wanted)
 
 
-def _as_read(topic: str, message: Any) -> Any:
-    """A message as it comes out of Kafka."""
+def _as_consumed(topic: str, message: Any) -> Any:
+    """A message as a consumer decodes it from Kafka."""
     read = decode if _trusted(topic) else validate
     return read(type_of(message).name, encode(message))
 
@@ -429,4 +436,4 @@ def _trusted(topic: str) -> bool:
 
 @cache
 def _readers(topic: str) -> tuple[str, ...]:
-    return (*next(known.readers for known in TOPICS if known.name == topic), OUTSIDE)
+    return (*next(known.readers for known in TOPICS if known.name == topic), EXTERNAL)

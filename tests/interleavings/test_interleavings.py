@@ -1,6 +1,6 @@
-"""What must hold of the whole system, however its topics interleave and however often a batch comes.
+"""The invariants of the whole system, under any interleaving of its topics and any repetition of records.
 
-The examples are the same each time, so that nobody is surprised by somebody else's bug. `OMS_INTERLEAVINGS=20000` draws as many new ones.
+The examples are the same in every run, so that a change is not failed by an older bug. `OMS_INTERLEAVINGS=20000` draws 20,000 new ones.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ from oms_contracts.message import encode, type_of
 from oms_contracts.orders import OrderCommandRefused
 from oms_contracts.returns import ReturnCommandRefused
 from oms_contracts.tracking import TrackingCommandRefused
-from oms_inventory.decider import Position
+from oms_inventory.positions import Position
 from oms_payment.commands import RequestCapture, RequestRefund
 from oms_projection.projector import FOLDS, fold
 from oms_projection.tables import Changes, Key, Row
 from oms_runtime.model import IncomingRecord
 
-from .outcome import assert_all_is_settled, assert_nothing_is_promised_twice_or_taken_early, settled
+from .outcome import assert_all_is_settled, assert_nothing_is_promised_twice_or_captured_early, settled
 from .replay import replay
 from .scenarios import DETERMINED, determined, raced
-from .system import Queue, Record, Schedule, Story, System, waits
+from .system import Queue, Record, Scenario, Schedule, System, possible_delays
 
 EXAMPLES = int(os.environ.get("OMS_INTERLEAVINGS", "0"))
 examples = settings(deadline=None, max_examples=EXAMPLES or 400, derandomize=not EXAMPLES)
-schedules = st.builds(Schedule, st.binary(min_size=200, max_size=800), st.lists(st.sampled_from(waits()), max_size=3))
+schedules = st.builds(Schedule, st.binary(min_size=200, max_size=800), st.lists(st.sampled_from(possible_delays()), max_size=3))
 
 
 REFUSALS = {OrderCommandRefused, FulfillmentCommandRefused, ReturnCommandRefused, TrackingCommandRefused}
@@ -43,63 +43,63 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
-def live(story: Story, schedule: Schedule, runner: asyncio.Runner) -> System:
-    """A story, to its end. After it nothing is news, but that a wish comes too late."""
-    system = System(story, schedule, runner)
-    system.run(lambda: assert_nothing_is_promised_twice_or_taken_early(system))
+def run(scenario: Scenario, schedule: Schedule, runner: asyncio.Runner) -> System:
+    """Run a scenario to its end. Redelivering every input must then cause nothing but refusals of late commands."""
+    system = System(scenario, schedule, runner)
+    system.run(lambda: assert_nothing_is_promised_twice_or_captured_early(system))
     assert_all_is_settled(system)
     end = settled(system.nodes.values())
-    assert {type(event) for event in system.hear_everything_again()} <= REFUSALS
+    assert {type(event) for event in system.redeliver_everything()} <= REFUSALS
     assert settled(system.nodes.values()) == end
     return system
 
 
-def tells(told: tuple[str, str, str]) -> Callable[[], Story]:
-    """What tells a determined story anew."""
-    name, good, bad = told
-    return lambda: DETERMINED[name].tell(good, bad)
+def maker(drawn: tuple[str, str, str]) -> Callable[[], Scenario]:
+    """A function that makes a determined scenario."""
+    name, good, bad = drawn
+    return lambda: DETERMINED[name].make(good, bad)
 
 
 @pytest.mark.parametrize("name", DETERMINED)
-def test_a_story_ends_as_it_is_told(name: str, runner: asyncio.Runner):
-    system = live(DETERMINED[name].tell("tok_visa", "tok_declined"), Schedule(), runner)
+def test_a_scenario_ends_as_expected(name: str, runner: asyncio.Runner):
+    system = run(DETERMINED[name].make("tok_visa", "tok_declined"), Schedule(), runner)
     assert [order.status for order in system.nodes["capture"].states.values()] == [DETERMINED[name].end]
 
 
 @examples
-@given(told=determined, schedule=schedules)
-def test_every_interleaving_of_all_topics_ends_the_same(told: tuple[str, str, str], schedule: Schedule, runner: asyncio.Runner):
-    straight, mixed = (live(tells(told)(), how, runner) for how in (Schedule(), schedule))
+@given(drawn=determined, schedule=schedules)
+def test_every_interleaving_of_all_topics_ends_the_same(drawn: tuple[str, str, str], schedule: Schedule, runner: asyncio.Runner):
+    straight, mixed = (run(maker(drawn)(), order, runner) for order in (Schedule(), schedule))
     assert settled(mixed.nodes.values()) == settled(straight.nodes.values())
 
 
 @examples
-@given(tell=raced(), schedule=schedules)
-def test_whoever_wins_a_race_money_and_stock_add_up_and_every_order_ends(
-    tell: Callable[[], Story], schedule: Schedule, runner: asyncio.Runner
+@given(make=raced(), schedule=schedules)
+def test_after_any_race_money_and_stock_add_up_and_every_order_has_ended(
+    make: Callable[[], Scenario], schedule: Schedule, runner: asyncio.Runner
 ):
-    live(tell(), schedule, runner)
+    run(make(), schedule, runner)
 
 
 @examples
-@given(tell=determined.map(tells) | raced(most=1), lived=schedules, replayed=schedules)
-def test_what_a_service_was_given_leads_it_to_the_same_state_in_any_order_that_could_have_been(
-    tell: Callable[[], Story], lived: Schedule, replayed: Schedule, runner: asyncio.Runner
+@given(make=determined.map(maker) | raced(max_orders=1), first=schedules, replayed=schedules)
+def test_the_inputs_of_a_service_lead_to_the_same_state_in_any_causally_possible_order(
+    make: Callable[[], Scenario], first: Schedule, replayed: Schedule, runner: asyncio.Runner
 ):
-    system = live(tell(), lived, runner)
+    system = run(make(), first, runner)
     for name, node in system.nodes.items():
         assert settled([replay(system, name, replayed)]) == settled([node])
 
 
 @examples
-@given(tell=determined.map(tells) | raced(), lived=schedules, read=schedules)
-def test_read_models_say_what_the_services_know_whichever_topic_they_hear_first(
-    tell: Callable[[], Story], lived: Schedule, read: Schedule, runner: asyncio.Runner
+@given(make=determined.map(maker) | raced(), first=schedules, read=schedules)
+def test_read_models_agree_with_the_services_under_any_interleaving(
+    make: Callable[[], Scenario], first: Schedule, read: Schedule, runner: asyncio.Runner
 ):
-    system = live(tell(), lived, runner)
-    rows = told(fold(interleaved(system, read)))
+    system = run(make(), first, runner)
+    rows = read_models(fold(interleaved(system, read)))
 
-    assert rows == told(fold(interleaved(system, Schedule())))
+    assert rows == read_models(fold(interleaved(system, Schedule())))
     orders = {order_id: order.status for order_id, order in system.nodes["capture"].states.items() if order.status != "new"}
     assert {order_id: row["status"] for (order_id,), row in rows["orders"].items()} == orders
     assert {place: row for place, row in rows["stock"].items() if row} == {
@@ -115,7 +115,7 @@ def test_read_models_say_what_the_services_know_whichever_topic_they_hear_first(
 
 
 def interleaved(system: System, schedule: Schedule) -> Iterator[IncomingRecord]:
-    """What projection reads of a run, each topic in its order."""
+    """The records of a run that projection reads, each topic in its order."""
     lanes: dict[Queue, deque[IncomingRecord]] = {}
     for record in system.records:
         if record.queue[0] in FOLDS:
@@ -128,7 +128,7 @@ def interleaved(system: System, schedule: Schedule) -> Iterator[IncomingRecord]:
 
 
 def received(record: Record) -> IncomingRecord:
-    """A record as projection's consumer hands it over."""
+    """A record as projection's consumer passes it to the projector."""
     kind, (topic, partition) = type_of(record.message), record.queue
     source, position = f"/oms/{record.author}", record.position
     return IncomingRecord(
@@ -145,8 +145,8 @@ def received(record: Record) -> IncomingRecord:
     )
 
 
-def told(changes: Changes) -> dict[str, dict[Key, Row]]:
-    """By table and key; what is null or nothing counts as not said, as it does once it is stored."""
+def read_models(changes: Changes) -> dict[str, dict[Key, Row]]:
+    """Rows by table and key. Null and zero count as absent, as they do once they are stored."""
     found = {
         table.name: {key: {name: value for name, value in row.items() if value not in (None, 0)} for key, row in rows.items()}
         for table, rows in changes.rows.items()

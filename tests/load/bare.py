@@ -22,10 +22,10 @@ from aiokafka import TopicPartition
 from oms_contracts.catalogue import TOPICS
 from oms_kafka.clients import Producer, make_producer, make_reader
 from oms_kafka.settings import KafkaSettings, settings_of
-from oms_local.provision import make_admin, provision_topics
-from oms_local.sql import session
 from oms_local.stack import Stack
 from oms_projection.projector import FOLDS
+from oms_provision.broker import make_admin, provision_topics
+from oms_provision.sql import session
 from oms_runtime.settings import RuntimeSettings
 from rich.progress import Progress
 

@@ -15,8 +15,8 @@ from oms_client.publisher import content_id, record_of
 from oms_kafka.clients import make_producer, partition_of
 from oms_kafka.settings import settings_of
 from oms_local.settings import SERVICES
-from oms_local.sql import session
 from oms_local.stack import Stack
+from oms_provision.sql import session
 from oms_runtime.clock import utc_now
 
 from tests.load.bare import CHANNEL

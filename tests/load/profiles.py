@@ -12,8 +12,8 @@ from typing import Any
 
 import asyncpg
 from oms_local.settings import SERVICES
-from oms_local.sql import run_to_end, session
 from oms_local.stack import Stack
+from oms_provision.sql import run_to_end, session
 
 PER_SECOND = 100
 TOP = 25

@@ -12,8 +12,8 @@ from typing import Any
 import asyncpg
 import psutil
 from oms_local.settings import SERVICES
-from oms_local.sql import session
 from oms_local.stack import Stack
+from oms_provision.sql import session
 
 MIB = 1024 * 1024
 _connect: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # asyncpg is untyped in part

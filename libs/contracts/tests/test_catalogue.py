@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 from oms_contracts import catalogue, operations
-from oms_contracts.catalogue import SERVICES, TOPICS, USERS, Topic, topic_of, topics_read_by, topics_written_by
+from oms_contracts.catalogue import ALL_SERVICES, SERVICES, TOPICS, USERS, Topic, topic_of, topics_read_by, topics_written_by
 from oms_contracts.message import MessageType, all_types, key_of, type_of
 from oms_contracts.samples import sample
 
-OUR_OWN = {*SERVICES, "projection"}
+OUR_OWN = {*ALL_SERVICES}
 OUTSIDE = {*USERS} - OUR_OWN
 
 every_topic = pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
@@ -101,7 +101,7 @@ def test_only_commands_are_forgotten() -> None:
     assert all((topic.retention == catalogue.FOREVER) != topic.name.endswith(".commands") for topic in TOPICS)
 
 
-@pytest.mark.parametrize("service", [*SERVICES, "projection"])
+@pytest.mark.parametrize("service", ALL_SERVICES)
 def test_a_service_takes_its_own_commands_and_nobody_elses(service: str) -> None:
     commands = [topic.name for topic in topics_read_by(service) if topic.name.endswith(".commands")]
     assert commands == [f"oms.{service}.commands"]
@@ -114,7 +114,7 @@ def test_a_service_writes_its_own_topics_alone(service: str) -> None:
         assert owners <= {service}
 
 
-@pytest.mark.parametrize("service", [*SERVICES, "projection"])
+@pytest.mark.parametrize("service", ALL_SERVICES)
 def test_a_service_sets_aside_on_its_own_topic(service: str) -> None:
     assert f"oms.{service}.dead-letters" in {topic.name for topic in topics_written_by(service)}
 

@@ -75,7 +75,7 @@ def stop(requested_at: datetime = NOON) -> StopFulfillments:
 
 
 def run(commands: Sequence[Command], order: Order = INITIAL) -> tuple[list[Event], Order]:
-    """Everything that follows from `commands`, and where it leaves the order."""
+    """The events that follow from `commands`, and the order after them."""
     events: list[Event] = []
     for command in commands:
         new = decide(command, order, NOON)
@@ -89,7 +89,7 @@ def after(*given: Command, when: Command) -> list[Event]:
 
 
 def refused(events: list[Event]) -> str:
-    """The reason of the one refusal that `events` is."""
+    """The reason of the only event, a refusal."""
     (event,) = events
     assert isinstance(event, FulfillmentCommandRefused)
     return event.reason
@@ -136,14 +136,14 @@ def test_a_fulfillment_is_accepted_picked_packed_and_shipped():
     ]
 
 
-def test_an_order_to_be_picked_up_goes_the_same_way():
+def test_an_order_for_pickup_passes_through_the_same_steps():
     pickup = PlanFulfillments(order_id="A", delivery="pickup", ship_to=None, lines=(mugs(1),))
     events, _ = run([pickup, accept(), pick(), pack(ONE, mugs(1)), ship("N1")])
     assert isinstance(events[-1], FulfillmentShipped)
 
 
 @pytest.mark.parametrize("command", SHIPPED)
-def test_a_command_that_took_effect_has_none_again_however_late(command: Command):
+def test_a_command_that_had_its_effect_has_none_again_however_late(command: Command):
     assert after(*SHIPPED, when=command) == []
 
 
@@ -163,7 +163,7 @@ def test_a_command_that_took_effect_has_none_again_however_late(command: Command
         ((*PACKED, stop()), ship("N1", "N2"), "the order is canceled"),
     ],
 )
-def test_a_command_out_of_place_is_refused(given: tuple[Command, ...], when: Command, reason: str):
+def test_a_command_that_does_not_fit_the_status_is_refused(given: tuple[Command, ...], when: Command, reason: str):
     assert refused(after(*given, when=when)) == reason
 
 
@@ -190,7 +190,7 @@ def test_a_command_out_of_place_is_refused(given: tuple[Command, ...], when: Com
         ),
     ],
 )
-def test_a_package_that_does_not_fit_is_refused(when: Command, reason: str):
+def test_an_invalid_package_is_refused(when: Command, reason: str):
     assert refused(after(*PICKED, pack(ONE, mugs(1)), when=when)) == reason
 
 
@@ -210,7 +210,7 @@ def test_a_package_id_belongs_to_one_fulfillment_of_the_order():
         (ship("N1", "N2", carrier=""), "carrier: must not be empty"),
     ],
 )
-def test_a_shipment_that_does_not_fit_is_refused(when: Command, reason: str):
+def test_an_invalid_shipment_is_refused(when: Command, reason: str):
     assert refused(after(*PACKED, when=when)) == reason
 
 
@@ -218,7 +218,7 @@ def test_the_same_refusal_is_not_repeated():
     assert after(*PICKED, ship("N1"), when=ship("N2")) == []
 
 
-def test_a_package_may_be_packed_rightly_after_a_refusal():
+def test_a_package_may_be_packed_correctly_after_a_refusal():
     packed = after(*PICKED, pack(ONE, mugs(3)), when=pack(ONE, mugs(2)))
     assert packed == [PackagePacked(order_id="A", fulfillment_id=BER, package_id=ONE, lines=(mugs(2),), at=NOON)]
 
@@ -236,18 +236,18 @@ def test_an_order_of_which_anything_has_shipped_is_not_canceled():
     assert after(*given, stop(), when=accept(HAM)) == [FulfillmentAccepted(order_id="A", fulfillment_id=HAM, at=NOON)]
 
 
-def test_the_same_request_is_answered_once_and_the_next_one_again():
+def test_a_cancellation_request_is_decided_once_and_the_next_one_again():
     assert after(*SHIPPED, stop(), when=stop()) == []
     assert after(*PACKED, stop(), when=stop()) == []
-    (answer,) = after(*SHIPPED, stop(), when=stop(NOON + timedelta(minutes=5)))
-    assert isinstance(answer, FulfillmentCancellationRejected)
+    (event,) = after(*SHIPPED, stop(), when=stop(NOON + timedelta(minutes=5)))
+    assert isinstance(event, FulfillmentCancellationRejected)
 
 
-def test_what_is_canceled_is_not_planned_again():
+def test_a_canceled_order_is_not_planned_again():
     assert after(*PICKED, stop(), when=PICKED[0]) == []
 
 
-def test_nothing_is_due_by_itself():
+def test_nothing_is_ever_due():
     assert due("A", run(PICKED)[1]) is None
 
 
@@ -257,7 +257,7 @@ def test_the_check_digit_is_that_of_the_gs1_general_specifications():
 
 
 @pytest.mark.parametrize("text", ["", "37610425002123456", "376104250021234560", "0376104250021234569", "37610425002123456９", "A" * 18])
-def test_what_is_not_an_sscc(text: str):
+def test_a_text_that_is_not_an_sscc(text: str):
     assert not is_sscc(text)
 
 
@@ -267,14 +267,14 @@ ids = st.sampled_from([BER, HAM, "A/MUC"])
 parts = st.lists(st.sampled_from([mugs(0), mugs(1), mugs(2), plates(1), plates(2), mugs(1, "HAM"), mugs(2, "HAM")]), max_size=2).map(tuple)
 package_ids = st.sampled_from([ONE, TWO, THREE, "no SSCC"])
 numbers = st.lists(st.sampled_from(["N1", "N2", ""]), max_size=3).map(tuple)
-loose: st.SearchStrategy[Command] = st.one_of(
+any_command: st.SearchStrategy[Command] = st.one_of(
     st.builds(AcceptFulfillment, order_id=order_id, fulfillment_id=ids),
     st.builds(PickItems, order_id=order_id, fulfillment_id=ids),
     st.builds(PackPackage, order_id=order_id, fulfillment_id=ids, package_id=package_ids, lines=parts),
     st.builds(ShipFulfillment, order_id=order_id, fulfillment_id=ids, carrier=st.just("DHL"), tracking_numbers=numbers),
     st.builds(stop, st.sampled_from([NOON, NOON + timedelta(hours=1)])),
 )
-straight: tuple[Command, ...] = (
+happy_path: tuple[Command, ...] = (
     *(accept(), pick(), pack(ONE, mugs(2)), pack(TWO, plates(2)), ship("N1", "N2")),
     *(accept(HAM), pick(HAM), pack(THREE, mugs(2, "HAM"), fulfillment_id=HAM), ship("N3", fulfillment_id=HAM)),
 )
@@ -282,10 +282,10 @@ straight: tuple[Command, ...] = (
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Command]:
-    """A straight way through both fulfillments, with steps left out, and anything thrown in anywhere."""
+    """The happy path through both fulfillments, with steps left out and any commands inserted anywhere."""
     steps: list[Command] = [plan(*LINES)]
-    for step in straight:
-        steps += draw(st.lists(loose, max_size=2))
+    for step in happy_path:
+        steps += draw(st.lists(any_command, max_size=2))
         if draw(st.integers(0, 7)):
             steps.append(step)
     return steps
@@ -297,7 +297,7 @@ def units(lines: Sequence[AllocatedLine]) -> Counter[tuple[str, str, str]]:
 
 @for_all(histories())
 @settings(deadline=None, max_examples=300)
-def test_nothing_is_packed_that_was_not_planned_and_all_of_it_ships_once_or_not_at_all(history: list[Command]):
+def test_only_planned_units_are_packed_and_all_of_them_ship_once_or_not_at_all(history: list[Command]):
     events, _ = run(history)
     for fulfillment_id, location in ((BER, "BER"), (HAM, "HAM")):
         packed = [line for e in events if isinstance(e, PackagePacked) and e.fulfillment_id == fulfillment_id for line in e.lines]
@@ -322,8 +322,8 @@ def test_an_order_is_canceled_or_ships_never_both(history: list[Command]):
 
 @for_all(histories(), st.data())
 @settings(deadline=None, max_examples=300)
-def test_repeats_change_nothing(history: list[Command], data: st.DataObject):
-    """Any command that was carried out may come again at any later time; capture's events and refused commands at once."""
+def test_repeated_commands_change_nothing(history: list[Command], data: st.DataObject):
+    """A command that was carried out may come again at any later time; any other command may come again at once."""
     order = INITIAL
     effective: list[Command] = []
     for command in history:
@@ -339,17 +339,17 @@ def test_repeats_change_nothing(history: list[Command], data: st.DataObject):
 @for_all(histories())
 @settings(deadline=None, max_examples=200)
 def test_a_fulfillment_only_moves_forward(history: list[Command]):
-    standing = ["planned", "accepted", "picked", "packed", "shipped"]
+    statuses = ["planned", "accepted", "picked", "packed", "shipped"]
     order, ranks = INITIAL, list[int]()
     for command in history:
         order = run([command], order)[1]
-        ranks.append(standing.index(order.fulfillments[BER].status))
+        ranks.append(statuses.index(order.fulfillments[BER].status))
     assert all(earlier <= later <= earlier + 1 for earlier, later in pairwise(ranks))
 
 
 @for_all(histories())
 @settings(deadline=None, max_examples=100)
-def test_what_is_stored_gives_the_state_again(history: list[Command]):
+def test_stored_states_and_events_give_the_same_state_again(history: list[Command]):
     events, order = run(history)
     assert msgspec.json.decode(msgspec.json.encode(order), type=Order) == order
     read = [decode(type_of(event).name, encode(event)) for event in events]

@@ -16,13 +16,13 @@ def test_a_released_order_is_planned():
     assert list(POLICIES[OrderReleased](released)) == [PlanFulfillments(order_id="A", delivery="ship", ship_to=HOME, lines=LINES)]
 
 
-def test_a_cancellation_request_keeps_the_time_it_was_made():
+def test_a_cancellation_request_keeps_its_time():
     requested = OrderCancellationRequested(order_id="A", reason="changed my mind", at=NOON)
     expected = StopFulfillments(order_id="A", reason="changed my mind", requested_at=NOON)
     assert list(POLICIES[OrderCancellationRequested](requested)) == [expected]
 
 
-def test_every_event_it_acts_on_comes_from_a_topic_it_reads():
+def test_every_handled_event_is_on_a_topic_that_fulfillment_reads():
     service = make_service()
     readable = {cls for topic in service.reads for cls in topic.messages}
     assert set(POLICIES) <= readable

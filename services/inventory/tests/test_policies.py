@@ -27,8 +27,8 @@ from oms_inventory.commands import (
     ShipStock,
     WantedLine,
 )
-from oms_inventory.decider import Terms
 from oms_inventory.policies import POLICIES
+from oms_inventory.reservations import Terms
 from oms_inventory.settings import Settings
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -38,10 +38,10 @@ LINES = (
 )
 WANTED = (WantedLine(line_id="1", sku="MUG", quantity=2), WantedLine(line_id="2", sku="SPOON", quantity=1))
 TOPIC_OF_STOCK = next(topic for topic in TOPICS if topic.name == "oms.stock")
-CARD = PaymentMethod(kind="card", token="tok")  # a reference to a card, no secret
+CARD = PaymentMethod(kind="card", token="tok")  # no secret
 MUG = AllocatedLine(line_id="1", sku="MUG", location="BER", quantity=2)
 SPOON = AllocatedLine(line_id="2", sku="SPOON", location="BER", quantity=1)
-SOUND = InspectedLine(line_id="1", sku="MUG", quantity=1, disposition="restock")
+UNDAMAGED = InspectedLine(line_id="1", sku="MUG", quantity=1, disposition="restock")
 
 ACCEPTED = OrderAccepted(
     order_id="O",
@@ -62,7 +62,7 @@ ACCEPTED = OrderAccepted(
 )
 
 
-def parcel(package_id: str, *lines: AllocatedLine) -> Package:
+def package(package_id: str, *lines: AllocatedLine) -> Package:
     return Package(package_id=package_id, carrier="DHL", tracking_number=package_id, lines=lines)
 
 
@@ -80,36 +80,36 @@ def parcel(package_id: str, *lines: AllocatedLine) -> Package:
         ),
         (OrderConfirmed(order_id="O", at=NOON), [AllocateStock(order_id="O")]),
         (OrderCanceled(order_id="O", reason="changed my mind", at=NOON), [ReleaseStock(order_id="O", reason="changed my mind")]),
-        (OrderExpired(order_id="O", reason="nobody paid", at=NOON), [ReleaseStock(order_id="O", reason="nobody paid")]),
+        (OrderExpired(order_id="O", reason="not paid", at=NOON), [ReleaseStock(order_id="O", reason="not paid")]),
         (
             FulfillmentShipped(
-                order_id="O", fulfillment_id="O/BER", location="BER", packages=(parcel("P1", MUG), parcel("P2", SPOON)), at=NOON
+                order_id="O", fulfillment_id="O/BER", location="BER", packages=(package("P1", MUG), package("P2", SPOON)), at=NOON
             ),
             [ShipStock(order_id="O", fulfillment_id="O/BER", lines=(MUG, SPOON))],
         ),
         (
-            ReturnItemsInspected(order_id="O", return_id="RMA", location="MUC", lines=(SOUND,), at=NOON),
-            [BookReturn(return_id="RMA", order_id="O", location="MUC", lines=(SOUND,))],
+            ReturnItemsInspected(order_id="O", return_id="RMA", location="MUC", lines=(UNDAMAGED,), at=NOON),
+            [BookReturn(return_id="RMA", order_id="O", location="MUC", lines=(UNDAMAGED,))],
         ),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_others_events_ask_of_inventory(event: Any, commands: list[Command]):
+def test_the_commands_that_follow_from_other_services_events(event: Any, commands: list[Command]):
     assert list(POLICIES[type(event)](event)) == commands
 
 
-def test_every_event_that_is_listened_to_comes_on_a_topic_inventory_may_read():
+def test_every_handled_event_is_on_a_topic_that_inventory_reads():
     assert set(POLICIES) <= {message for topic in topics_read_by("inventory") for message in topic.messages}
 
 
-def test_the_service_takes_the_warehouses_commands_and_has_a_topic_for_every_event():
+def test_the_service_takes_the_warehouses_commands_and_publishes_every_event():
     service = make_service(Terms())
     assert service.commands == (ReceiveStock, AdjustStock)
     assert set(TOPIC_OF_STOCK.messages) == set(get_args(Event))
     assert TOPIC_OF_STOCK in service.writes
 
 
-def test_the_environment_may_set_how_long_units_are_held(monkeypatch: pytest.MonkeyPatch):
+def test_the_environment_sets_the_reservation_timeout(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://somewhere/inventory")
     monkeypatch.setenv("OMS_RESERVATION_TIMEOUT", "PT30M")
     settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment

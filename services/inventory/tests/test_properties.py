@@ -1,4 +1,4 @@
-"""What must hold whatever comes, in whatever order, however often."""
+"""The invariants of stock, under any order of commands and any repetition."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,9 @@ from oms_inventory.commands import (
     ShipStock,
     WantedLine,
 )
-from oms_inventory.decider import Bin, Position, Reservation, State, Terms
+from oms_inventory.decider import State
+from oms_inventory.positions import Bin, Position
+from oms_inventory.reservations import Reservation, Terms
 from oms_runtime.store import decode_state
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -50,7 +52,7 @@ ORDERS, SKUS, LOCATIONS = ["O1", "O2", "O3"], ["MUG", "SPOON"], ["BER", "MUC"]
 
 @dataclass
 class Store:
-    """Decides and folds as a service does, on states that went through JSON, and reads no state that was not asked for."""
+    """Decides and folds as a service does, on states that went through JSON, and on the states that the decider reads and no others."""
 
     states: dict[str, State] = field(default_factory=dict[str, State])
     events: list[Event] = field(default_factory=list[Event])
@@ -120,14 +122,14 @@ order_ids, ids = st.sampled_from(ORDERS), st.sampled_from("ABCD")
 
 @dataclass(frozen=True)
 class Wait:
-    """Until what the order is due to do is done."""
+    """Wait until the order's deadline has passed and its command is applied."""
 
     order_id: str
 
 
 @dataclass(frozen=True)
 class Ship:
-    """What the order holds at a location, in parcels of one unit each."""
+    """Ship what the order holds at a location, in packages of one unit each."""
 
     order_id: str
     location: str
@@ -135,21 +137,21 @@ class Ship:
 
 @dataclass(frozen=True)
 class Decline:
-    """The payment of the order's newest attempt."""
+    """Decline the payment of the order's newest attempt."""
 
     order_id: str
 
 
 @dataclass(frozen=True)
 class Reserve:
-    """The order's next attempt."""
+    """Reserve the order's next attempt."""
 
     order_id: str
     lines: tuple[WantedLine, ...]
     location: str | None
 
 
-lives = st.one_of(
+steps_of_orders = st.one_of(
     st.builds(Reserve, order_ids, wanted, st.none() | st.sampled_from(LOCATIONS)),
     st.builds(Reserve, order_ids, wanted, st.none() | st.sampled_from(LOCATIONS)),
     st.builds(AllocateStock, order_id=order_ids),
@@ -163,13 +165,13 @@ lives = st.one_of(
     st.builds(BookReturn, return_id=ids, order_id=order_ids, location=st.sampled_from(LOCATIONS), lines=inspected),
 )
 adjustments = st.builds(AdjustStock, adjustment_id=ids, lines=corrections, reason=st.just("count"))
-stocked = ReceiveStock(
+FIRST_RECEIPT = ReceiveStock(
     receipt_id="FIRST", lines=tuple(StockLine(sku=sku, location=location, quantity=3) for sku in SKUS for location in LOCATIONS)
 )
 
 
-def meant(step: Any, store: Store) -> Command | None:
-    """The command a step amounts to, given what the store holds."""
+def command_of(step: Any, store: Store) -> Command | None:
+    """The command that a step stands for, given the states in the store."""
     match step:
         case Reserve(order_id=order_id, lines=lines, location=location):
             attempt = store.reservation(order_id).attempt + 1
@@ -193,10 +195,10 @@ def meant(step: Any, store: Store) -> Command | None:
 
 
 def run(steps: Sequence[Any]) -> Iterator[tuple[Store, Command, list[Event]]]:
-    """A little stock, then the steps: the store, and what each step asked of it and brought about."""
+    """Receive a little stock, then take the steps. Yields the store after each step, the step's command and its events."""
     store = Store()
-    for step in (stocked, *steps):
-        if (command := meant(step, store)) is not None:
+    for step in (FIRST_RECEIPT, *steps):
+        if (command := command_of(step, store)) is not None:
             yield store, command, store.handle(command)
 
 
@@ -222,7 +224,7 @@ def ledger(store: Store) -> Counter[tuple[str, str]]:
 
 
 @settings(deadline=None, max_examples=150)
-@for_all(st.lists(lives, min_size=20, max_size=60))
+@for_all(st.lists(steps_of_orders, min_size=20, max_size=60))
 def test_no_unit_is_promised_twice(steps: list[Any]):
     for store, command, _ in run(steps):
         for place, units in store.bins():
@@ -232,7 +234,7 @@ def test_no_unit_is_promised_twice(steps: list[Any]):
 
 
 @settings(deadline=None, max_examples=150)
-@for_all(st.lists(lives | adjustments, min_size=20, max_size=60))
+@for_all(st.lists(steps_of_orders | adjustments, min_size=20, max_size=60))
 def test_a_position_is_the_sum_of_the_ledger_and_of_what_all_orders_hold(steps: list[Any]):
     for store, _, _ in run(steps):
         bins = dict(store.bins())
@@ -242,8 +244,8 @@ def test_a_position_is_the_sum_of_the_ledger_and_of_what_all_orders_hold(steps: 
 
 
 @settings(deadline=None, max_examples=150)
-@for_all(st.lists(lives | adjustments, min_size=20, max_size=60))
-def test_a_shortfall_that_a_count_proved_is_never_made_worse_by_a_promise(steps: list[Any]):
+@for_all(st.lists(steps_of_orders | adjustments, min_size=20, max_size=60))
+def test_a_reservation_never_increases_a_shortfall_that_a_count_proved(steps: list[Any]):
     before: dict[tuple[str, str], Bin] = {}
     for store, command, _ in run(steps):
         after = dict(store.bins())
@@ -254,7 +256,7 @@ def test_a_shortfall_that_a_count_proved_is_never_made_worse_by_a_promise(steps:
 
 
 @settings(deadline=None, max_examples=150)
-@for_all(st.lists(lives | adjustments, min_size=20, max_size=60))
+@for_all(st.lists(steps_of_orders | adjustments, min_size=20, max_size=60))
 def test_a_reservation_is_all_or_nothing_and_a_release_returns_exactly_what_was_held(steps: list[Any]):
     previous: dict[str, Reservation] = {}
     for store, command, events in run(steps):
@@ -279,15 +281,15 @@ def by_line(lines: Sequence[WantedLine | AllocatedLine]) -> Counter[tuple[str, s
 
 
 @settings(deadline=None, max_examples=150)
-@for_all(st.lists(lives | adjustments, min_size=20, max_size=60))
+@for_all(st.lists(steps_of_orders | adjustments, min_size=20, max_size=60))
 def test_the_same_command_again_has_no_effect(steps: list[Any]):
     for store, command, _ in run(steps):
         assert store.handle(command) == []
 
 
-# One order's whole life, as its topics bring it.
+# One order from its first event to its last, as its topics deliver them.
 
-CARD = PaymentMethod(kind="card", token="tok")  # a reference to a card, no secret
+CARD = PaymentMethod(kind="card", token="tok")  # no secret
 LINES = tuple(OrderLine(line_id=str(n), sku=sku, quantity=3, unit_price=100, total=300) for n, sku in enumerate(SKUS))
 FIRST = ReserveStock(
     order_id="O1",
@@ -295,21 +297,21 @@ FIRST = ReserveStock(
     lines=tuple(WantedLine(line_id=line.line_id, sku=line.sku, quantity=line.quantity) for line in LINES),
     location="BER",
 )
-"""OrderAccepted asks for no more than this."""
+"""The command that follows from OrderAccepted."""
 DECLINED = OrderActionRequired(order_id="O1", action="amend_payment", reason="declined", deadline=NOON, at=NOON, attempt=1)
 AMENDED = OrderPaymentAmended(order_id="O1", attempt=2, payment=CARD, lines=LINES, location="BER", at=NOON)
 CONFIRMED = OrderConfirmed(order_id="O1", at=NOON)
 WAIT = Wait("O1")
 
 
-def leaves(location: str, *lines: AllocatedLine) -> FulfillmentShipped:
+def shipment(location: str, *lines: AllocatedLine) -> FulfillmentShipped:
     packages = (Package(package_id="P", carrier="DHL", tracking_number="T", lines=lines),)
     return FulfillmentShipped(order_id="O1", fulfillment_id=f"O1/{location}", location=location, packages=packages, at=NOON)
 
 
 SHIPPED = [
-    leaves("BER", AllocatedLine(line_id="0", sku="MUG", location="BER", quantity=2)),
-    leaves(
+    shipment("BER", AllocatedLine(line_id="0", sku="MUG", location="BER", quantity=2)),
+    shipment(
         "MUC",
         AllocatedLine(line_id="0", sku="MUG", location="MUC", quantity=1),
         AllocatedLine(line_id="1", sku="SPOON", location="MUC", quantity=3),
@@ -325,21 +327,21 @@ INSPECTED = [
     )
     for return_id, disposition in (("RMA1", "restock"), ("RMA2", "write-off"))
 ]
-EXPIRY, REPLAN = WAIT, WAIT
+EXPIRY, PLAN_AGAIN = WAIT, WAIT
 PAID = [FIRST, CONFIRMED]
 PAID_AT_THE_SECOND_ATTEMPT = [FIRST, DECLINED, AMENDED, CONFIRMED]
-PAID_LATE = [FIRST, EXPIRY, CONFIRMED, REPLAN]
-ENDS = [OrderCanceled(order_id="O1", reason="canceled", at=NOON), OrderExpired(order_id="O1", reason="nobody acted", at=NOON)]
+PAID_LATE = [FIRST, EXPIRY, CONFIRMED, PLAN_AGAIN]
+ENDS = [OrderCanceled(order_id="O1", reason="canceled", at=NOON), OrderExpired(order_id="O1", reason="timeout", at=NOON)]
 
 
-def begin() -> Store:
+def stocked_store() -> Store:
     store = Store()
     lines = (("MUG", "BER", 2), ("MUG", "MUC", 1), ("SPOON", "MUC", 3))
     store.handle(ReceiveStock(receipt_id="R", lines=tuple(StockLine(sku=s, location=at, quantity=n) for s, at, n in lines)))
     return store
 
 
-def feed(store: Store, message: Any) -> None:
+def deliver(store: Store, message: Any) -> None:
     if isinstance(message, Wait):
         message = store.due("O1")
     if message is not None:
@@ -348,7 +350,7 @@ def feed(store: Store, message: Any) -> None:
 
 @st.composite
 def interleaved(draw: st.DrawFn, *topics: Sequence[Any]) -> list[Any]:
-    """The topics' records, each topic in its order, any of them repeated at any later time. The clock does not repeat what it did."""
+    """The topics' records, each topic in its order, any of them repeated at any later time. A passed deadline is not repeated."""
     left, seen, order = [list(topic) for topic in topics], list[Any](), list[Any]()
     while any(left):
         if seen and draw(st.integers(0, 3)) == 3:
@@ -364,40 +366,38 @@ def interleaved(draw: st.DrawFn, *topics: Sequence[Any]) -> list[Any]:
 
 def test_an_order_ships_and_some_of_it_comes_back():
     for orders in (PAID, PAID_AT_THE_SECOND_ATTEMPT, PAID_LATE):
-        store = begin()
+        store = stocked_store()
         for message in (*orders, *SHIPPED, *INSPECTED):
-            feed(store, message)
+            deliver(store, message)
         assert store.reservation("O1").status == "shipped"
         assert dict(store.bins()) == {("MUG", "MUC"): Bin(on_hand=1)}
 
 
 @settings(deadline=None, max_examples=300)
 @for_all(st.data(), st.sampled_from([PAID, PAID_AT_THE_SECOND_ATTEMPT, PAID_LATE]))
-def test_whatever_the_order_of_an_orders_topics_and_whatever_is_repeated_it_ends_in_the_same_state(data: st.DataObject, orders: list[Any]):
-    plain, mixed = begin(), begin()
+def test_every_interleaving_and_repetition_of_an_orders_topics_ends_in_the_same_state(data: st.DataObject, orders: list[Any]):
+    plain, mixed = stocked_store(), stocked_store()
     for message in (*orders, *SHIPPED, *INSPECTED):
-        feed(plain, message)
+        deliver(plain, message)
     for message in data.draw(interleaved(orders)):
-        feed(mixed, message)
-    # Warehouses ship what was allocated, and not before; returns are another topic, which may be ahead of it.
+        deliver(mixed, message)
+    # Warehouses ship after the allocation. Returns are on another topic, which may be ahead.
     repeats = [message for message in orders if message is not WAIT]
     for message in data.draw(interleaved(SHIPPED, INSPECTED, repeats)):
-        feed(mixed, message)
+        deliver(mixed, message)
     assert mixed.states == plain.states
 
 
 @settings(deadline=None, max_examples=300)
 @for_all(st.data(), st.sampled_from([PAID, PAID_AT_THE_SECOND_ATTEMPT, PAID_LATE]), st.sampled_from(ENDS), st.integers(1, 4))
-def test_an_order_that_ends_at_any_point_of_its_life_holds_nothing_whatever_is_repeated(
-    data: st.DataObject, orders: list[Any], end: Any, lived: int
-):
-    plain, mixed = begin(), begin()
+def test_an_order_that_ends_at_any_point_holds_nothing_under_any_repetition(data: st.DataObject, orders: list[Any], end: Any, count: int):
+    plain, mixed = stocked_store(), stocked_store()
     stock = dict(plain.bins())
-    life = [*orders[:lived], end, WAIT]
-    for message in life:
-        feed(plain, message)
-    for message in data.draw(interleaved(life)):
-        feed(mixed, message)
+    messages = [*orders[:count], end, WAIT]
+    for message in messages:
+        deliver(plain, message)
+    for message in data.draw(interleaved(messages)):
+        deliver(mixed, message)
     assert dict(plain.bins()) == dict(mixed.bins()) == stock
     assert mixed.states == plain.states
     assert mixed.due("O1") is None

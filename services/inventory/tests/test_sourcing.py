@@ -22,12 +22,12 @@ def test_the_preferred_location_serves_the_order_if_it_has_everything():
     assert plan(ORDER, stock, "MUC") == (take("1", "MUG", "MUC", 2), take("2", "SPOON", "MUC", 1))
 
 
-def test_otherwise_a_single_other_location_that_has_everything():
+def test_otherwise_a_single_other_location_that_has_everything_serves_it():
     stock = {"MUG": {"BER": 1, "CGN": 2, "MUC": 2}, "SPOON": {"BER": 9, "CGN": 1, "MUC": 9}}
     assert plan(ORDER, stock, "BER") == (take("1", "MUG", "CGN", 2), take("2", "SPOON", "CGN", 1))
 
 
-def test_without_a_preference_the_first_by_name():
+def test_without_a_preference_the_first_location_by_name_serves_it():
     stock = {"MUG": {"MUC": 2, "BER": 2}, "SPOON": {"MUC": 1, "BER": 1}}
     assert plan(ORDER, stock, None) == (take("1", "MUG", "BER", 2), take("2", "SPOON", "BER", 1))
 
@@ -38,7 +38,7 @@ def test_otherwise_the_order_is_split_over_few_locations():
     assert plan(lines, stock, "BER") == (take("1", "MUG", "BER", 1), take("1", "MUG", "MUC", 2), take("2", "SPOON", "BER", 2))
 
 
-def test_a_line_is_split_where_no_location_has_it_all():
+def test_a_line_is_split_if_no_location_has_all_of_it():
     lines = (want("1", "MUG", 3), want("2", "MUG", 2))
     assert plan(lines, {"MUG": {"BER": 1, "MUC": 4}}, None) == (
         take("1", "MUG", "MUC", 3),
@@ -89,8 +89,8 @@ def test_a_plan_depends_on_the_stock_and_not_on_the_order_it_is_listed_in(
     lines: tuple[WantedLine, ...], stock: dict[str, dict[str, int]], preferred: str | None
 ):
     if not shortages(lines, stock):
-        upside_down = {sku: dict(reversed(bins.items())) for sku, bins in reversed(stock.items())}
-        assert plan(lines, upside_down, preferred) == plan(lines, stock, preferred)
+        reversed_stock = {sku: dict(reversed(bins.items())) for sku, bins in reversed(stock.items())}
+        assert plan(lines, reversed_stock, preferred) == plan(lines, stock, preferred)
 
 
 @settings(deadline=None)

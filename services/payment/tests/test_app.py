@@ -5,25 +5,26 @@ import pytest
 from oms_contracts.catalogue import topics_written_by
 from oms_contracts.message import type_of
 from oms_contracts.values import PaymentMethod
-from oms_payment.app import make_effects, make_service
+from oms_payment.app import make_effects, make_provider, make_service
 from oms_payment.commands import (
     Event,
     LookUpOutcome,
     RecordRefusal,
     RecordSuccess,
-    RecordUnheard,
-    RecordUnknown,
+    RecordUnknownOutcome,
+    RecordUnknownRequest,
     RequestAuthorization,
     RequestCapture,
     RequestRefund,
     RequestVoid,
 )
 from oms_payment.decider import Terms
-from oms_payment.provider import Done, Refused, Sandbox
+from oms_payment.providers.port import Done, Refused
+from oms_payment.providers.sandbox import Sandbox
 from oms_payment.settings import Settings
 
-PATIENCE = timedelta(seconds=5)
-EFFECTS = make_effects(Sandbox(), PATIENCE)
+TIMEOUT = timedelta(seconds=5)
+EFFECTS = make_effects(Sandbox(), TIMEOUT)
 
 
 def authorization(token: str, checks: int = 0) -> RequestAuthorization:
@@ -35,8 +36,8 @@ def look_up(request: RequestAuthorization) -> LookUpOutcome:
     return LookUpOutcome(order_id="O", request_id=request.request_id, checks=request.checks, request=request)
 
 
-class Deaf(Sandbox):
-    """Takes requests and never answers."""
+class UnresponsiveSandbox(Sandbox):
+    """Takes requests and never responds."""
 
     async def authorize(self, request: RequestAuthorization) -> Done | Refused:
         await asyncio.Event().wait()
@@ -47,34 +48,34 @@ async def perform(effect: object) -> object:
     return await EFFECTS[type(effect)](effect)
 
 
-async def test_an_agreement_is_recorded():
-    answer = await perform(authorization("tok_visa"))
-    assert isinstance(answer, RecordSuccess)
-    assert (answer.order_id, answer.request_id) == ("O", "O:authorize:1")
-    assert answer.reference.startswith("tok_visa.")
+async def test_a_performed_request_is_recorded_as_success():
+    response = await perform(authorization("tok_visa"))
+    assert isinstance(response, RecordSuccess)
+    assert (response.order_id, response.request_id) == ("O", "O:authorize:1")
+    assert response.reference.startswith("tok_visa.")
 
 
-async def test_a_refusal_is_recorded():
+async def test_a_refused_request_is_recorded_as_refusal():
     refused = RecordRefusal(order_id="O", request_id="O:authorize:1", reason="insufficient funds")
     assert await perform(authorization("tok_insufficient_funds")) == refused
 
 
-async def test_silence_is_recorded_as_unknown():
-    assert await perform(authorization("tok_late")) == RecordUnknown(order_id="O", request_id="O:authorize:1", checks=0)
-    assert await perform(look_up(authorization("tok_late", 2))) == RecordUnknown(order_id="O", request_id="O:authorize:1", checks=2)
+async def test_a_timeout_of_the_provider_is_recorded_as_an_unknown_outcome():
+    assert await perform(authorization("tok_late")) == RecordUnknownOutcome(order_id="O", request_id="O:authorize:1", checks=0)
+    assert await perform(look_up(authorization("tok_late", 2))) == RecordUnknownOutcome(order_id="O", request_id="O:authorize:1", checks=2)
 
 
-async def test_a_call_that_does_not_return_is_recorded_as_unknown():
+async def test_a_call_that_does_not_return_in_time_is_recorded_as_an_unknown_outcome():
     request = authorization("tok_visa")
-    answer = await make_effects(Deaf(), timedelta(0))[RequestAuthorization](request)
-    assert answer == RecordUnknown(order_id="O", request_id="O:authorize:1", checks=0)
+    response = await make_effects(UnresponsiveSandbox(), timedelta(0))[RequestAuthorization](request)
+    assert response == RecordUnknownOutcome(order_id="O", request_id="O:authorize:1", checks=0)
 
 
-async def test_what_never_arrived_is_recorded_as_that():
-    assert await perform(look_up(authorization("tok_lost", 1))) == RecordUnheard(order_id="O", request_id="O:authorize:1", checks=1)
+async def test_a_request_the_provider_does_not_know_is_recorded_as_unknown_request():
+    assert await perform(look_up(authorization("tok_lost", 1))) == RecordUnknownRequest(order_id="O", request_id="O:authorize:1", checks=1)
 
 
-async def test_a_broken_connection_is_left_to_the_runtime_which_tries_again():
+async def test_a_connection_error_is_raised_for_the_runtime_to_retry():
     with pytest.raises(ConnectionError):
         await perform(authorization("tok_gateway_down"))
 
@@ -89,7 +90,7 @@ async def test_every_request_reaches_the_provider():
 
 
 def test_the_service_reads_and_writes_what_the_catalogue_gives_it():
-    service = make_service(Terms(), Sandbox(), PATIENCE)
+    service = make_service(Terms(), Sandbox(), TIMEOUT)
     assert {topic.name for topic in service.reads} == {"oms.orders", "oms.fulfillments", "oms.returns", "oms.payment.commands"}
     assert {topic.name for topic in service.writes} == {"oms.payments", "oms.payment.dead-letters"}
     carried = {cls for topic in service.reads for cls in topic.messages}
@@ -108,3 +109,20 @@ def test_settings_become_terms(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMS_LOOK_UP_AFTER", "PT2S")
     settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
     assert settings.terms() == Terms(look_up_after=timedelta(seconds=2))
+
+
+def test_the_provider_is_the_sandbox_unless_the_settings_name_another(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://nowhere")
+    settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+    assert isinstance(make_provider(settings), Sandbox)
+    monkeypatch.setenv("OMS_PROVIDER", "sandbox")
+    settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+    assert isinstance(make_provider(settings), Sandbox)
+
+
+def test_an_unknown_provider_is_an_error_that_names_the_known_ones(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://nowhere")
+    monkeypatch.setenv("OMS_PROVIDER", "bank")
+    settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+    with pytest.raises(ValueError, match=r"OMS_PROVIDER: no payment provider is named 'bank', only sandbox"):
+        make_provider(settings)

@@ -32,8 +32,8 @@ from oms_payment.commands import (
     LookUpOutcome,
     RecordRefusal,
     RecordSuccess,
-    RecordUnheard,
-    RecordUnknown,
+    RecordUnknownOutcome,
+    RecordUnknownRequest,
     RefundReturn,
     ReleasePayment,
     RequestAuthorization,
@@ -87,7 +87,7 @@ def unknown(checks: int, wait: timedelta, request_id: str = AUTHORIZE) -> Paymen
 
 
 def ship(fulfillment_id: str, *units: int) -> CaptureShipment:
-    """One entry a line: how many units of it this fulfillment shipped."""
+    """One number per line: how many units of it this fulfillment shipped."""
     return CaptureShipment(order_id="O", fulfillment_id=fulfillment_id, lines=allocated(*units))
 
 
@@ -157,15 +157,15 @@ def refusal(request_id: str, reason: str = "no funds") -> RecordRefusal:
     return RecordRefusal(order_id="O", request_id=request_id, reason=reason)
 
 
-def no_answer(checks: int, request_id: str = AUTHORIZE) -> RecordUnknown:
-    return RecordUnknown(order_id="O", request_id=request_id, checks=checks)
+def timed_out(checks: int, request_id: str = AUTHORIZE) -> RecordUnknownOutcome:
+    return RecordUnknownOutcome(order_id="O", request_id=request_id, checks=checks)
 
 
-def unheard(checks: int, request_id: str = AUTHORIZE) -> RecordUnheard:
-    return RecordUnheard(order_id="O", request_id=request_id, checks=checks)
+def unknown_request(checks: int, request_id: str = AUTHORIZE) -> RecordUnknownRequest:
+    return RecordUnknownRequest(order_id="O", request_id=request_id, checks=checks)
 
 
-LET_GO = ReleasePayment(order_id="O", reason="changed my mind")
+RELEASE = ReleasePayment(order_id="O", reason="changed my mind")
 ABANDONED = PaymentAbandoned(order_id="O", reason="changed my mind", at=NOON)
 HELD: list[Event] = [requested(), authorized()]
 SHIPPED: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3), captured("O/X", 15_00)]
@@ -193,7 +193,7 @@ class TestAuthorization:
         for history in ([requested()], HELD, [requested(), declined()]):
             assert outcome(given=history, when=authorize()) == []
 
-    def test_the_provider_holds_the_money(self):
+    def test_the_provider_authorizes(self):
         assert outcome(given=[requested()], when=success(AUTHORIZE)) == [authorized()]
         assert due_after(HELD) is None
 
@@ -204,17 +204,19 @@ class TestAuthorization:
     def test_another_means_of_payment_is_another_attempt(self):
         assert outcome(given=[requested(), declined()], when=authorize(2)) == [requested(2)]
 
-    def test_an_answer_to_an_earlier_attempt_is_not_taken_for_the_newest(self):
+    def test_a_response_to_an_earlier_attempt_does_not_change_the_newest(self):
         assert outcome(given=[requested(), declined(), requested(2)], when=success(AUTHORIZE)) == []
 
-    def test_nothing_is_asked_anew_while_an_attempt_is_open_or_held(self):
+    def test_no_further_attempt_is_requested_while_one_is_open_or_authorized(self):
         assert outcome(given=[requested()], when=authorize(2)) == []
         assert outcome(given=HELD, when=authorize(2)) == []
 
-    @pytest.mark.parametrize("answer", [success(AUTHORIZE), refusal(AUTHORIZE), no_answer(0), no_answer(1), unheard(0), unheard(1)])
-    @pytest.mark.parametrize("answered", [HELD, [requested(), declined()], []])
-    def test_an_answer_nobody_waits_for_changes_nothing(self, answer: Command, answered: list[Event]):
-        assert outcome(given=answered, when=answer) == []
+    @pytest.mark.parametrize(
+        "response", [success(AUTHORIZE), refusal(AUTHORIZE), timed_out(0), timed_out(1), unknown_request(0), unknown_request(1)]
+    )
+    @pytest.mark.parametrize("given", [HELD, [requested(), declined()], []])
+    def test_a_response_without_an_open_request_changes_nothing(self, response: Command, given: list[Event]):
+        assert outcome(given=given, when=response) == []
 
     def test_an_order_that_costs_nothing_needs_no_provider(self):
         free = replace(SOCKS, discount=12_00, total=0)
@@ -227,42 +229,42 @@ class TestAuthorization:
         shipped = outcome(given=events, when=ship("O/X", 3))
         assert shipped == [replace(capture_requested("O/X", 0, 3), authorization_id="none"), captured("O/X", 0)]
         assert due_after([*events, *shipped]) is None
-        assert outcome(given=events, when=LET_GO) == [void_requested("none"), voided("none")]
+        assert outcome(given=events, when=RELEASE) == [void_requested("none"), voided("none")]
 
 
 class TestUnknownOutcome:
     TIMED_OUT: Sequence[Event] = (requested(), unknown(1, timedelta(seconds=10)))
 
-    def test_no_answer_is_looked_up_later_and_each_time_later_still(self):
-        assert outcome(given=[requested()], when=no_answer(0)) == [unknown(1, timedelta(seconds=10))]
-        assert outcome(given=self.TIMED_OUT, when=no_answer(1)) == [unknown(2, timedelta(seconds=20))]
-        assert outcome(given=[requested(), unknown(2, timedelta())], when=no_answer(2)) == [unknown(3, timedelta(seconds=40))]
-        assert outcome(given=[requested(), unknown(3, timedelta())], when=no_answer(3)) == [unknown(4, timedelta(minutes=1))]
-        assert outcome(given=[requested(), unknown(9_999, timedelta())], when=no_answer(9_999)) == [unknown(10_000, timedelta(minutes=1))]
+    def test_a_timeout_is_followed_by_look_ups_with_growing_waits(self):
+        assert outcome(given=[requested()], when=timed_out(0)) == [unknown(1, timedelta(seconds=10))]
+        assert outcome(given=self.TIMED_OUT, when=timed_out(1)) == [unknown(2, timedelta(seconds=20))]
+        assert outcome(given=[requested(), unknown(2, timedelta())], when=timed_out(2)) == [unknown(3, timedelta(seconds=40))]
+        assert outcome(given=[requested(), unknown(3, timedelta())], when=timed_out(3)) == [unknown(4, timedelta(minutes=1))]
+        assert outcome(given=[requested(), unknown(9_999, timedelta())], when=timed_out(9_999)) == [unknown(10_000, timedelta(minutes=1))]
 
-    def test_it_is_looked_up_under_the_same_key(self):
+    def test_the_outcome_is_looked_up_under_the_same_key(self):
         request = RequestAuthorization(order_id="O", request_id=AUTHORIZE, checks=1, amount=15_00, currency="EUR", payment=CARD)
         look_up = LookUpOutcome(order_id="O", request_id=AUTHORIZE, checks=1, request=request)
         assert due_after(self.TIMED_OUT) == (NOON + timedelta(seconds=10), look_up)
 
-    def test_the_same_silence_counts_once(self):
-        assert outcome(given=self.TIMED_OUT, when=no_answer(0)) == []
+    def test_the_same_timeout_counts_once(self):
+        assert outcome(given=self.TIMED_OUT, when=timed_out(0)) == []
 
     def test_the_looked_up_outcome_is_the_outcome(self):
         assert outcome(given=self.TIMED_OUT, when=success(AUTHORIZE)) == [authorized()]
         assert outcome(given=self.TIMED_OUT, when=refusal(AUTHORIZE)) == [declined()]
 
-    def test_what_the_provider_never_heard_of_is_sent_again_under_the_same_key(self):
+    def test_a_request_unknown_to_the_provider_is_sent_again_under_the_same_key(self):
         repeated = PaymentRequestRepeated(order_id="O", request_id=AUTHORIZE, at=NOON)
-        assert outcome(given=self.TIMED_OUT, when=unheard(1)) == [repeated]
+        assert outcome(given=self.TIMED_OUT, when=unknown_request(1)) == [repeated]
         request = RequestAuthorization(order_id="O", request_id=AUTHORIZE, checks=1, amount=15_00, currency="EUR", payment=CARD)
         assert due_after([*self.TIMED_OUT, repeated]) == (NOON, request)
-        assert outcome(given=[*self.TIMED_OUT, repeated], when=unheard(1)) == []
+        assert outcome(given=[*self.TIMED_OUT, repeated], when=unknown_request(1)) == []
 
     def test_an_old_look_up_does_not_send_again(self):
-        assert outcome(given=[requested(), unknown(2, timedelta())], when=unheard(1)) == []
+        assert outcome(given=[requested(), unknown(2, timedelta())], when=unknown_request(1)) == []
 
-    def test_while_one_outcome_is_unknown_the_other_requests_go_on(self):
+    def test_while_one_outcome_is_unknown_the_other_requests_continue(self):
         history: list[Event] = [
             *HELD,
             capture_requested("O/X", 8_33, 1),
@@ -283,7 +285,7 @@ class TestCapture:
         for history in ([*HELD, capture_requested("O/X", 15_00, 3)], SHIPPED):
             assert outcome(given=history, when=ship("O/X", 3)) == []
 
-    def test_parts_add_up_to_the_line_and_the_fee_goes_with_the_first(self):
+    def test_parts_add_up_to_the_line_and_the_fee_is_captured_with_the_first(self):
         history = list(HELD)
         for fulfillment_id, amount in (("O/X", 8_33), ("O/Y", 3_33), ("O/Z", 3_34)):
             events = outcome(given=history, when=ship(fulfillment_id, 1))
@@ -305,12 +307,12 @@ class TestCapture:
         history: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3), captured("O/X", 15_00)]
         assert outcome(given=history, when=ship("O/Y", 0, 1)) == [capture_requested("O/Y", 0, 0, 1), captured("O/Y", 0)]
 
-    def test_the_provider_takes_the_money(self):
+    def test_the_provider_captures(self):
         history: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3)]
         assert outcome(given=history, when=success("O:capture:O/X", "c-1")) == [captured("O/X", 15_00)]
         assert outcome(given=SHIPPED, when=success("O:capture:O/X", "c-1")) == []
 
-    def test_a_refused_capture_is_for_a_person_and_is_not_tried_again(self):
+    def test_a_refused_capture_is_final(self):
         history: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3)]
         failed = capture_failed("O/X", "expired", "O:capture:O/X")
         assert outcome(given=history, when=refusal("O:capture:O/X", "expired")) == [failed]
@@ -318,48 +320,48 @@ class TestCapture:
         assert outcome(given=[*history, failed], when=ship("O/X", 3)) == []
         assert folded([*history, failed]).captured == 0
 
-    def test_what_could_not_be_captured_is_not_added_to_the_next_shipment(self):
+    def test_a_failed_capture_is_not_added_to_the_next_shipment(self):
         history: list[Event] = [*HELD, capture_requested("O/X", 8_33, 1), capture_failed("O/X", "expired", "O:capture:O/X")]
         assert outcome(given=history, when=ship("O/Y", 2)) == [capture_requested("O/Y", 6_67, 2)]
 
     @pytest.mark.parametrize("history", [[], [requested()], [*HELD, void_requested()], [*HELD, void_requested(), voided()], [ABANDONED]])
-    def test_a_shipment_for_which_nothing_is_held_is_shown_once(self, history: list[Event]):
+    def test_a_shipment_for_which_nothing_is_held_fails_once(self, history: list[Event]):
         failed = capture_failed("O/X", "nothing is held for this order")
         assert outcome(given=history, when=ship("O/X", 3)) == [failed]
         assert outcome(given=[*history, failed], when=ship("O/X", 3)) == []
 
 
 class TestEndedOrder:
-    def test_what_is_held_is_let_go(self):
-        assert outcome(given=HELD, when=LET_GO) == [void_requested()]
+    def test_an_authorization_is_voided(self):
+        assert outcome(given=HELD, when=RELEASE) == [void_requested()]
         effect = RequestVoid(order_id="O", request_id=VOID, checks=0, authorization_id="auth")
         assert due_after([*HELD, void_requested()]) == (NOON, effect)
         assert outcome(given=[*HELD, void_requested()], when=success(VOID)) == [voided()]
 
     @pytest.mark.parametrize("history", [[], [requested()], [requested(), unknown(1, timedelta())], [requested(), declined()]])
     def test_without_anything_held_the_payment_is_abandoned(self, history: list[Event]):
-        assert outcome(given=history, when=LET_GO) == [ABANDONED]
+        assert outcome(given=history, when=RELEASE) == [ABANDONED]
 
-    def test_an_open_authorization_is_still_found_out(self):
+    def test_an_open_authorization_is_still_performed(self):
         assert due_after([requested(), ABANDONED]) == due_after([requested()])
 
-    def test_a_late_authorization_is_let_go(self):
+    def test_a_late_authorization_is_voided(self):
         assert outcome(given=[requested(), ABANDONED], when=success(AUTHORIZE)) == [authorized(), void_requested()]
 
-    def test_a_late_decline_needs_nothing_more(self):
+    def test_nothing_follows_a_late_decline(self):
         assert outcome(given=[requested(), ABANDONED], when=refusal(AUTHORIZE)) == [declined()]
 
     @pytest.mark.parametrize("history", [[*HELD, void_requested()], [*HELD, void_requested(), voided()], [ABANDONED]])
-    def test_it_ends_once_and_is_not_authorized_again(self, history: list[Event]):
-        assert outcome(given=history, when=LET_GO) == []
+    def test_it_is_released_once_and_not_authorized_again(self, history: list[Event]):
+        assert outcome(given=history, when=RELEASE) == []
         assert outcome(given=history, when=authorize(2)) == []
 
-    def test_a_void_that_is_refused_is_for_a_person(self):
+    def test_a_refused_void_is_final(self):
         failed = PaymentVoidFailed(order_id="O", request_id=VOID, authorization_id="auth", reason="gone", at=NOON)
         assert outcome(given=[*HELD, void_requested()], when=refusal(VOID, "gone")) == [failed]
         assert due_after([*HELD, void_requested(), failed]) is None
 
-    def test_a_void_waits_for_captures_asked_for_before_it(self):
+    def test_a_void_waits_for_the_captures_requested_before_it(self):
         history: list[Event] = [*HELD, capture_requested("O/X", 8_33, 1), unknown(1, timedelta(hours=1), "O:capture:O/X"), void_requested()]
         found = due_after(history)
         assert found is not None
@@ -372,7 +374,7 @@ class TestRefund:
         effect = RequestRefund(order_id="O", request_id="O:refund:R", checks=0, authorization_id="auth", amount=6_00, currency="EUR")
         assert due_after([*SHIPPED, refund_requested("R", 6_00)]) == (NOON, effect)
 
-    def test_the_provider_gives_the_money_back(self):
+    def test_the_provider_refunds(self):
         settled = RefundSettled(order_id="O", refund_id="R", request_id="O:refund:R", amount=6_00, currency="EUR", at=NOON)
         history: list[Event] = [*SHIPPED, refund_requested("R", 6_00)]
         assert outcome(given=history, when=success("O:refund:R", "r-1")) == [settled]
@@ -383,13 +385,13 @@ class TestRefund:
         history: list[Event] = [*SHIPPED, refund_requested("R", 10_00)]
         assert outcome(given=history, when=refund("S", 10_00)) == [refund_requested("S", 5_00)]
 
-    def test_with_nothing_left_a_refund_fails_and_stays_so(self):
+    def test_a_refund_with_nothing_left_fails_once(self):
         history: list[Event] = [*SHIPPED, refund_requested("R", 15_00)]
         failed = refund_failed("S", "nothing is left to refund")
         assert outcome(given=history, when=refund("S", 1)) == [failed]
         assert outcome(given=[*history, failed], when=refund("S", 1)) == []
 
-    def test_a_refused_refund_is_for_a_person_who_refunds_by_hand_so_it_still_counts(self):
+    def test_a_refused_refund_is_final_and_counts_because_it_is_refunded_by_hand(self):
         history: list[Event] = [*SHIPPED, refund_requested("R", 10_00)]
         failed = refund_failed("R", "the account is closed", "O:refund:R")
         assert outcome(given=history, when=refusal("O:refund:R", "the account is closed")) == [failed]
@@ -405,13 +407,13 @@ class TestRefund:
             [*HELD, capture_requested("O/X", 8_33, 1), captured("O/X", 8_33)],
         ],
     )
-    def test_a_refund_waits_until_it_is_known_what_was_captured(self, history: list[Event]):
+    def test_a_refund_waits_until_all_captures_are_known(self, history: list[Event]):
         postponed = refund_postponed("R", 6_00)
         assert outcome(given=history, when=refund("R", 6_00)) == [postponed]
         assert outcome(given=[*history, postponed], when=refund("R", 6_00)) == []
         assert outcome(given=[*history, postponed], when=ResumeRefund(order_id="O", refund_id="R")) == []
 
-    def test_it_goes_on_when_that_is_known(self):
+    def test_a_postponed_refund_continues_when_all_captures_are_known(self):
         history: list[Event] = [*HELD, refund_postponed("R", 6_00), *SHIPPED[2:]]
         resume = ResumeRefund(order_id="O", refund_id="R")
         assert due_after(history) == (NOON, resume)
@@ -427,7 +429,7 @@ class TestRefund:
         history.append(refund_requested("R", 10_00))
         assert outcome(given=history, when=ResumeRefund(order_id="O", refund_id="A")) == [refund_requested("A", 5_00)]
 
-    def test_it_does_not_wait_for_ever(self):
+    def test_a_refund_does_not_wait_forever(self):
         history: list[Event] = [*HELD, refund_postponed("R", 6_00)]
         give_up = GiveUpRefund(order_id="O", refund_id="R")
         failed = refund_failed("R", "what was captured did not become known in time", "O:refund:R")
@@ -437,15 +439,15 @@ class TestRefund:
         for again in (give_up, refund("R", 6_00), ResumeRefund(order_id="O", refund_id="R")):
             assert outcome(given=[*history, failed], when=again) == []
 
-    def test_a_refund_given_up_is_made_by_hand_so_it_counts(self):
+    def test_a_refund_that_was_given_up_counts_because_it_is_refunded_by_hand(self):
         failed = refund_failed("R", "what was captured did not become known in time", "O:refund:R")
         history: list[Event] = [*HELD, refund_postponed("R", 10_00), failed, *SHIPPED[2:]]
         assert outcome(given=history, when=refund("S", 10_00)) == [refund_requested("S", 5_00)]
 
-    def test_it_is_not_given_up_once_it_can_go_on(self):
+    def test_a_refund_that_can_continue_is_not_given_up(self):
         history: list[Event] = [*HELD, refund_postponed("R", 6_00), *SHIPPED[2:]]
         assert outcome(given=history, when=GiveUpRefund(order_id="O", refund_id="R")) == []
 
-    def test_when_nothing_could_be_captured_nothing_is_left_to_refund(self):
+    def test_after_a_failed_capture_nothing_is_left_to_refund(self):
         history: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3), capture_failed("O/X", "expired", "O:capture:O/X")]
         assert outcome(given=history, when=refund("R", 6_00)) == [refund_failed("R", "nothing is left to refund")]

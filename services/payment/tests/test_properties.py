@@ -1,4 +1,4 @@
-"""The laws of money, held against a provider that keeps books, under any lag between topics, repetition, silence and lost answers."""
+"""The invariants of payment, checked on a recording provider, under any lag between topics, repetition, timeouts and lost responses."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +25,6 @@ from oms_contracts.payments import (
 )
 from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
 from oms_payment.commands import (
-    Answer,
     AuthorizeOrder,
     CaptureShipment,
     Command,
@@ -34,9 +33,10 @@ from oms_payment.commands import (
     GiveUpRefund,
     LookUpOutcome,
     RecordRefusal,
+    RecordResponse,
     RecordSuccess,
-    RecordUnheard,
-    RecordUnknown,
+    RecordUnknownOutcome,
+    RecordUnknownRequest,
     RefundReturn,
     ReleasePayment,
     Request,
@@ -54,20 +54,20 @@ TERMS = Terms(refund_timeout=timedelta(hours=1))
 CARD = PaymentMethod(kind="card", token="tok")  # no secret
 MAX_STEPS = 500
 REQUESTS = (PaymentAuthorizationRequested, PaymentCaptureRequested, PaymentVoidRequested, RefundRequested)
-ANSWERS = (PaymentAuthorized, PaymentDeclined, PaymentCaptured, PaymentCaptureFailed, PaymentVoided, RefundSettled, RefundFailed)
+OUTCOMES = (PaymentAuthorized, PaymentDeclined, PaymentCaptured, PaymentCaptureFailed, PaymentVoided, RefundSettled, RefundFailed)
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How the provider treats a request. A lost one does not arrive the first time; a silent one is done, but not answered at first."""
+class Treatment:
+    """How the provider treats a request: how many calls time out, whether the first one is lost, whether the request is refused."""
 
-    silent: int = 0
+    timeouts: int = 0
     lost: bool = False
     refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Scenario:
     """What happens around payment. Every attempt but the last is declined; an order that ends never ships."""
 
     lines: tuple[OrderLine, ...]
@@ -77,14 +77,14 @@ class Story:
     attempts: int
     paid: bool
     ends: bool
-    manners: tuple[Manner, ...]
+    treatments: tuple[Treatment, ...]
 
     @property
     def total(self) -> int:
         return sum(line.total for line in self.lines) + self.shipping
 
     def orders(self) -> list[Command]:
-        """What comes on oms.orders."""
+        """The commands that follow from oms.orders."""
         reserved = [
             AuthorizeOrder(
                 order_id="O", attempt=n, amount=self.total, currency="EUR", payment=CARD, lines=self.lines, shipping=self.shipping
@@ -93,59 +93,59 @@ class Story:
         ]
         return [*reserved, ReleasePayment(order_id="O", reason="ended")] if self.ends else [*reserved]
 
-    def manner_of(self, request: Request) -> Manner:
-        manner = self.manners[sum(request.request_id.encode()) % len(self.manners)]
+    def treatment_of(self, request: Request) -> Treatment:
+        treatment = self.treatments[sum(request.request_id.encode()) % len(self.treatments)]
         match request:
             case RequestAuthorization(request_id=request_id):
                 last = request_id == f"O:authorize:{self.attempts}"
-                return replace(manner, refused=not (last and self.paid))
+                return replace(treatment, refused=not (last and self.paid))
             case RequestVoid():
-                return replace(manner, refused=False)
+                return replace(treatment, refused=False)
             case _:
-                return manner
+                return treatment
 
 
 @dataclass(slots=True)
-class Provider:
-    """Does each request once, whatever its outcome, and asserts that it is one that may be done."""
+class RecordingProvider:
+    """Performs each request once, whatever its outcome, and asserts that the request is allowed."""
 
-    story: Story
-    answers: dict[str, Answer] = field(default_factory=dict[str, Answer])
+    scenario: Scenario
+    responses: dict[str, RecordResponse] = field(default_factory=dict[str, RecordResponse])
     requests: dict[str, Request] = field(default_factory=dict[str, Request])
     held: int = 0
     captured: int = 0
     refunded: int = 0
     authorizations: int = 0
 
-    def perform(self, effect: Effect) -> Answer:
+    def perform(self, effect: Effect) -> RecordResponse:
         request = effect.request if isinstance(effect, LookUpOutcome) else effect
-        key, manner = request.request_id, self.story.manner_of(request)
+        key, treatment = request.request_id, self.scenario.treatment_of(request)
         assert effect.request_id == key
         if isinstance(effect, LookUpOutcome):
-            if key not in self.answers:
-                return RecordUnheard(order_id="O", request_id=key, checks=effect.checks)
-        elif not manner.lost or effect.checks:
-            self._receive(key, request, manner)
-        if effect.checks < max(manner.silent, manner.lost):
-            return RecordUnknown(order_id="O", request_id=key, checks=effect.checks)
-        return self.answers[key]
+            if key not in self.responses:
+                return RecordUnknownRequest(order_id="O", request_id=key, checks=effect.checks)
+        elif not treatment.lost or effect.checks:
+            self._receive(key, request, treatment)
+        if effect.checks < max(treatment.timeouts, treatment.lost):
+            return RecordUnknownOutcome(order_id="O", request_id=key, checks=effect.checks)
+        return self.responses[key]
 
-    def _receive(self, key: str, request: Request, manner: Manner) -> None:
+    def _receive(self, key: str, request: Request, treatment: Treatment) -> None:
         same = msgspec.structs.replace(request, checks=0)
         assert self.requests.setdefault(key, same) == same, "one key, one request"
-        if key in self.answers:
+        if key in self.responses:
             return
-        if manner.refused:
-            self.answers[key] = RecordRefusal(order_id="O", request_id=key, reason="no")
+        if treatment.refused:
+            self.responses[key] = RecordRefusal(order_id="O", request_id=key, reason="no")
             return
-        self._do(request)
-        self.answers[key] = RecordSuccess(order_id="O", request_id=key, reference=f"ref-{key}")
+        self._perform(request)
+        self.responses[key] = RecordSuccess(order_id="O", request_id=key, reference=f"ref-{key}")
 
-    def _do(self, request: Request) -> None:
+    def _perform(self, request: Request) -> None:
         match request:
             case RequestAuthorization(amount=amount):
                 assert amount > 0
-                assert self.authorizations == 0, "an order is held for once"
+                assert self.authorizations == 0, "an order is authorized once"
                 self.authorizations, self.held = 1, amount
             case RequestCapture(amount=amount):
                 assert 0 < amount <= self.held, "what is captured must be held"
@@ -157,82 +157,82 @@ class Provider:
                 self.refunded += amount
 
 
-class World:
-    """Payment between its topics and its provider. Each of `moves` is something that may happen next."""
+class Simulation:
+    """Payment between its topics and its provider. Each of `steps` is something that may happen next."""
 
-    def __init__(self, story: Story, *, patient: bool) -> None:
-        """A patient world lets no refund be given up while something is still to be delivered."""
-        self.story = story
-        self.provider = Provider(story)
+    def __init__(self, scenario: Scenario, *, deliver_before_giving_up: bool) -> None:
+        """With `deliver_before_giving_up` no refund is given up while a topic has records to deliver."""
+        self.scenario = scenario
+        self.provider = RecordingProvider(scenario)
         self.payment = INITIAL
         self.events: list[Event] = []
         self.now = NOON
-        self.patient = patient
+        self.deliver_before_giving_up = deliver_before_giving_up
         self.topics: dict[str, list[Command]] = {
-            "orders": story.orders(),
-            "fulfillments": [] if story.ends else list(story.shipments),
-            "returns": [] if story.ends else list(story.refunds),
+            "orders": scenario.orders(),
+            "fulfillments": [] if scenario.ends else list(scenario.shipments),
+            "returns": [] if scenario.ends else list(scenario.refunds),
         }
         self.delivered: list[Command] = []
-        self.answered: list[Answer] = []
-        self.moves: list[Callable[[], None]] = [
+        self.responses: list[RecordResponse] = []
+        self.steps: list[Callable[[], None]] = [
             lambda: self.deliver("orders"),
             lambda: self.deliver("fulfillments"),
             lambda: self.deliver("returns"),
-            self.work,
-            self.work,
-            self.perform_in_vain,
-            lambda: self.again(self.delivered),
-            lambda: self.again(self.answered),
+            self.perform_due,
+            self.perform_due,
+            self.perform_without_recording,
+            lambda: self.repeat(self.delivered),
+            lambda: self.repeat(self.responses),
         ]
 
-    def play(self, schedule: list[int]) -> None:
-        """Some moves, then everything that is left to happen."""
+    def run(self, schedule: list[int]) -> None:
+        """Take the steps that `schedule` names, then everything that is left."""
         for number in schedule:
-            self.moves[number % len(self.moves)]()
+            self.steps[number % len(self.steps)]()
         for _ in range(MAX_STEPS):
             before = len(self.delivered), self.payment
             for topic in self.topics:
                 self.deliver(topic)
             if before == (len(self.delivered), self.payment):
-                self.work()
+                self.perform_due()
                 if before[1] == self.payment:
                     return
-        raise AssertionError("it never comes to rest")
+        raise AssertionError("the simulation does not end")
 
     def deliver(self, topic: str) -> None:
-        """The next record of a topic, if what caused it has happened."""
+        """Deliver the next record of a topic, if its cause has happened."""
         waiting = self.topics[topic]
         if waiting and self._caused(topic, waiting[0]):
             command = waiting.pop(0)
             self.delivered.append(command)
             self.apply(command)
 
-    def work(self) -> None:
-        """What is due is done, at its time."""
+    def perform_due(self) -> None:
+        """Perform what is due, at its time."""
         found = due("O", self.payment)
         if found is None:
             return
         at, wanted = found
-        if self.patient and isinstance(wanted, GiveUpRefund) and any(self.topics.values()):
+        if self.deliver_before_giving_up and isinstance(wanted, GiveUpRefund) and any(self.topics.values()):
             return
         self.now = max(self.now, at)
         before = self.payment
         if isinstance(wanted, ResumeRefund | GiveUpRefund):
             self.apply(wanted)
         else:
-            answer = self.provider.perform(wanted)
-            self.answered.append(answer)
-            self.apply(answer)
-        assert self.payment != before, "what was due is done, or it would be done for ever"
+            response = self.provider.perform(wanted)
+            self.responses.append(response)
+            self.apply(response)
+        assert self.payment != before, "performing what is due changes the state, otherwise it would be due forever"
 
-    def perform_in_vain(self) -> None:
-        """The process dies between the provider's answer and recording it."""
+    def perform_without_recording(self) -> None:
+        """The process dies between the provider's response and recording it."""
         found = due("O", self.payment)
         if found is not None and not isinstance(found[1], ResumeRefund | GiveUpRefund):
             self.provider.perform(found[1])
 
-    def again(self, commands: list[Command] | list[Answer]) -> None:
+    def repeat(self, commands: list[Command] | list[RecordResponse]) -> None:
         for command in commands:
             self.apply(command)
 
@@ -254,7 +254,7 @@ class World:
 
 
 @st.composite
-def stories(draw: st.DrawFn) -> Story:
+def scenarios(draw: st.DrawFn) -> Scenario:
     lines: list[OrderLine] = []
     shipped: dict[str, list[AllocatedLine]] = {}
     for n in range(1, draw(st.integers(1, 3)) + 1):
@@ -265,10 +265,10 @@ def stories(draw: st.DrawFn) -> Story:
             shipped.setdefault(location, []).append(AllocatedLine(line_id=str(n), sku="S", location=location, quantity=quantity))
     shipments = (CaptureShipment(order_id="O", fulfillment_id=f"O/{x}", lines=tuple(parts)) for x, parts in shipped.items())
     amounts = draw(st.lists(st.integers(0, 90), max_size=4))
-    # Named backwards: in which order refunds came must not be told by their ids.
+    # The ids descend, so that their order is not the order of arrival.
     refunds = (RefundReturn(order_id="O", refund_id=f"R{9 - n}", amount=amount) for n, amount in enumerate(amounts))
-    manner = st.builds(Manner, silent=st.integers(0, 3), lost=st.booleans(), refused=st.sampled_from([False, False, False, True]))
-    return Story(
+    treatment = st.builds(Treatment, timeouts=st.integers(0, 3), lost=st.booleans(), refused=st.sampled_from([False, False, False, True]))
+    return Scenario(
         lines=tuple(lines),
         shipping=draw(st.integers(0, 9)),
         shipments=tuple(shipments),
@@ -276,7 +276,7 @@ def stories(draw: st.DrawFn) -> Story:
         attempts=draw(st.sampled_from([1, 1, 1, 2, 3])),
         paid=draw(st.sampled_from([True, True, True, False])),
         ends=draw(st.booleans()),
-        manners=tuple(draw(st.lists(manner, min_size=1, max_size=5))),
+        treatments=tuple(draw(st.lists(treatment, min_size=1, max_size=5))),
     )
 
 
@@ -284,74 +284,74 @@ schedules = st.lists(st.integers(0, 7), min_size=5, max_size=60)
 
 
 @settings(deadline=None, max_examples=400)
-@for_all(stories(), schedules)
-def test_books_and_provider_agree_and_nothing_is_charged_twice(story: Story, schedule: list[int]):
-    world = World(story, patient=False)
-    world.play(schedule)
-    provider, events = world.provider, world.events
+@for_all(scenarios(), schedules)
+def test_events_and_provider_agree_and_nothing_is_charged_twice(scenario: Scenario, schedule: list[int]):
+    simulation = Simulation(scenario, deliver_before_giving_up=False)
+    simulation.run(schedule)
+    provider, events = simulation.provider, simulation.events
 
     assert sum(event.amount for event in events if isinstance(event, PaymentCaptured)) == provider.captured
     assert sum(event.amount for event in events if isinstance(event, RefundSettled)) == provider.refunded
     assert max(Counter(event.fulfillment_id for event in events if isinstance(event, PaymentCaptured)).values(), default=0) <= 1
-    assert provider.refunded <= provider.captured <= world.payment.authorized
+    assert provider.refunded <= provider.captured <= simulation.payment.authorized
 
 
 @settings(deadline=None, max_examples=400)
-@for_all(stories(), schedules)
-def test_every_request_is_answered_once_and_nothing_waits_for_ever(story: Story, schedule: list[int]):
-    world = World(story, patient=False)
-    world.play(schedule)
+@for_all(scenarios(), schedules)
+def test_every_request_has_one_outcome_and_nothing_waits_forever(scenario: Scenario, schedule: list[int]):
+    simulation = Simulation(scenario, deliver_before_giving_up=False)
+    simulation.run(schedule)
 
-    asked = Counter(event.request_id for event in world.events if isinstance(event, REQUESTS))
-    told = Counter(event.request_id for event in world.events if isinstance(event, ANSWERS) and event.request_id in asked)
-    assert asked == told
-    assert max(asked.values(), default=0) <= 1
-    assert due("O", world.payment) is None
-    refunds = Counter(event.refund_id for event in world.events if isinstance(event, RefundSettled | RefundFailed))
-    assert refunds == Counter(command.refund_id for command in world.delivered if isinstance(command, RefundReturn))
-
-
-@settings(deadline=None, max_examples=300)
-@for_all(stories(), schedules)
-def test_nothing_stays_held_for_an_order_that_ended(story: Story, schedule: list[int]):
-    world = World(replace(story, ends=True), patient=False)
-    world.play(schedule)
-    assert (world.provider.held, world.provider.captured) == (0, 0)
+    requested = Counter(event.request_id for event in simulation.events if isinstance(event, REQUESTS))
+    closed = Counter(event.request_id for event in simulation.events if isinstance(event, OUTCOMES) and event.request_id in requested)
+    assert requested == closed
+    assert max(requested.values(), default=0) <= 1
+    assert due("O", simulation.payment) is None
+    refunds = Counter(event.refund_id for event in simulation.events if isinstance(event, RefundSettled | RefundFailed))
+    assert refunds == Counter(command.refund_id for command in simulation.delivered if isinstance(command, RefundReturn))
 
 
 @settings(deadline=None, max_examples=300)
-@for_all(stories(), schedules)
-def test_a_shipped_order_is_captured_to_the_last_cent(story: Story, schedule: list[int]):
-    willing = tuple(replace(manner, refused=False) for manner in story.manners)
-    world = World(replace(story, ends=False, paid=True, manners=willing), patient=False)
-    world.play(schedule)
-    assert (world.provider.captured, world.provider.held) == (story.total, 0)
+@for_all(scenarios(), schedules)
+def test_nothing_stays_held_for_an_order_that_ended(scenario: Scenario, schedule: list[int]):
+    simulation = Simulation(replace(scenario, ends=True), deliver_before_giving_up=False)
+    simulation.run(schedule)
+    assert (simulation.provider.held, simulation.provider.captured) == (0, 0)
+
+
+@settings(deadline=None, max_examples=300)
+@for_all(scenarios(), schedules)
+def test_a_shipped_order_is_captured_in_full(scenario: Scenario, schedule: list[int]):
+    treatments = tuple(replace(treatment, refused=False) for treatment in scenario.treatments)
+    simulation = Simulation(replace(scenario, ends=False, paid=True, treatments=treatments), deliver_before_giving_up=False)
+    simulation.run(schedule)
+    assert (simulation.provider.captured, simulation.provider.held) == (scenario.total, 0)
 
 
 @settings(deadline=None, max_examples=800)
-@for_all(stories(), schedules, schedules)
-def test_whatever_the_interleaving_it_ends_the_same(story: Story, one: list[int], other: list[int]):
-    worlds = [World(story, patient=True) for _ in range(2)]
-    for world, schedule in zip(worlds, (one, other), strict=True):
-        world.play(schedule)
-    first, second = worlds
-    assert timeless(first.payment) == timeless(second.payment)
+@for_all(scenarios(), schedules, schedules)
+def test_every_interleaving_ends_in_the_same_state(scenario: Scenario, one: list[int], other: list[int]):
+    simulations = [Simulation(scenario, deliver_before_giving_up=True) for _ in range(2)]
+    for simulation, schedule in zip(simulations, (one, other), strict=True):
+        simulation.run(schedule)
+    first, second = simulations
+    assert without_times(first.payment) == without_times(second.payment)
     assert first.provider == second.provider
 
 
 @settings(deadline=None, max_examples=100)
-@for_all(stories(), schedules)
-def test_a_stored_state_is_read_as_it_was_written(story: Story, schedule: list[int]):
-    world = World(story, patient=False)
+@for_all(scenarios(), schedules)
+def test_a_stored_state_is_decoded_as_it_was_encoded(scenario: Scenario, schedule: list[int]):
+    simulation = Simulation(scenario, deliver_before_giving_up=False)
     state = INITIAL
-    world.play(schedule)
-    for event in world.events:
+    simulation.run(schedule)
+    for event in simulation.events:
         state = evolve(state, event)
         assert msgspec.json.decode(msgspec.json.encode(state), type=Payment) == state
-    assert state == world.payment
+    assert state == simulation.payment
 
 
-def timeless(payment: Payment) -> Payment:
-    """Without the moments at which things happened."""
-    asked = {key: msgspec.structs.replace(asked, due_at=NOON) for key, asked in payment.asked.items()}
+def without_times(payment: Payment) -> Payment:
+    """The payment without points in time."""
+    asked = {key: msgspec.structs.replace(request, due_at=NOON) for key, request in payment.asked.items()}
     return msgspec.structs.replace(payment, asked=asked)

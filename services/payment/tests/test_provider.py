@@ -1,4 +1,7 @@
-"""The port's contract, kept by every provider in PROVIDERS; and the tokens of the sandbox."""
+"""The port's contract, for every provider in CANDIDATES; and the tokens of the sandbox.
+
+To test another provider, add a Candidate for it.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -8,26 +11,27 @@ import pytest
 from msgspec.structs import replace
 from oms_contracts.values import PaymentMethod
 from oms_payment.commands import LookUpOutcome, Request, RequestAuthorization, RequestCapture, RequestRefund, RequestVoid
-from oms_payment.provider import SCRIPTS, Done, Provider, ProviderTimeout, Refused, Sandbox, UnknownRequest
+from oms_payment.providers.port import Done, Provider, ProviderTimeout, Refused, Response, UnknownRequest
+from oms_payment.providers.sandbox import SCRIPTS, Sandbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A provider to be tested: how a new process reaches it, and tokens of its test mode."""
+    """A provider under test: how a new process connects to it, and tokens of its test mode."""
 
-    reach: Callable[[], Provider]
+    connect: Callable[[], Provider]
     approved: str
     declined: str
-    unanswered: str
-    """Approved, but the answer is lost, so that it must be looked up."""
+    timed_out: str
+    """Approved, but the first call times out, so that the outcome must be looked up."""
 
 
-PROVIDERS = {
-    "sandbox": Candidate(reach=Sandbox, approved="tok_visa", declined="tok_declined", unanswered="tok_timeout"),
+CANDIDATES = {
+    "sandbox": Candidate(connect=Sandbox, approved="tok_visa", declined="tok_declined", timed_out="tok_timeout"),
 }
 
 
-@pytest.fixture(params=PROVIDERS.values(), ids=list(PROVIDERS))
+@pytest.fixture(params=CANDIDATES.values(), ids=list(CANDIDATES))
 def candidate(request: pytest.FixtureRequest) -> Candidate:
     return request.param
 
@@ -39,16 +43,18 @@ def authorization(token: str, order_id: str = "O", checks: int = 0) -> RequestAu
     )
 
 
-def capture(held: str) -> RequestCapture:
-    return RequestCapture(order_id="O", request_id="O:capture:O/X", checks=0, authorization_id=held, amount=15_00, currency="EUR")
+def capture(authorization_id: str) -> RequestCapture:
+    return RequestCapture(
+        order_id="O", request_id="O:capture:O/X", checks=0, authorization_id=authorization_id, amount=15_00, currency="EUR"
+    )
 
 
-def void(held: str) -> RequestVoid:
-    return RequestVoid(order_id="O", request_id="O:void:1", checks=0, authorization_id=held)
+def void(authorization_id: str) -> RequestVoid:
+    return RequestVoid(order_id="O", request_id="O:void:1", checks=0, authorization_id=authorization_id)
 
 
-def refund(held: str) -> RequestRefund:
-    return RequestRefund(order_id="O", request_id="O:refund:R", checks=0, authorization_id=held, amount=5_00, currency="EUR")
+def refund(authorization_id: str) -> RequestRefund:
+    return RequestRefund(order_id="O", request_id="O:refund:R", checks=0, authorization_id=authorization_id, amount=5_00, currency="EUR")
 
 
 def call(provider: Provider, request: Request) -> Awaitable[Done | Refused]:
@@ -61,81 +67,81 @@ def call(provider: Provider, request: Request) -> Awaitable[Done | Refused]:
     return calls[type(request)](request)
 
 
-def look_up(provider: Provider, request: Request, checks: int = 1) -> Awaitable[Done | Refused | UnknownRequest]:
+def look_up(provider: Provider, request: Request, checks: int = 1) -> Awaitable[Response]:
     return provider.look_up(LookUpOutcome(order_id="O", request_id=request.request_id, checks=checks, request=request))
 
 
-async def held_by(provider: Provider, token: str) -> str:
-    """The id of an authorisation made with this token."""
-    answer = await provider.authorize(authorization(token))
-    assert isinstance(answer, Done)
-    return answer.reference
+async def authorized_with(provider: Provider, token: str) -> str:
+    """The id of an authorization made with this token."""
+    response = await provider.authorize(authorization(token))
+    assert isinstance(response, Done)
+    return response.reference
 
 
 class TestEveryProvider:
-    async def test_holds_and_takes_and_gives_back(self, candidate: Candidate):
-        provider = candidate.reach()
-        held = await held_by(provider, candidate.approved)
-        assert isinstance(await provider.capture(capture(held)), Done)
-        assert isinstance(await provider.refund(refund(held)), Done)
+    async def test_authorizes_captures_and_refunds(self, candidate: Candidate):
+        provider = candidate.connect()
+        authorization_id = await authorized_with(provider, candidate.approved)
+        assert isinstance(await provider.capture(capture(authorization_id)), Done)
+        assert isinstance(await provider.refund(refund(authorization_id)), Done)
 
-    async def test_lets_go(self, candidate: Candidate):
-        provider = candidate.reach()
-        assert isinstance(await provider.void(void(await held_by(provider, candidate.approved))), Done)
+    async def test_voids(self, candidate: Candidate):
+        provider = candidate.connect()
+        assert isinstance(await provider.void(void(await authorized_with(provider, candidate.approved))), Done)
 
     async def test_declines_with_a_reason(self, candidate: Candidate):
-        answer = await candidate.reach().authorize(authorization(candidate.declined))
-        assert isinstance(answer, Refused)
-        assert answer.reason
+        response = await candidate.connect().authorize(authorization(candidate.declined))
+        assert isinstance(response, Refused)
+        assert response.reason
 
     async def test_different_requests_have_different_references(self, candidate: Candidate):
-        provider = candidate.reach()
+        provider = candidate.connect()
         first, second = authorization(candidate.approved, "O"), authorization(candidate.approved, "P")
         assert await provider.authorize(first) != await provider.authorize(second)
 
     @pytest.mark.parametrize("make", [capture, void, refund])
-    async def test_the_same_key_is_answered_the_same_also_after_a_restart(self, candidate: Candidate, make: Callable[[str], Request]):
-        provider = candidate.reach()
+    async def test_the_same_key_gets_the_same_response_also_after_a_restart(self, candidate: Candidate, make: Callable[[str], Request]):
+        provider = candidate.connect()
         for token in (candidate.approved, candidate.declined):
             request = authorization(token)
             first = await provider.authorize(request)
             assert await provider.authorize(request) == first
-            assert await candidate.reach().authorize(request) == first
-            assert await look_up(candidate.reach(), request) == first
-        request = make(await held_by(provider, candidate.approved))
+            assert await candidate.connect().authorize(request) == first
+            assert await look_up(candidate.connect(), request) == first
+        request = make(await authorized_with(provider, candidate.approved))
         first = await call(provider, request)
         assert await call(provider, request) == first
-        assert await call(candidate.reach(), request) == first
-        assert await look_up(candidate.reach(), request) == first
+        assert await call(candidate.connect(), request) == first
+        assert await look_up(candidate.connect(), request) == first
 
-    async def test_a_lost_answer_is_found_by_looking_it_up(self, candidate: Candidate):
-        request = authorization(candidate.unanswered)
+    async def test_a_lost_response_is_found_by_looking_it_up(self, candidate: Candidate):
+        request = authorization(candidate.timed_out)
         with pytest.raises(ProviderTimeout):
-            await candidate.reach().authorize(request)
-        assert isinstance(await look_up(candidate.reach(), replace(request, checks=1)), Done)
+            await candidate.connect().authorize(request)
+        assert isinstance(await look_up(candidate.connect(), replace(request, checks=1)), Done)
 
 
 class TestSandboxTokens:
     @pytest.mark.parametrize("token", ["tok_visa", "tok_mastercard", "anything", "with.dots.in.it"])
-    async def test_any_other_token_is_approved_throughout(self, token: str):
-        held = await held_by(Sandbox(), token)
-        for request in (capture(held), void(held), refund(held)):
+    async def test_any_other_token_is_approved_at_every_step(self, token: str):
+        authorization_id = await authorized_with(Sandbox(), token)
+        for request in (capture(authorization_id), void(authorization_id), refund(authorization_id)):
             assert isinstance(await call(Sandbox(), request), Done)
 
     @pytest.mark.parametrize("token", ["tok_declined", "tok_insufficient_funds"])
-    async def test_some_are_declined(self, token: str):
+    async def test_declined_tokens(self, token: str):
         assert isinstance(await Sandbox().authorize(authorization(token)), Refused)
 
     @pytest.mark.parametrize(
-        ("token", "silent_checks", "outcome"), [("tok_timeout", 0, Done), ("tok_timeout_declined", 0, Refused), ("tok_late", 3, Done)]
+        ("token", "timed_out_look_ups", "outcome"), [("tok_timeout", 0, Done), ("tok_timeout_declined", 0, Refused), ("tok_late", 3, Done)]
     )
-    async def test_some_are_silent_at_first(self, token: str, silent_checks: int, outcome: type[object]):
+    async def test_tokens_that_time_out_at_first(self, token: str, timed_out_look_ups: int, outcome: type[object]):
         with pytest.raises(ProviderTimeout):
             await Sandbox().authorize(authorization(token))
-        for checks in range(1, 1 + silent_checks):
+        for checks in range(1, 1 + timed_out_look_ups):
             with pytest.raises(ProviderTimeout):
                 await look_up(Sandbox(), authorization(token, checks=checks), checks)
-        last = 1 + silent_checks
+        last = 1 + timed_out_look_ups
         assert isinstance(await look_up(Sandbox(), authorization(token, checks=last), last), outcome)
 
     async def test_a_lost_request_must_be_sent_again(self):
@@ -145,7 +151,7 @@ class TestSandboxTokens:
         assert isinstance(await Sandbox().authorize(authorization("tok_lost", checks=1)), Done)
 
     @pytest.mark.parametrize(("token", "times"), [("tok_twice", 1), ("tok_gateway_down", 2)])
-    async def test_a_broken_connection_breaks_a_few_times(self, token: str, times: int):
+    async def test_tokens_whose_connection_breaks_a_few_times(self, token: str, times: int):
         provider = Sandbox()
         for _ in range(times):
             with pytest.raises(ConnectionError):
@@ -153,19 +159,19 @@ class TestSandboxTokens:
         assert isinstance(await provider.authorize(authorization(token)), Done)
 
     @pytest.mark.parametrize(("token", "make"), [("tok_capture_fails", capture), ("tok_void_fails", void), ("tok_refund_fails", refund)])
-    async def test_some_fail_at_a_later_step_and_at_no_other(self, token: str, make: Callable[[str], Request]):
-        held = await held_by(Sandbox(), token)
+    async def test_tokens_that_are_refused_at_a_later_step_and_at_no_other(self, token: str, make: Callable[[str], Request]):
+        authorization_id = await authorized_with(Sandbox(), token)
         for other in (capture, void, refund):
-            assert isinstance(await call(Sandbox(), other(held)), Refused if other is make else Done)
+            assert isinstance(await call(Sandbox(), other(authorization_id)), Refused if other is make else Done)
 
     @pytest.mark.parametrize(
         ("token", "make"), [("tok_capture_timeout", capture), ("tok_void_timeout", void), ("tok_refund_timeout", refund)]
     )
-    async def test_some_are_silent_at_a_later_step(self, token: str, make: Callable[[str], Request]):
-        request = make(await held_by(Sandbox(), token))
+    async def test_tokens_that_time_out_at_a_later_step(self, token: str, make: Callable[[str], Request]):
+        request = make(await authorized_with(Sandbox(), token))
         with pytest.raises(ProviderTimeout):
             await call(Sandbox(), request)
         assert isinstance(await look_up(Sandbox(), request), Done)
 
-    def test_every_script_is_for_a_step_there_is(self):
+    def test_every_script_is_for_a_known_step(self):
         assert {script.step for script in SCRIPTS.values()} == {"authorize", "capture", "void", "refund"}

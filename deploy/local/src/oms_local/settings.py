@@ -1,26 +1,27 @@
-"""Where a stack lives, as the environment says."""
+"""Where a stack lives, and which ports it uses, as the environment says."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from oms_contracts.catalogue import ALL_SERVICES
+
 from oms_local.errors import StackError
-from oms_local.passwords import DATABASES
 
 PARTITIONS = range(1, 1_001)
-SERVICES = DATABASES
-"""All services, in the order of their HTTP ports."""
+SERVICES = ALL_SERVICES
+"""Another name of the catalogue's list, for callers that import it from here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackSettings:
-    """Where a stack lives. The services' HTTP ports count up from `http_port` (capture) to `http_port + 6` (projection).
+    """Where a stack lives. The services have successive HTTP ports from `http_port` on, in the order of the catalogue's list.
 
-    `partitions` is how many each topic gets when it is made, None for what the catalogue says: a topic keeps what it has. On a machine of
-    two cores four cost a tenth less than twelve, and half the waiting time.
+    `partitions` is how many each topic gets when it is made, None for the catalogue's number: a topic keeps what it has. On a machine of
+    two cores four partitions cost a tenth less than twelve, and half the latency.
 
-    `brokers` and `databases` name servers of somebody else's: then the stack starts none of its own for them.
+    `brokers` and `databases` (by service) name servers that exist already: the stack starts none of its own for them.
     """
 
     data: Path
@@ -35,9 +36,11 @@ class StackSettings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "StackSettings":
         """From OMS_STACK_DATA, OMS_STACK_KAFKA_PORT, OMS_STACK_POSTGRES_PORT, OMS_STACK_HTTP_PORT and OMS_STACK_PARTITIONS.
 
-        Servers of somebody else's: KAFKA_BOOTSTRAP_SERVERS (KAFKA_USERNAME, KAFKA_PASSWORD), OMS_<SERVICE>_DATABASE_URL.
+        Servers that exist already: KAFKA_BOOTSTRAP_SERVERS (KAFKA_USERNAME, KAFKA_PASSWORD), OMS_<SERVICE>_DATABASE_URL. Raises StackError
+        if a number is malformed.
         """
         data = environment.get("OMS_STACK_DATA")
+        urls = {service: environment.get(f"OMS_{service.upper()}_DATABASE_URL") for service in ALL_SERVICES}
         return cls(
             data=Path(data).absolute() if data else _project_folder() / ".orderstream",
             kafka_port=_port(environment, "OMS_STACK_KAFKA_PORT", 9092),
@@ -45,14 +48,16 @@ class StackSettings:
             http_port=_port(environment, "OMS_STACK_HTTP_PORT", 8000),
             partitions=_partitions(environment.get("OMS_STACK_PARTITIONS")),
             brokers=brokers_from(environment),
-            databases={
-                service: environment[name] for service in SERVICES if environment.get(name := f"OMS_{service.upper()}_DATABASE_URL")
-            },
+            databases={service: url for service, url in urls.items() if url},
         )
+
+    def http_port_of(self, service: str) -> int:
+        """The port on which a service serves HTTP."""
+        return self.http_port + ALL_SERVICES.index(service)
 
 
 def brokers_from(environment: Mapping[str, str]) -> dict[str, str] | None:
-    """Somebody else's broker, by KAFKA_BOOTSTRAP_SERVERS and, where it asks for them, KAFKA_USERNAME and KAFKA_PASSWORD (SCRAM-SHA-512)."""
+    """A broker that exists already, by KAFKA_BOOTSTRAP_SERVERS and, for SCRAM-SHA-512, KAFKA_USERNAME and KAFKA_PASSWORD."""
     if not environment.get("KAFKA_BOOTSTRAP_SERVERS"):
         return None
     brokers = {"bootstrap_servers": environment["KAFKA_BOOTSTRAP_SERVERS"]}
@@ -75,7 +80,7 @@ def _partitions(text: str | None) -> int | None:
 
 
 def _project_folder() -> Path:
-    """The project's root where we are inside it, else the current folder."""
+    """The project's root if the current folder is inside it, else the current folder."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         settings = folder / "pyproject.toml"

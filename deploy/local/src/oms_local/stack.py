@@ -1,15 +1,14 @@
-"""The local stack: up, down, and what is in between.
+"""The local stack: start it, stop it, look at it, and take its parts away for tests.
 
-Seven services, their broker and their database server run as processes of this machine. Everything a stack has lies in its data folder:
+The services, their broker and their database server run as processes of this machine. Everything a stack has is in its data folder:
 
     kafka/ postgres/    data
     secrets/            passwords, and the broker's configuration, which holds some
-    log/                one file a part
+    log/                one file for each part
     run/                the supervisor's lock, socket and process list
 """
 
 import errno
-import http.client
 import importlib.util
 import json
 import os
@@ -21,35 +20,38 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import psutil
-from oms_contracts.catalogue import TOPICS
+from oms_contracts.catalogue import ALL_SERVICES, TOPICS
+from oms_provision import broker, databases, passwords
+from oms_provision.passwords import ADMIN, Passwords
+from oms_provision.sql import database_is_ready, run_to_end
 
-from oms_local import jars, kafka_server, passwords, postgres_server, provision
+from oms_local import jars, kafka_server, postgres_server
 from oms_local.control import Control
-from oms_local.errors import StackError
-from oms_local.passwords import ADMIN
-from oms_local.ports import LOOPBACK, answers, is_free
-from oms_local.settings import SERVICES, StackSettings
-from oms_local.sql import database_is_ready, run_to_end
-from oms_local.supervisor import Part, hold
+from oms_local.errors import StackError, as_stack_errors
+from oms_local.parts import Part
+from oms_local.ports import LOOPBACK, accepts_connections, http_is_ready, is_free, user_of
+from oms_local.run_folder import take_lock
+from oms_local.settings import StackSettings
 
 __all__ = ["PartStatus", "Stack", "StackError", "StackSettings"]
 
 SERVERS = (postgres_server.NAME, kafka_server.NAME)
 PORT_SETTINGS = {kafka_server.NAME: "OMS_STACK_KAFKA_PORT", postgres_server.NAME: "OMS_STACK_POSTGRES_PORT"}
-PATIENCE_SECONDS = 120
-SMALLEST_DISK = 300 * 1024 * 1024
+READY_TIMEOUT_SECONDS = 120
+SERVICE_STOP_TIMEOUT_SECONDS = 30
+MIN_FREE_DISK_BYTES = 300 * 1024 * 1024
 MAX_RESTARTS = 3
-"""A part that ended this often while we waited for it is not coming."""
+"""A part that ended this often while we waited for it will not become ready."""
+LOG_EXCERPT_LINES = 12
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartStatus:
-    """How a part stands. `ready` means that it answers, not only that it runs."""
+    """The state of a part. `ready` means that it responds, not only that its process runs."""
 
     name: str
     pid: int | None
@@ -59,13 +61,13 @@ class PartStatus:
     ready: bool
 
 
-def say(text: str) -> None:
+def print_progress(text: str) -> None:
     """Progress as a line on standard error."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201  # it is for a person
 
 
 class Stack:
-    """One stack, up or not. Several of these may speak of the same stack, from several processes."""
+    """One stack, up or not. Several of these objects, in several processes, may refer to the same stack."""
 
     def __init__(self, settings: StackSettings) -> None:
         self.settings = settings
@@ -76,43 +78,43 @@ class Stack:
         *,
         services: Iterable[str] | None = None,
         environment: Mapping[str, str] | None = None,
-        progress: Progress = say,
+        progress: Progress = print_progress,
         owner: int | None = None,
     ) -> None:
-        """Start what does not run yet, and return when every part answers.
+        """Start what does not run yet, and return when every part is ready.
 
-        `services` are those to start (None: all; empty: only broker and database). `environment` is for those this call starts.
-        With `owner`, a process id, the stack goes down by itself when that process has ended. Raises StackError; what was down before is
-        down again then.
+        `services` are those to start (None: all; empty: only broker and database). `environment` is for those that this call starts.
+        With `owner`, a process id, the stack goes down by itself when that process has ended. Raises StackError; if the stack was down
+        before, it is down again then.
         """
-        chosen = tuple(SERVICES if services is None else services)
+        chosen = tuple(ALL_SERVICES if services is None else services)
         _check_installed(chosen)
-        with self._alone(), _explained(self.settings.data):
-            fresh = not self._control.running()
-            if fresh:
+        with self._locked(), as_stack_errors(self.settings.data):
+            was_down = not self._control.running()
+            if was_down:
                 self._start_supervisor(owner, progress)
             try:
                 self._check_same_ports()
                 self._start(chosen, environment or {}, progress)
-            except BaseException:  # also an interrupted start must leave no process behind; it is raised on
-                if fresh:
+            except BaseException:  # also an interrupted start must leave no process behind; the exception is raised again
+                if was_down:
                     self._control.end()
                 raise
 
     def down(self) -> None:
-        """Stop everything in order: services, broker, database. Nothing of the data is lost. Does nothing where nothing runs."""
+        """Stop everything in order: services, broker, database. All data is kept. Does nothing if nothing runs."""
         if not self._folder("run").exists():
             return
         self._control.end()
-        if (self._folder("kafka")).exists():
+        if self._folder("kafka").exists():
             kafka_server.keep_start_cache(self._folder("kafka"))
 
     def abandon(self) -> None:
-        """End everything at once, as a crash would: for a stack whose data is about to be thrown away."""
+        """Kill everything at once, as a crash would: for a stack whose data is thrown away next."""
         self._control.abandon()
 
     def status(self) -> list[PartStatus]:
-        """Every part that the stack has been asked to run; nothing while it is down."""
+        """Every part that the stack was asked to run; empty while the stack is down."""
         result: list[PartStatus] = []
         for report in self._control.reports():
             ready = report.state == "running" and self._is_ready(report.name)
@@ -122,105 +124,105 @@ class Stack:
                     name=report.name, pid=report.pid, state=state, restarts=report.restarts, port=self._port_of(report.name), ready=ready
                 )
             )
-        order = (*SERVERS, *SERVICES)
+        order = (*SERVERS, *ALL_SERVICES)
         return sorted(result, key=lambda part: order.index(part.name))
 
     def kill(self, part: str, signal: int = signal.SIGKILL) -> None:
-        """Do a part harm. The supervisor starts it again."""
+        """Send a signal to a part. If that ends it, the supervisor starts it again."""
         self._control.signal(part, int(signal))
 
     def stop_part(self, part: str) -> None:
-        """Take a part away, in order, until `start_part`."""
+        """Stop a part in order. It stays down until `start_part`."""
         self._control.stop_part(part)
 
     def start_part(self, part: str) -> None:
-        """Bring a part back, and wait until it answers."""
+        """Start a part that was stopped, and wait until it is ready."""
         self._control.start_part(part)
-        self._wait_for(part)
+        self._wait_until_ready(part)
 
     def kafka(self, user: str) -> dict[str, str]:
-        """How a broker user (or `admin`) reaches the broker: `bootstrap_servers`; `username` and `password` if it asks for them."""
+        """How a broker user (or `admin`) connects: `bootstrap_servers`; `username` and `password` if the broker authenticates."""
         if self.settings.brokers is not None:
             return dict(self.settings.brokers)
-        known = self._passwords().kafka
-        if user not in known:
-            raise StackError(f"there is no broker user {user}. There are: {', '.join(known)}.")
-        return {"bootstrap_servers": f"{LOOPBACK}:{self.settings.kafka_port}", "username": user, "password": known[user]}
+        by_user = self._passwords().kafka
+        if user not in by_user:
+            raise StackError(f"there is no broker user {user}. There are: {', '.join(by_user)}.")
+        return {"bootstrap_servers": f"{LOOPBACK}:{self.settings.kafka_port}", "username": user, "password": by_user[user]}
 
     def database_url(self, service: str) -> str:
         """The URL by which a service opens its own database; for `admin` the superuser's."""
         if service in self.settings.databases:
             return self.settings.databases[service]
-        known = self._passwords().postgres
-        if service not in known:
-            raise StackError(f"there is no database of {service}. There are: {', '.join(known)}.")
+        by_service = self._passwords().postgres
+        if service not in by_service:
+            raise StackError(f"there is no database of {service}. There are: {', '.join(by_service)}.")
         role, database = (postgres_server.SUPERUSER, "postgres") if service == ADMIN else (f"oms_{service}",) * 2
-        return f"postgresql://{role}:{known[service]}@{LOOPBACK}:{self.settings.postgres_port}/{database}"
+        return f"postgresql://{role}:{by_service[service]}@{LOOPBACK}:{self.settings.postgres_port}/{database}"
 
     def environment(self, service: str) -> dict[str, str]:
         """The variables of a service's process."""
-        broker = self.kafka(service)
+        connection = self.kafka(service)
         variables = {
-            "OMS_KAFKA_BOOTSTRAP_SERVERS": broker["bootstrap_servers"],
+            "OMS_KAFKA_BOOTSTRAP_SERVERS": connection["bootstrap_servers"],
             "OMS_DATABASE_URL": self.database_url(service),
             "OMS_HTTP_HOST": LOOPBACK,
-            "OMS_HTTP_PORT": str(self._port_of(service)),
-            "OMS_INSTANCE": "1",  # one process a service, whose successor need not wait until a killed one's session has run out
+            "OMS_HTTP_PORT": str(self.settings.http_port_of(service)),
+            "OMS_INSTANCE": "1",  # one process a service: its successor need not wait until a killed one's session has timed out
             "OMS_LOG_LEVEL": os.environ.get("OMS_LOG_LEVEL", "INFO"),
         }
-        if "username" in broker:
-            variables |= {"OMS_KAFKA_USERNAME": broker["username"], "OMS_KAFKA_PASSWORD": broker["password"]}
+        if "username" in connection:
+            variables |= {"OMS_KAFKA_USERNAME": connection["username"], "OMS_KAFKA_PASSWORD": connection["password"]}
         return variables
 
     def _start_supervisor(self, owner: int | None, progress: Progress) -> None:
-        left = self._control.start(self._folder("log") / "supervisor.log", owner)
-        if left:
-            progress(f"cleared up {left} processes that an earlier stack had left behind")
-        chosen = {name: getattr(self.settings, name) for name in ("kafka_port", "postgres_port", "http_port")}
-        (self._folder("run") / "ports").write_text(json.dumps(chosen))
+        killed = self._control.start(self._folder("log") / "supervisor.log", owner)
+        if killed:
+            progress(f"killed {killed} processes that an earlier stack had left behind")
+        ports = {name: getattr(self.settings, name) for name in ("kafka_port", "postgres_port", "http_port")}
+        (self._folder("run") / "ports").write_text(json.dumps(ports))
 
     def _start(self, services: tuple[str, ...], environment: Mapping[str, str], progress: Progress) -> None:
         running = {report.name for report in self._control.reports() if report.state != "stopped"}
-        servers = [name for name in SERVERS if self._own(name)]
+        servers = [name for name in SERVERS if self._runs_itself(name)]
         missing = [name for name in (*servers, *services) if name not in running]
         self._check_ports(missing)
-        known = passwords.load_or_make(self._folder("secrets"))
+        all_passwords = passwords.load_or_make(self._folder("secrets"))
         self._start_servers([name for name in servers if name in missing], progress)
-        self._provision(known, progress)
-        wanted = [name for name in services if name in missing]
-        if wanted:
-            progress(f"starting {', '.join(wanted)}")
-        for name in wanted:
+        self._provision(all_passwords, progress)
+        missing_services = [name for name in services if name in missing]
+        if missing_services:
+            progress(f"starting {', '.join(missing_services)}")
+        for name in missing_services:
             self._control.run(self._service_part(name, environment))
         for name in (*servers, *services):
-            self._wait_for(name)
+            self._wait_until_ready(name)
         progress("the stack is up" if missing else "the stack was up already")
 
     def _start_servers(self, names: list[str], progress: Progress) -> None:
         if postgres_server.NAME in names:
-            server = self._server()
+            server = self._postgres_server()
             postgres_server.prepare(server, progress)
             self._control.run(postgres_server.part(server, stage=0))
         if kafka_server.NAME in names:
-            broker = self._broker()
+            server = self._kafka_server()
             class_path = jars.fetch(progress)
-            kafka_server.prepare(broker, class_path, progress)
-            self._control.run(kafka_server.part(broker, class_path, stage=1))
+            kafka_server.prepare(server, class_path, progress)
+            self._control.run(kafka_server.part(server, class_path, stage=1))
         if names:
             progress(f"starting {' and '.join(names)}")
         for name in names:
-            self._wait_for(name)
+            self._wait_until_ready(name)
 
-    def _provision(self, known: passwords.Passwords, progress: Progress) -> None:
+    def _provision(self, all_passwords: Passwords, progress: Progress) -> None:
         progress("checking topics, users and databases")
-        admin = provision.make_admin(self.kafka(ADMIN))
+        admin = broker.make_admin(self.kafka(ADMIN))
         count = self.settings.partitions
-        provision.provision_topics(admin, [replace(topic, partitions=count or topic.partitions) for topic in TOPICS])
-        if self._own(kafka_server.NAME):
-            provision.provision_users(admin, known.kafka)
-        if self._own(postgres_server.NAME):
-            roles = {service: known.postgres[service] for service in SERVICES if service not in self.settings.databases}
-            run_to_end(lambda: provision.provision_databases(self.database_url(ADMIN), roles))
+        broker.provision_topics(admin, [replace(topic, partitions=count or topic.partitions) for topic in TOPICS])
+        if self._runs_itself(kafka_server.NAME):
+            broker.provision_users(admin, all_passwords.kafka)
+        if self._runs_itself(postgres_server.NAME):
+            roles = {service: all_passwords.postgres[service] for service in ALL_SERVICES if service not in self.settings.databases}
+            run_to_end(lambda: databases.provision_databases(self.database_url(ADMIN), roles))
 
     def _service_part(self, service: str, environment: Mapping[str, str]) -> Part:
         return Part(
@@ -228,99 +230,97 @@ class Stack:
             arguments=(sys.executable, "-P", "-m", f"oms_{service}"),
             environment={**os.environ, **environment, **self.environment(service), "PYTHONUNBUFFERED": "1"},
             folder=str(self.settings.data),
-            log=str(self._folder("log") / f"{service}.log"),
+            log=str(self._log_of(service)),
             stage=2,
-            patience=30,
+            stop_timeout_seconds=SERVICE_STOP_TIMEOUT_SECONDS,
         )
 
-    def _broker(self) -> kafka_server.Broker:
+    def _kafka_server(self) -> kafka_server.Broker:
         return kafka_server.Broker(
             folder=self._folder("kafka"),
             secret=self._folder("secrets") / "kafka.properties",
-            log=self._folder("log") / "kafka.log",
+            log=self._log_of(kafka_server.NAME),
             port=self.settings.kafka_port,
             controller_port=self._controller_port(),
             password=self._passwords().kafka[ADMIN],
         )
 
     def _controller_port(self) -> int:
-        """The next port above the broker's that is nobody's; nobody but the broker itself ever needs to know it."""
-        taken = {self._port_of(name) for name in (*SERVERS, *SERVICES)}
+        """The next free port above the broker's. It may change with every start: only the broker itself uses it."""
+        taken = {self._port_of(name) for name in (*SERVERS, *ALL_SERVICES)}
         return next(port for port in range(self.settings.kafka_port + 1, 65_536) if port not in taken and is_free(port))
 
-    def _server(self) -> postgres_server.Server:
+    def _postgres_server(self) -> postgres_server.Server:
         return postgres_server.Server(
             folder=self._folder("postgres"),
-            log=self._folder("log") / "postgres.log",
+            log=self._log_of(postgres_server.NAME),
             port=self.settings.postgres_port,
             password=self._passwords().postgres[ADMIN],
         )
 
-    def _own(self, server: str) -> bool:
-        """Whether the stack runs this server itself."""
+    def _runs_itself(self, server: str) -> bool:
+        """Whether the stack runs this server, rather than using one that exists already."""
         if server == kafka_server.NAME:
             return self.settings.brokers is None
-        return not set(SERVICES) <= set(self.settings.databases)
+        return not set(ALL_SERVICES) <= set(self.settings.databases)
 
     def _port_of(self, part: str) -> int:
         if part == kafka_server.NAME:
             return self.settings.kafka_port
         if part == postgres_server.NAME:
             return self.settings.postgres_port
-        return self.settings.http_port + SERVICES.index(part)
+        return self.settings.http_port_of(part)
 
     def _is_ready(self, part: str) -> bool:
         if part == kafka_server.NAME:
-            return answers(self.settings.kafka_port) and provision.broker_is_ready(self.kafka(ADMIN))
+            return accepts_connections(self.settings.kafka_port) and broker.broker_is_ready(self.kafka(ADMIN))
         if part == postgres_server.NAME:
             return database_is_ready(self.database_url(ADMIN))
-        return _says_ready(self._port_of(part))
+        return http_is_ready(self._port_of(part))
 
-    def _wait_for(self, name: str) -> None:
-        """Until a part answers. Raises StackError when it keeps ending, or takes longer than anything takes."""
-        before = {report.name: report.restarts for report in self._control.reports()}
-        deadline = time.monotonic() + PATIENCE_SECONDS
+    def _wait_until_ready(self, name: str) -> None:
+        """Wait until a part responds. Raises StackError if it keeps ending, or is not ready after READY_TIMEOUT_SECONDS."""
+        restarts_before = {report.name: report.restarts for report in self._control.reports()}
+        deadline = time.monotonic() + READY_TIMEOUT_SECONDS
         while not self._is_ready(name):
             report = next((report for report in self._control.reports() if report.name == name), None)
             if report is None:
                 raise StackError(f"the supervisor ended while {name} was starting. Its log may say why: {self._log_of('supervisor')}")
-            failed = report.restarts - before.get(name, 0) >= MAX_RESTARTS
-            if failed or time.monotonic() > deadline:
-                what = f"keeps ending (exit code {report.last_exit})" if failed else f"is not ready after {PATIENCE_SECONDS} s"
-                raise StackError(f"{name} {what}. The end of its log, {self._log_of(name)}:\n{_tail(self._log_of(name))}")
+            keeps_ending = report.restarts - restarts_before.get(name, 0) >= MAX_RESTARTS
+            if keeps_ending or time.monotonic() > deadline:
+                unready = f"is not ready after {READY_TIMEOUT_SECONDS} s"
+                problem = f"keeps ending (exit code {report.last_exit})" if keeps_ending else unready
+                raise StackError(f"{name} {problem}. The end of its log, {self._log_of(name)}:\n{_end_of(self._log_of(name))}")
             time.sleep(0.05)
-
-    def _log_of(self, part: str) -> Path:
-        return self._folder("log") / f"{part}.log"
 
     def _check_ports(self, parts: Iterable[str]) -> None:
         for part in parts:
             port = self._port_of(part)
             if not is_free(port):
                 setting = PORT_SETTINGS.get(part, "OMS_STACK_HTTP_PORT")
-                raise StackError(
-                    f"port {port}, which {part} needs, is in use{_by_whom(port)}. Stop that program, or set {setting} to another port."
-                )
+                user = user_of(port)
+                in_use = f"in use by {user}" if user else "in use"
+                raise StackError(f"port {port}, which {part} needs, is {in_use}. Stop that program, or set {setting} to another port.")
 
     def _check_same_ports(self) -> None:
         try:
-            chosen: dict[str, int] = json.loads((self._folder("run") / "ports").read_text())
+            ports: dict[str, int] = json.loads((self._folder("run") / "ports").read_text())
         except (FileNotFoundError, ValueError):
             return
-        other = {name: port for name, port in chosen.items() if getattr(self.settings, name) != port}
+        other = {name: port for name, port in ports.items() if getattr(self.settings, name) != port}
         if other:
-            ports = ", ".join(f"OMS_STACK_{name.upper()}={port}" for name, port in other.items())
+            variables = ", ".join(f"OMS_STACK_{name.upper()}={port}" for name, port in other.items())
             raise StackError(
-                f"the stack in {self.settings.data} is up already (supervisor: process {self._control.pid()}) with other ports: {ports}. "
-                "Set the same, or take it down first."
+                f"the stack in {self.settings.data} is up already (supervisor: process {self._control.pid()}) with other ports: "
+                f"{variables}. Set the same, or take it down first."
             )
 
     @contextmanager
-    def _alone(self) -> Generator[None]:
-        """Let one process at a time bring the stack up."""
-        with _explained(self.settings.data):
+    def _locked(self) -> Generator[None]:
+        """Hold the lock that only one process at a time gets: to bring the stack up. Raises StackError if another process has it."""
+        with as_stack_errors(self.settings.data):
             self._make_folders()
-            lock = hold(self._folder("run"), "up")
+            lock = take_lock(self._folder("run"), "up")
         if lock is None:
             raise StackError(f"another process is bringing up the stack in {self.settings.data}. Wait for it.")
         try:
@@ -329,70 +329,39 @@ class Stack:
             os.close(lock)
 
     def _make_folders(self) -> None:
-        # Run by root, the database server is another user, who must be able to pass the data folder.
+        # If root runs the stack, the database server runs as another user, who must be able to pass through the data folder.
         mode = 0o711 if os.geteuid() == 0 else 0o700
         self.settings.data.mkdir(parents=True, exist_ok=True, mode=mode)
         for name in ("secrets", "log", "run"):
             self._folder(name).mkdir(exist_ok=True, mode=0o700)
-        free = shutil.disk_usage(self.settings.data).free
-        if free < SMALLEST_DISK:
-            raise OSError(errno.ENOSPC, f"only {free // 1024**2} MB are free")
+        free_bytes = shutil.disk_usage(self.settings.data).free
+        if free_bytes < MIN_FREE_DISK_BYTES:
+            raise OSError(errno.ENOSPC, f"only {free_bytes // 1024**2} MB are free")
 
     def _folder(self, name: str) -> Path:
         return self.settings.data / name
 
-    def _passwords(self) -> passwords.Passwords:
-        return passwords.load(self._folder("secrets"))
+    def _log_of(self, part: str) -> Path:
+        return self._folder("log") / f"{part}.log"
+
+    def _passwords(self) -> Passwords:
+        folder = self._folder("secrets")
+        if not (folder / passwords.FILE).exists():
+            raise StackError(f"there is no stack in {self.settings.data} yet. `oms stack up` makes one.")
+        with as_stack_errors(folder):
+            return passwords.load(folder)
 
 
 def _check_installed(services: Iterable[str]) -> None:
     for service in services:
-        if service not in SERVICES:
-            raise StackError(f"there is no service {service}. There are: {', '.join(SERVICES)}.")
+        if service not in ALL_SERVICES:
+            raise StackError(f"there is no service {service}. There are: {', '.join(ALL_SERVICES)}.")
         if importlib.util.find_spec(f"oms_{service}") is None:
             raise StackError(f"the service {service} is not installed here. Install the workspace (`make setup`), then try again.")
 
 
-@contextmanager
-def _explained(folder: Path) -> Generator[None]:
-    """Say what to do about a disk that is full or closed to us."""
+def _end_of(log: Path) -> str:
     try:
-        yield
-    except OSError as error:
-        place = error.filename or folder
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StackError(
-                f"no space left at {place} ({error.strerror}). Free some, or set OMS_STACK_DATA to a folder on another disk."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise StackError(f"cannot write {place}: {error.strerror}. Set OMS_STACK_DATA to a folder you may write to.") from error
-        raise
-
-
-def _says_ready(port: int) -> bool:
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=3)
-    try:
-        connection.request("GET", "/ready")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _by_whom(port: int) -> str:
-    try:
-        for connection in psutil.net_connections("tcp"):
-            address: Any = connection.laddr
-            if connection.status == psutil.CONN_LISTEN and address.port == port and connection.pid:
-                return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
-    except psutil.Error:
-        pass  # not everybody may know
-    return ""
-
-
-def _tail(log: Path, lines: int = 12) -> str:
-    try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_EXCERPT_LINES:])
     except FileNotFoundError:
         return "(empty)"

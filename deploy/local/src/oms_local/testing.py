@@ -1,10 +1,12 @@
-"""A pytest plugin: the fixture `servers`, a real broker and a real database for tests, wherever they come from.
+"""A pytest plugin: the fixture `servers`, a real broker and a real database for tests.
 
-1. Where KAFKA_BOOTSTRAP_SERVERS (with KAFKA_USERNAME and KAFKA_PASSWORD, if asked for) and POSTGRES_URL (a superuser's) are set: those.
-2. Where a Docker engine answers and testcontainers is installed: containers.
-3. Else a local stack of its own, in `.orderstream/test`, on free ports; it is gone when the session ends, however it ends.
+They are the first of these that is possible:
 
-The plugin is found by every pytest of this environment. It imports next to nothing until the fixture is asked for.
+1. The servers of KAFKA_BOOTSTRAP_SERVERS (with KAFKA_USERNAME and KAFKA_PASSWORD if it authenticates) and POSTGRES_URL (a superuser's).
+2. Containers, if a Docker engine responds and testcontainers is installed.
+3. A local stack of its own, in `.orderstream/test`, on free ports. It ends with the session, also if the session is killed.
+
+Every pytest of this environment finds the plugin. It imports very little until a test uses the fixture.
 """
 
 import importlib.util
@@ -29,15 +31,18 @@ if TYPE_CHECKING:
 
 KAFKA_IMAGE = "apache/kafka:4.4.0"
 POSTGRES_IMAGE = "postgres:18"
-PLACES = 64
-"""The most sessions that run at the same time in one clone."""
+MAX_SESSIONS = 64
+"""How many test sessions can run at the same time in one clone."""
+READY_TIMEOUT_SECONDS = 120
+DOCKER_TIMEOUT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Servers:
-    """Real servers. `kafka` has `bootstrap_servers`, and the `username` and `password` of who may do anything (None if none are asked for).
+    """Real servers. `kafka` has `bootstrap_servers`, and a super user's `username` and `password` (None without authentication).
 
-    `stack` is there where it is a local one, for tests that need its users or do it harm.
+    `stack` is the local stack, for tests that need its users or stop its parts; None if the servers come from elsewhere.
     """
 
     kafka: Mapping[str, str | None]
@@ -46,8 +51,8 @@ class Servers:
     _made: list[str] = field(default_factory=list[str])
 
     async def create_database(self, name: str) -> str:
-        """Make an empty database whose name begins with `name`. The URL by which to open it."""
-        from oms_local.sql import session  # noqa: PLC0415
+        """Make an empty database whose name begins with `name`. Returns its URL."""
+        from oms_provision.sql import session  # noqa: PLC0415
 
         database = f"{re.sub('[^a-z0-9_]', '_', name.lower())[:40]}_{secrets.token_hex(4)}"
         async with session(self.postgres_url) as connection:
@@ -56,14 +61,14 @@ class Servers:
         return urlsplit(self.postgres_url)._replace(path=f"/{database}").geturl()
 
     def create_topics(self, topics: "Iterable[Topic]") -> None:
-        """Make the topics that are missing, and wait until they can be written."""
-        from oms_local.provision import make_admin, provision_topics  # noqa: PLC0415
+        """Make the topics that are missing, and wait until they can be written to."""
+        from oms_provision.broker import make_admin, provision_topics  # noqa: PLC0415
 
         provision_topics(make_admin({name: value for name, value in self.kafka.items() if value is not None}), topics)
 
     async def drop_databases(self) -> None:
-        """Remove every database that was made here."""
-        from oms_local.sql import session  # noqa: PLC0415
+        """Remove every database that `create_database` made."""
+        from oms_provision.sql import session  # noqa: PLC0415
 
         async with session(self.postgres_url) as connection:
             while self._made:
@@ -73,17 +78,17 @@ class Servers:
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest) -> Generator[Servers]:
     """A real broker and a real database server, for as long as the session lasts."""
-    with choose(request.config.rootpath) as chosen:
-        yield chosen
+    with open_servers(request.config.rootpath) as opened:
+        yield opened
 
 
 @contextmanager
-def choose(root: Path) -> Generator[Servers]:
-    """The servers that there are; the first of the three ways that is open."""
+def open_servers(root: Path) -> Generator[Servers]:
+    """The first of the three kinds of servers that is possible."""
     if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") and os.environ.get("POSTGRES_URL"):
-        with _theirs() as servers:
+        with _existing_servers() as servers:
             yield servers
-    elif _docker_answers():
+    elif _docker_responds():
         with _containers() as servers:
             yield servers
     else:
@@ -93,16 +98,18 @@ def choose(root: Path) -> Generator[Servers]:
 
 @contextmanager
 def local_stack(place: Path, partitions: int | None = None) -> "Generator[Stack]":
-    """An empty stack (broker and database only) in a folder of its own under `place`, on free ports. It goes down with this process.
+    """An empty stack (broker and database only) in a folder of its own under `place`, on free ports. It ends with this process.
 
-    `partitions` is of each topic, None for what the catalogue says.
+    `partitions` is how many each topic gets, None for the catalogue's number.
     """
+    from oms_contracts.catalogue import ALL_SERVICES  # noqa: PLC0415
+
     from oms_local.kafka_server import start_cache  # noqa: PLC0415
     from oms_local.ports import find_free  # noqa: PLC0415
     from oms_local.stack import Stack, StackSettings  # noqa: PLC0415
 
     with _own_folder(place) as data:
-        ports = find_free(11)  # the broker's two, the database's, and the services' seven
+        ports = find_free(3 + len(ALL_SERVICES))  # the broker's, its controller's, the database's; one for each service
         stack = Stack(StackSettings(data=data, kafka_port=ports, postgres_port=ports + 2, http_port=ports + 3, partitions=partitions))
         try:
             stack.up(services=(), owner=os.getpid())
@@ -110,18 +117,18 @@ def local_stack(place: Path, partitions: int | None = None) -> "Generator[Stack]
         finally:
             if start_cache().exists():
                 stack.abandon()
-            else:  # an orderly end leaves one, and every later start is quicker
+            else:  # an orderly stop makes a start cache, and every later start is faster
                 stack.down()
 
 
 @contextmanager
 def _own_folder(place: Path) -> Generator[Path]:
-    """An empty folder that no other session uses; what an ended session left there is removed."""
-    from oms_local.supervisor import hold  # noqa: PLC0415
+    """An empty folder that no other session uses. The files of an ended session are removed."""
+    from oms_local.run_folder import take_lock  # noqa: PLC0415
 
     place.mkdir(parents=True, exist_ok=True)
-    for number in range(PLACES):
-        lock = hold(place, f"{number}.lock")
+    for number in range(MAX_SESSIONS):
+        lock = take_lock(place, f"{number}.lock")
         if lock is None:
             continue
         folder = place / str(number)
@@ -132,19 +139,19 @@ def _own_folder(place: Path) -> Generator[Path]:
         finally:
             os.close(lock)
         return
-    raise RuntimeError(f"{PLACES} test sessions are at work in {place}")
+    raise RuntimeError(f"{MAX_SESSIONS} test sessions run in {place} already")
 
 
 def _clear(folder: Path) -> None:
     from oms_local.control import Control  # noqa: PLC0415
 
     if folder.exists():
-        Control(folder / "run").abandon()  # its session was killed a moment ago
+        Control(folder / "run").abandon()  # its session may have been killed a moment ago
         shutil.rmtree(folder)
 
 
 @contextmanager
-def _theirs() -> Generator[Servers]:
+def _existing_servers() -> Generator[Servers]:
     import asyncio  # noqa: PLC0415
 
     servers = Servers(
@@ -160,18 +167,18 @@ def _broker(bootstrap_servers: str, username: str | None = None, password: str |
     return {"bootstrap_servers": bootstrap_servers, "username": username or None, "password": password if username else None}
 
 
-def _docker_answers() -> bool:
+def _docker_responds() -> bool:
     try:
         import docker  # noqa: PLC0415
     except ImportError:
         return False
     if importlib.util.find_spec("testcontainers") is None:
         return False
-    if not _listens(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"):  # the client leaves a socket open where nobody listens
+    if not _listens(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"):  # if nothing listens, the client leaves a socket open
         return False
     engine: Any = docker
     try:
-        client = engine.from_env(timeout=5)
+        client = engine.from_env(timeout=DOCKER_TIMEOUT_SECONDS)
         try:
             return bool(client.ping())
         finally:
@@ -184,7 +191,7 @@ def _listens(address: str) -> bool:
     parts = urlsplit(address)
     family, target = (socket.AF_UNIX, parts.path) if parts.scheme == "unix" else (socket.AF_INET, (parts.hostname, parts.port or 2375))
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.settimeout(2)
+        probe.settimeout(CONNECT_TIMEOUT_SECONDS)
         return probe.connect_ex(target) == 0
 
 
@@ -213,7 +220,7 @@ def _containers() -> Generator[Servers]:
 
 
 def _broker_variables(port: int) -> dict[str, str]:
-    """One broker without authentication, reached from this machine by `port`; the image makes a broker's properties of these."""
+    """A broker without authentication, which clients on this machine reach at `port`. The image makes properties of these."""
     return {
         "KAFKA_NODE_ID": "1",
         "KAFKA_PROCESS_ROLES": "broker,controller",
@@ -237,12 +244,12 @@ def _broker_variables(port: int) -> dict[str, str]:
 def _wait_until_ready(servers: Servers) -> None:
     import time  # noqa: PLC0415
 
-    from oms_local.provision import broker_is_ready  # noqa: PLC0415
-    from oms_local.sql import database_is_ready  # noqa: PLC0415
+    from oms_provision.broker import broker_is_ready  # noqa: PLC0415
+    from oms_provision.sql import database_is_ready  # noqa: PLC0415
 
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + READY_TIMEOUT_SECONDS
     broker = {"bootstrap_servers": str(servers.kafka["bootstrap_servers"])}
     while not (broker_is_ready(broker) and database_is_ready(servers.postgres_url)):
         if time.monotonic() > deadline:
-            raise RuntimeError("the containers are not ready after 120 s; `docker logs` tells more")
+            raise RuntimeError(f"the containers are not ready after {READY_TIMEOUT_SECONDS} s; `docker logs` may say why")
         time.sleep(0.1)

@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 
-from oms_contracts.catalogue import FOREVER, SERVICES, TOPICS, USERS, Topic, topics_read_by, topics_written_by
+from oms_contracts.catalogue import ALL_SERVICES, FOREVER, TOPICS, USERS, Topic, topics_read_by, topics_written_by
 from oms_contracts.message import MessageType, all_types, description_of, type_of
 from oms_contracts.schemas import Schema, schema_of
 
 _BINDING = "0.5.0"
-_GROUPS = (*SERVICES, "projection")
-"""The users that read as one consumer group of their own name."""
 _ROLES = {
     "channel": "Sales channels: they publish orders.",
     "warehouse": "Warehouses: they book goods, pick, pack and ship.",
@@ -105,7 +103,7 @@ def _operation(action: str, user: str, topic: Topic) -> Schema:
         "tags": [{"name": user}],
         "messages": [{"$ref": f"#/channels/{topic.name}/messages/{name}"} for name in _names(topic)],
     }
-    if action == "receive" and user in _GROUPS:
+    if action == "receive" and user in ALL_SERVICES:  # a service reads as one consumer group of its own name
         made["bindings"] = {"kafka": {"groupId": {"type": "string", "const": f"oms.{user}"}, "bindingVersion": _BINDING}}
     return made
 

@@ -18,7 +18,11 @@ EXTERNAL_MAX_BYTES = 512 * 1024
 
 SERVICES = ("capture", "inventory", "payment", "fulfillment", "tracking", "returns")
 """The services that own streams."""
-USERS = (*SERVICES, "projection", "channel", "warehouse", "carrier", "downstream", "operator")
+PROJECTION = "projection"
+"""The service that owns no stream: it builds the read models."""
+ALL_SERVICES = (*SERVICES, PROJECTION)
+"""Every service, in the order of their HTTP ports. What has one entry for each service is made from this list or checked against it."""
+USERS = (*ALL_SERVICES, "channel", "warehouse", "carrier", "downstream", "operator")
 """Every broker user: the services, four kinds of external parties, and the operator."""
 
 
@@ -49,7 +53,7 @@ class Topic:
     @property
     def trusted(self) -> bool:
         """Whether only our own services write here: what they publish is decoded; what external parties send is validated."""
-        return set(self.writers) <= {*SERVICES, "projection"}
+        return set(self.writers) <= set(ALL_SERVICES)
 
 
 def _commands(service: str, key: str, writers: tuple[str, ...], *messages: type[Any]) -> Topic:
@@ -71,7 +75,7 @@ def _dead_letters(service: str) -> Topic:
         key="as the source record",
         messages=(operations.RecordSetAside, operations.RecordRedriven, operations.RedriveRefused),
         writers=(service,),
-        readers=("projection", "operator"),
+        readers=(PROJECTION, "operator"),
         summary=f"records that {service} set aside, and what became of them",
         max_message_bytes=2 * 1024 * 1024,  # a letter carries the whole record, in base64
     )
@@ -253,8 +257,8 @@ TOPICS = (
         returns.InspectReturn,
         returns.CancelReturn,
     ),
-    _commands("projection", "as the source record", ()),
-    *(_dead_letters(service) for service in (*SERVICES, "projection")),
+    _commands(PROJECTION, "as the source record", ()),
+    *(_dead_letters(service) for service in ALL_SERVICES),
 )
 
 _TOPIC_OF = {type_of(m).name: topic.name for topic in reversed(TOPICS) for m in topic.messages if m.__module__ != operations.__name__}

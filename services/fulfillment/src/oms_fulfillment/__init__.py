@@ -1,1 +1,1 @@
-"""Fulfillment: asks warehouses to ship released orders, and keeps count of what they picked, packed and shipped."""
+"""Fulfillment: requests shipments of released orders from warehouses, and records what they pick, pack and ship."""

@@ -1,4 +1,4 @@
-"""What fulfillment is asked to do: by capture's events, and by warehouses."""
+"""Fulfillment's commands (from warehouses and capture's events) and its events."""
 
 from datetime import datetime
 
@@ -21,7 +21,7 @@ from oms_contracts.values import Address, AllocatedLine
 
 
 class PlanFulfillments(Struct, frozen=True, kw_only=True):
-    """The order is released: each location in `lines` is to ship its part."""
+    """The order is released: each location in `lines` must ship its part."""
 
     order_id: str
     delivery: str
@@ -30,7 +30,7 @@ class PlanFulfillments(Struct, frozen=True, kw_only=True):
 
 
 class StopFulfillments(Struct, frozen=True, kw_only=True):
-    """Somebody wants the order canceled. `requested_at` tells one request from the next, which may follow on a rejection."""
+    """The order should be canceled. `requested_at` identifies the request: another one may follow a rejection."""
 
     order_id: str
     reason: str

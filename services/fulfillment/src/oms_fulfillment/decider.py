@@ -1,9 +1,10 @@
 """The fulfillments of one order: what may happen to them, and what that means.
 
-They are one stream, because only together can they tell whether it is too late to cancel. A fulfillment is planned, accepted, picked,
-packed and shipped, in that order; nothing goes back, and nothing is shipped that was not planned.
+They are one stream, because a decision on a cancellation needs all of them. A fulfillment is planned, accepted, picked, packed and shipped,
+in that order; it never moves back, and nothing is shipped that was not planned.
 
-A command that has already had its effect has none. One that does not fit is refused with a reason, once as long as the answer is the same.
+A command that has already had its effect has no effect again. An invalid command is refused with a reason; the same refusal is not repeated
+in a row.
 """
 
 from collections import Counter
@@ -11,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -36,7 +36,7 @@ from oms_contracts.values import AllocatedLine, Package
 from oms_fulfillment.commands import Command, Event, PlanFulfillments, StopFulfillments, WarehouseCommand
 
 Units = Counter[tuple[str, str]]
-"""How many of each line and SKU."""
+"""Units by order line and SKU."""
 
 
 class Parcel(Struct, frozen=True, kw_only=True):
@@ -57,14 +57,14 @@ class Fulfillment(Struct, frozen=True, kw_only=True):
     tracking_numbers: tuple[str, ...] = ()
 
     def unpacked(self) -> Units:
-        """The units that are in no package yet."""
+        """The units that are not in a package yet."""
         return _units(self.lines) - _units(line for parcel in self.parcels for line in parcel.lines)
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """`fulfillments` by id. `answered_at` is when the newest cancellation that was too late had been requested.
+    """`fulfillments` by id. `answered_at` is the `requested_at` of the latest rejected cancellation.
 
-    `refusal` is the newest one: fulfillment, command and reason.
+    `refusal` is the latest refusal: fulfillment, command and reason.
     """
 
     fulfillments: dict[str, Fulfillment] = field(default_factory=dict[str, Fulfillment])
@@ -77,7 +77,7 @@ INITIAL = Order()
 
 
 def decide(command: Command, order: Order, now: datetime) -> list[Event]:
-    """What follows from a command."""
+    """The events that follow from a command: none if it has already had its effect."""
     match command:
         case PlanFulfillments():
             return [] if order.fulfillments or order.canceled else list(_plans(command, now))
@@ -97,7 +97,7 @@ def decide(command: Command, order: Order, now: datetime) -> list[Event]:
 
 
 def evolve(order: Order, event: Event) -> Order:
-    """Never refuses: what happened, happened."""
+    """The order after an event."""
     match event:
         case FulfillmentPlanned(fulfillment_id=fulfillment_id, location=location, lines=lines):
             planned = Fulfillment(location=location, lines=lines)
@@ -122,7 +122,7 @@ def evolve(order: Order, event: Event) -> Order:
 
 
 def due(_order_id: str, _order: Order) -> None:
-    """Fulfillment waits for others only: how long they may take is capture's business."""
+    """Nothing is ever due: fulfillment only waits for warehouses, and capture limits how long an order may wait."""
 
 
 def _plans(command: PlanFulfillments, now: datetime) -> Iterator[Event]:
@@ -140,7 +140,7 @@ def _plans(command: PlanFulfillments, now: datetime) -> Iterator[Event]:
 
 
 def _stop(command: StopFulfillments, order: Order, now: datetime) -> list[Event]:
-    """All of the order's fulfillments stop, or none: what has shipped cannot be called back."""
+    """All fulfillments of the order are canceled, or none: a shipment cannot be undone."""
     if order.canceled or (order.answered_at is not None and command.requested_at <= order.answered_at):
         return []
     shipped = [fulfillment_id for fulfillment_id, fulfillment in order.fulfillments.items() if fulfillment.status == "shipped"]
@@ -163,12 +163,12 @@ def _has_had_effect(command: WarehouseCommand, fulfillment: Fulfillment) -> bool
 
 
 def _objections(command: WarehouseCommand, fulfillment: Fulfillment, order: Order) -> Iterator[str]:
-    """Everything that keeps a command from being carried out."""
-    fitting = {AcceptFulfillment: "planned", PickItems: "accepted", PackPackage: "picked", ShipFulfillment: "packed"}[type(command)]
+    """Every reason not to carry out a command."""
+    required = {AcceptFulfillment: "planned", PickItems: "accepted", PackPackage: "picked", ShipFulfillment: "packed"}[type(command)]
     if order.canceled:
         yield "the order is canceled"
-    elif fulfillment.status != fitting:
-        yield f"the fulfillment is {fulfillment.status}, not {fitting}"
+    elif fulfillment.status != required:
+        yield f"the fulfillment is {fulfillment.status}, not {required}"
     elif isinstance(command, PackPackage):
         yield from _packing_objections(command, fulfillment, order)
     elif isinstance(command, ShipFulfillment):
@@ -231,7 +231,7 @@ def _refuse(command: WarehouseCommand, reason: str, order: Order, now: datetime)
     return [FulfillmentCommandRefused(order_id=command.order_id, fulfillment_id=fulfillment_id, command=kind, reason=reason, at=now)]
 
 
-def _with(order: Order, fulfillment_id: str, **changes: Any) -> Order:
+def _with(order: Order, fulfillment_id: str, **changes: object) -> Order:
     return replace(order, fulfillments={**order.fulfillments, fulfillment_id: replace(order.fulfillments[fulfillment_id], **changes)})
 
 

@@ -1,4 +1,4 @@
-"""What fulfillment is told by its environment: what every service is told, and nothing beside."""
+"""What fulfillment reads from its environment: only the settings of every service."""
 
 from oms_runtime.settings import RuntimeSettings
 

@@ -1,1 +1,1 @@
-"""Inventory: keeps the stock ledger, and holds stock for orders without ever promising a unit twice."""
+"""Inventory: keeps the stock ledger and reserves stock for orders."""

@@ -5,18 +5,22 @@ from functools import partial
 from oms_runtime.model import Decider, Service, service_of
 from oms_runtime.server import run
 
-from oms_inventory.decider import Terms, decide, due, evolve, initial, reads, writes
+from oms_inventory.commands import Command, Event
+from oms_inventory.decider import State, decide, due, evolve, initial, reads, writes
 from oms_inventory.policies import POLICIES
+from oms_inventory.reservations import Terms
 from oms_inventory.settings import Settings
 
 
 def make_service(terms: Terms) -> Service:
     """Inventory under the given terms."""
-    decider = Decider(initial=initial, decide=partial(decide, terms=terms), evolve=evolve, reads=reads, writes=writes, due=due)
+    decider: Decider[State, Command, Event] = Decider(
+        initial=initial, decide=partial(decide, terms=terms), evolve=evolve, reads=reads, writes=writes, due=due
+    )
     return service_of("inventory", decider=decider, policies=POLICIES)
 
 
 def main() -> None:
-    """Run inventory until it is told to stop."""
+    """Run inventory until it is stopped."""
     settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
     run(make_service(settings.terms()), settings)

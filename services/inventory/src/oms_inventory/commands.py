@@ -1,4 +1,4 @@
-"""What inventory is asked to do: by people and warehouses, by what the other services published, and by its own deadlines."""
+"""Inventory's commands (from warehouses and operators, other services' events and its own deadlines) and its events."""
 
 from msgspec import Struct
 from oms_contracts.stock import (
@@ -21,7 +21,7 @@ from oms_contracts.values import AllocatedLine, InspectedLine
 
 
 class WantedLine(Struct, frozen=True, kw_only=True):
-    """What an order line needs, wherever it comes from."""
+    """What an order line needs, from any location."""
 
     line_id: str
     sku: str
@@ -29,7 +29,7 @@ class WantedLine(Struct, frozen=True, kw_only=True):
 
 
 class ReserveStock(Struct, frozen=True, kw_only=True):
-    """`location` is where the order would best be served from, None where that does not matter."""
+    """Hold the units of an order. `location` is the preferred location, None if there is no preference."""
 
     order_id: str
     attempt: int
@@ -38,7 +38,10 @@ class ReserveStock(Struct, frozen=True, kw_only=True):
 
 
 class ReleaseReservation(Struct, frozen=True, kw_only=True):
-    """The attempt (None: an old record does not tell which) waits for somebody to do `action`; some of these waits are without stock."""
+    """The attempt waits for a person to do `action`; for some actions the stock is released.
+
+    `attempt` is None in old records, which mean the newest attempt.
+    """
 
     order_id: str
     attempt: int | None
@@ -54,16 +57,20 @@ class ReleaseStock(Struct, frozen=True, kw_only=True):
 
 
 class ExpireReservation(Struct, frozen=True, kw_only=True):
+    """The order was not confirmed in time."""
+
     order_id: str
     attempt: int
 
 
 class AllocateStock(Struct, frozen=True, kw_only=True):
+    """The order is confirmed."""
+
     order_id: str
 
 
 class PlanAllocation(Struct, frozen=True, kw_only=True):
-    """Find the units of a confirmed order whose reservation had expired. It carries the lines, because they say which positions to read."""
+    """Find the units of a confirmed order whose reservation had expired."""
 
     order_id: str
     attempt: int
@@ -72,13 +79,15 @@ class PlanAllocation(Struct, frozen=True, kw_only=True):
 
 
 class ShipStock(Struct, frozen=True, kw_only=True):
+    """A fulfillment of the order has shipped these units."""
+
     order_id: str
     fulfillment_id: str
     lines: tuple[AllocatedLine, ...]
 
 
 class BookReturn(Struct, frozen=True, kw_only=True):
-    """All units came back to `location`; their disposition says which of them can be sold again."""
+    """All units came back to `location`. Their disposition is whether they can be sold again."""
 
     return_id: str
     order_id: str
@@ -86,30 +95,23 @@ class BookReturn(Struct, frozen=True, kw_only=True):
     lines: tuple[InspectedLine, ...]
 
 
-Command = (
-    ReserveStock
-    | ReleaseReservation
-    | ReleaseStock
-    | ExpireReservation
-    | AllocateStock
-    | PlanAllocation
-    | ShipStock
-    | BookReturn
-    | ReceiveStock
-    | AdjustStock
-)
+LedgerCommand = ReceiveStock | AdjustStock | BookReturn
+PlanningCommand = ReserveStock | PlanAllocation
+"""The commands that look for units, and therefore read positions."""
+HoldingCommand = AllocateStock | ExpireReservation | ReleaseReservation | ReleaseStock | ShipStock
+"""The commands that move the units that an order already holds."""
 
-Event = (
-    StockReceived
-    | StockAdjusted
-    | StockReturned
-    | StockWrittenOff
-    | StockReserved
+Command = LedgerCommand | PlanningCommand | HoldingCommand
+
+LedgerEvent = StockReceived | StockAdjusted | StockReturned | StockWrittenOff | StockCommandRefused
+ReservationEvent = (
+    StockReserved
     | StockReservationFailed
     | StockReservationExpired
     | StockAllocationRequested
     | StockAllocated
     | StockShipped
     | StockReleased
-    | StockCommandRefused
 )
+
+Event = LedgerEvent | ReservationEvent

@@ -1,4 +1,4 @@
-"""What others' events ask of inventory. Pure, and safe to repeat."""
+"""The commands that follow from other services' events. Pure, and safe to repeat."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any

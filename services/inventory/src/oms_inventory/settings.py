@@ -1,10 +1,10 @@
-"""What inventory is told by its environment, beside what every service is told."""
+"""What inventory reads from its environment, in addition to the settings of every service."""
 
 from datetime import timedelta
 
 from oms_runtime.settings import RuntimeSettings
 
-from oms_inventory.decider import Terms
+from oms_inventory.reservations import Terms
 
 
 class Settings(RuntimeSettings):

@@ -1,11 +1,11 @@
 """Where an order's units are taken from.
 
-All or nothing: either every unit of the order is found, over as many locations as it takes, or nothing is held. Demand is summed per SKU
-over all lines before anything is decided, so that two lines of one SKU cannot both be promised the same units.
+All or nothing: either every unit of the order is found, over as many locations as needed, or nothing is held. Demand is summed per SKU over
+all lines before anything is decided, so that the same units are not promised to two lines of one SKU.
 
-The plan is greedy: time and again it takes what it can from the location that has most of the units still wanted; among equals the
-preferred location comes first, then the first by name. So the preferred location serves the order if it has everything, otherwise a single
-other location that has everything; otherwise the order is split over few locations. These are not always the fewest (that search grows
+The plan is greedy: it repeatedly takes what it can from the location that has most of the units still wanted. Among equals the preferred
+location comes first, then the first by name. So the preferred location serves the order if it has everything, otherwise a single other
+location that has everything; otherwise the order is split over few locations. These are not always the fewest (that search grows
 exponentially with the locations), but the same stock always gives the same plan.
 """
 
@@ -16,11 +16,11 @@ from oms_contracts.values import AllocatedLine, Shortage
 from oms_inventory.commands import WantedLine
 
 Available = Mapping[str, Mapping[str, int]]
-"""By SKU, by location: the units available to promise (ATP). Only locations that have some."""
+"""By SKU, by location: the units available to promise (ATP). Only locations that have some of them."""
 
 
 def shortages(lines: Iterable[WantedLine], available: Available) -> tuple[Shortage, ...]:
-    """Every SKU of which all locations together have less than `lines` want of it; empty when the order can be served."""
+    """Every SKU of which all locations together have less than `lines` demand; empty if the order can be served."""
     return tuple(
         Shortage(sku=sku, requested=wanted, available=there)
         for sku, wanted in _demand(lines).items()
@@ -29,7 +29,7 @@ def shortages(lines: Iterable[WantedLine], available: Available) -> tuple[Shorta
 
 
 def plan(lines: tuple[WantedLine, ...], available: Available, preferred: str | None) -> tuple[AllocatedLine, ...]:
-    """The location of every unit of `lines`. Asks for stock without `shortages`."""
+    """The location of every unit of `lines`. `available` must have no `shortages`."""
     wanted = _demand(lines)
     taken: dict[str, dict[str, int]] = {}
     while wanted:
@@ -37,7 +37,7 @@ def plan(lines: tuple[WantedLine, ...], available: Available, preferred: str | N
         here = {sku: units for sku, want in wanted.items() if (units := min(want, available[sku].get(location, 0)))}
         taken[location] = here
         wanted = {sku: left for sku, want in wanted.items() if (left := want - here.get(sku, 0))}
-    return tuple(_share_out(lines, taken))
+    return tuple(_assign(lines, taken))
 
 
 def _demand(lines: Iterable[WantedLine]) -> dict[str, int]:
@@ -56,7 +56,7 @@ def _best(wanted: Mapping[str, int], available: Available, preferred: str | None
     return min(units, key=lambda location: (-units[location], location != preferred, location))
 
 
-def _share_out(lines: Iterable[WantedLine], taken: Mapping[str, dict[str, int]]) -> Iterator[AllocatedLine]:
+def _assign(lines: Iterable[WantedLine], taken: Mapping[str, dict[str, int]]) -> Iterator[AllocatedLine]:
     for line in lines:
         missing = line.quantity
         for location, here in taken.items():

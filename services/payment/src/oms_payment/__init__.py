@@ -1,1 +1,1 @@
-"""Payment: holds, takes and gives back the money of orders, through a payment provider."""
+"""Payment: authorizes, captures, voids and refunds the payments of orders through a payment provider."""

@@ -1,4 +1,4 @@
-"""What payment is asked to do by others' events and its own deadlines, what it asks of the provider, and how the answers come in."""
+"""Payment's commands (from other services' events, its own deadlines and the provider's responses), its outside effects and its events."""
 
 from msgspec import Struct
 from oms_contracts.payments import (
@@ -23,6 +23,8 @@ from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
 
 
 class AuthorizeOrder(Struct, frozen=True, kw_only=True):
+    """Hold the order's `amount`, in minor units of `currency`."""
+
     order_id: str
     attempt: int
     amount: int
@@ -33,6 +35,8 @@ class AuthorizeOrder(Struct, frozen=True, kw_only=True):
 
 
 class CaptureShipment(Struct, frozen=True, kw_only=True):
+    """A fulfillment has shipped: capture what its units cost."""
+
     order_id: str
     fulfillment_id: str
     lines: tuple[AllocatedLine, ...]
@@ -46,29 +50,33 @@ class ReleasePayment(Struct, frozen=True, kw_only=True):
 
 
 class RefundReturn(Struct, frozen=True, kw_only=True):
+    """Refund a return: `amount` minor units, or as much of it as was captured and is not refunded yet."""
+
     order_id: str
     refund_id: str
     amount: int
 
 
 class ResumeRefund(Struct, frozen=True, kw_only=True):
-    """What was captured is known now: the postponed refund goes on."""
+    """It is known now what was captured: the postponed refund continues."""
 
     order_id: str
     refund_id: str
 
 
 class GiveUpRefund(Struct, frozen=True, kw_only=True):
-    """What was captured did not become known in time."""
+    """It did not become known in time what was captured."""
 
     order_id: str
     refund_id: str
 
 
-# Outside effects. `request_id` is the provider's idempotency key. `checks` counts how often the provider has left us without an outcome.
+# Outside effects. `request_id` is the provider's idempotency key. `checks` counts the calls so far that left the outcome unknown.
 
 
 class RequestAuthorization(Struct, frozen=True, kw_only=True):
+    """Hold `amount` minor units of `currency`."""
+
     order_id: str
     request_id: str
     checks: int
@@ -78,6 +86,8 @@ class RequestAuthorization(Struct, frozen=True, kw_only=True):
 
 
 class RequestCapture(Struct, frozen=True, kw_only=True):
+    """Take `amount` minor units of what is held."""
+
     order_id: str
     request_id: str
     checks: int
@@ -87,6 +97,8 @@ class RequestCapture(Struct, frozen=True, kw_only=True):
 
 
 class RequestVoid(Struct, frozen=True, kw_only=True):
+    """Release everything that is still held."""
+
     order_id: str
     request_id: str
     checks: int
@@ -94,6 +106,8 @@ class RequestVoid(Struct, frozen=True, kw_only=True):
 
 
 class RequestRefund(Struct, frozen=True, kw_only=True):
+    """Return `amount` minor units of what was captured."""
+
     order_id: str
     request_id: str
     checks: int
@@ -106,7 +120,7 @@ Request = RequestAuthorization | RequestCapture | RequestVoid | RequestRefund
 
 
 class LookUpOutcome(Struct, frozen=True, kw_only=True):
-    """Find out what became of `request`, which is not sent again by this."""
+    """Find out what became of `request`, without sending it again."""
 
     order_id: str
     request_id: str
@@ -116,12 +130,15 @@ class LookUpOutcome(Struct, frozen=True, kw_only=True):
 
 Effect = Request | LookUpOutcome
 
+DueAction = Effect | ResumeRefund | GiveUpRefund
+"""What a payment does by itself."""
 
-# The provider's answers, matched with the request they answer. One that nobody waits for any more changes nothing.
+
+# The provider's responses, matched with their request by `request_id`. A response to a request that is no longer open changes nothing.
 
 
 class RecordSuccess(Struct, frozen=True, kw_only=True):
-    """`reference` is what the provider calls what it did: the id of an authorisation, a capture, a void, a refund."""
+    """`reference` is the provider's id of the authorization, capture, void or refund."""
 
     order_id: str
     request_id: str
@@ -129,30 +146,32 @@ class RecordSuccess(Struct, frozen=True, kw_only=True):
 
 
 class RecordRefusal(Struct, frozen=True, kw_only=True):
+    """The provider will not perform the request."""
+
     order_id: str
     request_id: str
     reason: str
 
 
-class RecordUnknown(Struct, frozen=True, kw_only=True):
-    """No answer in time. `checks` is that of the effect."""
+class RecordUnknownOutcome(Struct, frozen=True, kw_only=True):
+    """No response in time. `checks` is that of the effect."""
 
     order_id: str
     request_id: str
     checks: int
 
 
-class RecordUnheard(Struct, frozen=True, kw_only=True):
-    """The provider never heard of the request. `checks` is that of the effect."""
+class RecordUnknownRequest(Struct, frozen=True, kw_only=True):
+    """The provider does not know the request. `checks` is that of the effect."""
 
     order_id: str
     request_id: str
     checks: int
 
 
-Answer = RecordSuccess | RecordRefusal | RecordUnknown | RecordUnheard
+RecordResponse = RecordSuccess | RecordRefusal | RecordUnknownOutcome | RecordUnknownRequest
 
-Command = AuthorizeOrder | CaptureShipment | ReleasePayment | RefundReturn | ResumeRefund | GiveUpRefund | Answer
+Command = AuthorizeOrder | CaptureShipment | ReleasePayment | RefundReturn | ResumeRefund | GiveUpRefund | RecordResponse
 
 Event = (
     PaymentAuthorizationRequested

@@ -1,13 +1,12 @@
-"""The money of one order: what may be asked of the provider, and what its answers mean.
+"""The payment of one order: which requests to the provider are allowed, and what its responses mean.
 
-A request is recorded before it is sent, and is open until its answer is recorded. Whether a request without an answer was done is found out
-by looking it up under its key; nothing is compensated before that.
+A request is recorded before it is sent, and is open until the provider's response is recorded. If there is no response, payment looks the
+request up under its key to learn whether it was performed. Nothing is compensated before that.
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -34,14 +33,15 @@ from oms_payment.commands import (
     AuthorizeOrder,
     CaptureShipment,
     Command,
+    DueAction,
     Effect,
     Event,
     GiveUpRefund,
     LookUpOutcome,
     RecordRefusal,
     RecordSuccess,
-    RecordUnheard,
-    RecordUnknown,
+    RecordUnknownOutcome,
+    RecordUnknownRequest,
     RefundReturn,
     ReleasePayment,
     Request,
@@ -51,10 +51,10 @@ from oms_payment.commands import (
     RequestVoid,
     ResumeRefund,
 )
-from oms_payment.money import Asked, Payment, PostponedRefund, amount_to_capture, request_id_of, units_of
+from oms_payment.money import Payment, PostponedRefund, ProviderRequest, amount_to_capture, request_id_of, units_of
 
-NOTHING_HELD = "none"
-"""The authorisation id of an order that costs nothing. The provider never sees it."""
+NO_AUTHORIZATION = "none"
+"""The authorization id of an order that costs nothing. It is never sent to the provider."""
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -66,10 +66,10 @@ class Terms(Struct, frozen=True, kw_only=True):
 
 
 def decide(command: Command, payment: Payment, now: datetime, terms: Terms) -> list[Event]:
-    """What follows from a command. One that has already had its effect, or comes too late, has none."""
+    """The events that follow from a command: none if it has already had its effect, or comes too late."""
     match command:
         case AuthorizeOrder(attempt=attempt):
-            # A next attempt follows on our own PaymentDeclined, so the one before it is never open, and never held.
+            # The next attempt follows our own PaymentDeclined, so the attempt before it is neither open nor held.
             if payment.ended or attempt <= payment.attempt or payment.open("authorize") or payment.authorization_id:
                 return []
             return _authorize(command, now)
@@ -92,7 +92,7 @@ def decide(command: Command, payment: Payment, now: datetime, terms: Terms) -> l
         case RefundReturn(order_id=order_id, refund_id=refund_id, amount=amount):
             if request_id_of(order_id, "refund", refund_id) in payment.asked or _is_postponed(refund_id, payment):
                 return []
-            # First come, first served: a refund does not overtake those that wait.
+            # A refund does not overtake the refunds that wait.
             if payment.postponed or not payment.fully_captured:
                 until = now + terms.refund_timeout
                 return [RefundPostponed(order_id=order_id, refund_id=refund_id, amount=amount, until=until, at=now)]
@@ -111,32 +111,32 @@ def decide(command: Command, payment: Payment, now: datetime, terms: Terms) -> l
             return [RefundFailed(order_id=order_id, refund_id=refund_id, request_id=request_id, reason=reason, at=now)]
 
         case RecordSuccess(order_id=order_id, request_id=request_id, reference=reference):
-            asked = _open_request(request_id, payment)
-            return _succeeded(order_id, asked, reference, payment, now) if asked else []
+            request = _open_request(request_id, payment)
+            return _succeeded(order_id, request, reference, payment, now) if request else []
 
         case RecordRefusal(order_id=order_id, request_id=request_id, reason=reason):
-            asked = _open_request(request_id, payment)
-            return [_refused(order_id, asked, reason, payment, now)] if asked else []
+            request = _open_request(request_id, payment)
+            return [_refused(order_id, request, reason, payment, now)] if request else []
 
-        case RecordUnknown(order_id=order_id, request_id=request_id, checks=checks):
-            asked = _open_request(request_id, payment)
-            if asked is None or asked.checks != checks:
+        case RecordUnknownOutcome(order_id=order_id, request_id=request_id, checks=checks):
+            request = _open_request(request_id, payment)
+            if request is None or request.checks != checks:
                 return []
             wait = min(terms.look_up_at_most, terms.look_up_after * 2 ** min(checks, 20))
             return [PaymentOutcomeUnknown(order_id=order_id, request_id=request_id, checks=checks + 1, next_check_at=now + wait, at=now)]
 
-        case RecordUnheard(order_id=order_id, request_id=request_id, checks=checks):
-            asked = _open_request(request_id, payment)
-            if asked is None or not asked.unknown or asked.checks != checks:
+        case RecordUnknownRequest(order_id=order_id, request_id=request_id, checks=checks):
+            request = _open_request(request_id, payment)
+            if request is None or not request.unknown or request.checks != checks:
                 return []
             return [PaymentRequestRepeated(order_id=order_id, request_id=request_id, at=now)]
 
 
 def evolve(payment: Payment, event: Event) -> Payment:
-    """Never refuses: what happened, happened."""
+    """The payment after an event."""
     match event:
         case PaymentAuthorizationRequested(request_id=request_id, attempt=attempt, amount=amount, at=at):
-            earlier = {key: asked for key, asked in payment.asked.items() if asked.step != "authorize"}
+            earlier = {key: request for key, request in payment.asked.items() if request.step != "authorize"}
             return replace(
                 payment,
                 attempt=attempt,
@@ -148,7 +148,7 @@ def evolve(payment: Payment, event: Event) -> Payment:
                 asked={**earlier, request_id: _open("authorize", str(attempt), amount, at)},
             )
         case PaymentAuthorized(request_id=request_id, authorization_id=authorization_id):
-            return replace(_answered(payment, request_id, "done"), authorization_id=authorization_id)
+            return replace(_closed(payment, request_id, "done"), authorization_id=authorization_id)
         case PaymentOutcomeUnknown(request_id=request_id, checks=checks, next_check_at=next_check_at):
             return _changed(payment, request_id, due_at=next_check_at, unknown=True, checks=checks)
         case PaymentRequestRepeated(request_id=request_id, at=at):
@@ -168,22 +168,22 @@ def evolve(payment: Payment, event: Event) -> Payment:
         case RefundRequested(request_id=request_id, refund_id=refund_id, amount=amount, at=at):
             return _added(_resumed(payment, refund_id), request_id, _open("refund", refund_id, amount, at))
         case RefundFailed(order_id=order_id, refund_id=refund_id, request_id=request_id, at=at) if request_id not in payment.asked:
-            # Never sent. Given up after waiting, it is refunded by hand, and counts as that; with nothing left to refund it counts nothing.
+            # It was never sent. After the timeout it is refunded by hand, so its amount counts; with nothing left to refund it counts zero.
             amount = sum(waiting.amount for waiting in payment.postponed if request_id and waiting.refund_id == refund_id)
             failed = _failed("refund", refund_id, amount, at)
             return _added(_resumed(payment, refund_id), request_id_of(order_id, "refund", refund_id), failed)
         case PaymentCaptured(request_id=request_id) | PaymentVoided(request_id=request_id) | RefundSettled(request_id=request_id):
-            return _answered(payment, request_id, "done")
+            return _closed(payment, request_id, "done")
         case PaymentDeclined() | PaymentCaptureFailed() | PaymentVoidFailed() | RefundFailed():
-            return _answered(payment, event.request_id, "failed")
+            return _closed(payment, event.request_id, "failed")
 
 
-def due(order_id: str, payment: Payment) -> tuple[datetime, Effect | ResumeRefund | GiveUpRefund] | None:
-    """The earliest of what is open. A void waits for captures that were asked for before it: afterwards nothing could be taken any more."""
-    waiting: list[tuple[datetime, str, Effect | ResumeRefund | GiveUpRefund]] = []
-    for request_id, asked in payment.asked.items():
-        if asked.outcome == "open" and not (asked.step == "void" and payment.open("capture")):
-            waiting.append((asked.due_at, request_id, _effect(order_id, request_id, asked, payment)))
+def due(order_id: str, payment: Payment) -> tuple[datetime, DueAction] | None:
+    """The earliest of what is open. A void waits for the captures requested before it, because nothing can be captured after it."""
+    waiting: list[tuple[datetime, str, DueAction]] = []
+    for request_id, request in payment.asked.items():
+        if request.outcome == "open" and not (request.step == "void" and payment.open("capture")):
+            waiting.append((request.due_at, request_id, _effect(order_id, request_id, request, payment)))
     for refund in payment.postponed[:1]:
         if payment.fully_captured:
             waiting.append((refund.since, refund.refund_id, ResumeRefund(order_id=order_id, refund_id=refund.refund_id)))
@@ -211,15 +211,15 @@ def _authorize(command: AuthorizeOrder, now: datetime) -> list[Event]:
     )
     if amount:
         return [requested]
-    return [requested, _authorized(order_id, attempt, held=NOTHING_HELD, amount=0, currency=currency, now=now)]
+    return [requested, _authorized(order_id, attempt, authorization_id=NO_AUTHORIZATION, amount=0, currency=currency, now=now)]
 
 
-def _authorized(order_id: str, attempt: int, *, held: str, amount: int, currency: str, now: datetime) -> PaymentAuthorized:
+def _authorized(order_id: str, attempt: int, *, authorization_id: str, amount: int, currency: str, now: datetime) -> PaymentAuthorized:
     return PaymentAuthorized(
         order_id=order_id,
         attempt=attempt,
         request_id=request_id_of(order_id, "authorize", str(attempt)),
-        authorization_id=held,
+        authorization_id=authorization_id,
         amount=amount,
         currency=currency,
         at=now,
@@ -279,56 +279,57 @@ def _refund(order_id: str, refund_id: str, wanted: int, payment: Payment, now: d
     )
 
 
-def _succeeded(order_id: str, asked: Asked, reference: str, payment: Payment, now: datetime) -> list[Event]:
-    request_id = request_id_of(order_id, asked.step, asked.subject)
-    match asked.step:
+def _succeeded(order_id: str, request: ProviderRequest, reference: str, payment: Payment, now: datetime) -> list[Event]:
+    request_id = request_id_of(order_id, request.step, request.subject)
+    match request.step:
         case "authorize":
-            return list(_held(order_id, reference, payment, now))
+            return list(_authorization_made(order_id, reference, payment, now))
         case "capture":
-            return [_captured(order_id, asked.subject, amount=asked.amount, currency=payment.currency, now=now)]
+            return [_captured(order_id, request.subject, amount=request.amount, currency=payment.currency, now=now)]
         case "void":
             return [PaymentVoided(order_id=order_id, request_id=request_id, authorization_id=payment.authorization_id, at=now)]
         case _:
             return [
                 RefundSettled(
                     order_id=order_id,
-                    refund_id=asked.subject,
+                    refund_id=request.subject,
                     request_id=request_id,
-                    amount=asked.amount,
+                    amount=request.amount,
                     currency=payment.currency,
                     at=now,
                 )
             ]
 
 
-def _held(order_id: str, held: str, payment: Payment, now: datetime) -> Iterator[Event]:
-    yield _authorized(order_id, payment.attempt, held=held, amount=payment.amount, currency=payment.currency, now=now)
-    if payment.ended:  # too late: nobody wants it any more
-        yield from _void(order_id, payment.attempt, held, payment.amount, now)
+def _authorization_made(order_id: str, authorization_id: str, payment: Payment, now: datetime) -> Iterator[Event]:
+    attempt, amount = payment.attempt, payment.amount
+    yield _authorized(order_id, attempt, authorization_id=authorization_id, amount=amount, currency=payment.currency, now=now)
+    if payment.ended:  # it came too late
+        yield from _void(order_id, attempt, authorization_id, amount, now)
 
 
-def _refused(order_id: str, asked: Asked, reason: str, payment: Payment, now: datetime) -> Event:
-    request_id = request_id_of(order_id, asked.step, asked.subject)
-    match asked.step:
+def _refused(order_id: str, request: ProviderRequest, reason: str, payment: Payment, now: datetime) -> Event:
+    request_id = request_id_of(order_id, request.step, request.subject)
+    match request.step:
         case "authorize":
             return PaymentDeclined(order_id=order_id, attempt=payment.attempt, request_id=request_id, reason=reason, at=now)
         case "capture":
-            return PaymentCaptureFailed(order_id=order_id, fulfillment_id=asked.subject, request_id=request_id, reason=reason, at=now)
+            return PaymentCaptureFailed(order_id=order_id, fulfillment_id=request.subject, request_id=request_id, reason=reason, at=now)
         case "void":
             held = payment.authorization_id
             return PaymentVoidFailed(order_id=order_id, request_id=request_id, authorization_id=held, reason=reason, at=now)
         case _:
-            return RefundFailed(order_id=order_id, refund_id=asked.subject, request_id=request_id, reason=reason, at=now)
+            return RefundFailed(order_id=order_id, refund_id=request.subject, request_id=request_id, reason=reason, at=now)
 
 
-def _effect(order_id: str, request_id: str, asked: Asked, payment: Payment) -> Effect:
-    request = _request(order_id, request_id, asked, payment)
-    return LookUpOutcome(order_id=order_id, request_id=request_id, checks=asked.checks, request=request) if asked.unknown else request
+def _effect(order_id: str, request_id: str, request: ProviderRequest, payment: Payment) -> Effect:
+    effect = _request_effect(order_id, request_id, request, payment)
+    return LookUpOutcome(order_id=order_id, request_id=request_id, checks=request.checks, request=effect) if request.unknown else effect
 
 
-def _request(order_id: str, request_id: str, asked: Asked, payment: Payment) -> Request:
-    amount, currency, checks, held = asked.amount, payment.currency, asked.checks, payment.authorization_id
-    match asked.step:
+def _request_effect(order_id: str, request_id: str, request: ProviderRequest, payment: Payment) -> Request:
+    amount, currency, checks, held = request.amount, payment.currency, request.checks, payment.authorization_id
+    match request.step:
         case "authorize":
             assert payment.method is not None
             return RequestAuthorization(
@@ -346,9 +347,9 @@ def _request(order_id: str, request_id: str, asked: Asked, payment: Payment) -> 
             )
 
 
-def _open_request(request_id: str, payment: Payment) -> Asked | None:
-    asked = payment.asked.get(request_id)
-    return asked if asked is not None and asked.outcome == "open" else None
+def _open_request(request_id: str, payment: Payment) -> ProviderRequest | None:
+    request = payment.asked.get(request_id)
+    return request if request is not None and request.outcome == "open" else None
 
 
 def _is_postponed(refund_id: str, payment: Payment) -> bool:
@@ -359,24 +360,24 @@ def _is_next(refund_id: str, payment: Payment) -> bool:
     return bool(payment.postponed) and payment.postponed[0].refund_id == refund_id
 
 
-def _open(step: str, subject: str, amount: int, at: datetime) -> Asked:
-    return Asked(step=step, subject=subject, amount=amount, outcome="open", due_at=at)
+def _open(step: str, subject: str, amount: int, at: datetime) -> ProviderRequest:
+    return ProviderRequest(step=step, subject=subject, amount=amount, outcome="open", due_at=at)
 
 
-def _failed(step: str, subject: str, amount: int, at: datetime) -> Asked:
-    return Asked(step=step, subject=subject, amount=amount, outcome="failed", due_at=at)
+def _failed(step: str, subject: str, amount: int, at: datetime) -> ProviderRequest:
+    return ProviderRequest(step=step, subject=subject, amount=amount, outcome="failed", due_at=at)
 
 
-def _added(payment: Payment, request_id: str, asked: Asked) -> Payment:
-    return replace(payment, asked={**payment.asked, request_id: asked})
+def _added(payment: Payment, request_id: str, request: ProviderRequest) -> Payment:
+    return replace(payment, asked={**payment.asked, request_id: request})
 
 
-def _changed(payment: Payment, request_id: str, **changes: Any) -> Payment:
-    asked = payment.asked.get(request_id)
-    return payment if asked is None else _added(payment, request_id, replace(asked, **changes))
+def _changed(payment: Payment, request_id: str, **changes: object) -> Payment:
+    request = payment.asked.get(request_id)
+    return payment if request is None else _added(payment, request_id, replace(request, **changes))
 
 
-def _answered(payment: Payment, request_id: str, outcome: str) -> Payment:
+def _closed(payment: Payment, request_id: str, outcome: str) -> Payment:
     return _changed(payment, request_id, outcome=outcome, unknown=False)
 
 

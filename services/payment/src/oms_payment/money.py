@@ -8,10 +8,11 @@ from msgspec import Struct, field
 from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class ProviderRequest(Struct, frozen=True, kw_only=True):
     """One request to the provider. `step` is authorize, capture, void or refund; `subject` the attempt, fulfillment or refund it is for.
 
-    `outcome` is open, done or failed. An open one is due at `due_at`: to be looked up where `unknown`, to be sent otherwise.
+    `outcome` is open, done or failed. An open request is due at `due_at`: to be looked up if `unknown`, to be sent otherwise.
+    `checks` counts the calls that left the outcome unknown.
     """
 
     step: str
@@ -24,6 +25,8 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class PostponedRefund(Struct, frozen=True, kw_only=True):
+    """A refund that waits since `since`, and until `until` at most, for the captures to be known."""
+
     refund_id: str
     amount: int
     since: datetime
@@ -31,7 +34,11 @@ class PostponedRefund(Struct, frozen=True, kw_only=True):
 
 
 class Payment(Struct, frozen=True, kw_only=True):
-    """`asked` is by request id, and holds of all authorisations only the newest: it bears `attempt`. `shipped` is units by order line."""
+    """The requests to the provider for one order, and what the order costs.
+
+    `asked` is by request id. Of all authorizations it holds only the newest, which belongs to `attempt`. `shipped` is units by order line.
+    `ended` is set once the order has ended and nothing may stay held for it. `postponed` refunds are in the order of their arrival.
+    """
 
     attempt: int = 0
     amount: int = 0
@@ -41,67 +48,67 @@ class Payment(Struct, frozen=True, kw_only=True):
     shipping: int = 0
     authorization_id: str = ""
     ended: bool = False
-    asked: dict[str, Asked] = field(default_factory=dict[str, Asked])
+    asked: dict[str, ProviderRequest] = field(default_factory=dict[str, ProviderRequest])
     shipped: dict[str, int] = field(default_factory=dict[str, int])
     postponed: tuple[PostponedRefund, ...] = ()
 
     @property
     def authorized(self) -> int:
-        """What the provider agreed to hold."""
+        """What the provider holds, or held before it was captured or voided."""
         return self._sum("authorize", "done")
 
     @property
     def captured(self) -> int:
-        """What was taken for certain."""
+        """What was certainly captured."""
         return self._sum("capture", "done")
 
     @property
     def claimed(self) -> int:
-        """What was taken, may have been taken, or is to be collected by hand."""
+        """What was captured, may have been captured, or is to be collected by hand."""
         return self._sum("capture")
 
     @property
     def returned(self) -> int:
-        """What was given back, may have been given back, or is to be given back by hand."""
+        """What was refunded, may have been refunded, or is to be refunded by hand."""
         return self._sum("refund")
 
     @property
     def fully_captured(self) -> bool:
         """Whether `captured` is final: nothing more will ship, and no capture is open.
 
-        Refunds wait for this. What they are cut to must not depend on which topic is ahead of which.
+        Refunds wait for this, because the limit of a refund must not depend on which topic is ahead of which.
         """
         shipped = self.ended or (self.attempt > 0 and all(self.shipped.get(line.line_id, 0) >= line.quantity for line in self.lines))
         return shipped and not self.open("capture")
 
     def open(self, step: str) -> bool:
-        """Whether a request of this kind waits for its answer."""
-        return any(asked.step == step and asked.outcome == "open" for asked in self.asked.values())
+        """Whether a request of this step is open."""
+        return any(request.step == step and request.outcome == "open" for request in self.asked.values())
 
     def _sum(self, step: str, outcome: str | None = None) -> int:
-        """Over requests with this outcome, or with any."""
-        return sum(asked.amount for asked in self.asked.values() if asked.step == step and outcome in {None, asked.outcome})
+        """The sum over requests with this outcome, or with any outcome."""
+        return sum(request.amount for request in self.asked.values() if request.step == step and outcome in {None, request.outcome})
 
 
 INITIAL = Payment()
 
 
 def request_id_of(order_id: str, step: str, subject: str) -> str:
-    """The provider's idempotency key: the same request always has the same."""
+    """The provider's idempotency key: the same request always has the same key."""
     return f"{order_id}:{step}:{subject}"
 
 
 def amount_to_capture(payment: Payment, lines: Iterable[AllocatedLine]) -> int:
-    """What these units cost, beside those shipped before. All units of a line cost exactly its total, however they are split.
+    """What these units cost after the units shipped before. All units of a line cost exactly its total, however they are split.
 
-    The shipping fee goes with the first shipment. Never more than is held.
+    The shipping fee is captured with the first shipment. The amount is never more than is held.
     """
     units = units_of(lines)
     goods = sum(
         _cost(line, payment.shipped.get(line.line_id, 0) + units[line.line_id]) - _cost(line, payment.shipped.get(line.line_id, 0))
         for line in payment.lines
     )
-    fee = 0 if any(asked.step == "capture" for asked in payment.asked.values()) else payment.shipping
+    fee = 0 if any(request.step == "capture" for request in payment.asked.values()) else payment.shipping
     return min(goods + fee, payment.authorized - payment.claimed)
 
 

@@ -1,6 +1,6 @@
-"""What others' events ask of payment. Pure, and safe to repeat.
+"""The commands that follow from other services' events. Pure, and safe to repeat.
 
-OrderActionRequired asks for nothing: a declined attempt holds nothing, and the next one comes as another OrderReserved.
+Nothing follows from OrderActionRequired: nothing is held for a declined attempt, and the next attempt begins with another OrderReserved.
 """
 
 from collections.abc import Callable, Iterator

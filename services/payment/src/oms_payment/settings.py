@@ -1,4 +1,4 @@
-"""What payment is told by its environment, beside what every service is told."""
+"""What payment reads from its environment, in addition to the settings of every service."""
 
 from datetime import timedelta
 
@@ -12,15 +12,17 @@ class Settings(RuntimeSettings):
 
     http_port: int = 8002
     look_up_after: timedelta = timedelta(seconds=5)
-    """From a request without an answer to its first look-up; each next one waits twice as long."""
+    """From a request without a response to its first look-up. The wait doubles with each further look-up."""
     look_up_at_most: timedelta = timedelta(hours=1)
     """The longest wait between two look-ups."""
     refund_timeout: timedelta = timedelta(days=7)
-    """How long a refund waits for what was captured to be known."""
+    """How long a refund waits until it is known what was captured."""
+    provider: str = "sandbox"
+    """The payment provider: a key of `PROVIDERS` in `app.py`."""
     provider_timeout: timedelta = timedelta(seconds=30)
     """How long one call to the provider may take before its outcome counts as unknown."""
     sandbox_latency: timedelta = timedelta(0)
-    """How long the sandbox thinks before it answers."""
+    """How long each call to the sandbox takes."""
 
     def terms(self) -> Terms:
         """The business's settings."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from oms_contracts.catalogue import SERVICES, topics_read_by
+from oms_contracts.catalogue import ALL_SERVICES, topics_read_by
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import decode, encode
 from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters
@@ -29,7 +29,7 @@ FOLDS: dict[str, Fold] = {
     "oms.tracking": tracking.fold,
     "oms.returns": returns.fold,
     "oms.order-status-changes": _timeline_only,
-    **{f"oms.{service}.dead-letters": dead_letters.fold for service in (*SERVICES, "projection")},
+    **{f"oms.{service}.dead-letters": dead_letters.fold for service in ALL_SERVICES},
 }
 """By topic: what its events mean."""
 

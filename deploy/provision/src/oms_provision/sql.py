@@ -8,22 +8,23 @@ from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
-PATIENCE_SECONDS = 30.0
+CONNECT_TIMEOUT_SECONDS = 30.0
+READY_TIMEOUT_SECONDS = 5.0
 T = TypeVar("T")
 _connect: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # asyncpg is untyped in part
 
 
 class Session(Protocol):
-    """What we use of a connection."""
+    """What is used of a connection."""
 
     async def execute(self, query: str, *arguments: object) -> str: ...
     async def fetchval(self, query: str, *arguments: object) -> Any: ...
 
 
 @asynccontextmanager
-async def session(url: str, patience: float = PATIENCE_SECONDS) -> AsyncGenerator[Session]:
-    """Open a session and close it again; `patience` is in seconds."""
-    connection = await _connect(url, timeout=patience)
+async def session(url: str, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> AsyncGenerator[Session]:
+    """Open a session, and close it at the end of the block. Raises OSError, TimeoutError or asyncpg's errors if it cannot be opened."""
+    connection = await _connect(url, timeout=timeout_seconds)
     try:
         yield connection
     finally:
@@ -33,17 +34,17 @@ async def session(url: str, patience: float = PATIENCE_SECONDS) -> AsyncGenerato
 def database_is_ready(url: str) -> bool:
     """Whether a session can be opened."""
 
-    async def opens() -> bool:
+    async def can_connect() -> bool:
         try:
-            async with session(url, patience=5):
+            async with session(url, READY_TIMEOUT_SECONDS):
                 return True
         except (OSError, asyncpg.PostgresError, TimeoutError):
             return False
 
-    return run_to_end(opens)
+    return run_to_end(can_connect)
 
 
 def run_to_end(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to its end, also where the caller is inside an event loop."""
+    """Run a coroutine to its end, in a thread of its own: the caller may be inside an event loop."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: asyncio.run(make())).result()

@@ -1,0 +1,88 @@
+"""The command `python -m oms_provision`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from oms_provision.containers import READY_TIMEOUT_SECONDS, make_secrets, provision
+from oms_provision.errors import ProvisionError
+
+EXIT_CODES = """\
+exit codes:
+  0  done
+  1  refused: by a server, or by the file system
+  2  wrong arguments, or a variable is missing or malformed
+  3  a server did not respond in time; try again
+"""
+EXAMPLE = """\
+example:
+  python -m oms_provision secrets .orderstream/compose    once, on this machine
+  docker compose up --build --detach --wait               runs `python -m oms_provision provision` in a container
+
+"""
+VARIABLES = """\
+variables (`secrets` writes them to provision.env):
+  KAFKA_BOOTSTRAP_SERVERS             the broker
+  KAFKA_USERNAME, KAFKA_PASSWORD      a super user of the broker
+  KAFKA_SASL_MECHANISM                how it authenticates (default: SCRAM-SHA-512)
+  POSTGRES_URL                        the database server, as a superuser
+  OMS_PASSWORDS                       the content of passwords.json: the passwords of all users and roles
+
+example:
+  docker compose run --rm provision
+
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the arguments say. Returns the exit code; an error's text goes to standard error."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        if chosen.command == "secrets":
+            files = make_secrets(chosen.folder)
+            _print(f"wrote {len(files)} files of variables to {chosen.folder}. Next: `docker compose up --build --detach --wait`.")
+        else:
+            provision(os.environ)
+            _print("topics, users, rights, databases and roles are as the catalogue says")
+    except ProvisionError as error:
+        _print(f"error: {error}")
+        return error.exit_code
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m oms_provision",
+        description="Make the secrets of the containers, and set up the servers before services start.",
+        epilog=EXAMPLE + EXIT_CODES,
+        formatter_class=raw,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    secrets = commands.add_parser(
+        "secrets",
+        help="make passwords, and write one file of variables for each container",
+        description="Make passwords, and write one file of variables for each container. Passwords that exist are kept.",
+        epilog="example:\n  python -m oms_provision secrets .orderstream/compose\n\n" + EXIT_CODES,
+        formatter_class=raw,
+    )
+    secrets.add_argument("folder", type=Path, metavar="FOLDER", help="where to write; docker-compose.yml reads .orderstream/compose")
+    commands.add_parser(
+        "provision",
+        help="set up topics, users and rights, databases and roles",
+        description="Set up topics, users and rights, databases and roles, as the catalogue says. Can be repeated at any time.\n"
+        f"Waits up to {READY_TIMEOUT_SECONDS} s for the servers.",
+        epilog=VARIABLES + EXIT_CODES,
+        formatter_class=raw,
+    )
+    return parser
+
+
+def _print(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201  # it is for a person
+
+
+if __name__ == "__main__":
+    sys.exit(main())

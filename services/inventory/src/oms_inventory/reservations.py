@@ -1,0 +1,182 @@
+"""The reservations: which units are held for an order, and what happens to them.
+
+Only planning (ReserveStock, PlanAllocation) looks for units. Each later step (expiry, allocation, shipping, release) moves exactly the
+units that the reservation names.
+
+Capture's events of an order come on one topic, in order. So the attempt and the status are enough to recognise what is late or repeated: an
+attempt is reserved once, and an order can be confirmed only while it holds its units or after its reservation has expired.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
+from oms_contracts.stock import (
+    StockAllocated,
+    StockAllocationRequested,
+    StockReleased,
+    StockReservationExpired,
+    StockReservationFailed,
+    StockReserved,
+    StockShipped,
+)
+from oms_contracts.values import AllocatedLine
+
+from oms_inventory.commands import (
+    AllocateStock,
+    Event,
+    ExpireReservation,
+    HoldingCommand,
+    PlanAllocation,
+    PlanningCommand,
+    ReleaseReservation,
+    ReleaseStock,
+    ReserveStock,
+    ShipStock,
+    WantedLine,
+)
+from oms_inventory.sourcing import Available, plan, shortages
+
+ACTIVE = frozenset({"reserved", "requested", "allocated"})
+"""The statuses of an order that holds units or is about to: what ReleaseStock ends."""
+
+
+class NotAllocated(Exception):
+    """Units were shipped for an order that does not hold them. One of the two records is wrong, and a person must find out which."""
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """The business's settings. `reservation_timeout`: how long units are held for an order that is not confirmed."""
+
+    reservation_timeout: timedelta = timedelta(hours=2)
+
+
+class Reservation(Struct, frozen=True, kw_only=True):
+    """What is held for one order.
+
+    `status` is none, reserved, expired (not confirmed in time), requested (confirmed after that, to be planned again), allocated, shipped,
+    released or failed. `lines` are the units held; once expired, the units that were held. `due_at` is when the reservation acts by itself.
+    """
+
+    status: str = "none"
+    attempt: int = 0
+    lines: tuple[AllocatedLine, ...] = ()
+    shipped: frozenset[str] = frozenset()
+    due_at: datetime | None = None
+
+
+def decide_plan(command: PlanningCommand, reservation: Reservation, available: Available, now: datetime, terms: Terms) -> list[Event]:
+    """Find the units of an order, all or none. `available` holds every SKU of the command."""
+    order_id, status = command.order_id, reservation.status
+    match command:
+        case ReserveStock(attempt=attempt):
+            if attempt <= reservation.attempt or status in ACTIVE or status == "shipped":
+                return []
+        case PlanAllocation():
+            attempt = reservation.attempt
+            if status != "requested":
+                return []
+    if missing := shortages(command.lines, available):
+        return [StockReservationFailed(order_id=order_id, attempt=attempt, shortages=missing, at=now)]
+    lines = plan(command.lines, available, command.location)
+    if isinstance(command, PlanAllocation):
+        return [StockAllocated(order_id=order_id, lines=lines, reserved=False, at=now)]
+    return [StockReserved(order_id=order_id, attempt=attempt, lines=lines, expires_at=now + terms.reservation_timeout, at=now)]
+
+
+def decide(command: HoldingCommand, reservation: Reservation, now: datetime) -> list[Event]:
+    """The events that follow for the units that the reservation names: none if the command is late or repeated.
+
+    Raises NotAllocated.
+    """
+    order_id, status, attempt, held = command.order_id, reservation.status, reservation.attempt, reservation.lines
+    match command:
+        case ExpireReservation():
+            # The attempt is compared and not the clock: a deadline from before the order moved on no longer counts.
+            if status != "reserved" or command.attempt != attempt:
+                return []
+            return [StockReservationExpired(order_id=order_id, attempt=attempt, lines=held, at=now)]
+
+        case AllocateStock():
+            if status == "reserved":
+                return [StockAllocated(order_id=order_id, lines=held, reserved=True, at=now)]
+            return [StockAllocationRequested(order_id=order_id, attempt=attempt, at=now)] if status == "expired" else []
+
+        case ReleaseReservation(action=action, reason=reason):
+            # Another payment may take days. While the order waits for any other action it keeps its units, or has none.
+            if action != "amend_payment" or status != "reserved" or command.attempt not in {None, attempt}:
+                return []
+            return [StockReleased(order_id=order_id, stage="reserved", lines=held, reason=reason, at=now)]
+
+        case ReleaseStock(reason=reason):
+            if status not in ACTIVE:
+                return []
+            returned = () if status == "requested" else held
+            return [StockReleased(order_id=order_id, stage=status, lines=returned, reason=reason, at=now)]
+
+        case ShipStock(fulfillment_id=fulfillment_id, lines=lines):
+            if fulfillment_id in reservation.shipped:
+                return []
+            shipped = _summed(lines)
+            if unknown := [line for line in _without(held if status == "allocated" else (), shipped) if line.quantity < 0]:
+                raise NotAllocated(f"{fulfillment_id} shipped what the order, which is {status}, does not hold: {unknown}")
+            return [StockShipped(order_id=order_id, fulfillment_id=fulfillment_id, lines=shipped, at=now)]
+
+
+def evolve(reservation: Reservation, event: Event) -> Reservation:
+    """The reservation after an event."""
+    match event:
+        case StockReserved(attempt=attempt, lines=lines, expires_at=expires_at):
+            return Reservation(status="reserved", attempt=attempt, lines=lines, due_at=expires_at)
+        case StockReservationFailed(attempt=attempt):
+            return Reservation(status="failed", attempt=attempt)
+        case StockReservationExpired():
+            return replace(reservation, status="expired", due_at=None)
+        case StockAllocationRequested(at=at):
+            return replace(reservation, status="requested", due_at=at)
+        case StockAllocated(lines=lines):
+            return replace(reservation, status="allocated", lines=lines, due_at=None)
+        case StockShipped(fulfillment_id=fulfillment_id, lines=lines):
+            left = tuple(line for line in _without(reservation.lines, lines) if line.quantity > 0)
+            status = "allocated" if left else "shipped"
+            return replace(reservation, status=status, lines=left, shipped=reservation.shipped | {fulfillment_id})
+        case StockReleased():
+            return replace(reservation, status="released", lines=(), due_at=None)
+        case _:
+            return reservation
+
+
+def due(order_id: str, reservation: Reservation) -> tuple[datetime, ExpireReservation | PlanAllocation] | None:
+    """A reservation expires; a requested allocation is planned at once."""
+    attempt, lines = reservation.attempt, reservation.lines
+    match reservation:
+        case Reservation(status="reserved", due_at=datetime() as at):
+            return at, ExpireReservation(order_id=order_id, attempt=attempt)
+        case Reservation(status="requested", due_at=datetime() as at):
+            # The order's preferred location is not stored. The location where the units were held before is at least as good.
+            return at, PlanAllocation(order_id=order_id, attempt=attempt, lines=_wanted(lines), location=lines[0].location)
+        case _:
+            return None
+
+
+def _wanted(lines: Iterable[AllocatedLine]) -> tuple[WantedLine, ...]:
+    """The order lines, of which some may be split over locations."""
+    units: dict[tuple[str, str], int] = {}
+    for line in lines:
+        units[line.line_id, line.sku] = units.get((line.line_id, line.sku), 0) + line.quantity
+    return tuple(WantedLine(line_id=line_id, sku=sku, quantity=quantity) for (line_id, sku), quantity in units.items())
+
+
+def _summed(lines: Iterable[AllocatedLine], sign: int = 1) -> tuple[AllocatedLine, ...]:
+    """One line for each order line and location."""
+    units: dict[tuple[str, str, str], int] = {}
+    for line in lines:
+        of = line.line_id, line.sku, line.location
+        units[of] = units.get(of, 0) + sign * line.quantity
+    return tuple(AllocatedLine(line_id=i, sku=s, location=loc, quantity=n) for (i, s, loc), n in units.items())
+
+
+def _without(held: Iterable[AllocatedLine], gone: Iterable[AllocatedLine]) -> tuple[AllocatedLine, ...]:
+    """What is left of `held`. A negative quantity means units that were not held."""
+    return _summed((*held, *_summed(gone, sign=-1)))
