@@ -1,22 +1,25 @@
 """One batch, one transaction, on a real PostgreSQL: poison is set aside and redriven, a consumer that lost a partition changes nothing."""
 
+from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 import pytest
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import decode, encode, type_of
-from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters
+from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
 from oms_contracts.stock import ReceiveStock, StockReceived
 from oms_contracts.values import StockLine
 from oms_runtime.apply import Applier
 from oms_runtime.database import Database, migrate, open_database
-from oms_runtime.errors import RETRYABLE_ERRORS, LostPartition
+from oms_runtime.errors import RETRYABLE_ERRORS, ConsumptionStopped, LostPartition
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Decider, IncomingRecord, service_of
+from oms_runtime.poison import PoisonLimit
 from oms_runtime.records import Checkpoint
 from oms_runtime.refold import audit, refold
 
@@ -207,3 +210,153 @@ async def test_an_event_about_a_dead_letter_never_waits_behind_it(database: Data
 
     assert seen == ["RecordSetAside"]
     assert await types(database) == {type_of(RecordSetAside).name: 1}
+
+
+async def transactions(applier: Applier) -> int:
+    inside: Any = applier
+    return int(inside._metrics.registry.get_sample_value("oms_batch_records_count") or 0)
+
+
+async def test_2000_records_of_external_garbage_cost_one_transaction(applier: Applier, database: Database) -> None:
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    garbage = [record(n, f"g{n}", ReceiveStock(receipt_id="x", lines=()), value=b"{") for n in range(2_000)]
+    await applier.apply([*garbage, receipt(2_000, "g7"), receipt(2_001, "sound")], checkpoints)
+
+    assert await transactions(applier) == 1
+    assert await database.fetchval("select count(*) from dead_letters where not parked") == 2_000
+    assert await database.fetchval("select source_key from dead_letters where parked") == "g7"  # it waits behind the garbage of its key
+    assert (await types(database))[type_of(StockReceived).name] == 1
+
+
+@pytest.fixture
+def limited(database: Database) -> Applier:
+    return Applier(SERVICE, database, Metrics(), lambda: NOON, poison=PoisonLimit(20, 0.1, lambda: 0.0))
+
+
+async def test_too_many_records_that_fail_for_one_reason_stop_consumption(limited: Applier, database: Database) -> None:
+    checkpoints = await limited.checkpoints([(TOPIC, 0)])
+    with pytest.raises(ConsumptionStopped, match=r"20 of 20 records .* ValueError at test_apply.py:\d+, .*thirteen brings bad luck"):
+        await limited.apply([receipt(n, f"r{n}", POISON) for n in range(2_000)], checkpoints)
+    assert checkpoints == {(TOPIC, 0): Checkpoint(0, 0)}
+    assert await database.fetchval("select count(*) from dead_letters") == 0
+
+
+async def test_poison_adds_up_over_the_batches_of_a_minute(limited: Applier, database: Database) -> None:
+    checkpoints = await limited.checkpoints([(TOPIC, 0)])
+    for n in range(19):
+        await limited.apply([receipt(n, f"r{n}", POISON)], checkpoints)
+    with pytest.raises(ConsumptionStopped, match="20 of 20 records"):
+        await limited.apply([receipt(19, "r19", POISON)], checkpoints)
+    assert await database.fetchval("select count(*) from dead_letters") == 19
+
+
+async def test_a_small_share_of_poison_and_any_amount_of_garbage_stop_nothing(limited: Applier, database: Database) -> None:
+    checkpoints = await limited.checkpoints([(TOPIC, 0)])
+    await limited.apply([receipt(n, f"r{n}", POISON if n % 20 == 19 else 1) for n in range(1_000)], checkpoints)
+    await limited.apply([record(1_000 + n, f"g{n}", ReceiveStock(receipt_id="x", lines=()), value=b"{") for n in range(1_000)], checkpoints)
+    assert await database.fetchval("select count(*) from dead_letters") == 50 + 1_000
+
+
+async def test_an_event_too_large_for_its_topic_is_never_stored(database: Database) -> None:
+    large = "x" * (SERVICE.max_event_bytes()["oms.stock"])
+
+    def decide_large(command: Any, states: Mapping[str, Booked], now: datetime) -> Sequence[Any]:
+        [event] = decide(command, states, now)
+        if command.receipt_id != "large":
+            return [event]
+        return [msgspec.structs.replace(event, lines=(StockLine(sku=large, location="l", quantity=1),))]
+
+    applier = Applier(replace(SERVICE, decider=replace(DECIDER, decide=decide_large)), database, Metrics(), lambda: NOON)
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply([receipt(0, "before"), receipt(1, "large"), receipt(2, "after")], checkpoints)
+
+    assert (await database.fetchval("select reason from dead_letters")).startswith("EventTooLarge: oms.inventory.StockReceived.v1 has ")
+    assert (await types(database))[type_of(StockReceived).name] == 2
+
+
+async def test_a_value_too_large_to_keep_is_described(applier: Applier, database: Database) -> None:
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    value = b"[" * (3 * 1024 * 1024)
+    await applier.apply([record(0, "large", ReceiveStock(receipt_id="x", lines=()), value=value)], checkpoints)
+
+    stored = (await database.fetch("select reason, length(value) as bytes from dead_letters"))[0]
+    assert stored["bytes"] == 0
+    assert f"read them with any Kafka tool from {TOPIC}, partition 0, offset 0" in stored["reason"]
+    event = decode(type_of(RecordSetAside).name, (await database.fetchval("select data from events")).encode())
+    assert (event.value, event.value_bytes, event.value_sha256) == ("", len(value), sha256(value).hexdigest())
+
+
+async def test_a_value_that_makes_its_event_too_large_is_left_out_of_it(applier: Applier, database: Database) -> None:
+    """One megabyte is kept in the table; in base64, with its headers, it may be more than the topic takes."""
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    value = b"[" * (1024 * 1024)
+    noisy = record(0, "noisy", ReceiveStock(receipt_id="x", lines=()), value=value)
+    noisy.headers = [*noisy.headers, *((f"h{n}", b"\x01" * 1_000) for n in range(100))]
+    small = replace(SERVICE, writes=tuple(replace(topic, max_message_bytes=1024 * 1024) for topic in SERVICE.writes))
+    await Applier(small, database, Metrics(), lambda: NOON).apply([noisy], checkpoints)
+
+    assert await database.fetchval("select length(value) from dead_letters") == len(value)
+    event = decode(type_of(RecordSetAside).name, (await database.fetchval("select data from events")).encode())
+    assert (event.value, event.value_bytes) == ("", len(value))
+
+
+async def test_a_redrive_that_names_another_keys_dead_letter_is_refused(applier: Applier, database: Database) -> None:
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply([receipt(0, "r", POISON), receipt(1, "s", POISON)], checkpoints)
+    await applier.apply([record(2, "s", RedriveDeadLetters(source_key="s", letter_id=f"{TOPIC}/0/0", discard=True))], checkpoints)
+
+    assert await database.fetchval("select count(*) from dead_letters") == 2
+    refused = decode(
+        type_of(RedriveRefused).name,
+        (await database.fetchval("select data from events where type = $1", type_of(RedriveRefused).name)).encode(),
+    )
+    assert refused.reason == f"{TOPIC}/0/0 is no dead letter of key 's'"
+    assert checkpoints[TOPIC, 0].next_offset == 3
+
+
+async def test_a_redriven_event_names_the_value_before_and_after(applier: Applier, database: Database) -> None:
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply([receipt(0, "r", POISON)], checkpoints)
+    wrong, right = (encode(ReceiveStock(receipt_id="r", lines=(StockLine(sku="s", location="l", quantity=n),))) for n in (POISON, 7))
+    for offset, value in enumerate((wrong, right), 1):
+        redrive = RedriveDeadLetters(source_key="r", letter_id=f"{TOPIC}/0/0", value=value.decode())
+        await applier.apply([record(offset, "r", redrive)], checkpoints)
+
+    event = decode(
+        type_of(RecordRedriven).name,
+        (await database.fetchval("select data from events where type = $1", type_of(RecordRedriven).name)).encode(),
+    )
+    assert b64decode(event.value_before) == encode(ReceiveStock(receipt_id="r", lines=(StockLine(sku="s", location="l", quantity=POISON),)))
+    assert b64decode(event.value_after) == right
+
+
+async def test_a_long_parked_key_is_redriven_in_pieces_and_a_crash_between_them_loses_nothing(
+    applier: Applier, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oms_runtime.apply.MAX_REDRIVEN_AT_ONCE", 100)
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply([receipt(0, "r", POISON), *(receipt(n, "r", n) for n in range(20, 270))], checkpoints)
+    right = encode(ReceiveStock(receipt_id="r", lines=(StockLine(sku="s", location="l", quantity=1),))).decode()
+    redrive = record(300, "r", RedriveDeadLetters(source_key="r", letter_id=f"{TOPIC}/0/0", value=right))
+
+    inside: Any = applier
+    some, pieces = inside._redrive_some, 0
+
+    async def die_before_the_second_piece(*arguments: Any) -> Any:
+        nonlocal pieces
+        pieces += 1
+        if pieces == 2:
+            raise ConnectionResetError
+        return await some(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inside, "_redrive_some", die_before_the_second_piece)
+        with pytest.raises(ConnectionResetError):
+            await applier.apply([redrive], checkpoints)
+    assert await database.fetchval("select count(*) from dead_letters") == 151
+    assert checkpoints[TOPIC, 0].next_offset == 270
+
+    await applier.apply([redrive], checkpoints)  # it is read again, and names a dead letter that is gone by now
+    assert await database.fetchval("select count(*) from dead_letters") == 0
+    assert checkpoints[TOPIC, 0].next_offset == 301
+    assert (await types(database))[type_of(StockReceived).name] == 251

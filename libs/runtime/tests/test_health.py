@@ -105,9 +105,9 @@ async def test_metrics_are_right_and_the_log_has_the_correlation_id(probe: Probe
     await until(partial(_is, process, "oms_events_relayed_total", len(KEYS) + 1))  # and the dead letter
     assert await process.metric("oms_events_appended_total") == len(KEYS) + 1
     assert await process.metric("oms_batch_records_sum") == len(KEYS) + 1
-    assert await process.metric("oms_batch_records_count") == await process.metric("oms_batch_seconds_count") > 1
+    assert await process.metric("oms_batch_records_count") == await process.metric("oms_batch_seconds_count") >= 1
     assert 0 < await process.metric("oms_batch_seconds_sum") < 60
-    assert await process.metric("oms_batch_failures_total") > 1
+    assert await process.metric("oms_batch_failures_total") == 1
     assert await process.metric("oms_dead_letters") == 1
     assert await process.metric("oms_relay_lag_events") == 0
     assert await process.metric("oms_leader") == 1

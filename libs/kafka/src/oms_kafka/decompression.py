@@ -77,6 +77,8 @@ def _check_headers(records: bytes) -> None:
         while at < len(records):
             length, at = _varint(records, at)
             end = at + length
+            if end > len(records):
+                raise UnreadableBatch("the last record of the batch is cut off")
             at += 1
             for _ in range(2):
                 _, at = _varint(records, at)

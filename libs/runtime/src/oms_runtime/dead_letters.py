@@ -158,8 +158,13 @@ async def dead_letters_of(connection: Connection, key: str, limit: int) -> list[
 
 
 async def is_dead_letter_of(connection: Connection, letter: str, key: str) -> bool:
-    """Whether a dead letter belongs to a key."""
-    return await connection.fetchval("select exists (select from dead_letters where letter_id = $1 and source_key = $2)", letter, key)
+    """Whether a dead letter belongs to a key, or did until it was redriven."""
+    return await connection.fetchval(
+        """select exists (select from dead_letters where letter_id = $1 and source_key = $2)
+               or exists (select from events where stream = 'letter/' || $1 and key = $2)""",
+        letter,
+        key,
+    )
 
 
 async def replace_value(connection: Connection, letter: str, value: bytes) -> None:

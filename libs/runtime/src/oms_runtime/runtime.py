@@ -77,6 +77,7 @@ class Runtime:
         """
         await self._when_reachable(self._open)
         self.relay = Relay(self.service.name, self.service.writes, self.settings, self.metrics)
+        self.metrics.relay_stalled.set_function(self.relay.stalled_seconds)
         poison = PoisonLimit(self.settings.poison_max_records, self.settings.poison_max_share, self._ticks)
         self.applier = Applier(self.service, self.database, self.metrics, self._clock, self._committed, poison=poison)
         self.scheduler = Scheduler(self.service, self.database, self.applier, self.metrics, self._clock)
@@ -155,7 +156,6 @@ class Runtime:
         """Set the relay's lag: whichever process relays, the store knows it for certain, and also where none can."""
         if not self.started:
             return
-        self.metrics.relay_stalled.set(self.relay.stalled_seconds())
         if self.leading:
             self.metrics.relay_lag.set(self.relay.behind)
             return
