@@ -26,10 +26,10 @@ import oms_inventory.app
 import oms_payment.app
 import oms_returns.app
 import oms_tracking.app
-from oms_capture.decider import ENDED
 from oms_capture.decider import Terms as CaptureTerms
 from oms_contracts.catalogue import PARTITIONS, SERVICES, TOPICS, topic_of
 from oms_contracts.message import decode, encode, key_of, type_of, validate
+from oms_contracts.orders import ENDED_STATUSES
 from oms_contracts.stock import ReceiveStock
 from oms_demo.simulators import answers
 from oms_inventory.commands import PlanAllocation
@@ -287,7 +287,7 @@ class System:
         """Advance the clock to the next deadline; False if there is none. An order that has not ended always has a deadline."""
         capture = self.nodes["capture"]
         for order_id, order in capture.states.items():
-            assert (order_id in capture.dues) == (order.status not in {"new", *ENDED})
+            assert (order_id in capture.dues) == (order.status not in {"new", *ENDED_STATUSES})
         ats = [at for node in self.nodes.values() for at, _ in node.dues.values()]
         if ats:
             self.now = max(self.now, min(ats))

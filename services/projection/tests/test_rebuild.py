@@ -110,7 +110,7 @@ async def test_rows_that_are_written_bit_by_bit_are_the_same(running: Runtime, m
 async def test_a_rebuild_that_hears_nothing_gives_up_and_the_next_one_begins_anew(
     running: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oms_projection.rebuild.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("oms_projection.rebuild.READ_TIMEOUT_SECONDS", 0)
     async with running.database.acquire() as connection:
         await connection.execute("update checkpoints set next_offset = next_offset + 1 where topic = 'oms.orders' and next_offset > 0")
         with pytest.raises(CannotRebuild, match=r"nothing came for 0 s, and [1-9]\d* partitions are not at their end"):
