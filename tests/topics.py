@@ -1,4 +1,4 @@
-"""What is on a stack's topics."""
+"""The records on a stack's topics."""
 
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -16,7 +16,7 @@ PARTITIONS = tuple(TopicPartition(topic.name, number) for topic in TOPICS for nu
 
 @asynccontextmanager
 async def reading(stack: Stack) -> AsyncGenerator[Reader]:
-    """A reader that may read every topic, at none of them yet."""
+    """A reader that may read every topic. No partition is assigned yet."""
     reader = make_reader(settings_of(stack.kafka("operator")), "test-reader")
     await reader.start()
     try:
@@ -25,7 +25,7 @@ async def reading(stack: Stack) -> AsyncGenerator[Reader]:
         await reader.stop()
 
 
-async def told_twice(stack: Stack) -> list[tuple[str, str, str]]:
+async def duplicate_events(stack: Stack) -> list[tuple[str, str, str]]:
     """Topic, source and position of every event that is on a topic more than once."""
     async with reading(stack) as reader:
         reader.assign(PARTITIONS)

@@ -6,7 +6,7 @@ from oms_contracts.catalogue import SERVICES
 from oms_demo.__main__ import run
 from oms_local.stack import Stack
 
-from tests.topics import told_twice
+from tests.topics import duplicate_events
 
 ORDERS = 60
 SEED = 7
@@ -20,7 +20,7 @@ async def test_orders_come_to_rest_and_every_audit_is_green(stack: Stack) -> Non
     assert {name: audit for name, audit in report["audits"].items() if not audit["green"]} == {}
     assert sum(report["outcomes"].values()) == ORDERS
     assert report["outcomes"]["completed"] > ORDERS // 2
-    assert await told_twice(stack) == []
+    assert await duplicate_events(stack) == []
 
 
 async def test_the_same_orders_again_change_nothing_even_when_every_service_was_killed(stack: Stack) -> None:
@@ -33,4 +33,4 @@ async def test_the_same_orders_again_change_nothing_even_when_every_service_was_
     assert after["new"] == 0
     assert after["outcomes"] == before["outcomes"]
     assert after["green"]
-    assert await told_twice(stack) == []
+    assert await duplicate_events(stack) == []

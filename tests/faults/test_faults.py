@@ -31,11 +31,12 @@ import msgspec
 import pytest
 from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
+from oms_client.errors import ClientError
 from oms_client.publisher import Publisher
 from oms_contracts.catalogue import SERVICES, TOPICS
-from oms_demo.__main__ import audits_of
-from oms_demo.simulators import Answer
-from oms_demo.wire import simulate
+from oms_demo.__main__ import audits_of, query_client
+from oms_demo.responses import Response as Answer
+from oms_demo.simulators import make_app
 from oms_kafka.settings import settings_of
 from oms_local.provision import make_admin
 from oms_local.stack import PartStatus, Stack
@@ -43,7 +44,7 @@ from oms_projection.responses import OrderDetail, Outcome
 from oms_runtime.clock import utc_now
 
 from tests.faults.scenarios import Orders, Outside, Story
-from tests.topics import PARTITIONS, reading, told_twice
+from tests.topics import PARTITIONS, duplicate_events, reading
 
 T = TypeVar("T")
 
@@ -90,7 +91,8 @@ async def test_the_outcome_is_the_same_whoever_is_killed(stack: Stack, caplog: p
         for strike in late:
             strike.cancel()
         await asyncio.gather(*done)
-        audits = await audits_of(stack, projection)
+        async with query_client(stack) as query:
+            audits = await audits_of(stack, query)
         letters = await ask(projection, "/dead-letters?waiting=false")
 
     assert disturbed.restless == {}
@@ -99,7 +101,7 @@ async def test_the_outcome_is_the_same_whoever_is_killed(stack: Stack, caplog: p
     assert differences(undisturbed.stock, disturbed.stock) == {}
     assert {name: audit for name, audit in audits.items() if not audit["green"]} == {}
     assert letters["items"] == []
-    assert await told_twice(stack) == []
+    assert await duplicate_events(stack) == []
     # Nobody died who was not killed.
     assert {part.name: part.restarts for part in stack.status()} == {"postgres": 0} | {p: f["kill"] for p, f in FORM.faults.items()}
 
@@ -202,7 +204,8 @@ async def act(stack: Stack, user: str, answers: Mapping[type[Any], Answer]) -> N
     """Answer events until cancelled. The outside survives the broker as well: it begins anew, and repeats itself."""
     while True:
         with suppress(KafkaError):
-            await simulate(settings_of(stack.kafka(user)), user, answers)
+            async with make_app(lambda name: settings_of(stack.kafka(name)), {user: answers}):
+                await asyncio.Event().wait()
         await asyncio.sleep(0.2)
 
 
@@ -211,7 +214,7 @@ async def publish(stack: Stack, user: str, messages: Iterable[Any]) -> None:
     waiting = list(messages)
 
     async def published() -> bool:
-        with suppress(KafkaError):
+        with suppress(ClientError):
             async with Publisher(settings_of(stack.kafka(user)), f"/test/{user}", utc_now) as publisher:
                 await publisher.publish(waiting)
                 return True

@@ -31,7 +31,8 @@ from oms_capture.decider import Terms as CaptureTerms
 from oms_contracts.catalogue import PARTITIONS, SERVICES, TOPICS, topic_of
 from oms_contracts.message import decode, encode, key_of, type_of, validate
 from oms_contracts.stock import ReceiveStock
-from oms_demo.simulators import Answer, answers
+from oms_demo.responses import Response as Answer
+from oms_demo.responses import make_responses
 from oms_inventory.commands import PlanAllocation
 from oms_inventory.decider import Terms as InventoryTerms
 from oms_kafka.clients import partition_of
@@ -190,7 +191,7 @@ class System:
         self._schedule = schedule
         self._runner = runner
         self._answers: dict[type[Any], list[Answer]] = defaultdict(list)
-        for cls, answer in (*answers().items(), *story.answers.items()):
+        for cls, answer in (*make_responses().items(), *story.answers.items()):
             self._answers[cls].append(answer)
         self._handles = {name: node.handles for name, node in self.nodes.items()} | {OUTSIDE: frozenset(self._answers)}
         self._inboxes: dict[tuple[str, Queue], list[Record]] = {}
