@@ -111,8 +111,11 @@ def _subscribe(
 
 
 def _publishing(broker: KafkaBroker, user: str) -> Callable[[Iterable[Any]], Awaitable[None]]:
+    commands = {topic: [cls for cls in topic.messages if cls is not RedriveDeadLetters] for topic in topics_written_by(user)}
     publishers = {
-        topic.name: broker.publisher(topic.name, description=topic.summary, schema=_commands_on(topic)) for topic in topics_written_by(user)
+        topic.name: broker.publisher(topic.name, description=topic.summary, schema=_one_of(classes))
+        for topic, classes in commands.items()
+        if classes
     }
 
     async def publish(commands: Iterable[Any]) -> None:
@@ -125,10 +128,6 @@ def _publishing(broker: KafkaBroker, user: str) -> Callable[[Iterable[Any]], Awa
         await asyncio.gather(*sent)
 
     return publish
-
-
-def _commands_on(topic: Topic) -> Any:
-    return _one_of(cls for cls in topic.messages if cls is not RedriveDeadLetters)
 
 
 def _one_of(types: Iterable[Any]) -> Any:
