@@ -1,4 +1,6 @@
-"""Prints every change of an order's public status. Run it with `faststream run status_consumer:app`."""
+"""A consumer that prints every change of an order's public status. `python status_consumer.py`"""
+
+import asyncio
 
 from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker
@@ -19,3 +21,7 @@ async def apply(change: OrderStatusChanged) -> None:
     if change.sequence > latest.get(change.order_id, 0):  # a record may arrive twice
         latest[change.order_id] = change.sequence
         print(change.order_id, change.sequence, change.status, flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(app.run())

@@ -60,7 +60,7 @@ def test_an_order_of_the_channel_shows_in_the_query_api_and_in_the_consumer(stac
         output, _ = channel.communicate(timeout=TIMEOUT_SECONDS)
     assert output == f"{key_of(order)} accepted\n"
 
-    with running(stack, "downstream", "-m", "faststream", "run", "status_consumer:app") as consumer:
+    with running(stack, "downstream", "status_consumer.py") as consumer:
         assert consumer.stdout is not None
         # FastStream's log is on standard output, too.
         assert next(line for line in consumer.stdout if line.startswith(key_of(order))) == f"{key_of(order)} 1 accepted\n"
