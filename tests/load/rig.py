@@ -15,8 +15,8 @@ from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import FulfillmentPlanned
 from oms_contracts.message import key_of
 from oms_contracts.tracking import LabelCreated
-from oms_demo.simulators import answers
-from oms_demo.wire import simulate
+from oms_demo.responses import make_responses
+from oms_demo.simulators import Responses, make_app
 from oms_kafka.settings import KafkaSettings, settings_of
 from oms_local.stack import Stack
 from oms_runtime.clock import utc_now
@@ -142,7 +142,12 @@ def _simulators(stack: Stack) -> Generator[dict[str, int]]:
 def _simulate(settings: KafkaSettings, user: str) -> None:
     end_with_parent()
     cls = OUTSIDE[user]
-    run_loop(simulate(settings, user, {cls: answers()[cls]}))
+    run_loop(_run({user: {cls: make_responses()[cls]}}, settings))
+
+
+async def _run(responses: Responses, settings: KafkaSettings) -> None:
+    async with make_app(lambda _user: settings, responses):
+        await asyncio.Event().wait()
 
 
 def end_with_parent() -> None:

@@ -111,9 +111,7 @@ async def _make_scratch(connection: Connection) -> None:
 
     The tables need not survive a crash, and no query reads them: only the primary keys that upserts use are kept of all indexes.
     """
-    await connection.execute(
-        f"drop schema if exists {SCRATCH} cascade; create schema {SCRATCH}; set search_path to {SCRATCH}"
-    )
+    await connection.execute(f"drop schema if exists {SCRATCH} cascade; create schema {SCRATCH}; set search_path to {SCRATCH}")
     for _, text in migrations_of("oms_projection"):
         await connection.execute(text)
     for table in TABLES:
