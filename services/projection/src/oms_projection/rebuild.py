@@ -22,9 +22,10 @@ from oms_runtime.records import Checkpoint, Partition, RecordSifter
 from oms_runtime.settings import RuntimeSettings
 
 from oms_projection.app import make_service
+from oms_projection.changes import Changes
 from oms_projection.projector import FOLDS, fold_into
 from oms_projection.settings import Settings
-from oms_projection.tables import TABLES, Changes
+from oms_projection.tables import TABLES
 
 SCRATCH = "rebuild"
 READ_TIMEOUT_SECONDS = 60
@@ -111,9 +112,7 @@ async def _make_scratch(connection: Connection) -> None:
 
     The tables need not survive a crash, and no query reads them: only the primary keys that upserts use are kept of all indexes.
     """
-    await connection.execute(
-        f"drop schema if exists {SCRATCH} cascade; create schema {SCRATCH}; set search_path to {SCRATCH}"
-    )
+    await connection.execute(f"drop schema if exists {SCRATCH} cascade; create schema {SCRATCH}; set search_path to {SCRATCH}")
     for _, text in migrations_of("oms_projection"):
         await connection.execute(text)
     for table in TABLES:
