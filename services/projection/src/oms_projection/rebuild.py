@@ -22,9 +22,10 @@ from oms_runtime.records import Checkpoint, Partition, RecordSifter
 from oms_runtime.settings import RuntimeSettings
 
 from oms_projection.app import make_service
+from oms_projection.changes import Changes
 from oms_projection.projector import FOLDS, fold_into
 from oms_projection.settings import Settings
-from oms_projection.tables import TABLES, Changes
+from oms_projection.tables import TABLES
 
 SCRATCH = "rebuild"
 READ_TIMEOUT_SECONDS = 60
