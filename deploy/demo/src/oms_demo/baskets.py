@@ -1,7 +1,7 @@
 """From the data's rows to what channels publish and warehouses receive. What the data does not have is made up here, from a seed.
 
-Rules for dirty lines: a line of more than `FUEL_UNITS` units is fuel counted in hundredths and is sold as one unit at the line's price. A line
-of value 0 is a free item. A line of quantity 0 is published as it is: capture rejects the order and names the line.
+Rules for dirty lines: a line of more than `FUEL_UNITS` units is fuel counted in hundredths and is sold as one unit at the line's price. A
+line of value 0 is a free item. A line of quantity 0 is published as it is: capture rejects the order and names the line.
 """
 
 import csv
