@@ -41,8 +41,8 @@ def main() -> None:
         description="Publish a week of baskets as channels do, have simulators ship and deliver them, and audit the outcome.",
         epilog="example: python -m oms_demo --orders 200 --json report.json",
     )
-    parser.add_argument("--orders", type=int, help="so many baskets only (default: all 2,932)")
-    parser.add_argument("--seed", type=int, default=1, help="for all that the data lacks")
+    parser.add_argument("--orders", type=int, help="the first N baskets only (default: all 2,932)")
+    parser.add_argument("--seed", type=int, default=1, help="for what the data does not have")
     parser.add_argument("--round", type=int, help="place the baskets under the references of this round (default: the first that is new)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the report as JSON there too")
     chosen = parser.parse_args()
