@@ -91,8 +91,10 @@ class Rig:
         await self.watch.at_rest(seconds, lambda count: self.progress.advance(task, count))
         settled = await self.services.settled(SETTLE_SECONDS)
         usage = read_usage(self.pids).since(before)
-        moments = {status: {order_id: at for order_id, at in of.items() if order_id in placed} for status, of in self.watch.told.items()}
-        self.watch.told.clear()
+        moments = {
+            status: {order_id: at for order_id, at in of.items() if order_id in placed} for status, of in self.watch.status_times.items()
+        }
+        self.watch.status_times.clear()
         return Batch(
             orders=len(placed),
             began=began,
@@ -128,7 +130,7 @@ def pids_of(stack: Stack) -> dict[str, int]:
 
 @contextmanager
 def _simulators(stack: Stack) -> Generator[dict[str, int]]:
-    """One process each, so that their processor time can be told apart. By name: its process id."""
+    """One process each, so that their processor time can be distinguished. By name: its process id."""
     spawn = multiprocessing.get_context("spawn")
     running = {
         user: spawn.Process(target=_simulate, args=(settings_of(stack.kafka(user)), user), name=user, daemon=True) for user in OUTSIDE

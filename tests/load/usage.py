@@ -34,7 +34,7 @@ class Usage:
 
 
 def read_usage(pids: Mapping[str, int]) -> Usage:
-    """The use of the processes in `pids`. The database server's is told apart by the database its sessions serve."""
+    """The use of the processes in `pids`. The database server's is distinguished by the database its sessions serve."""
     cpu: defaultdict[str, float] = defaultdict(float)
     for name, pid in pids.items():
         process = psutil.Process(pid)
