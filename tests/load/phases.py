@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from oms_client.publisher import content_id, record_of
+from oms_contracts.catalogue import ALL_SERVICES
 from oms_kafka.clients import make_producer, partition_of
 from oms_kafka.settings import settings_of
-from oms_local.settings import SERVICES
 from oms_local.stack import Stack
 from oms_provision.sql import session
 from oms_runtime.clock import utc_now
@@ -73,7 +73,7 @@ async def throughput(rig: Rig, orders: int) -> Figures:
         "table_bytes_per_order": _each(disk.tables, orders),
         "wal_bytes_per_order": disk.written_ahead / orders,
         "peak_rss_mib": memory,
-        "services_rss_mib": sum(memory[service] for service in SERVICES),
+        "services_rss_mib": sum(memory[service] for service in ALL_SERVICES),
     }
 
 
@@ -170,7 +170,7 @@ def cost_growth(points: Sequence[Mapping[str, Any]]) -> Figures:
 def _costs(batch: Batch) -> Figures:
     """Processor milliseconds an order, by process and in sums. `system` leaves out what makes load and looks on."""
     each = {name: seconds / batch.orders * 1_000 for name, seconds in sorted(batch.usage.cpu.items(), key=lambda pair: -pair[1])}
-    services = sum(each[service] for service in SERVICES)
+    services = sum(each[service] for service in ALL_SERVICES)
     database = sum(cost for name, cost in each.items() if name.startswith("postgres"))
     return {
         "seconds": batch.usage.at,
@@ -183,7 +183,7 @@ def _costs(batch: Batch) -> Figures:
 
 
 async def _vacuum(stack: Stack) -> None:
-    for service in SERVICES:
+    for service in ALL_SERVICES:
         url = urlsplit(stack.database_url("admin"))._replace(path=f"/oms_{service}").geturl()
         async with session(url) as admin:
             await admin.execute("vacuum analyze")

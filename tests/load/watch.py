@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterable
 from time import monotonic, time
 
 from aiokafka import TopicPartition
-from oms_contracts.catalogue import PARTITIONS, TOPICS, topics_read_by
+from oms_contracts.catalogue import ALL_SERVICES, PARTITIONS, TOPICS, topics_read_by
 from oms_contracts.message import decode, type_of
+from oms_contracts.orders import ENDED_STATUSES
 from oms_contracts.tracking import OrderStatusChanged
 from oms_kafka.clients import Reader, make_reader
 from oms_kafka.settings import settings_of
-from oms_local.settings import SERVICES
 from oms_local.stack import Stack
 from oms_runtime.database import Connection, connect
 
 TOPIC = "oms.order-status-changes"
-RESTING = frozenset({"rejected", "awaiting_customer", "completed", "canceled", "expired"})
+RESTING = ENDED_STATUSES | {"awaiting_customer"}
 """Where an order moves no more unless somebody does something."""
 NO_PROGRESS_SECONDS = 60
 
@@ -98,7 +98,7 @@ class Services:
 
     async def __aenter__(self) -> "Services":
         await self._reader.start()
-        for service in SERVICES:
+        for service in ALL_SERVICES:
             self._connections[service] = await connect(self._stack.database_url(service))
         return self
 
@@ -121,13 +121,13 @@ class Services:
         before: dict[str, int] = {}
         while True:
             records = await self.records()
-            behind = {service: await self._behind(service, records) for service in SERVICES}
+            behind = {service: await self._behind(service, records) for service in ALL_SERVICES}
             for service, count in behind.items():
                 if count:
                     done.pop(service, None)
                 else:
                     done.setdefault(service, time())
-            if records == before and len(done) == len(SERVICES):
+            if records == before and len(done) == len(ALL_SERVICES):
                 return done
             if monotonic() > deadline:
                 raise Stuck(f"services are behind after {seconds:.0f} s, by so many records: { {s: n for s, n in behind.items() if n} }")

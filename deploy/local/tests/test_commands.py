@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 from oms_cli.app import app
-from oms_cli.connections import SERVICES
 from oms_cli.plugins import installed_servers
-from oms_local import settings
+from oms_contracts.catalogue import ALL_SERVICES
 from oms_local.stack import PartStatus, Stack, StackError
 from typer.testing import CliRunner, Result
 
@@ -49,8 +48,7 @@ def test_the_command_line_finds_the_servers_of_the_stack(monkeypatch: pytest.Mon
     servers = installed_servers()
     assert servers is not None
     assert servers.kafka("operator") == {"bootstrap_servers": "kafka.example:9092"}
-    assert [servers.service_url(service) for service in SERVICES] == [f"http://127.0.0.1:{8100 + number}" for number in range(7)]
-    assert SERVICES == settings.SERVICES
+    assert [servers.service_url(service) for service in ALL_SERVICES] == [f"http://127.0.0.1:{8100 + number}" for number in range(7)]
 
 
 def part(name: str, *, ready: bool) -> PartStatus:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from oms_cli.app import app
+from oms_contracts.catalogue import ALL_SERVICES
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import encode, type_of
 from oms_contracts.operations import RedriveDeadLetters
@@ -41,7 +42,7 @@ def variables(settings: StackSettings) -> dict[str, str | None]:
 
 
 def settings_in(data: Path) -> StackSettings:
-    first = find_free(2 + 7)
+    first = find_free(2 + len(ALL_SERVICES))
     return StackSettings(data=data, kafka_port=first, postgres_port=first + 1, http_port=first + 2)
 
 

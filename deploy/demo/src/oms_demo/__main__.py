@@ -18,6 +18,7 @@ from oms_client.publisher import Publisher
 from oms_client.queries import QueryClient, order_path, poll
 from oms_contracts.catalogue import SERVICES
 from oms_contracts.message import key_of
+from oms_contracts.orders import ENDED_STATUSES, WAITING_STATUSES
 from oms_contracts.stock import ReceiveStock
 from oms_kafka.settings import settings_of
 from oms_local.stack import Stack, StackError, StackSettings
@@ -97,7 +98,7 @@ async def run(stack: Stack, seed: int, max_orders: int | None, round_number: int
 
 def query_client(stack: Stack) -> QueryClient:
     """A client of the stack's query API."""
-    return QueryClient(f"http://127.0.0.1:{stack.settings.http_port + len(SERVICES)}")
+    return QueryClient(f"http://127.0.0.1:{stack.settings.http_port_of('projection')}")
 
 
 def _show(progress: Progress, task: TaskID, before: int, at_rest: int) -> None:
@@ -137,7 +138,7 @@ async def _new_round(query: QueryClient, seed: int) -> int:
 
 async def _rest(query: QueryClient, wanted: int, on_progress: Callable[[int], None]) -> bool:
     """Wait until every order ended or waits for a person; False when that takes longer than TIMEOUT_SECONDS."""
-    resting = {"completed", "canceled", "expired", "rejected", "awaiting_stock", "awaiting_payment"}
+    resting = ENDED_STATUSES | {*WAITING_STATUSES.values()}
 
     async def done() -> bool:
         outcomes = await query.get("/outcomes")
@@ -159,7 +160,7 @@ async def audits_of(stack: Stack, query: QueryClient) -> dict[str, dict[str, Any
         "3 money adds up": await query.get("/audits/money?settle_seconds=0"),
     }
     async with httpx.AsyncClient(timeout=120) as client:
-        refolded = [(await client.get(f"http://127.0.0.1:{stack.settings.http_port + n}/audit")).json() for n in range(len(SERVICES))]
+        refolded = [(await client.get(f"http://127.0.0.1:{stack.settings.http_port_of(service)}/audit")).json() for service in SERVICES]
     audits["4 every state is what its events fold to"] = {"green": all(audit["ok"] for audit in refolded), "services": refolded}
     audits["4 rebuilt read models are the same"] = await _rebuilt(stack)
     return audits

@@ -10,7 +10,6 @@ from oms_cli.arguments import AsJson
 from oms_cli.errors import INVALID, NOT_DONE, OUT_OF_REACH, CliError
 
 from oms_local.ports import LOOPBACK
-from oms_local.settings import SERVICES
 from oms_local.stack import Stack, StackError, StackSettings
 
 app = typer.Typer(help="The local stack: Kafka, PostgreSQL and the services as processes of this machine.")
@@ -33,7 +32,7 @@ class StackServers:
 
     def service_url(self, service: str) -> str:
         """The URL of a service's HTTP server."""
-        return f"http://{LOOPBACK}:{self._stack.settings.http_port + SERVICES.index(service)}"
+        return f"http://{LOOPBACK}:{self._stack.settings.http_port_of(service)}"
 
 
 def servers() -> StackServers:

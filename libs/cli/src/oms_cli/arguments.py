@@ -6,9 +6,10 @@ from uuid import UUID
 import typer
 from oms_client import publisher
 from oms_client.errors import Invalid
+from oms_contracts.catalogue import ALL_SERVICES
 from oms_contracts.values import order_id_of
 
-from oms_cli.connections import SERVICES, Connections, lines_of
+from oms_cli.connections import Connections, lines_of
 from oms_cli.errors import INVALID, CliError
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document for machines; amounts in minor units.")]
@@ -30,9 +31,9 @@ def _order_id(text: str) -> str:
 
 def service_name(text: str) -> str:
     """A service's name, as it was typed. Raises BadParameter for another text."""
-    if text in SERVICES:
+    if text in ALL_SERVICES:
         return text
-    raise typer.BadParameter(f"{text!r} is not one of {', '.join(map(repr, SERVICES))}")
+    raise typer.BadParameter(f"{text!r} is not one of {', '.join(map(repr, ALL_SERVICES))}")
 
 
 Order = Annotated[

@@ -15,7 +15,6 @@ from oms_client.errors import BrokerUnreachable, Invalid, NotAllowed, NotFound, 
 from oms_client.follower import assign_all
 from oms_client.publisher import publish_message
 from oms_client.queries import QueryClient, poll
-from oms_contracts.catalogue import SERVICES as STREAM_OWNERS
 from oms_contracts.catalogue import Topic
 from oms_kafka.clients import client_options, make_reader
 from oms_kafka.settings import KafkaSettings, settings_of
@@ -24,7 +23,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from oms_cli.errors import INVALID, NOT_DONE, OUT_OF_REACH, CliError
 from oms_cli.plugins import Servers, installed_servers
 
-SERVICES = (*STREAM_OWNERS, "projection")
 USER = "operator"
 SOURCE = "/oms/cli"
 BROKER_TIMEOUT_SECONDS = 30

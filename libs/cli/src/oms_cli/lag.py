@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 from aiokafka import TopicPartition
-from oms_contracts.catalogue import TOPICS, Topic, topics_read_by
+from oms_contracts.catalogue import ALL_SERVICES, TOPICS, Topic, topics_read_by
 
 from oms_cli import output
 from oms_cli.arguments import AsJson, connections
-from oms_cli.connections import SERVICES, Offsets
+from oms_cli.connections import Offsets
 
 RELAY_LAG, DEAD_LETTERS = "oms_relay_lag_events", "oms_dead_letters"
 
@@ -25,9 +25,9 @@ def lag(
     The last two come from the service's own metrics; they are null (–) where it does not answer.
     """
     connected = connections(context)
-    read = {topic.name for service in SERVICES for topic in topics_read_by(service)}
-    offsets = connected.offsets((topic for topic in TOPICS if topic.name in read), map(group_of, SERVICES))
-    services = [_service(service, offsets, connected.metrics(service, (RELAY_LAG, DEAD_LETTERS))) for service in SERVICES]
+    read = {topic.name for service in ALL_SERVICES for topic in topics_read_by(service)}
+    offsets = connected.offsets((topic for topic in TOPICS if topic.name in read), map(group_of, ALL_SERVICES))
+    services = [_service(service, offsets, connected.metrics(service, (RELAY_LAG, DEAD_LETTERS))) for service in ALL_SERVICES]
     if as_json:
         output.document({"services": services})
         return

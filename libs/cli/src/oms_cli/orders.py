@@ -9,7 +9,15 @@ from oms_client.errors import NotFound
 from oms_client.queries import QueryClient, event_of, order_path, timeline_path
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import encode, key_of, type_of
-from oms_contracts.orders import CancelOrder, OrderAccepted, OrderCancellationRejected, OrderCommandRefused, OrderRejected
+from oms_contracts.orders import (
+    ENDED_STATUSES,
+    WAITING_STATUSES,
+    CancelOrder,
+    OrderAccepted,
+    OrderCancellationRejected,
+    OrderCommandRefused,
+    OrderRejected,
+)
 from oms_contracts.samples import sample
 
 from oms_cli import output
@@ -22,7 +30,7 @@ app = typer.Typer(help="Place, show and cancel orders.")
 
 PLACED = type_of(OrderPlaced).name
 CONFIRMED = frozenset({"confirmed", "released", "completed"})
-STOPPED = frozenset({"rejected", "canceled", "expired", "awaiting_payment", "awaiting_stock"})
+STOPPED = ENDED_STATUSES - {"completed"} | {*WAITING_STATUSES.values()}
 """Ended without confirmation, or waiting for a person to act."""
 
 
@@ -99,7 +107,7 @@ def cancel(
     connected = connections(context)
     found = connected.get(order_path(order))
     answer: dict[str, Any] = {"order_id": order, "event_id": None, "status": found["status"], "reason": None}
-    if found["status"] in {"completed", "rejected", "expired"}:  # these are final
+    if found["status"] in ENDED_STATUSES - {"canceled"}:
         answer["reason"] = f"the order is {found['status']}, which is final"
     elif found["status"] != "canceled":
         event_id = answer["event_id"] = connected.publish(CancelOrder(order_id=order, reason=reason), event_id=connected.new_id())
