@@ -16,7 +16,7 @@ PARTITIONS = tuple(TopicPartition(topic.name, number) for topic in TOPICS for nu
 
 @asynccontextmanager
 async def reading(stack: Stack) -> AsyncGenerator[Reader]:
-    """A reader with the right to read every topic, and without an assignment."""
+    """A reader that may read every topic. No partition is assigned yet."""
     reader = make_reader(settings_of(stack.kafka("operator")), "test-reader")
     await reader.start()
     try:

@@ -7,14 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from oms_contracts.catalogue import FOREVER, SERVICES, TOPICS, Topic, topics_read_by, topics_written_by
+from oms_contracts.catalogue import ALL_SERVICES, FOREVER, SERVICES, TOPICS, Topic, topics_read_by, topics_written_by
 from oms_contracts.message import type_of
 from oms_contracts.operations import is_operation
 
 from tests.documentation.pages import mermaid, names, rows, section
 
 OPERATOR = "operator"
-PARTS = (*SERVICES, "projection")
+PARTS = ALL_SERVICES
 COMMANDS, DEAD_LETTERS = ".commands", ".dead-letters"
 EVENT_TOPICS = [topic for topic in TOPICS if not topic.name.endswith((COMMANDS, DEAD_LETTERS))]
 TIMES = {"second": timedelta(seconds=1), "minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}

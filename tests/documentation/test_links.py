@@ -32,7 +32,7 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "broken"),
     [
-        ("[a](README.md) [b](../README.md#find-your-way-around) [c](https://example.org/nowhere) [d](capture/)", []),
+        ("[a](README.md) [b](../README.md#two-commands) [c](https://example.org/nowhere) [d](capture/)", []),
         ("[a](nowhere.md)", ["nowhere.md"]),
         ("[a](README.md#nowhere)", ["README.md#nowhere"]),
         ("[a] and [b][a]\n\n[a]: README.md", []),

@@ -21,7 +21,7 @@ from oms_contracts.stock import ReceiveStock
 from oms_contracts.tracking import LabelCreated
 from oms_contracts.values import InspectedLine, OrderLine, PaymentMethod, ReturnLine, StockLine
 from oms_demo.baskets import LOCATIONS, read_baskets
-from oms_demo.simulators import carrier, warehouse
+from oms_demo.responses import carrier, warehouse
 
 RETURNS_LOCATION = "north"
 ALL_UNITS = 10**9

@@ -30,10 +30,11 @@ import msgspec
 import pytest
 from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
+from oms_client.errors import ClientError
 from oms_client.publisher import Publisher
 from oms_contracts.catalogue import ALL_SERVICES, SERVICES, TOPICS
-from oms_demo.__main__ import audits_of
-from oms_demo.wire import simulate
+from oms_demo.__main__ import audits_of, query_client
+from oms_demo.simulators import make_app
 from oms_kafka.settings import settings_of
 from oms_local.stack import PartStatus, Stack
 from oms_projection.responses import OrderDetail, Outcome
@@ -78,7 +79,7 @@ async def test_the_outcome_is_the_same_under_any_faults(stack: Stack, caplog: py
     caplog.set_level(logging.CRITICAL, "aiokafka")  # it logs each failed connection to the broker
     print(f"OMS_FAULTS_SEED={SEED}")  # noqa: T201  # pytest shows it where the test fails
     calm, storm = (Orders(prefix, SEED, FORM.orders) for prefix in ("calm", "storm"))
-    async with external_parties(stack, ExternalParties(calm, storm)) as progress, query_client(stack) as projection:
+    async with external_parties(stack, ExternalParties(calm, storm)) as progress, http_client(stack) as projection:
         undisturbed = await flow(stack, projection, calm, before=Counter())
         assert undisturbed.unfinished == {}
         extent = Counter(progress.of)
@@ -88,7 +89,8 @@ async def test_the_outcome_is_the_same_under_any_faults(stack: Stack, caplog: py
         for injector in late:
             injector.cancel()
         await asyncio.gather(*done)
-        audits = await audits_of(stack, projection)
+        async with query_client(stack) as client:
+            audits = await audits_of(stack, client)
         dead_letters = await query(projection, "/dead-letters?waiting=false")
 
     assert disturbed.unfinished == {}
@@ -200,7 +202,8 @@ async def react(stack: Stack, user: str, reactions: Reactions) -> None:
     """React to events until cancelled. When the broker is away it starts again from the first event, and so repeats its commands."""
     while True:
         with suppress(KafkaError):
-            await simulate(settings_of(stack.kafka(user)), user, reactions)
+            async with make_app(lambda name: settings_of(stack.kafka(name)), {user: reactions}):
+                await asyncio.Event().wait()
         await asyncio.sleep(0.2)
 
 
@@ -209,7 +212,7 @@ async def publish(stack: Stack, user: str, messages: Iterable[Any]) -> None:
     waiting = list(messages)
 
     async def published() -> bool:
-        with suppress(KafkaError):
+        with suppress(ClientError):
             async with Publisher(settings_of(stack.kafka(user)), f"/test/{user}", utc_now) as publisher:
                 await publisher.publish(waiting)
                 return True
@@ -323,7 +326,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 
 
 @asynccontextmanager
-async def query_client(stack: Stack) -> AsyncGenerator[httpx.AsyncClient]:
+async def http_client(stack: Stack) -> AsyncGenerator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=8)
     timeout = httpx.Timeout(30, pool=None)
     base = f"http://127.0.0.1:{stack.settings.http_port_of('projection')}"

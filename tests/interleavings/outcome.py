@@ -8,10 +8,9 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
-from oms_capture.decider import ENDED
 from oms_capture.decider import Order as CaptureOrder
 from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentShipped
-from oms_contracts.orders import OrderActionRequired, OrderExpired
+from oms_contracts.orders import ENDED_STATUSES, OrderActionRequired, OrderExpired
 from oms_contracts.payments import PaymentCaptured, RefundSettled
 from oms_contracts.returns import ReturnApproved, ReturnExpired, ReturnItemsReceived
 from oms_contracts.stock import (
@@ -173,7 +172,7 @@ def _assert_timeout(system: System) -> None:
 
 def _assert_ended(system: System, order_id: str, order: CaptureOrder) -> None:
     """Every order has ended, and all services agree on it."""
-    assert order.status in ENDED
+    assert order.status in ENDED_STATUSES
     ordered = Counter({line.line_id: line.quantity for line in order.lines})
     for author, kind in (("fulfillment", FulfillmentShipped), ("inventory", StockShipped), ("tracking", PackageDelivered)):
         moved = Counter[str]()

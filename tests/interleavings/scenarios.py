@@ -32,7 +32,7 @@ from oms_contracts.returns import (
 from oms_contracts.stock import ReceiveStock, StockAllocated
 from oms_contracts.tracking import LabelCreated, RecordScan
 from oms_contracts.values import Address, Customer, InspectedLine, OrderLine, PaymentMethod, ReturnLine, StockLine, order_id_of
-from oms_demo.simulators import Returns
+from oms_demo.responses import Returns
 from oms_payment.providers.sandbox import SCRIPTS
 
 from .system import NOON, Hold, Reaction, Scenario

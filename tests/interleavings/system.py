@@ -26,12 +26,12 @@ import oms_inventory.app
 import oms_payment.app
 import oms_returns.app
 import oms_tracking.app
-from oms_capture.decider import ENDED
 from oms_capture.decider import Terms as CaptureTerms
 from oms_contracts.catalogue import PARTITIONS, SERVICES, TOPICS, topic_of
 from oms_contracts.message import decode, encode, key_of, type_of, validate
+from oms_contracts.orders import ENDED_STATUSES
 from oms_contracts.stock import ReceiveStock
-from oms_demo.simulators import answers
+from oms_demo.responses import make_responses
 from oms_inventory.commands import PlanAllocation
 from oms_inventory.reservations import Terms as InventoryTerms
 from oms_kafka.clients import partition_of
@@ -196,7 +196,7 @@ class System:
         self._schedule = schedule
         self._runner = runner
         self._reactions: dict[type[Any], list[Reaction]] = defaultdict(list)
-        for cls, reaction in (*answers().items(), *scenario.reactions.items()):
+        for cls, reaction in (*make_responses().items(), *scenario.reactions.items()):
             self._reactions[cls].append(reaction)
         self._handles = {name: node.handles for name, node in self.nodes.items()} | {EXTERNAL: frozenset(self._reactions)}
         self._inboxes: dict[tuple[str, Queue], list[Record]] = {}
@@ -287,7 +287,7 @@ class System:
         """Advance the clock to the next deadline; False if there is none. An order that has not ended always has a deadline."""
         capture = self.nodes["capture"]
         for order_id, order in capture.states.items():
-            assert (order_id in capture.dues) == (order.status not in {"new", *ENDED})
+            assert (order_id in capture.dues) == (order.status not in {"new", *ENDED_STATUSES})
         ats = [at for node in self.nodes.values() for at, _ in node.dues.values()]
         if ats:
             self.now = max(self.now, min(ats))

@@ -19,8 +19,8 @@ from oms_contracts.returns import ReturnCommandRefused
 from oms_contracts.tracking import TrackingCommandRefused
 from oms_inventory.positions import Position
 from oms_payment.commands import RequestCapture, RequestRefund
+from oms_projection.changes import Changes, Key, Row
 from oms_projection.projector import FOLDS, fold
-from oms_projection.tables import Changes, Key, Row
 from oms_runtime.model import IncomingRecord
 
 from .outcome import assert_all_is_settled, assert_nothing_is_promised_twice_or_captured_early, settled
@@ -152,6 +152,6 @@ def read_models(changes: Changes) -> dict[str, dict[Key, Row]]:
         for table, rows in changes.rows.items()
     }
     return found | {
-        table.name: {row[: len(table.key)]: dict(zip(table.last, row[len(table.key) :], strict=True)) for row in news}
-        for table, news in changes.news.items()
+        table.name: {row[: len(table.key)]: dict(zip(table.last, row[len(table.key) :], strict=True)) for row in appended}
+        for table, appended in changes.appended.items()
     }

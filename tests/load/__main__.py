@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from oms_local.settings import SERVICES
+from oms_contracts.catalogue import ALL_SERVICES
 from oms_local.stack import Stack, StackError
 from oms_local.testing import local_stack
 from oms_runtime.loop import run_loop
@@ -105,7 +105,7 @@ async def _measure(plan: Plan, stack: Stack, baskets: Baskets, progress: Progres
             if "rebuild" in plan.parts:
                 result["rebuild"] = await phases.rebuild(rig)
         if "bare" in plan.parts:
-            for service in SERVICES:
+            for service in ALL_SERVICES:
                 await asyncio.to_thread(stack.stop_part, service)
             servers = pids_of(stack)
             result["bare"] = await bare(stack, servers, result["throughput"]["records_per_order"], plan.bare_orders, progress)

@@ -107,7 +107,7 @@ async def bare(stack: Stack, pids: Mapping[str, int], per_order: Mapping[str, fl
         fed = Counter[int](dict.fromkeys(range(partitions), 0))
         feed = cycle(channels)
 
-        def told(share: float) -> None:
+        def on_progress(share: float) -> None:
             progress.update(task, completed=int(orders * share))
 
         for count in (orders // 10, orders):  # the first is the warm-up
@@ -126,7 +126,7 @@ async def bare(stack: Stack, pids: Mapping[str, int], per_order: Mapping[str, fl
                 await producer.stop()
             wanted = expected(fed, per_order)
             last = HOPS[-1].name
-            await _until({last: wanted[last]}, running, 0, told)
+            await _until({last: wanted[last]}, running, 0, on_progress)
             seconds = monotonic() - began
             await _until(wanted, running, 0)
             usage = read_usage(parts).since(before)
@@ -144,7 +144,7 @@ async def bare(stack: Stack, pids: Mapping[str, int], per_order: Mapping[str, fl
 
 
 async def _until(
-    wanted: Mapping[str, int], running: Mapping[str, Any], patience: float, told: Callable[[float], None] | None = None
+    wanted: Mapping[str, int], running: Mapping[str, Any], timeout_seconds: float, on_progress: Callable[[float], None] | None = None
 ) -> None:
     """Wait until each hop handled so many rows. Raises Stuck when a process ends, or nothing moves for a while."""
     moved, before = monotonic(), -1
@@ -156,9 +156,9 @@ async def _until(
             raise Stuck(f"processes of the bare pipeline ended: {', '.join(dead)}")
         if (total := sum(rows.values())) != before:
             moved, before = monotonic(), total
-            if told is not None:
-                told(total / max(1, sum(wanted.values())))
-        elif monotonic() - moved > max(patience, NO_PROGRESS_SECONDS):
+            if on_progress is not None:
+                on_progress(total / max(1, sum(wanted.values())))
+        elif monotonic() - moved > max(timeout_seconds, NO_PROGRESS_SECONDS):
             raise Stuck(f"the bare pipeline stands still: {rows} of {dict(wanted)} rows")
         await asyncio.sleep(0.02)
 

@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from oms_client.publisher import content_id, record_of
+from oms_contracts.catalogue import ALL_SERVICES
 from oms_kafka.clients import make_producer, partition_of
 from oms_kafka.settings import settings_of
-from oms_local.settings import SERVICES
 from oms_local.stack import Stack
 from oms_provision.sql import session
 from oms_runtime.clock import utc_now
@@ -34,7 +34,7 @@ SLOWEST_REBUILD = 250
 """Events a second."""
 
 
-def patience(orders: int) -> float:
+def timeout_seconds(orders: int) -> float:
     """Seconds that so many orders may take."""
     return 60 + orders / SLOWEST
 
@@ -44,7 +44,7 @@ async def fill(rig: Rig, title: str, history: int) -> None:
     task = rig.progress.add_task(title, total=max(0, history - rig.history))
     while rig.history < history:
         orders = min(FILL, history - rig.history)
-        await rig.place(await rig.take(orders), task, patience(orders))
+        await rig.place(await rig.take(orders), task, timeout_seconds(orders))
 
 
 async def throughput(rig: Rig, orders: int) -> Figures:
@@ -52,7 +52,7 @@ async def throughput(rig: Rig, orders: int) -> Figures:
     task, history = rig.progress.add_task("throughput", total=orders), rig.history
     placed = await rig.take(orders)
     disk, records = await read_disk(rig.stack), await rig.services.records()
-    batch = await rig.place(placed, task, patience(orders))
+    batch = await rig.place(placed, task, timeout_seconds(orders))
     disk, after = (await read_disk(rig.stack)).since(disk), await rig.services.records()
     confirmed, completed = list(batch.confirmed.values()), list(batch.completed.values())
     memory = peak_memory(rig.pids)
@@ -73,7 +73,7 @@ async def throughput(rig: Rig, orders: int) -> Figures:
         "table_bytes_per_order": _each(disk.tables, orders),
         "wal_bytes_per_order": disk.written_ahead / orders,
         "peak_rss_mib": memory,
-        "services_rss_mib": sum(memory[service] for service in SERVICES),
+        "services_rss_mib": sum(memory[service] for service in ALL_SERVICES),
     }
 
 
@@ -106,7 +106,7 @@ async def latency(rig: Rig, rate: float, seconds: float, seed: int) -> Figures:
                 moment += random.expovariate(rate)
     finally:
         await producer.stop()
-    batch = await rig.finish(placed, began, before, task, patience(orders))
+    batch = await rig.finish(placed, began, before, task, timeout_seconds(orders))
     return {
         "orders": orders,
         "orders_per_s": rate,
@@ -136,14 +136,14 @@ async def rebuild(rig: Rig) -> Figures:
     after, usage = resource.getrusage(resource.RUSAGE_CHILDREN), read_usage(rig.pids).since(before)
     if process.returncode:
         raise Stuck(f"the rebuild failed, or its read models differ from the stored ones: {out.decode()[-2_000:]}")
-    told = json.loads(out)
+    rebuilt = json.loads(out)
     rig.progress.update(task, completed=1)
     return {
-        "events": told["records"],
-        "seconds": told["seconds"],
-        "events_per_s": told["records"] / told["seconds"],
-        "cpu_us_per_event": (after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime) / told["records"] * 1e6,
-        "database_cpu_us_per_event": sum(s for name, s in usage.cpu.items() if name.startswith("postgres")) / told["records"] * 1e6,
+        "events": rebuilt["records"],
+        "seconds": rebuilt["seconds"],
+        "events_per_s": rebuilt["records"] / rebuilt["seconds"],
+        "cpu_us_per_event": (after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime) / rebuilt["records"] * 1e6,
+        "database_cpu_us_per_event": sum(s for name, s in usage.cpu.items() if name.startswith("postgres")) / rebuilt["records"] * 1e6,
     }
 
 
@@ -157,7 +157,7 @@ async def cost_at(rig: Rig, history: int, orders: int) -> Figures:
     await _vacuum(rig.stack)
     reached = rig.history
     task = rig.progress.add_task(f"cost at {reached} orders", total=orders)
-    batch = await rig.place(await rig.take(orders), task, patience(orders))
+    batch = await rig.place(await rig.take(orders), task, timeout_seconds(orders))
     return {"history": reached, "orders": orders, **_costs(batch)}
 
 
@@ -170,7 +170,7 @@ def cost_growth(points: Sequence[Mapping[str, Any]]) -> Figures:
 def _costs(batch: Batch) -> Figures:
     """Processor milliseconds an order, by process and in sums. `system` leaves out what makes load and looks on."""
     each = {name: seconds / batch.orders * 1_000 for name, seconds in sorted(batch.usage.cpu.items(), key=lambda pair: -pair[1])}
-    services = sum(each[service] for service in SERVICES)
+    services = sum(each[service] for service in ALL_SERVICES)
     database = sum(cost for name, cost in each.items() if name.startswith("postgres"))
     return {
         "seconds": batch.usage.at,
@@ -183,7 +183,7 @@ def _costs(batch: Batch) -> Figures:
 
 
 async def _vacuum(stack: Stack) -> None:
-    for service in SERVICES:
+    for service in ALL_SERVICES:
         url = urlsplit(stack.database_url("admin"))._replace(path=f"/oms_{service}").geturl()
         async with session(url) as admin:
             await admin.execute("vacuum analyze")

@@ -30,10 +30,10 @@ def _throughput(axes: Any, result: Mapping[str, Any]) -> None:
 
 
 def _latency(axes: Any, result: Mapping[str, Any]) -> None:
-    told = result["latency"]
+    latency = result["latency"]
     for name, label in (("confirmed_ms", "public status confirmed"), ("completed_ms", "public status completed")):
-        axes.plot(told[name]["curve"], range(101), label=f"{label}: p99 {told[name]['p99']:.0f} ms")
-    axes.set(title=f"Latency at {told['orders_per_s']:.0f} orders/s, open loop", xlabel="milliseconds since due", ylabel="% of orders")
+        axes.plot(latency[name]["curve"], range(101), label=f"{label}: p99 {latency[name]['p99']:.0f} ms")
+    axes.set(title=f"Latency at {latency['orders_per_s']:.0f} orders/s, open loop", xlabel="milliseconds since due", ylabel="% of orders")
     axes.set_xscale("log")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()

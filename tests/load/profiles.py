@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from oms_local.settings import SERVICES
+from oms_contracts.catalogue import ALL_SERVICES
 from oms_local.stack import Stack
 from oms_provision.sql import run_to_end, session
 
@@ -50,7 +50,7 @@ def profiled(stack: Stack, pids: Mapping[str, int], folder: Path) -> Generator[N
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for service in SERVICES
+        for service in ALL_SERVICES
     ]
     try:
         yield
@@ -62,7 +62,7 @@ def profiled(stack: Stack, pids: Mapping[str, int], folder: Path) -> Generator[N
                 recorder.wait(60)
             except subprocess.TimeoutExpired:
                 recorder.kill()
-    (folder / "top.txt").write_text("\n".join(_top(folder / f"{service}.collapsed") for service in SERVICES))
+    (folder / "top.txt").write_text("\n".join(_top(folder / f"{service}.collapsed") for service in ALL_SERVICES))
     (folder / "statements.txt").write_text(run_to_end(lambda: _statements(stack)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 import psutil
-from oms_local.settings import SERVICES
+from oms_contracts.catalogue import ALL_SERVICES
 from oms_local.stack import Stack
 from oms_provision.sql import session
 
@@ -34,7 +34,7 @@ class Usage:
 
 
 def read_usage(pids: Mapping[str, int]) -> Usage:
-    """The use of the processes in `pids`. The database server's is told apart by the database its sessions serve."""
+    """The use of the processes in `pids`. The database server's is distinguished by the database its sessions serve."""
     cpu: defaultdict[str, float] = defaultdict(float)
     for name, pid in pids.items():
         process = psutil.Process(pid)
@@ -115,7 +115,7 @@ async def read_disk(stack: Stack) -> Disk:
         topics[segment.parent.name.rpartition("-")[0]] += segment.stat().st_size
     tables: dict[str, int] = {}
     databases: dict[str, int] = {}
-    for service in SERVICES:
+    for service in ALL_SERVICES:
         connection = await _connect(stack.database_url(service), timeout=10)
         try:
             databases[service] = await connection.fetchval("select pg_database_size(current_database())")

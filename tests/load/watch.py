@@ -1,21 +1,21 @@
-"""Who looks on: when each order's public status was told, and when every service has done all it was given."""
+"""The observer: when each order's public status was published, and when every service has done all its work."""
 
 import asyncio
 from collections.abc import Callable, Iterable
 from time import monotonic, time
 
 from aiokafka import TopicPartition
-from oms_contracts.catalogue import PARTITIONS, TOPICS, topics_read_by
+from oms_contracts.catalogue import ALL_SERVICES, PARTITIONS, TOPICS, topics_read_by
 from oms_contracts.message import decode, type_of
+from oms_contracts.orders import ENDED_STATUSES
 from oms_contracts.tracking import OrderStatusChanged
 from oms_kafka.clients import Reader, make_reader
 from oms_kafka.settings import settings_of
-from oms_local.settings import SERVICES
 from oms_local.stack import Stack
 from oms_runtime.database import Connection, connect
 
 TOPIC = "oms.order-status-changes"
-RESTING = frozenset({"rejected", "awaiting_customer", "completed", "canceled", "expired"})
+RESTING = ENDED_STATUSES | {"awaiting_customer"}
 """Where an order moves no more unless somebody does something."""
 NO_PROGRESS_SECONDS = 60
 
@@ -30,7 +30,7 @@ class Stuck(Exception):
 
 
 class Watch:
-    """Reads the public statuses as they come. `told[status][order id]` is when (seconds since 1970, by arrival here)."""
+    """Reads the public statuses as they come. `status_times[status][order id]` is when (seconds since 1970, by arrival here)."""
 
     def __init__(self, stack: Stack) -> None:
         self._reader = make_reader(settings_of(stack.kafka("downstream")), "bench-watch")
@@ -39,7 +39,7 @@ class Watch:
         self._unrested = 0
         self._heard = monotonic()
         self._news = asyncio.Event()
-        self.told: dict[str, dict[str, float]] = {}
+        self.status_times: dict[str, dict[str, float]] = {}
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -52,7 +52,7 @@ class Watch:
                 now = time()
                 for record in (record for batch in batches.values() for record in batch):
                     change: OrderStatusChanged = decode(kind, record.value or b"")
-                    self.told.setdefault(change.status, {}).setdefault(change.order_id, now)
+                    self.status_times.setdefault(change.status, {}).setdefault(change.order_id, now)
                     if change.status in RESTING:
                         self._pending.discard(change.order_id)
                 if batches:
@@ -66,8 +66,11 @@ class Watch:
         self._pending.update(order_ids)
         self._unrested = len(self._pending)
 
-    async def at_rest(self, seconds: float, told: Callable[[int], None]) -> None:
-        """Wait until every expected order rests; `told` hears how many more do. Raises Stuck when that takes longer, or nothing moves."""
+    async def at_rest(self, seconds: float, on_progress: Callable[[int], None]) -> None:
+        """Wait until every expected order rests; `on_progress` gets how many more do.
+
+        Raises Stuck when that takes longer, or nothing moves.
+        """
         deadline, self._heard = monotonic() + seconds, monotonic()
         while self._unrested:
             self._news.clear()
@@ -77,7 +80,7 @@ class Watch:
             except TimeoutError:
                 pass
             if len(self._pending) != self._unrested:
-                told(self._unrested - len(self._pending))
+                on_progress(self._unrested - len(self._pending))
                 self._unrested = len(self._pending)
             silent = monotonic() - self._heard
             if monotonic() > deadline or silent > NO_PROGRESS_SECONDS:
@@ -95,7 +98,7 @@ class Services:
 
     async def __aenter__(self) -> "Services":
         await self._reader.start()
-        for service in SERVICES:
+        for service in ALL_SERVICES:
             self._connections[service] = await connect(self._stack.database_url(service))
         return self
 
@@ -118,13 +121,13 @@ class Services:
         before: dict[str, int] = {}
         while True:
             records = await self.records()
-            behind = {service: await self._behind(service, records) for service in SERVICES}
+            behind = {service: await self._behind(service, records) for service in ALL_SERVICES}
             for service, count in behind.items():
                 if count:
                     done.pop(service, None)
                 else:
                     done.setdefault(service, time())
-            if records == before and len(done) == len(SERVICES):
+            if records == before and len(done) == len(ALL_SERVICES):
                 return done
             if monotonic() > deadline:
                 raise Stuck(f"services are behind after {seconds:.0f} s, by so many records: { {s: n for s, n in behind.items() if n} }")

@@ -1,8 +1,10 @@
-"""Every command with nothing behind it: a query API of given answers, and a broker that only remembers what it was told."""
+"""Every command without servers: a query API of given responses, and a broker that only records what is published."""
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +15,10 @@ from aiokafka import TopicPartition
 from oms_cli import output
 from oms_cli.app import app
 from oms_cli.connections import Connections, Offsets
-from oms_cli.events import causal, told
-from oms_contracts.catalogue import TOPICS
+from oms_cli.events import causal, record_as_json
+from oms_cli.plugins import Servers
+from oms_client.publisher import check_message, content_id
+from oms_contracts.catalogue import TOPICS, topic_of
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import decode, encode, key_of, type_of
 from oms_contracts.operations import RedriveDeadLetters
@@ -22,7 +26,7 @@ from oms_contracts.orders import CancelOrder, OrderAccepted, OrderCancellationRe
 from oms_contracts.samples import sample
 from oms_contracts.stock import ReceiveStock, StockCommandRefused, StockReceived
 from oms_contracts.values import StockLine, order_id_of
-from oms_local.stack import PartStatus, Stack, StackError
+from oms_kafka.settings import KafkaSettings
 from typer.testing import CliRunner, Result
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -42,22 +46,26 @@ ORDER_ID = order_id_of("web", "W-1")
 RECEIPT = ReceiveStock(receipt_id="R-1", lines=(StockLine(sku="mug", location="BER", quantity=5),))
 
 
-class Pretended(Connections):
-    """`answers` are the query API's by path (of a list one after the other, the last for ever); `sent` is what the broker was given."""
+class FakeConnections(Connections):
+    """Without servers. `responses` are the query API's by path (of a list one after the other, the last for ever); `published` is what the
+    broker was given, with its topic.
+    """
 
     def __init__(self) -> None:
         ids = iter(f"id-{number}" for number in range(1, 100))
         super().__init__(
-            query_url="http://query", clock=lambda: NOON, new_id=lambda: next(ids), transport=httpx.MockTransport(self._respond)
+            query_url="http://query",
+            clock=lambda: NOON,
+            new_id=lambda: next(ids),
+            find_servers=NoServers,
+            publish=self._record,
+            transport=httpx.MockTransport(self._respond),
         )
-        self.answers: dict[str, Any] = {}
-        self.asked: list[httpx.URL] = []
-        self.sent: list[tuple[str, Any]] = []
+        self.responses: dict[str, Any] = {}
+        self.requests: list[httpx.URL] = []
+        self.published: list[tuple[str, Any]] = []
         self.known_offsets = Offsets(begins={}, ends={}, committed={})
         self.known_metrics: dict[str, dict[str, float]] = {}
-
-    def send(self, message: object, topic: str, event_id: str) -> None:
-        self.sent.append((topic, message))
 
     def offsets(self, topics: Any, groups: Any) -> Offsets:
         return self.known_offsets
@@ -65,17 +73,34 @@ class Pretended(Connections):
     def metrics(self, service: str, names: Any) -> dict[str, float] | None:
         return self.known_metrics.get(service)
 
+    async def _record(self, _settings: KafkaSettings, message: Any, *, topic: str | None, event_id: str | None, **_: Any) -> str:
+        check_message(message)
+        self.published.append((topic or topic_of(message), message))
+        return event_id or content_id(message)
+
     def _respond(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request.url)
-        answer = self.answers.get(request.url.path)
-        if isinstance(answer, list):
-            several = cast(list[Any], answer)
-            answer = several.pop(0) if len(several) > 1 else several[0]
-        if isinstance(answer, Exception):
-            raise answer
-        if isinstance(answer, httpx.Response):
-            return answer
-        return problem(404, "it is not known here", "ask again in a moment") if answer is None else httpx.Response(200, json=answer)
+        self.requests.append(request.url)
+        response = self.responses.get(request.url.path)
+        if isinstance(response, list):
+            several = cast(list[Any], response)
+            response = several.pop(0) if len(several) > 1 else several[0]
+        if isinstance(response, Exception):
+            raise response
+        if isinstance(response, httpx.Response):
+            return response
+        return problem(404, "it is not known here", "ask again in a moment") if response is None else httpx.Response(200, json=response)
+
+
+class NoServers:
+    """What an installed package would know of servers, for tests that reach none."""
+
+    hint = "`oms stack status` shows what runs"
+
+    def kafka(self, user: str) -> dict[str, str]:
+        return {"bootstrap_servers": "broker:9092", "username": user}
+
+    def service_url(self, service: str) -> str:
+        return f"http://{service}"
 
 
 def problem(status: int, title: str, *reasons: str) -> httpx.Response:
@@ -104,7 +129,7 @@ def entry(event: Any, position: int = 1, causation: str = "", at: datetime = NOO
 
 
 def accepted(**other: Any) -> OrderAccepted:
-    """What capture says of ORDER."""
+    """The event of ORDER that capture publishes."""
     return sample_of(OrderAccepted, **ORDER | {"order_id": ORDER_ID, "ship_to": None, "location": None} | other)
 
 
@@ -114,7 +139,7 @@ def sample_of(cls: type[Any], **values: Any) -> Any:
 
 
 def order_detail(status: str, **other: Any) -> dict[str, Any]:
-    """What the query API says of ORDER."""
+    """ORDER in the query API."""
     nothing = dict.fromkeys(
         ("customer_email", "attempt", "payment_kind", "location", "ship_to", "action", "action_reason", "action_since", "deadline")
     )
@@ -174,19 +199,21 @@ def letter(status: str = "set_aside", attempts: int = 1, letter_id: str = "oms.i
 
 
 @pytest.fixture
-def outside() -> Pretended:
-    return Pretended()
+def connected() -> Iterator[FakeConnections]:
+    made = FakeConnections()
+    yield made
+    made.close()
 
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def oms(outside: Pretended) -> Run:
+def oms(connected: FakeConnections) -> Run:
     """Runs `oms` with the words given, as a shell would split them."""
 
     def run(*words: str, given: bytes | None = None) -> Result:
-        result = CliRunner().invoke(app, list(words), obj=outside, input=given)
+        result = CliRunner().invoke(app, list(words), obj=connected, input=given)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
@@ -206,8 +233,8 @@ def shown(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
-def faults(result: Result, code: int) -> Sequence[str]:
-    """The lines that a fault was told by."""
+def errors(result: Result, code: int) -> Sequence[str]:
+    """The lines of the error."""
     assert result.exit_code == code, result.output
     lines = result.stderr.splitlines()
     assert lines
@@ -219,8 +246,7 @@ def faults(result: Result, code: int) -> Sequence[str]:
 
 
 COMMANDS = [
-    *(f"stack {name}" for name in ("up", "down", "status")),
-    *(f"order {name}" for name in ("place", "show", "cancel")),
+    *(f"order {name}" for name in ("example", "place", "show", "cancel")),
     *(f"stock {name}" for name in ("receive", "show")),
     *(f"events {name}" for name in ("tail", "show")),
     "lag",
@@ -229,19 +255,19 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_every_command_says_how_it_is_used(oms: Run, command: str) -> None:
+def test_every_command_has_help_with_an_example(oms: Run, command: str) -> None:
     result = oms(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"Example: oms {command}".strip() in result.stdout
 
 
-def test_the_exit_codes_are_told(oms: Run) -> None:
+def test_the_help_lists_the_exit_codes(oms: Run) -> None:
     text = " ".join(oms("--help").stdout.split())
     assert "0 fine; 1 not found, refused, or not the outcome that was asked for; 2 invalid usage or input; 3 the stack or a server" in text
 
 
 @pytest.mark.parametrize(
-    ("words", "told_of"),
+    ("words", "expected"),
     [
         ("order show", "Missing argument 'ORDER'; see oms order show --help"),
         ("order show W-1", "'W-1' is neither an order id (a UUID) nor CHANNEL/REFERENCE, such as web/W-1001; see oms order show --help"),
@@ -253,56 +279,53 @@ def test_the_exit_codes_are_told(oms: Run) -> None:
         ("events tail --type OrderLost", "there is no type 'OrderLost'"),
         ("events tail --count 0", "Invalid value for '--count'"),
         ("dead-letters list --service sales", "'sales' is not one of 'capture', 'inventory'"),
-        ("dead-letters redrive inventory R-1 --letter-id x", "--letter-id: names the letter for --value or --discard"),
-        ("dead-letters redrive inventory R-1 --discard", "--letter-id: names the letter for --value or --discard"),
-        ("dead-letters redrive inventory R-1 --letter-id x --discard --value -", "--discard: a letter that is dropped has no --value"),
+        ("dead-letters redrive inventory R-1 --letter-id x", "--letter-id: names the dead letter for --value or --discard"),
+        ("dead-letters redrive inventory R-1 --discard", "--letter-id: names the dead letter for --value or --discard"),
+        ("dead-letters redrive inventory R-1 --letter-id x --discard --value -", "--discard: a dead letter that is dropped has no --value"),
     ],
 )
-def test_what_is_typed_wrongly_is_told_in_one_line(oms: Run, outside: Pretended, words: str, told_of: str) -> None:
-    [line] = faults(oms(*words.split()), 2)
-    assert told_of in line
-    assert outside.sent == []
-
-
-def test_a_variable_that_is_not_sound_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMS_STACK_HTTP_PORT", "x")
-    result = CliRunner().invoke(app, ["stack", "status"])
-    assert faults(result, 2) == ["OMS_STACK_HTTP_PORT is 'x'. It must be a port number, such as 8000"]
-    monkeypatch.delenv("OMS_STACK_HTTP_PORT")
-    monkeypatch.setenv("OMS_STACK_PARTITIONS", "0")
-    assert faults(CliRunner().invoke(app, ["stack", "status"]), 2) == ["OMS_STACK_PARTITIONS is '0'. It must be a number from 1 to 1000"]
+def test_wrong_usage_is_one_line_of_error(oms: Run, connected: FakeConnections, words: str, expected: str) -> None:
+    [line] = errors(oms(*words.split()), 2)
+    assert expected in line
+    assert connected.published == []
 
 
 # The query API
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "told_of"),
+    ("answer", "code", "expected"),
     [
         (problem(404, "order 1 is not known here", "ask again"), 1, "order 1 is not known here; ask again"),
-        (problem(422, "a parameter is not sound", "limit: too large"), 2, "a parameter is not sound; limit: too large"),
+        (problem(422, "a parameter is not sound", "limit: too large"), 2, "a parameter is not sound: limit: too large"),
         (problem(503, "the database does not answer"), 3, "the database does not answer"),
-        (httpx.ConnectError("refused"), 3, "the query API at http://query does not answer (refused); `oms stack status` tells what runs"),
+        (
+            httpx.ConnectError("refused"),
+            3,
+            "the query API at http://query does not answer (refused); --query-url or OMS_QUERY_URL names it, `oms stack status` shows",
+        ),
         (httpx.ReadTimeout("timed out"), 3, "the query API at http://query does not answer (timed out)"),
-        (httpx.Response(404, json={"detail": "Not Found"}), 3, "what answers at http://query is not the query API"),
-        (httpx.Response(200, text="<html>"), 3, "what answers at http://query is not the query API"),
+        (httpx.Response(404, json={"detail": "Not Found"}), 3, "the server at http://query is not the query API"),
+        (httpx.Response(200, text="<html>"), 3, "the server at http://query is not the query API"),
     ],
 )
-def test_what_the_query_api_cannot_answer_is_told(oms: Run, outside: Pretended, answer: Any, code: int, told_of: str) -> None:
-    outside.answers[f"/orders/{ORDER_ID}"] = answer
-    [line] = faults(oms("order", "show", "web/W-1"), code)
-    assert line.startswith(told_of)
+def test_an_error_of_the_query_api_is_an_exit_code_and_a_line(
+    oms: Run, connected: FakeConnections, answer: Any, code: int, expected: str
+) -> None:
+    connected.responses[f"/orders/{ORDER_ID}"] = answer
+    [line] = errors(oms("order", "show", "web/W-1"), code)
+    assert line.startswith(expected)
 
 
-def test_all_pages_of_a_list_are_read(oms: Run, outside: Pretended) -> None:
-    outside.answers[f"/orders/{ORDER_ID}/timeline"] = [page(entry(accepted(), 1), more="x"), page(entry(accepted(), 2))]
+def test_all_pages_of_a_list_are_read(oms: Run, connected: FakeConnections) -> None:
+    connected.responses[f"/orders/{ORDER_ID}/timeline"] = [page(entry(accepted(), 1), more="x"), page(entry(accepted(), 2))]
     assert [event["position"] for event in shown(oms("events", "show", "web/W-1", "--json"))["events"]] == [1, 2]
-    assert [url.params.get("after") for url in outside.asked] == [None, "x"]
+    assert [url.params.get("after") for url in connected.requests] == [None, "x"]
 
 
-def test_whatever_is_named_is_one_part_of_the_path(oms: Run, outside: Pretended) -> None:
+def test_a_sku_is_one_part_of_the_path(oms: Run, connected: FakeConnections) -> None:
     oms("stock", "show", "a/b?c#d é")
-    assert outside.asked[0].raw_path == b"/stock/a%2Fb%3Fc%23d%20%C3%A9?limit=1"
+    assert connected.requests[0].raw_path == b"/stock/a%2Fb%3Fc%23d%20%C3%A9?limit=1"
 
 
 # order
@@ -312,45 +335,59 @@ def placing(oms: Run, *more: str, order: dict[str, Any] = ORDER) -> Result:
     return oms("order", "place", "-", *more, given=json.dumps(order).encode())
 
 
-def test_an_order_is_published_as_channels_do(oms: Run, outside: Pretended, tmp_path: Path) -> None:
+def test_an_order_is_published_on_the_topic_of_the_channels(oms: Run, connected: FakeConnections, tmp_path: Path) -> None:
     file = tmp_path / "order.json"
     file.write_text(json.dumps(ORDER))
-    assert oms("order", "place", str(file)).stdout == f"order {ORDER_ID} is placed; `oms order show {ORDER_ID}` tells how it goes on\n"
-    [(topic, placed)] = outside.sent
+    assert oms("order", "place", str(file)).stdout == f"order {ORDER_ID} is placed; `oms order show {ORDER_ID}` shows its progress\n"
+    [(topic, placed)] = connected.published
     assert topic == "oms.channel.orders"
     assert (key_of(placed), placed.total) == (ORDER_ID, 1495)
-    assert outside.asked == []
+    assert connected.requests == []
 
 
-def test_every_field_of_an_order_that_is_at_fault_is_named(oms: Run, outside: Pretended) -> None:
+def test_every_invalid_field_of_an_order_is_named(oms: Run, connected: FakeConnections) -> None:
     wrong = {name: value for name, value in ORDER.items() if name != "currency"} | {"total": "5", "colour": "red"}
-    told_of = faults(placing(oms, order=wrong), 2)
-    assert [line.split(": ")[:2] for line in told_of] == [["FILE", name] for name in ("currency", "total", "colour")]
-    assert outside.sent == []
+    expected = errors(placing(oms, order=wrong), 2)
+    assert [line.split(": ")[:2] for line in expected] == [["FILE", name] for name in ("currency", "total", "colour")]
+    assert connected.published == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
-def test_what_is_no_order_at_all_is_refused(oms: Run, outside: Pretended, content: bytes) -> None:
-    assert faults(oms("order", "place", "-", given=content), 2)
-    assert outside.sent == []
+def test_a_file_that_is_no_order_is_refused(oms: Run, connected: FakeConnections, content: bytes) -> None:
+    assert errors(oms("order", "place", "-", given=content), 2)
+    assert connected.published == []
 
 
-def test_an_order_is_waited_for_until_it_is_confirmed(oms: Run, outside: Pretended) -> None:
+def test_the_example_is_an_order_that_can_be_placed(oms: Run, connected: FakeConnections) -> None:
+    result = oms("order", "example")
+    assert oms("order", "place", "-", given=result.stdout.encode()).exit_code == 0
+    assert result.stdout == oms("order", "example").stdout
+    [(topic, placed)] = connected.published
+    assert topic == "oms.channel.orders"
+    [line] = placed.lines
+    assert f"oms stock receive {line.sku} {placed.location} {line.quantity}" in result.stderr
+
+
+def test_an_order_is_waited_for_until_it_is_confirmed(oms: Run, connected: FakeConnections) -> None:
     path = f"/orders/{ORDER_ID}"
-    outside.answers[path] = [problem(404, "not known"), order_detail("reserved"), order_detail("confirmed")]
-    outside.answers[f"{path}/timeline"] = page(entry(accepted()))
+    connected.responses[path] = [problem(404, "not known"), order_detail("reserved"), order_detail("confirmed")]
+    connected.responses[f"{path}/timeline"] = page(entry(accepted()))
     answer = shown(placing(oms, "--wait", "--json"))
     assert (answer["order_id"], answer["status"], answer["reasons"]) == (ORDER_ID, "confirmed", [])
     assert len(answer["event_id"]) == 64
 
 
 @pytest.mark.parametrize(
-    ("detail", "event", "told_of"),
+    ("detail", "event", "expected"),
     [
         (
             order_detail("rejected", ended_because="total: no"),
             sample_of(OrderRejected, reasons=["total: no", "currency: no"]),
-            ["is rejected: total: no", "is rejected: currency: no", "is rejected: place a mended one under a channel_reference of its own"],
+            [
+                "is rejected: total: no",
+                "is rejected: currency: no",
+                "is rejected: place a corrected one under a channel_reference of its own",
+            ],
         ),
         (
             order_detail("awaiting_stock", action="resolve_stock", deadline="2026-11-26T12:00:00Z", action_reason="mug: 2 wanted"),
@@ -358,19 +395,23 @@ def test_an_order_is_waited_for_until_it_is_confirmed(oms: Run, outside: Pretend
             ["is awaiting_stock: waits for resolve_stock until 2026-11-26 12:00:00Z: mug: 2 wanted"],
         ),
         (order_detail("expired", ended_because="too late"), accepted(), ["is expired: too late"]),
-        (order_detail("confirmed"), accepted(total=7), ["is confirmed: channel_reference: another order came under it before"]),
+        (
+            order_detail("confirmed"),
+            accepted(total=7),
+            ["is confirmed: channel_reference: an order with other content was placed under it before"],
+        ),
         (order_detail("accepted"), accepted(), ["is not confirmed after 0 s"]),
     ],
 )
 def test_an_order_that_is_not_confirmed_is_a_failure(
-    oms: Run, outside: Pretended, detail: dict[str, Any], event: Any, told_of: list[str]
+    oms: Run, connected: FakeConnections, detail: dict[str, Any], event: Any, expected: list[str]
 ) -> None:
-    outside.answers |= {f"/orders/{ORDER_ID}": detail, f"/orders/{ORDER_ID}/timeline": page(entry(event))}
-    lines = faults(placing(oms, "--wait", "--timeout", "0"), 1)
-    assert [line.startswith(f"order {ORDER_ID} {start}") for line, start in zip(lines, told_of, strict=True)] == [True] * len(told_of)
+    connected.responses |= {f"/orders/{ORDER_ID}": detail, f"/orders/{ORDER_ID}/timeline": page(entry(event))}
+    lines = errors(placing(oms, "--wait", "--timeout", "0"), 1)
+    assert [line.startswith(f"order {ORDER_ID} {start}") for line, start in zip(lines, expected, strict=True)] == [True] * len(expected)
 
 
-def test_an_order_is_shown_to_people_and_to_machines(oms: Run, outside: Pretended) -> None:
+def test_an_order_is_shown_to_people_and_to_machines(oms: Run, connected: FakeConnections) -> None:
     totals = {
         "status": "captured",
         "at": "2026-11-24T12:00:00Z",
@@ -383,7 +424,7 @@ def test_an_order_is_shown_to_people_and_to_machines(oms: Run, outside: Pretende
     }
     package = {"package_id": "340", "carrier": "DHL", "tracking_number": "T", "status": None, "status_at": None, "trouble": None}
     detail = order_detail("released", payment={"totals": totals}, packages=[package])
-    outside.answers |= {f"/orders/{ORDER_ID}": detail, f"/orders/{ORDER_ID}/timeline": page(entry(accepted()))}
+    connected.responses |= {f"/orders/{ORDER_ID}": detail, f"/orders/{ORDER_ID}/timeline": page(entry(accepted()))}
 
     result = oms("order", "show", ORDER_ID.upper())
     assert rows(result) == [
@@ -396,65 +437,70 @@ def test_an_order_is_shown_to_people_and_to_machines(oms: Run, outside: Pretende
     assert shown(oms("order", "show", "web/W-1", "--json")) == detail | {"timeline": [entry(accepted())]}
 
 
-def test_what_strangers_wrote_does_nothing_to_the_terminal(oms: Run, outside: Pretended) -> None:
+def test_text_of_external_parties_does_nothing_to_the_terminal(oms: Run, connected: FakeConnections) -> None:
     evil = order_detail("canceled", ended_because="[red]\x1b[2J\u202e gone[/]", customer_id="\x1b]0;x\x07")
     evil["lines"][0]["sku"] = "[b]mug[/]\x1b[2J"
-    outside.answers |= {f"/orders/{ORDER_ID}": evil, f"/orders/{ORDER_ID}/timeline": page()}
+    connected.responses |= {f"/orders/{ORDER_ID}": evil, f"/orders/{ORDER_ID}/timeline": page()}
     text = oms("order", "show", "web/W-1").stdout
     assert "[red]\ufffd[2J\ufffd gone[/]" in text
     assert "[b]mug[/]\ufffd[2J" in text
     assert not {"\x1b", "\x07", "\u202e"} & set(text)
 
 
-def test_a_cancellation_is_asked_of_capture(oms: Run, outside: Pretended) -> None:
-    outside.answers[f"/orders/{ORDER_ID}"] = order_detail("reserved")
+def test_a_cancellation_is_a_command_to_capture(oms: Run, connected: FakeConnections) -> None:
+    connected.responses[f"/orders/{ORDER_ID}"] = order_detail("reserved")
     assert "asked to cancel" in oms("order", "cancel", "web/W-1", "--reason", "twice").stdout
-    assert outside.sent == [("oms.capture.commands", CancelOrder(order_id=ORDER_ID, reason="twice"))]
+    assert connected.published == [("oms.capture.commands", CancelOrder(order_id=ORDER_ID, reason="twice"))]
 
 
-def test_a_reason_that_capture_would_not_read_is_refused_here(oms: Run, outside: Pretended) -> None:
-    outside.answers[f"/orders/{ORDER_ID}"] = order_detail("reserved")
-    told_of = faults(oms("order", "cancel", "web/W-1", "--reason", "x" * 2_001), 2)
-    assert told_of == ["CancelOrder: reason: must have at most 2000 characters"]
-    assert outside.sent == []
+def test_a_reason_that_is_too_long_is_refused_before_it_is_published(oms: Run, connected: FakeConnections) -> None:
+    connected.responses[f"/orders/{ORDER_ID}"] = order_detail("reserved")
+    expected = errors(oms("order", "cancel", "web/W-1", "--reason", "x" * 2_001), 2)
+    assert expected == ["CancelOrder: reason: must have at most 2000 characters"]
+    assert connected.published == []
 
 
-def test_a_cancellation_is_waited_for(oms: Run, outside: Pretended) -> None:
+def test_a_cancellation_is_waited_for(oms: Run, connected: FakeConnections) -> None:
     path = f"/orders/{ORDER_ID}"
-    outside.answers |= {path: [order_detail("released"), order_detail("released"), order_detail("canceled")], f"{path}/timeline": page()}
+    connected.responses |= {
+        path: [order_detail("released"), order_detail("released"), order_detail("canceled")],
+        f"{path}/timeline": page(),
+    }
     answer = shown(oms("order", "cancel", "web/W-1", "--reason", "twice", "--wait", "--json"))
     assert answer == {"order_id": ORDER_ID, "event_id": "id-1", "status": "canceled", "reason": None}
 
 
 @pytest.mark.parametrize(
-    ("event", "causation", "told_of"),
+    ("event", "causation", "expected"),
     [
         (sample_of(OrderCancellationRejected, reason="it has shipped"), "inventory-5", "it has shipped"),
         (sample_of(OrderCommandRefused, reason="no"), "id-1", "no"),
         (sample_of(OrderCommandRefused, reason="of another command"), "id-0", "it is not known after 0 s"),
     ],
 )
-def test_a_cancellation_that_is_refused_is_a_failure(oms: Run, outside: Pretended, event: Any, causation: str, told_of: str) -> None:
-    outside.answers[f"/orders/{ORDER_ID}"] = order_detail("released")
-    outside.answers[f"/orders/{ORDER_ID}/timeline"] = page(entry(event, causation=causation))
-    [line] = faults(oms("order", "cancel", "web/W-1", "--reason", "r", "--wait", "--timeout", "0"), 1)
-    assert line.startswith(f"order {ORDER_ID} is not canceled: {told_of}")
+def test_a_cancellation_that_is_refused_is_a_failure(
+    oms: Run, connected: FakeConnections, event: Any, causation: str, expected: str
+) -> None:
+    connected.responses[f"/orders/{ORDER_ID}"] = order_detail("released")
+    connected.responses[f"/orders/{ORDER_ID}/timeline"] = page(entry(event, causation=causation))
+    [line] = errors(oms("order", "cancel", "web/W-1", "--reason", "r", "--wait", "--timeout", "0"), 1)
+    assert line.startswith(f"order {ORDER_ID} is not canceled: {expected}")
 
 
 @pytest.mark.parametrize(("status", "code"), [("canceled", 0), ("completed", 1), ("rejected", 1), ("expired", 1)])
-def test_of_an_order_that_ended_nothing_is_asked(oms: Run, outside: Pretended, status: str, code: int) -> None:
-    outside.answers[f"/orders/{ORDER_ID}"] = order_detail(status)
+def test_no_command_is_published_for_an_order_that_has_ended(oms: Run, connected: FakeConnections, status: str, code: int) -> None:
+    connected.responses[f"/orders/{ORDER_ID}"] = order_detail(status)
     assert oms("order", "cancel", "web/W-1", "--reason", "r", "--wait").exit_code == code
-    assert outside.sent == []
+    assert connected.published == []
 
 
 # stock
 
 
-def test_a_receipt_has_an_id_of_its_own_unless_one_is_given(oms: Run, outside: Pretended) -> None:
+def test_a_receipt_has_an_id_of_its_own_unless_one_is_given(oms: Run, connected: FakeConnections) -> None:
     assert oms("stock", "receive", "mug", "BER", "5").stdout == "receipt id-1 is sent\n"
     assert shown(oms("stock", "receive", "mug", "BER", "5", "--receipt-id", "R-1", "--json"))["receipt_id"] == "R-1"
-    assert [(topic, message.receipt_id) for topic, message in outside.sent] == [
+    assert [(topic, message.receipt_id) for topic, message in connected.published] == [
         ("oms.inventory.commands", name) for name in ("id-1", "R-1")
     ]
 
@@ -462,31 +508,31 @@ def test_a_receipt_has_an_id_of_its_own_unless_one_is_given(oms: Run, outside: P
 RECEIVED = sample_of(StockReceived, receipt_id="R-1", lines=[{"sku": "mug", "location": "BER", "quantity": 5}])
 
 
-def test_a_receipt_is_waited_for(oms: Run, outside: Pretended) -> None:
-    outside.answers["/orders/R-1/timeline"] = [problem(404, "nothing"), page(entry(RECEIVED))]
+def test_a_receipt_is_waited_for(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/orders/R-1/timeline"] = [problem(404, "nothing"), page(entry(RECEIVED))]
     result = oms("stock", "receive", "mug", "BER", "5", "--receipt-id", "R-1", "--wait")
     assert (result.exit_code, result.stdout) == (0, "receipt R-1 is booked\n")
 
 
 @pytest.mark.parametrize(
-    ("quantity", "event", "told_of"),
+    ("quantity", "event", "expected"),
     [
         ("6", RECEIVED, "--receipt-id: it was booked before with other lines; take another"),
         ("5", sample_of(StockCommandRefused, reasons=["lines.0.sku: must not be empty"]), "lines.0.sku: must not be empty"),
     ],
 )
-def test_a_receipt_that_is_not_booked_is_a_failure(oms: Run, outside: Pretended, quantity: str, event: Any, told_of: str) -> None:
+def test_a_receipt_that_is_not_booked_is_a_failure(oms: Run, connected: FakeConnections, quantity: str, event: Any, expected: str) -> None:
     sent = shown(oms("stock", "receive", "mug", "BER", quantity, "--receipt-id", "R-1", "--json"))
-    outside.answers["/orders/R-1/timeline"] = page(entry(event, causation=sent["event_id"]))
-    told = faults(oms("stock", "receive", "mug", "BER", quantity, "--receipt-id", "R-1", "--wait"), 1)
-    assert told == [f"receipt R-1 is not booked: {told_of}"]
+    connected.responses["/orders/R-1/timeline"] = page(entry(event, causation=sent["event_id"]))
+    lines = errors(oms("stock", "receive", "mug", "BER", quantity, "--receipt-id", "R-1", "--wait"), 1)
+    assert lines == [f"receipt R-1 is not booked: {expected}"]
 
 
 POSITION = {"sku": "mug", "location": "BER", "on_hand": 5, "reserved": 1, "allocated": 2, "available": 2}
 
 
-def test_stock_is_shown_by_place(oms: Run, outside: Pretended) -> None:
-    outside.answers["/stock"] = page(POSITION, POSITION | {"sku": "pot", "location": "HAM"})
+def test_stock_is_shown_by_location(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/stock"] = page(POSITION, POSITION | {"sku": "pot", "location": "HAM"})
     assert rows(oms("stock", "show")) == [["mug", "BER", "5", "1", "2", "2"], ["pot", "HAM", "5", "1", "2", "2"]]
     cut = oms("stock", "show", "--limit", "1")
     assert len(rows(cut)) == 1
@@ -494,7 +540,7 @@ def test_stock_is_shown_by_place(oms: Run, outside: Pretended) -> None:
     assert shown(oms("stock", "show", "--limit", "1", "--json")) == {"positions": [POSITION], "more": True}
 
 
-def test_a_skus_ledger_is_shown_with_signs(oms: Run, outside: Pretended) -> None:
+def test_the_ledger_of_a_sku_is_shown_with_signs(oms: Run, connected: FakeConnections) -> None:
     change = {
         "position": 9,
         "line": 1,
@@ -506,7 +552,7 @@ def test_a_skus_ledger_is_shown_with_signs(oms: Run, outside: Pretended) -> None
         "order_id": ORDER_ID,
         "reason": None,
     }
-    outside.answers["/stock/mug"] = {"sku": "mug", "positions": [POSITION], "ledger": page(change, change | {"quantity": 5})}
+    connected.responses["/stock/mug"] = {"sku": "mug", "positions": [POSITION], "ledger": page(change, change | {"quantity": 5})}
     assert [row[3] for row in rows(oms("stock", "show", "mug"))] == ["2", "-2", "+5"]
     answer = shown(oms("stock", "show", "mug", "--json"))
     assert (answer["positions"], len(answer["ledger"]), answer["more"]) == ([POSITION], 2, False)
@@ -515,7 +561,7 @@ def test_a_skus_ledger_is_shown_with_signs(oms: Run, outside: Pretended) -> None
 # events
 
 
-def test_an_event_comes_behind_the_one_that_led_to_it_whatever_the_clocks_say() -> None:
+def test_an_event_is_shown_after_its_cause_whatever_the_clocks_say() -> None:
     def link(name: str, causation: str) -> dict[str, Any]:
         return {"id": name, "causation": causation}
 
@@ -524,8 +570,8 @@ def test_an_event_comes_behind_the_one_that_led_to_it_whatever_the_clocks_say() 
     assert [e["id"] for e in causal([link("a", "b"), link("b", "a")])] == ["b", "a"]
 
 
-def test_an_orders_events_are_shown_with_their_data(oms: Run, outside: Pretended) -> None:
-    outside.answers[f"/orders/{ORDER_ID}/timeline"] = page(
+def test_an_orders_events_are_shown_with_their_data(oms: Run, connected: FakeConnections) -> None:
+    connected.responses[f"/orders/{ORDER_ID}/timeline"] = page(
         entry(sample_of(OrderCommandRefused), 3, causation="capture-2"), entry(accepted(), 2, at=NOON + timedelta(seconds=1))
     )
     text = oms("events", "show", "web/W-1").stdout
@@ -543,9 +589,9 @@ class Consumed:
         self.key, self.value, self.headers = key, value, headers
 
 
-def test_a_record_is_told_as_json() -> None:
+def test_a_record_is_shown_as_json() -> None:
     envelope = Envelope(type="oms.capture.OrderConfirmed.v1", source="/oms/capture", id="capture-9", time=NOON, sequence=3, position=9)
-    assert told(Consumed(b"k", b'{"a":1}', to_headers(envelope))) == {
+    assert record_as_json(Consumed(b"k", b'{"a":1}', to_headers(envelope))) == {
         "time": "2026-11-24T12:00:00.000000Z",
         "topic": "oms.orders",
         "partition": 3,
@@ -564,8 +610,8 @@ def test_a_record_is_told_as_json() -> None:
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\xff", b"{", b"[" * 100_000])
-def test_a_record_that_nobody_can_read_is_told_all_the_same(value: bytes | None) -> None:
-    event = told(Consumed(None, value, [("ce_type", b"\xff")]))
+def test_an_unreadable_record_is_shown_as_json_with_its_value_in_base64(value: bytes | None) -> None:
+    event = record_as_json(Consumed(None, value, [("ce_type", b"\xff")]))
     assert (event["time"], event["key"], event["data"]) == ("2025-11-24T16:00:00.000000Z", None, None)
     assert base64.b64decode(event["value_base64"]) == (value or b"")
     assert json.loads(json.dumps(event)) == event
@@ -574,12 +620,12 @@ def test_a_record_that_nobody_can_read_is_told_all_the_same(value: bytes | None)
 # lag
 
 
-def test_lag_is_summed_by_service(oms: Run, outside: Pretended) -> None:
+def test_lag_is_summed_by_service(oms: Run, connected: FakeConnections) -> None:
     partitions = [TopicPartition(topic.name, number) for topic in TOPICS for number in range(topic.partitions)]
     ends = dict.fromkeys(partitions, 0) | {TopicPartition("oms.orders", 0): 10, TopicPartition("oms.orders", 1): 7}
     begins = dict.fromkeys(partitions, 0) | {TopicPartition("oms.orders", 1): 4}
-    outside.known_offsets = Offsets(begins=begins, ends=ends, committed={"oms.payment": {TopicPartition("oms.orders", 0): 8}})
-    outside.known_metrics = {"payment": {"oms_relay_lag_events": 5.0, "oms_dead_letters": 2.0}, "returns": {"oms_dead_letters": 0.0}}
+    connected.known_offsets = Offsets(begins=begins, ends=ends, committed={"oms.payment": {TopicPartition("oms.orders", 0): 8}})
+    connected.known_metrics = {"payment": {"oms_relay_lag_events": 5.0, "oms_dead_letters": 2.0}, "returns": {"oms_dead_letters": 0.0}}
 
     services = {service["service"]: service for service in shown(oms("lag", "--json"))["services"]}
     payment = services["payment"]
@@ -596,14 +642,14 @@ def test_lag_is_summed_by_service(oms: Run, outside: Pretended) -> None:
     result = oms("lag", "--partitions")
     assert ["payment", "5", "5", "2"] in rows(result)
     assert ["payment", "oms.orders", "1", "–", "7", "3"] in rows(result)
-    assert result.stderr.startswith("not heard of: capture, inventory, fulfillment, tracking, projection;")
+    assert result.stderr.startswith("no metrics of: capture, inventory, fulfillment, tracking, projection;")
 
 
 # dead letters
 
 
-def test_dead_letters_are_listed(oms: Run, outside: Pretended) -> None:
-    outside.answers["/dead-letters"] = page(letter())
+def test_dead_letters_are_listed(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/dead-letters"] = page(letter())
     [row] = rows(oms("dead-letters", "list", "--service", "inventory", "--key", "R-1", "--all"))
     assert row[1:] == [
         "inventory",
@@ -614,9 +660,9 @@ def test_dead_letters_are_listed(oms: Run, outside: Pretended) -> None:
         "1",
         "UnreadableMessage: lines: is required",
     ]
-    assert dict(outside.asked[0].params) == {"limit": "500", "service": "inventory", "key": "R-1", "waiting": "false"}
+    assert dict(connected.requests[0].params) == {"limit": "500", "service": "inventory", "key": "R-1", "waiting": "false"}
     assert shown(oms("dead-letters", "list", "--json")) == {"dead_letters": [letter()], "more": False}
-    outside.answers["/dead-letters"] = page()
+    connected.responses["/dead-letters"] = page()
     assert oms("dead-letters", "list").stdout == "nothing is set aside\n"
 
 
@@ -624,9 +670,9 @@ def test_dead_letters_are_listed(oms: Run, outside: Pretended) -> None:
     ("value", "data", "text"),
     [(b'{"receipt_id":"R-1"}', {"receipt_id": "R-1"}, None), (b"garbage \xff", None, "garbage \ufffd")],
 )
-def test_a_letter_is_shown_with_its_record(oms: Run, outside: Pretended, value: bytes, data: Any, text: str | None) -> None:
+def test_a_dead_letter_is_shown_with_its_record(oms: Run, connected: FakeConnections, value: bytes, data: Any, text: str | None) -> None:
     path = "/dead-letters/inventory/oms.inventory.commands/3/41"
-    outside.answers[path] = letter(value=base64.b64encode(value).decode())
+    connected.responses[path] = letter(value=base64.b64encode(value).decode())
     words = ("dead-letters", "show", "inventory", "oms.inventory.commands/3/41")
     answer = shown(oms(*words, "--json"))
     assert (answer["data"], answer["text"]) == (data, text)
@@ -639,112 +685,108 @@ REDRIVE = ("dead-letters", "redrive", "inventory", "R-1")
 LETTER_ID = "oms.inventory.commands/3/41"
 
 
-def test_letters_are_redriven_and_waited_for(oms: Run, outside: Pretended) -> None:
+def test_a_redrive_waits_until_all_dead_letters_are_settled(oms: Run, connected: FakeConnections) -> None:
     behind = letter("parked", letter_id="oms.inventory.commands/3/42")
-    outside.answers["/dead-letters"] = [
+    connected.responses["/dead-letters"] = [
         page(letter(), behind),
         page(letter("redriven"), behind),
         page(letter("redriven"), letter("redriven", letter_id="oms.inventory.commands/3/42")),
     ]
     assert [row[:2] for row in rows(oms(*REDRIVE))] == [[LETTER_ID, "redriven"], ["oms.inventory.commands/3/42", "redriven"]]
-    assert outside.sent == [("oms.inventory.commands", RedriveDeadLetters(source_key="R-1"))]
+    assert connected.published == [("oms.inventory.commands", RedriveDeadLetters(source_key="R-1"))]
 
 
-def test_a_letter_that_fails_again_is_a_failure(oms: Run, outside: Pretended) -> None:
-    outside.answers["/dead-letters"] = [page(letter()), page(letter()), page(letter(attempts=2, reason="ValueError: still wrong"))]
-    assert faults(oms(*REDRIVE), 1) == [f"{LETTER_ID} failed again: ValueError: still wrong"]
+def test_a_dead_letter_that_fails_again_is_a_failure(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/dead-letters"] = [page(letter()), page(letter()), page(letter(attempts=2, reason="ValueError: still wrong"))]
+    assert errors(oms(*REDRIVE), 1) == [f"{LETTER_ID} failed again: ValueError: still wrong"]
 
 
-def test_silence_is_a_failure(oms: Run, outside: Pretended) -> None:
-    outside.answers["/dead-letters"] = page(letter())
-    [line] = faults(oms(*REDRIVE, "--timeout", "0"), 1)
-    assert line.startswith("inventory has not answered after 0 s")
+def test_a_redrive_without_an_outcome_is_a_failure(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/dead-letters"] = page(letter())
+    [line] = errors(oms(*REDRIVE, "--timeout", "0"), 1)
+    assert line.startswith("the outcome is not known after 0 s")
     assert oms(*REDRIVE, "--no-wait").exit_code == 0
 
 
-def test_where_nothing_is_set_aside_nothing_is_asked(oms: Run, outside: Pretended) -> None:
-    outside.answers["/dead-letters"] = page()
-    [line] = faults(oms(*REDRIVE), 1)
-    assert line.startswith("inventory has nothing set aside under 'R-1'")
-    assert outside.sent == []
+def test_no_redrive_is_published_where_nothing_is_set_aside(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/dead-letters"] = page()
+    [line] = errors(oms(*REDRIVE), 1)
+    assert line.startswith("inventory has set nothing aside under 'R-1'")
+    assert connected.published == []
 
 
-def test_a_letter_can_be_mended(oms: Run, outside: Pretended, tmp_path: Path) -> None:
-    outside.answers[f"/dead-letters/inventory/{LETTER_ID}"] = letter()
-    outside.answers["/dead-letters"] = [page(letter()), page(letter("redriven", 2))]
-    file = tmp_path / "mended.json"
+def test_the_value_of_a_dead_letter_can_be_corrected(oms: Run, connected: FakeConnections, tmp_path: Path) -> None:
+    connected.responses[f"/dead-letters/inventory/{LETTER_ID}"] = letter()
+    connected.responses["/dead-letters"] = [page(letter()), page(letter("redriven", 2))]
+    file = tmp_path / "corrected.json"
     file.write_bytes(encode(RECEIPT))
     answer = shown(oms(*REDRIVE, "--letter-id", LETTER_ID, "--value", str(file), "--json"))
     assert (answer["settled"], [found["status"] for found in answer["dead_letters"]]) == (True, ["redriven"])
-    [(_, command)] = outside.sent
+    [(_, command)] = connected.published
     assert command == RedriveDeadLetters(source_key="R-1", letter_id=LETTER_ID, value=encode(RECEIPT).decode())
 
 
-def test_a_letter_can_be_discarded(oms: Run, outside: Pretended) -> None:
-    outside.answers[f"/dead-letters/inventory/{LETTER_ID}"] = letter()
-    outside.answers["/dead-letters"] = [page(letter()), page(letter("discarded", 2))]
+def test_a_dead_letter_can_be_discarded(oms: Run, connected: FakeConnections) -> None:
+    connected.responses[f"/dead-letters/inventory/{LETTER_ID}"] = letter()
+    connected.responses["/dead-letters"] = [page(letter()), page(letter("discarded", 2))]
     assert oms(*REDRIVE, "--letter-id", LETTER_ID, "--discard").exit_code == 0
-    assert outside.sent[0][1] == RedriveDeadLetters(source_key="R-1", letter_id=LETTER_ID, discard=True)
+    assert connected.published[0][1] == RedriveDeadLetters(source_key="R-1", letter_id=LETTER_ID, discard=True)
 
 
 @pytest.mark.parametrize(
-    ("known", "value", "code", "told_of"),
+    ("known", "value", "code", "expected"),
     [
         (letter(), b"garbage", 2, "--value: is not JSON"),
         (letter(), b'{"receipt_id": 7, "lines": []}', 2, "--value: receipt_id: Input should be a valid string"),
         (letter(source_key="R-2"), encode(RECEIPT), 2, f"KEY: {LETTER_ID} is of the key 'R-2', not of 'R-1'"),
-        (letter("redriven"), encode(RECEIPT), 1, f"{LETTER_ID} was redriven already"),
+        (letter("redriven"), encode(RECEIPT), 1, f"{LETTER_ID} is redriven already"),
         (None, encode(RECEIPT), 1, "it is not known here"),
     ],
 )
-def test_a_mend_that_would_not_help_is_refused(
-    *, oms: Run, outside: Pretended, known: dict[str, Any] | None, value: bytes, code: int, told_of: str
+def test_a_value_that_the_service_could_not_apply_is_refused(
+    *, oms: Run, connected: FakeConnections, known: dict[str, Any] | None, value: bytes, code: int, expected: str
 ) -> None:
-    outside.answers[f"/dead-letters/inventory/{LETTER_ID}"] = known
-    [line] = faults(oms(*REDRIVE, "--letter-id", LETTER_ID, "--value", "-", given=value), code)
-    assert line.startswith(told_of)
-    assert outside.sent == []
+    connected.responses[f"/dead-letters/inventory/{LETTER_ID}"] = known
+    [line] = errors(oms(*REDRIVE, "--letter-id", LETTER_ID, "--value", "-", given=value), code)
+    assert line.startswith(expected)
+    assert connected.published == []
 
 
-# stack
+# Where the servers are
 
 
-def part(name: str, *, ready: bool) -> PartStatus:
-    return PartStatus(name=name, pid=7, state="running" if ready else "starting", restarts=0, port=1, ready=ready)
+def with_settings(
+    monkeypatch: pytest.MonkeyPatch, servers: Servers | None, variables: Mapping[str, str], service_url: str | None = None
+) -> Connections:
+    for name in [name for name in os.environ if name.startswith("OMS_KAFKA_")]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return Connections(clock=lambda: NOON, new_id=lambda: "id", find_servers=lambda: servers, service_url=service_url)
 
 
-@pytest.mark.parametrize(
-    ("parts", "code", "told_of"),
-    [
-        ([part("kafka", ready=True), part("capture", ready=True)], 0, ""),
-        ([part("kafka", ready=True), part("capture", ready=False)], 1, "not ready: capture; logs are in"),
-        ([], 3, "is down; `oms stack up` starts it"),
-    ],
-)
-def test_how_the_stack_stands_is_the_exit_code(
-    oms: Run, monkeypatch: pytest.MonkeyPatch, parts: list[PartStatus], code: int, told_of: str
-) -> None:
-    def status(_stack: Stack) -> list[PartStatus]:
-        return parts
-
-    monkeypatch.setattr(Stack, "status", status)
-    result = oms("stack", "status")
-    assert result.exit_code == code
-    assert told_of in result.stderr
-    answer = json.loads(oms("stack", "status", "--json").stdout)
-    assert (answer["up"], [(found["name"], found["ready"]) for found in answer["parts"]]) == (
-        bool(parts),
-        [(found.name, found.ready) for found in parts],
-    )
+def test_settings_come_before_the_servers_of_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {"OMS_KAFKA_BOOTSTRAP_SERVERS": "kafka.example:9092", "OMS_KAFKA_USERNAME": "operator", "OMS_KAFKA_PASSWORD": "p"}
+    with closing(with_settings(monkeypatch, NoServers(), variables, service_url="http://{service}.example:8000/")) as connected:
+        assert (connected.broker.kafka_bootstrap_servers, connected.broker.kafka_username) == ("kafka.example:9092", "operator")
+        assert connected.query.url == "http://projection.example:8000"
 
 
-def test_a_stack_that_does_not_come_up_says_why(oms: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def up(_stack: Stack, **chosen: Any) -> None:
-        assert chosen["services"] == ["capture"]
-        raise StackError("port 9092, which kafka needs, is in use.")
+def test_servers_of_an_installed_package_serve_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(with_settings(monkeypatch, NoServers(), {})) as connected:
+        assert connected.broker.kafka_bootstrap_servers == "broker:9092"
+        assert connected.query.url == "http://projection"
 
-    monkeypatch.setattr(Stack, "up", up)
-    assert faults(oms("stack", "up", "capture"), 1) == ["port 9092, which kafka needs, is in use"]
+
+def test_without_settings_and_servers_the_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(with_settings(monkeypatch, None, {})) as connected:
+        for words, setting in (
+            (("stock", "receive", "mug", "BER", "1"), "OMS_KAFKA_BOOTSTRAP_SERVERS"),
+            (("stock", "show"), "--query-url"),
+        ):
+            [line] = errors(CliRunner().invoke(app, list(words), obj=connected), 2)
+            assert line.startswith(f"{setting}: is not")
+        assert connected.metrics("capture", ()) is None
 
 
 # What people are shown
@@ -767,6 +809,6 @@ def test_money_is_a_decimal_of_its_currency(amount: int | None, currency: str, t
     assert output.money(amount, currency) == text
 
 
-def test_moments_are_utc() -> None:
+def test_times_are_utc() -> None:
     assert output.moment("2026-11-24T13:00:00.0625+01:00") == "2026-11-24 12:00:00Z"
     assert output.moment("2026-11-24T12:00:00.0625Z", precise=True) == "2026-11-24 12:00:00.062Z"

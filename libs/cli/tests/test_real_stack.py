@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from oms_cli.app import app
+from oms_contracts.catalogue import ALL_SERVICES
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import encode, type_of
 from oms_contracts.operations import RedriveDeadLetters
@@ -26,11 +27,11 @@ from oms_local.ports import find_free
 from oms_local.stack import Stack, StackSettings
 from typer.testing import CliRunner, Result
 
-PATIENCE_SECONDS = 30
+TIMEOUT_SECONDS = 30
 
 
 def variables(settings: StackSettings) -> dict[str, str | None]:
-    """What names a stack to `oms`, and nothing else."""
+    """The variables that name a stack, and no other servers."""
     others = {name: None for name in os.environ if name.startswith(("KAFKA_", "OMS_"))}
     return others | {
         "OMS_STACK_DATA": str(settings.data),
@@ -41,7 +42,7 @@ def variables(settings: StackSettings) -> dict[str, str | None]:
 
 
 def settings_in(data: Path) -> StackSettings:
-    first = find_free(2 + 7)
+    first = find_free(2 + len(ALL_SERVICES))
     return StackSettings(data=data, kafka_port=first, postgres_port=first + 1, http_port=first + 2)
 
 
@@ -73,14 +74,14 @@ def oms(stack: Stack) -> Run:
     return runner(variables(stack.settings))
 
 
-def told(result: Result) -> Any:
+def document(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.1)
 
 
@@ -100,7 +101,7 @@ def order(reference: str, sku: str) -> bytes:
 
 
 def publish_garbage(stack: Stack, topic: str, key: str, message_class: type[Any]) -> None:
-    """A record of the class's type that nobody can read."""
+    """A record of the class's type that cannot be read."""
 
     async def send() -> None:
         producer = make_producer(settings_of(stack.kafka("operator")), "test-garbage")
@@ -115,71 +116,89 @@ def publish_garbage(stack: Stack, topic: str, key: str, message_class: type[Any]
     asyncio.run(send())
 
 
-def test_a_stack_that_is_up_says_so(oms: Run) -> None:
-    standing = told(oms("stack", "status", "--json"))
-    assert standing["up"]
-    assert all(part["ready"] for part in standing["parts"])
-    assert len(standing["parts"]) == 2 + 7
+def test_the_status_of_a_stack_that_is_up(oms: Run) -> None:
+    status = document(oms("stack", "status", "--json"))
+    assert status["up"]
+    assert all(part["ready"] for part in status["parts"])
+    assert len(status["parts"]) == 2 + 7
 
 
 def test_an_order_from_goods_in_to_cancellation(oms: Run) -> None:
     oms("stock", "receive", "mug", "BER", "5", "--receipt-id", "DC/1", "--wait")
     oms("stock", "receive", "mug", "BER", "5", "--receipt-id", "DC/1", "--wait")
-    assert told(oms("order", "place", "-", "--wait", "--json", given=order("W-1", "mug")))["status"] in {"confirmed", "released"}
+    assert document(oms("order", "place", "-", "--wait", "--json", given=order("W-1", "mug")))["status"] in {"confirmed", "released"}
     oms("order", "place", "-", "--wait", code=1, given=order("W-1", "pot"))
     rejected = oms("order", "place", "-", "--wait", code=1, given=order("W-2", "mug").replace(b'"total": 1000, "pay', b'"total": 7, "pay'))
     assert "total: is 7, lines and shipping add up to 1000" in rejected.stderr
 
-    found = told(oms("order", "show", "web/W-1", "--json"))
+    found = document(oms("order", "show", "web/W-1", "--json"))
     assert (found["order_id"], found["total"], found["payment"]["totals"]["authorized"]) == (order_id_of("web", "W-1"), 1000, 1000)
     people = oms("order", "show", found["order_id"]).stdout
     assert "10.00 EUR" in people
     assert "OrderConfirmed" in people
 
-    events = told(oms("events", "show", "web/W-1", "--json"))["events"]
+    events = document(oms("events", "show", "web/W-1", "--json"))["events"]
     names = [event["type"].split(".")[2] for event in events]
     assert [names.index(name) for name in ("OrderAccepted", "StockReserved", "PaymentAuthorized", "OrderConfirmed")] == sorted(
         names.index(name) for name in ("OrderAccepted", "StockReserved", "PaymentAuthorized", "OrderConfirmed")
     )
-    behind = {event["id"]: place for place, event in enumerate(events)}
-    assert all(behind[event["causation"]] < place for place, event in enumerate(events) if event["causation"] in behind)
+    positions = {event["id"]: place for place, event in enumerate(events)}
+    assert all(positions[event["causation"]] < place for place, event in enumerate(events) if event["causation"] in positions)
 
     oms("order", "place", "-", "--wait", given=order("W-3", "mug"))
     oms("order", "cancel", "web/W-3", "--reason", "ordered twice", "--wait")
-    assert told(oms("order", "show", "web/W-3", "--json"))["ended_because"] == "ordered twice"
+    assert document(oms("order", "show", "web/W-3", "--json"))["ended_because"] == "ordered twice"
 
-    stock = told(oms("stock", "show", "mug", "--json"))
+    stock = document(oms("stock", "show", "mug", "--json"))
     assert [(change["kind"], change["quantity"], change["reference"]) for change in stock["ledger"]] == [("received", 5, "DC/1")]
-    until(lambda: told(oms("stock", "show", "mug", "--json"))["positions"][0]["available"] == 3)
+    until(lambda: document(oms("stock", "show", "mug", "--json"))["positions"][0]["available"] == 3)
 
 
-def test_what_is_set_aside_can_be_mended_and_redriven(oms: Run, stack: Stack) -> None:
+def test_the_example_order_can_be_placed(oms: Run) -> None:
+    example = oms("order", "example")
+    order = document(example)
+    [line] = order["lines"]
+    oms("stock", "receive", line["sku"], order["location"], str(line["quantity"]), "--wait")
+    oms("order", "place", "-", "--wait", given=example.stdout.encode())
+    assert document(oms("order", "show", f"{order['channel']}/{order['channel_reference']}", "--json"))["total"] == order["total"]
+
+
+def test_settings_name_servers_without_the_local_stack(stack: Stack, tmp_path: Path) -> None:
+    broker = {f"OMS_KAFKA_{name.upper()}": value for name, value in stack.kafka("operator").items()}
+    first = stack.settings.http_port
+    urls = {"OMS_QUERY_URL": f"http://127.0.0.1:{first + 6}", "OMS_SERVICE_URL": f"http://127.0.0.1:{first}"}
+    oms = runner(variables(settings_in(tmp_path)) | broker | urls)
+    oms("stock", "receive", "lid", "BER", "1", "--receipt-id", "DC/7", "--wait")
+    assert all(service["answers"] for service in document(oms("lag", "--json"))["services"])
+
+
+def test_a_dead_letter_can_be_corrected_and_redriven(oms: Run, stack: Stack) -> None:
     def letters(*more: str) -> list[dict[str, Any]]:
-        return told(oms("dead-letters", "list", "--key", "DC/2", "--json", *more))["dead_letters"]
+        return document(oms("dead-letters", "list", "--key", "DC/2", "--json", *more))["dead_letters"]
 
     publish_garbage(stack, "oms.inventory.commands", "DC/2", ReceiveStock)
     oms("stock", "receive", "pot", "BER", "7", "--receipt-id", "DC/2")
     until(lambda: [found["status"] for found in letters()] == ["parked", "set_aside"])
     letter_id = letters()[1]["letter_id"]
     assert "garbage" in oms("dead-letters", "show", "inventory", letter_id).stdout
-    until(lambda: told(oms("lag", "--json"))["services"][1]["dead_letters"] == 2)
+    until(lambda: document(oms("lag", "--json"))["services"][1]["dead_letters"] == 2)
 
     assert f"{letter_id} failed again" in oms("dead-letters", "redrive", "inventory", "DC/2", code=1).stderr
 
-    mended = encode(ReceiveStock(receipt_id="DC/2", lines=(StockLine(sku="pot", location="BER", quantity=6),)))
+    corrected = encode(ReceiveStock(receipt_id="DC/2", lines=(StockLine(sku="pot", location="BER", quantity=6),)))
     words = ("dead-letters", "redrive", "inventory", "DC/2", "--letter-id", letter_id, "--value", "-", "--json")
     oms(*words, code=2, given=b'{"receipt_id": "DC/2"}')
-    redriven = told(oms(*words, given=mended))
+    redriven = document(oms(*words, given=corrected))
     assert [found["status"] for found in redriven["dead_letters"]] == ["redriven", "redriven"]
     assert letters() == []
     assert len(letters("--all")) == 2
-    # The one that waited had the same receipt's id, and no effect.
-    assert told(oms("stock", "show", "pot", "--json"))["positions"][0]["on_hand"] == 6
+    # The parked command had the same receipt id, so it had no effect.
+    assert document(oms("stock", "show", "pot", "--json"))["positions"][0]["on_hand"] == 6
 
 
-def test_what_projection_sets_aside_is_told_of_once(oms: Run, stack: Stack) -> None:
+def test_projection_shows_its_own_dead_letters_once(oms: Run, stack: Stack) -> None:
     def letters(*more: str) -> list[dict[str, Any]]:
-        return told(oms("dead-letters", "list", "--service", "projection", "--json", *more))["dead_letters"]
+        return document(oms("dead-letters", "list", "--service", "projection", "--json", *more))["dead_letters"]
 
     publish_garbage(stack, "oms.projection.commands", "P-1", RedriveDeadLetters)
     until(lambda: len(letters()) == 1)
@@ -189,15 +208,15 @@ def test_what_projection_sets_aside_is_told_of_once(oms: Run, stack: Stack) -> N
 
 def test_a_system_at_rest_has_no_lag(oms: Run) -> None:
     def lag() -> dict[str, tuple[int, int]]:
-        return {s["service"]: (s["lag"], s["relay_lag"]) for s in told(oms("lag", "--json"))["services"]}
+        return {s["service"]: (s["lag"], s["relay_lag"]) for s in document(oms("lag", "--json"))["services"]}
 
     oms("stock", "receive", "jug", "BER", "1", "--receipt-id", "DC/3", "--wait")
     until(lambda: set(lag().values()) == {(0, 0)})
-    [commands] = [t for t in told(oms("lag", "--json"))["services"][1]["topics"] if t["topic"] == "oms.inventory.commands"]
+    [commands] = [t for t in document(oms("lag", "--json"))["services"][1]["topics"] if t["topic"] == "oms.inventory.commands"]
     assert commands["committed"] == commands["end"] > 0
 
 
-def test_events_are_told_as_they_lie_on_the_topics(oms: Run) -> None:
+def test_events_are_shown_as_they_are_on_the_topics(oms: Run) -> None:
     oms("stock", "receive", "cup", "BER", "1", "--receipt-id", "DC/4", "--wait")
     oms("stock", "receive", "cup", "HAM", "2", "--receipt-id", "DC/5", "--wait")
     words = ("events", "tail", "stock", "oms.inventory.commands", "--from-beginning", "--key", "DC/4", "--json")
@@ -216,32 +235,32 @@ def test_the_end_of_a_tail_is_quiet(oms: Run, stack: Stack) -> None:
     arguments = [sys.executable, "-m", "oms_cli", "events", "tail", "--from-beginning", "--json"]
 
     def start() -> subprocess.Popen[bytes]:
-        # Whoever runs the tests in the background has it ignored, and so would what they start.
-        heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        # Where the tests run in the background SIGINT is ignored, and child processes inherit that.
+        restore_default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         pipe = subprocess.PIPE
-        return subprocess.Popen(arguments, env=environment, stdout=pipe, stderr=pipe, preexec_fn=heeding)  # noqa: PLW1509  # no lock is taken
+        return subprocess.Popen(arguments, env=environment, stdout=pipe, stderr=pipe, preexec_fn=restore_default)  # noqa: PLW1509  # no lock is taken
 
     with start() as interrupted:
         assert interrupted.stdout is not None
         assert json.loads(interrupted.stdout.readline())
         interrupted.send_signal(signal.SIGINT)
-        _, complaints = interrupted.communicate(timeout=PATIENCE_SECONDS)
-        assert (interrupted.returncode, complaints) == (130, b"")
+        _, errors = interrupted.communicate(timeout=TIMEOUT_SECONDS)
+        assert (interrupted.returncode, errors) == (130, b"")
     with start() as piped:
         assert piped.stdout is not None
         assert piped.stderr is not None
         piped.stdout.close()
-        assert (piped.wait(PATIENCE_SECONDS), piped.stderr.read()) == (141, b"")
+        assert (piped.wait(TIMEOUT_SECONDS), piped.stderr.read()) == (141, b"")
 
 
 @pytest.mark.parametrize(
     "words", ["order show web/W-404", "events show web/W-404", "order cancel web/W-404 --reason r", "stock show nothing"]
 )
-def test_what_is_not_known_is_told(oms: Run, words: str) -> None:
+def test_what_is_not_known_is_an_error(oms: Run, words: str) -> None:
     assert "known here" in (line := oms(*words.split(), code=1).stderr) or "nothing has happened" in line or "ever booked" in line
 
 
-def test_what_the_broker_does_not_allow_is_refused(stack: Stack) -> None:
+def test_what_the_broker_does_not_allow_is_an_error(stack: Stack) -> None:
     broker = stack.kafka("carrier")
     named = {f"KAFKA_{name.upper()}": value for name, value in broker.items()}
     oms = runner(variables(stack.settings) | named)

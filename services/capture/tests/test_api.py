@@ -30,12 +30,12 @@ ORDER: dict[str, Any] = {
 ORDER_ID = order_id_of("web", "W1")
 
 
-class KeptOrders:
-    """Keeps orders in memory, or is out of reach."""
+class InMemoryOrders:
+    """Keeps orders in memory, or raises `error`."""
 
     def __init__(self) -> None:
         self.published: list[tuple[OrderPlaced, datetime]] = []
-        self.trouble: Exception | None = None
+        self.error: Exception | None = None
         self.open = False
 
     async def start(self) -> None:
@@ -45,19 +45,19 @@ class KeptOrders:
         self.open = False
 
     async def publish(self, placed: OrderPlaced, now: datetime) -> str:
-        if self.trouble is not None:
-            raise self.trouble
+        if self.error is not None:
+            raise self.error
         self.published.append((placed, now))
         return key_of(placed)
 
 
 @pytest.fixture
-def orders() -> KeptOrders:
-    return KeptOrders()
+def orders() -> InMemoryOrders:
+    return InMemoryOrders()
 
 
 @pytest.fixture
-def api(orders: KeptOrders) -> FastAPI:
+def api(orders: InMemoryOrders) -> FastAPI:
     return make_api(orders, "http://query", lambda: NOON)
 
 
@@ -72,61 +72,61 @@ async def post(client: httpx.AsyncClient, order: dict[str, Any] | bytes) -> http
     return await client.post("/orders", content=content, headers={"content-type": "application/json"})
 
 
-def reasons_of(answer: httpx.Response, status: int) -> list[str]:
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
+def reasons_of(response: httpx.Response, status: int) -> list[str]:
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
     assert problem["status"] == status
     return problem["reasons"]
 
 
-async def test_an_order_is_taken_and_can_be_looked_up(client: httpx.AsyncClient, orders: KeptOrders):
-    answer = await post(client, ORDER)
-    assert answer.status_code == 202
-    assert answer.headers["location"] == f"http://query/orders/{ORDER_ID}"
-    assert answer.json() == {"order_id": ORDER_ID, "status_url": f"http://query/orders/{ORDER_ID}"}
+async def test_an_order_is_accepted_with_the_address_of_its_status(client: httpx.AsyncClient, orders: InMemoryOrders):
+    response = await post(client, ORDER)
+    assert response.status_code == 202
+    assert response.headers["location"] == f"http://query/orders/{ORDER_ID}"
+    assert response.json() == {"order_id": ORDER_ID, "status_url": f"http://query/orders/{ORDER_ID}"}
     [(placed, now)] = orders.published
     assert placed.channel_reference == "W1"
     assert now == NOON
 
 
-async def test_the_same_order_again_is_the_same_order(client: httpx.AsyncClient, orders: KeptOrders):
+async def test_the_same_order_again_is_the_same_order(client: httpx.AsyncClient, orders: InMemoryOrders):
     first, again = await post(client, ORDER), await post(client, ORDER | {"placed_at": "2026-11-23T13:00:00+01:00"})
     assert first.status_code == again.status_code == 202
     assert first.json() == again.json()
     assert len({encode(placed) for placed, _ in orders.published}) == 1
 
 
-async def test_other_orders_have_other_ids(client: httpx.AsyncClient):
-    answers = [await post(client, ORDER | changes) for changes in ({}, {"channel": "app"}, {"channel_reference": "W2"})]
-    assert len({answer.json()["order_id"] for answer in answers}) == 3
+async def test_different_orders_have_different_ids(client: httpx.AsyncClient):
+    responses = [await post(client, ORDER | changes) for changes in ({}, {"channel": "app"}, {"channel_reference": "W2"})]
+    assert len({response.json()["order_id"] for response in responses}) == 3
 
 
-async def test_whether_an_order_is_sound_is_not_decided_here(client: httpx.AsyncClient, orders: KeptOrders):
+async def test_the_edge_does_not_decide_whether_an_order_is_valid(client: httpx.AsyncClient, orders: InMemoryOrders):
     assert (await post(client, ORDER | {"total": 1, "currency": "DM"})).status_code == 202
     assert len(orders.published) == 1
 
 
-async def test_every_field_at_fault_is_named(client: httpx.AsyncClient, orders: KeptOrders):
+async def test_every_invalid_field_is_named(client: httpx.AsyncClient, orders: InMemoryOrders):
     line = ORDER["lines"][0] | {"quantity": "three"}
     faulty = {name: value for name, value in ORDER.items() if name != "currency"}
-    answer = await post(client, faulty | {"total": 5.5, "lines": [line], "colour": "red", "placed_at": "yesterday"})
-    reasons = reasons_of(answer, 422)
+    response = await post(client, faulty | {"total": 5.5, "lines": [line], "colour": "red", "placed_at": "yesterday"})
+    reasons = reasons_of(response, 422)
     assert sorted(reason.partition(":")[0] for reason in reasons) == ["colour", "currency", "lines.0.quantity", "placed_at", "total"]
     assert orders.published == []
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"order"', b"\xff\xfe", b"[" * 100_000])
-async def test_what_is_no_order_at_all_is_a_problem_too(client: httpx.AsyncClient, body: bytes):
+async def test_a_body_that_is_no_order_is_a_problem(client: httpx.AsyncClient, body: bytes):
     assert reasons_of(await post(client, body), 422)
 
 
-async def test_an_order_is_not_larger_than_its_topic_takes(client: httpx.AsyncClient, orders: KeptOrders):
+async def test_an_order_larger_than_the_topics_limit_is_rejected(client: httpx.AsyncClient, orders: InMemoryOrders):
     assert reasons_of(await post(client, b" " * MAX_BYTES + json.dumps(ORDER).encode()), 413)
     assert orders.published == []
 
 
-async def test_what_is_left_out_counts_as_it_will_be_written(client: httpx.AsyncClient, orders: KeptOrders):
+async def test_defaults_that_will_be_published_count_towards_the_size(client: httpx.AsyncClient, orders: InMemoryOrders):
     def body_with(padding: str) -> bytes:
         lines = [{"line_id": f"{number}{padding}", "sku": "b", "quantity": 1, "unit_price": 1, "total": 1} for number in range(1_000)]
         return json.dumps(ORDER | {"lines": lines}, separators=(",", ":"), ensure_ascii=False).encode()
@@ -137,7 +137,7 @@ async def test_what_is_left_out_counts_as_it_will_be_written(client: httpx.Async
     assert orders.published == []
 
 
-async def test_a_body_that_never_ends_is_not_read_to_its_end(client: httpx.AsyncClient):
+async def test_an_endless_body_is_read_only_to_the_limit(client: httpx.AsyncClient):
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -146,20 +146,20 @@ async def test_a_body_that_never_ends_is_not_read_to_its_end(client: httpx.Async
             sent += 64 * 1024
             yield b" " * 64 * 1024
 
-    answer = await client.post("/orders", content=endless())
-    assert reasons_of(answer, 413)
+    response = await client.post("/orders", content=endless())
+    assert reasons_of(response, 413)
     assert sent < 2 * MAX_BYTES
 
 
-@pytest.mark.parametrize("trouble", [KafkaConnectionError("gone"), TimeoutError()])
-async def test_without_the_broker_the_order_is_to_be_sent_again(client: httpx.AsyncClient, orders: KeptOrders, trouble: Exception):
-    orders.trouble = trouble
+@pytest.mark.parametrize("error", [KafkaConnectionError("gone"), TimeoutError()])
+async def test_without_a_broker_the_order_has_to_be_sent_again(client: httpx.AsyncClient, orders: InMemoryOrders, error: Exception):
+    orders.error = error
     assert reasons_of(await post(client, ORDER), 503)
-    orders.trouble = None
+    orders.error = None
     assert (await post(client, ORDER)).status_code == 202
 
 
-async def test_the_way_to_kafka_is_open_as_long_as_the_api_is(api: FastAPI, orders: KeptOrders):
+async def test_the_publisher_runs_as_long_as_the_api(api: FastAPI, orders: InMemoryOrders):
     async with api.router.lifespan_context(api):
         assert orders.open
     assert not orders.open
@@ -168,16 +168,16 @@ async def test_the_way_to_kafka_is_open_as_long_as_the_api_is(api: FastAPI, orde
 # The OpenAPI document
 
 
-async def checker_of_orders(client: httpx.AsyncClient) -> Any:
-    """What the document says of a request's body."""
+async def order_validator(client: httpx.AsyncClient) -> Any:
+    """A validator of the schema that the document gives for the request's body."""
     operation = (await client.get("/openapi.json")).json()["paths"]["/orders"]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
-    checker: Any = jsonschema.Draft202012Validator(schema)
-    checker.check_schema(schema)
-    return checker
+    validator: Any = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    return validator
 
 
-async def test_the_document_says_what_is_taken_and_what_is_answered(client: httpx.AsyncClient):
+async def test_the_document_describes_the_request_and_every_response(client: httpx.AsyncClient):
     document = (await client.get("/openapi.json")).json()
     operation = document["paths"]["/orders"]["post"]
     assert document["openapi"].startswith("3.1")
@@ -187,28 +187,28 @@ async def test_the_document_says_what_is_taken_and_what_is_answered(client: http
         assert set(operation["responses"][status]["content"]) == {"application/problem+json"}
 
 
-async def test_the_documents_schema_takes_what_we_take(client: httpx.AsyncClient, orders: KeptOrders):
-    checker = await checker_of_orders(client)
+async def test_the_documents_schema_accepts_what_the_api_accepts(client: httpx.AsyncClient, orders: InMemoryOrders):
+    validator = await order_validator(client)
     await post(client, ORDER)
     [(placed, _)] = orders.published
     for order in (ORDER, json.loads(encode(placed))):
-        checker.validate(order)
-    wrongs: list[dict[str, Any]] = [ORDER | {"total": "500"}, ORDER | {"colour": "red"}, ORDER | {"lines": [{}]}, {}]
-    for wrong in wrongs:
-        assert not checker.is_valid(wrong)
+        validator.validate(order)
+    invalid: list[dict[str, Any]] = [ORDER | {"total": "500"}, ORDER | {"colour": "red"}, ORDER | {"lines": [{}]}, {}]
+    for body in invalid:
+        assert not validator.is_valid(body)
 
 
-async def test_every_answer_is_one_that_the_document_describes(client: httpx.AsyncClient, orders: KeptOrders):
-    responses = (await client.get("/openapi.json")).json()["paths"]["/orders"]["post"]["responses"]
-    answers = [await post(client, ORDER), await post(client, {}), await post(client, b" " * (MAX_BYTES + 1))]
-    orders.trouble = TimeoutError()
-    answers.append(await post(client, ORDER))
-    assert {str(answer.status_code) for answer in answers} == {*responses}
-    for answer in answers:
-        described = responses[str(answer.status_code)]
-        checker: Any = jsonschema.Draft202012Validator(described["content"][answer.headers["content-type"]]["schema"])
-        checker.validate(answer.json())
-        assert {name for name in described.get("headers", {}) if name not in answer.headers} == set()
+async def test_every_response_is_described_by_the_document(client: httpx.AsyncClient, orders: InMemoryOrders):
+    documented = (await client.get("/openapi.json")).json()["paths"]["/orders"]["post"]["responses"]
+    responses = [await post(client, ORDER), await post(client, {}), await post(client, b" " * (MAX_BYTES + 1))]
+    orders.error = TimeoutError()
+    responses.append(await post(client, ORDER))
+    assert {str(response.status_code) for response in responses} == {*documented}
+    for response in responses:
+        described = documented[str(response.status_code)]
+        validator: Any = jsonschema.Draft202012Validator(described["content"][response.headers["content-type"]]["schema"])
+        validator.validate(response.json())
+        assert {name for name in described.get("headers", {}) if name not in response.headers} == set()
 
 
 ATOMS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from(["", "EUR", "2026-11-23T12:00:00Z"])
@@ -218,18 +218,16 @@ JUNK = st.recursive(ATOMS, lambda part: st.lists(part, max_size=2) | st.dictiona
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(NAMES, JUNK, max_size=3), left_out=st.sets(NAMES, max_size=2))
-async def test_whatever_is_posted_is_a_documented_order_or_a_problem(
-    client: httpx.AsyncClient, changes: dict[str, Any], left_out: set[str]
-):
+async def test_any_body_is_a_documented_order_or_a_problem(client: httpx.AsyncClient, changes: dict[str, Any], left_out: set[str]):
     body = {name: value for name, value in (ORDER | changes).items() if name not in left_out}
-    answer = await post(client, body)
-    if answer.status_code == 202:
-        (await checker_of_orders(client)).validate(body)
+    response = await post(client, body)
+    if response.status_code == 202:
+        (await order_validator(client)).validate(body)
     else:
-        assert reasons_of(answer, 422)
+        assert reasons_of(response, 422)
 
 
-async def test_every_reference_in_the_document_leads_somewhere(client: httpx.AsyncClient):
+async def test_every_reference_in_the_document_resolves(client: httpx.AsyncClient):
     document = (await client.get("/openapi.json")).json()
     for reference in references(document):
         found = document

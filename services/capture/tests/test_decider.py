@@ -1,4 +1,4 @@
-"""What capture does, as examples; the laws are in test_properties.py, what a sound order is in test_validation.py."""
+"""What capture does, by examples. The properties are in test_properties.py, what a valid order is in test_validation.py."""
 
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -97,10 +97,10 @@ COMPLETED = OrderCompleted(order_id="o", customer=ADA, currency="EUR", lines=LIN
 EXPIRED = OrderExpired(order_id="o", reason="there was not enough stock in time", at=NOON)
 CANCEL = CancelOrder(order_id="o", reason="changed my mind")
 AMEND = AmendPayment(order_id="o", payment=OTHER_CARD)
-STOPPED = RecordFulfillmentCanceled(order_id="o", requested_at=NOON)
-TOO_LATE = RecordCancellationRejected(order_id="o", reason="already shipped: o/BER", requested_at=NOON)
-ASKED_TO_CANCEL = OrderCancellationRequested(order_id="o", reason="changed my mind", at=NOON)
-REFUSED_TO_CANCEL = OrderCancellationRejected(order_id="o", reason="already shipped: o/BER", at=NOON)
+FULFILLMENT_CANCELED = RecordFulfillmentCanceled(order_id="o", requested_at=NOON)
+CANCELLATION_REJECTED = RecordCancellationRejected(order_id="o", reason="already shipped: o/BER", requested_at=NOON)
+CANCELLATION_REQUESTED = OrderCancellationRequested(order_id="o", reason="changed my mind", at=NOON)
+ORDER_CANCELLATION_REJECTED = OrderCancellationRejected(order_id="o", reason="already shipped: o/BER", at=NOON)
 SHORT = (Shortage(sku="mug", requested=2, available=1), Shortage(sku="pot", requested=1, available=0))
 
 
@@ -112,8 +112,8 @@ def amended(attempt: int = 2) -> OrderPaymentAmended:
     return OrderPaymentAmended(order_id="o", attempt=attempt, payment=OTHER_CARD, lines=LINES, location=None, at=NOON)
 
 
-def action(name: str, reason: str, patience: timedelta, attempt: int = 1) -> OrderActionRequired:
-    return OrderActionRequired(order_id="o", action=name, reason=reason, deadline=NOON + patience, at=NOON, attempt=attempt)
+def action(name: str, reason: str, timeout: timedelta, attempt: int = 1) -> OrderActionRequired:
+    return OrderActionRequired(order_id="o", action=name, reason=reason, deadline=NOON + timeout, at=NOON, attempt=attempt)
 
 
 def refused(command: str, reason: str) -> OrderCommandRefused:
@@ -150,25 +150,25 @@ def in_all_but(*statuses: str) -> pytest.MarkDecorator:
 
 
 @pytest.mark.parametrize("status", HISTORY)
-def test_every_history_leads_where_its_name_says(status: str):
+def test_every_history_leads_to_the_status_of_its_name(status: str):
     assert folded(status).status == status
 
 
 # Placing
 
 
-def test_a_sound_order_is_accepted():
+def test_a_valid_order_is_accepted():
     assert outcome(given="new", when=PLACE) == [ACCEPTED]
 
 
-def test_an_unsound_order_is_rejected_for_every_reason_at_once():
-    unsound = replace(PLACE, placed=replace(PLACED, currency="DM", customer=Customer(id=" "), total=1))
+def test_an_invalid_order_is_rejected_for_every_reason_at_once():
+    invalid = replace(PLACE, placed=replace(PLACED, currency="DM", customer=Customer(id=" "), total=1))
     reasons = (
         "currency: 'DM' is not an ISO 4217 code",
         "customer.id: must not be empty",
         "total: is 1, lines and shipping add up to 3800",
     )
-    assert outcome(given="new", when=unsound) == [replace(REJECTED, reasons=reasons)]
+    assert outcome(given="new", when=invalid) == [replace(REJECTED, reasons=reasons)]
 
 
 @in_all_but("new")
@@ -187,7 +187,7 @@ def test_other_content_under_the_same_reference_is_a_conflict_reported_once(stat
     assert folded(after).status == status
 
 
-def test_a_channel_that_reuses_a_reference_without_end_is_not_answered_without_end():
+def test_a_limited_number_of_conflicts_is_reported():
     conflicts = [
         OrderConflictReported(order_id="o", channel="web", channel_reference="W1", content_hash=str(number), reported_at=NOON)
         for number in range(MAX_CONFLICTS)
@@ -198,46 +198,46 @@ def test_a_channel_that_reuses_a_reference_without_end_is_not_answered_without_e
 # Stock and payment
 
 
-def test_an_order_whose_stock_is_held_asks_for_its_money():
+def test_a_reserved_order_requests_its_payment():
     assert outcome(given="accepted", when=RecordReservation(order_id="o", attempt=1)) == [reserved()]
 
 
-def test_a_paid_order_is_confirmed():
+def test_an_authorized_order_is_confirmed():
     assert outcome(given="reserved", when=RecordAuthorization(order_id="o", attempt=1)) == [CONFIRMED]
 
 
-def test_an_order_whose_stock_is_allocated_is_released():
+def test_an_allocated_order_is_released():
     assert outcome(given="confirmed", when=RecordAllocation(order_id="o", lines=ALLOCATED)) == [RELEASED]
 
 
 @pytest.mark.parametrize("status", ["accepted", "confirmed"])
-def test_a_shortage_names_every_sku_and_waits(status: str):
+def test_a_shortage_names_every_sku_and_awaits_stock(status: str):
     assert outcome(given=status, when=RecordShortage(order_id="o", attempt=1, shortages=SHORT)) == [NO_STOCK]
 
 
-def test_a_declined_payment_waits_for_another():
+def test_a_declined_payment_awaits_an_amendment():
     assert outcome(given="reserved", when=RecordDecline(order_id="o", attempt=1, reason="insufficient funds")) == [DECLINED]
 
 
-def test_another_means_of_payment_begins_a_new_attempt():
+def test_another_payment_method_begins_a_new_attempt():
     assert outcome(given="awaiting_payment", when=AMEND) == [amended()]
     anew: list[Event] = [*HISTORY["awaiting_payment"], amended()]
     assert outcome(given=anew, when=AMEND) == []
     assert outcome(given=anew, when=RecordReservation(order_id="o", attempt=2)) == [reserved(2, OTHER_CARD)]
 
 
-def test_the_same_means_of_payment_may_be_tried_again():
+def test_the_same_payment_method_may_be_tried_again():
     [again] = outcome(given="awaiting_payment", when=AmendPayment(order_id="o", payment=CARD, attempt=1))
     assert isinstance(again, OrderPaymentAmended)
 
 
-def test_a_question_names_the_attempt_that_came_to_it():
+def test_a_required_action_names_its_attempt():
     second: list[Event] = [*HISTORY["awaiting_payment"], amended(), reserved(2, OTHER_CARD)]
     asked = action("amend_payment", "expired", timedelta(days=2), attempt=2)
     assert outcome(given=second, when=RecordDecline(order_id="o", attempt=2, reason="expired")) == [asked]
 
 
-def test_an_amendment_is_for_the_attempt_that_it_names():
+def test_an_amendment_applies_only_to_the_attempt_that_it_names():
     declined_twice: list[Event] = [
         *HISTORY["awaiting_payment"],
         amended(),
@@ -253,9 +253,9 @@ def test_an_amendment_is_for_the_attempt_that_it_names():
 
 
 @in_all_but("awaiting_payment")
-def test_payment_is_amended_only_when_it_was_declined(status: str):
-    standing = "not known" if status == "new" else status
-    refusal = refused("AmendPayment", f"the order is {standing}, not awaiting payment")
+def test_an_amendment_is_refused_unless_the_payment_was_declined(status: str):
+    description = "not known" if status == "new" else status
+    refusal = refused("AmendPayment", f"the order is {description}, not awaiting payment")
     assert outcome(given=status, when=AMEND) == [refusal]
     assert outcome(given=[*HISTORY[status], refusal], when=AMEND) == []
 
@@ -265,7 +265,7 @@ def test_a_payment_without_a_token_is_refused():
     assert outcome(given="awaiting_payment", when=empty) == [refused("AmendPayment", "payment.token: must not be empty")]
 
 
-def test_a_reservation_that_ends_before_the_payment_ends_the_order():
+def test_a_reservation_that_expires_before_the_payment_expires_the_order():
     expired = OrderExpired(order_id="o", reason="the reservation ended before the payment was authorized", at=NOON)
     assert outcome(given="reserved", when=RecordReservationExpiry(order_id="o", attempt=1)) == [expired]
 
@@ -280,7 +280,7 @@ OF_ATTEMPT_ONE: list[Command] = [
 
 
 @pytest.mark.parametrize("late", OF_ATTEMPT_ONE, ids=lambda late: type(late).__name__)
-def test_what_concerns_an_earlier_attempt_comes_too_late(late: Command):
+def test_a_fact_about_an_earlier_attempt_changes_nothing(late: Command):
     second: list[Event] = [*HISTORY["awaiting_payment"], amended()]
     third_step = [*second, reserved(2, OTHER_CARD)]
     for history in (second, third_step, [*third_step, CONFIRMED]):
@@ -296,19 +296,19 @@ FITTING: list[tuple[Command, set[str]]] = [
     (RecordAllocation(order_id="o", lines=ALLOCATED), {"confirmed"}),
     (RecordDelivery(order_id="o", package_id="p1", lines=ALLOCATED), {"released"}),
     (RecordDeliveryTrouble(order_id="o", reason="package p1 is lost"), {"released"}),
-    (STOPPED, set()),
-    (TOO_LATE, set()),
-    (replace(STOPPED, requested_at=None), set()),
-    (replace(TOO_LATE, requested_at=None), set()),
+    (FULFILLMENT_CANCELED, set()),
+    (CANCELLATION_REJECTED, set()),
+    (replace(FULFILLMENT_CANCELED, requested_at=None), set()),
+    (replace(CANCELLATION_REJECTED, requested_at=None), set()),
 ]
 
 
 @pytest.mark.parametrize(("fact", "fitting"), FITTING, ids=lambda part: type(part).__name__)
-def test_a_fact_that_does_not_fit_where_the_order_stands_changes_nothing(fact: Command, fitting: set[str]):
+def test_a_fact_that_does_not_fit_the_orders_status_changes_nothing(fact: Command, fitting: set[str]):
     assert {status for status in HISTORY if outcome(given=status, when=fact)} == fitting
 
 
-# Cancelling
+# Canceling
 
 
 @pytest.mark.parametrize("status", ["accepted", "reserved", "confirmed", "awaiting_payment", "awaiting_stock"])
@@ -316,44 +316,44 @@ def test_an_order_is_canceled_at_once_before_its_release(status: str):
     assert outcome(given=status, when=CANCEL) == [CANCELED]
 
 
-def test_once_released_fulfillment_is_asked_and_only_once():
-    assert outcome(given="released", when=CANCEL) == [ASKED_TO_CANCEL]
-    assert outcome(given=[*HISTORY["released"], ASKED_TO_CANCEL], when=CANCEL) == []
+def test_a_cancellation_after_the_release_is_requested_from_fulfillment_once():
+    assert outcome(given="released", when=CANCEL) == [CANCELLATION_REQUESTED]
+    assert outcome(given=[*HISTORY["released"], CANCELLATION_REQUESTED], when=CANCEL) == []
 
 
-def test_fulfillment_stopped_in_time():
-    assert outcome(given=[*HISTORY["released"], ASKED_TO_CANCEL], when=STOPPED) == [CANCELED]
+def test_an_order_is_canceled_when_fulfillment_stopped_in_time():
+    assert outcome(given=[*HISTORY["released"], CANCELLATION_REQUESTED], when=FULFILLMENT_CANCELED) == [CANCELED]
 
 
-def test_fulfillment_could_not_stop_and_the_order_goes_on():
-    asked = [*HISTORY["released"], ASKED_TO_CANCEL]
-    assert outcome(given=asked, when=TOO_LATE) == [REFUSED_TO_CANCEL]
-    assert folded([*asked, REFUSED_TO_CANCEL]).status == "released"
+def test_an_order_continues_when_fulfillment_rejects_the_cancellation():
+    asked = [*HISTORY["released"], CANCELLATION_REQUESTED]
+    assert outcome(given=asked, when=CANCELLATION_REJECTED) == [ORDER_CANCELLATION_REJECTED]
+    assert folded([*asked, ORDER_CANCELLATION_REJECTED]).status == "released"
 
 
-@pytest.mark.parametrize("answer", [STOPPED, TOO_LATE], ids=lambda answer: type(answer).__name__)
-def test_an_answer_to_another_request_is_not_taken_for_this_one(answer: RecordFulfillmentCanceled | RecordCancellationRejected):
-    asked = [*HISTORY["released"], ASKED_TO_CANCEL]
-    assert outcome(given=asked, when=replace(answer, requested_at=NOON - timedelta(seconds=1))) == []
-    assert outcome(given=asked, when=replace(answer, requested_at=None)) == outcome(given=asked, when=answer) != []
+@pytest.mark.parametrize("decision", [FULFILLMENT_CANCELED, CANCELLATION_REJECTED], ids=lambda decision: type(decision).__name__)
+def test_a_decision_on_another_cancellation_request_changes_nothing(decision: RecordFulfillmentCanceled | RecordCancellationRejected):
+    asked = [*HISTORY["released"], CANCELLATION_REQUESTED]
+    assert outcome(given=asked, when=replace(decision, requested_at=NOON - timedelta(seconds=1))) == []
+    assert outcome(given=asked, when=replace(decision, requested_at=None)) == outcome(given=asked, when=decision) != []
 
 
-def test_what_was_too_late_once_stays_too_late():
-    history: list[Event] = [*HISTORY["released"], ASKED_TO_CANCEL, REFUSED_TO_CANCEL]
+def test_a_cancellation_that_was_too_late_stays_too_late():
+    history: list[Event] = [*HISTORY["released"], CANCELLATION_REQUESTED, ORDER_CANCELLATION_REJECTED]
     refusal = refused("CancelOrder", "already shipped: o/BER")
-    assert outcome(given=history, when=TOO_LATE) == []
+    assert outcome(given=history, when=CANCELLATION_REJECTED) == []
     assert outcome(given=history, when=CANCEL) == [refusal]
     assert outcome(given=[*history, refusal], when=CANCEL) == []
 
 
 @pytest.mark.parametrize("status", ["canceled", "expired"])
-def test_what_has_ended_without_goods_need_not_be_canceled(status: str):
+def test_canceling_an_order_that_ended_without_goods_changes_nothing(status: str):
     assert outcome(given=status, when=CANCEL) == []
 
 
-@pytest.mark.parametrize(("status", "standing"), [("new", "not known"), ("rejected", "rejected"), ("completed", "completed")])
-def test_what_cannot_be_canceled_is_refused_once(status: str, standing: str):
-    refusal = refused("CancelOrder", f"the order is {standing}")
+@pytest.mark.parametrize(("status", "description"), [("new", "not known"), ("rejected", "rejected"), ("completed", "completed")])
+def test_a_cancellation_that_is_not_possible_is_refused_once(status: str, description: str):
+    refusal = refused("CancelOrder", f"the order is {description}")
     assert outcome(given=status, when=CANCEL) == [refusal]
     assert outcome(given=[*HISTORY[status], refusal, refused("AmendPayment", "x")], when=CANCEL) == []
 
@@ -365,7 +365,7 @@ def delivery(package_id: str, *lines: AllocatedLine) -> RecordDelivery:
     return RecordDelivery(order_id="o", package_id=package_id, lines=lines)
 
 
-def test_an_order_is_complete_with_its_last_unit():
+def test_an_order_is_completed_with_its_last_unit():
     partly = OrderPartlyDelivered(order_id="o", package_id="p1", lines=ALLOCATED[:2], at=NOON)
     assert outcome(given="released", when=delivery("p1", *ALLOCATED[:2])) == [partly]
     under_way: list[Event] = [*HISTORY["released"], partly]
@@ -373,17 +373,17 @@ def test_an_order_is_complete_with_its_last_unit():
     assert outcome(given=under_way, when=delivery("p2", *ALLOCATED[2:])) == [COMPLETED]
 
 
-def test_an_order_in_one_package_is_complete_at_once():
+def test_an_order_in_one_package_is_completed_at_once():
     assert outcome(given="released", when=delivery("p1", *ALLOCATED)) == [COMPLETED]
 
 
-def test_a_delivery_settles_a_cancellation_that_was_asked_for():
-    asked = [*HISTORY["released"], ASKED_TO_CANCEL]
+def test_a_delivery_ends_an_open_cancellation_request():
+    asked = [*HISTORY["released"], CANCELLATION_REQUESTED]
     assert outcome(given=asked, when=delivery("p1", *ALLOCATED)) == [COMPLETED]
-    assert outcome(given=[*asked, COMPLETED], when=TOO_LATE) == []
+    assert outcome(given=[*asked, COMPLETED], when=CANCELLATION_REJECTED) == []
 
 
-def test_a_lost_package_asks_somebody_once():
+def test_a_lost_package_requires_action_once():
     lost = action("check_delivery", "package p1 is lost", timedelta(days=30))
     trouble = RecordDeliveryTrouble(order_id="o", reason="package p1 is lost")
     assert outcome(given="released", when=trouble) == [lost]
@@ -391,7 +391,7 @@ def test_a_lost_package_asks_somebody_once():
     assert outcome(given=[*HISTORY["released"], lost], when=delivery("p1", *ALLOCATED)) == [COMPLETED]
 
 
-# Scheduler
+# Deadlines
 
 
 def deadline_of(given: str | list[Event]) -> ActOnDeadline:
@@ -404,7 +404,7 @@ def deadline_of(given: str | list[Event]) -> ActOnDeadline:
 
 
 @pytest.mark.parametrize(
-    ("status", "patience", "follows"),
+    ("status", "timeout", "follows"),
     [
         ("accepted", timedelta(days=1), action("investigate", "the order has been accepted for too long", timedelta(days=1))),
         ("reserved", timedelta(days=1), action("investigate", "the order has been reserved for too long", timedelta(days=1))),
@@ -414,13 +414,13 @@ def deadline_of(given: str | list[Event]) -> ActOnDeadline:
         ("awaiting_stock", timedelta(days=2), EXPIRED),
     ],
 )
-def test_what_follows_when_a_deadline_passes(status: str, patience: timedelta, follows: Event):
-    assert deadline_of(status).deadline == NOON + patience
+def test_each_status_has_its_deadline_and_its_consequence(status: str, timeout: timedelta, follows: Event):
+    assert deadline_of(status).deadline == NOON + timeout
     assert outcome(given=status, when=deadline_of(status)) == [follows]
 
 
 @pytest.mark.parametrize("status", ["accepted", "reserved", "confirmed", "released"])
-def test_an_order_that_still_waits_is_asked_about_again(status: str):
+def test_an_order_that_still_waits_gets_a_new_deadline(status: str):
     later = NOON + timedelta(days=40)
     order = reduce(evolve, decide(deadline_of(status), folded(status), later, TERMS), folded(status))
     waiting = due("o", order, TERMS)
@@ -430,11 +430,11 @@ def test_an_order_that_still_waits_is_asked_about_again(status: str):
 
 
 @in_all_but("accepted")
-def test_a_deadline_that_was_overtaken_has_no_effect(status: str):
-    overtaken = replace(deadline_of("accepted"), deadline=NOON + timedelta(hours=1))
-    assert outcome(given=status, when=overtaken) == []
+def test_a_deadline_of_an_earlier_status_has_no_effect(status: str):
+    earlier = replace(deadline_of("accepted"), deadline=NOON + timedelta(hours=1))
+    assert outcome(given=status, when=earlier) == []
 
 
 @pytest.mark.parametrize("status", ["new", "rejected", "canceled", "expired", "completed"])
-def test_nothing_is_due_where_nothing_is_waited_for(status: str):
+def test_an_order_that_waits_for_nothing_has_no_deadline(status: str):
     assert due("o", folded(status), TERMS) is None

@@ -1,4 +1,4 @@
-"""The HTTP edge on a real broker: what it answered for is on the channels' topic, as any channel would have put it there."""
+"""The HTTP edge on a real broker: each order it accepted is on the channels' topic, as any channel would have published it."""
 
 import json
 import string
@@ -21,12 +21,12 @@ from oms_runtime.settings import RuntimeSettings
 from pydantic import SecretStr
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-[CHANNELS] = [topic for topic in TOPICS if topic.name == TOPIC]
+[CHANNEL_ORDERS] = [topic for topic in TOPICS if topic.name == TOPIC]
 
 
 @pytest.fixture(scope="module")
 def settings(servers: Any) -> RuntimeSettings:
-    servers.create_topics([CHANNELS])
+    servers.create_topics([CHANNEL_ORDERS])
     user, password = servers.kafka["username"], servers.kafka["password"]
     return RuntimeSettings(
         kafka_bootstrap_servers=servers.kafka["bootstrap_servers"],
@@ -61,12 +61,12 @@ def order(reference: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-async def on_the_topic(settings: RuntimeSettings, key: str) -> list[Record]:
-    """All records of a key."""
+async def records_of(settings: RuntimeSettings, key: str) -> list[Record]:
+    """All records of a key on the channels' topic."""
     reader = make_reader(settings, "test")
     await reader.start()
     try:
-        partitions = [TopicPartition(TOPIC, number) for number in range(CHANNELS.partitions)]
+        partitions = [TopicPartition(TOPIC, number) for number in range(CHANNEL_ORDERS.partitions)]
         reader.assign(partitions)
         ends = {tp: end for tp, end in (await reader.end_offsets(partitions)).items() if end}
         found: list[Record] = []
@@ -80,12 +80,12 @@ async def on_the_topic(settings: RuntimeSettings, key: str) -> list[Record]:
         await reader.stop()
 
 
-async def test_an_order_taken_is_on_the_topic_under_its_key(client: httpx.AsyncClient, settings: RuntimeSettings):
+async def test_an_accepted_order_is_on_the_topic_under_its_key(client: httpx.AsyncClient, settings: RuntimeSettings):
     for _ in range(2):
         assert (await client.post("/orders", json=order("HTTP-1"))).status_code == 202
     order_id, kind = order_id_of("web", "HTTP-1"), type_of(OrderPlaced).name
-    first, again = await on_the_topic(settings, order_id)
-    assert first.partition == again.partition == partition_of(order_id.encode(), CHANNELS.partitions)
+    first, again = await records_of(settings, order_id)
+    assert first.partition == again.partition == partition_of(order_id.encode(), CHANNEL_ORDERS.partitions)
     assert first.value == again.value
     placed = validate(kind, first.value or b"")
     assert (placed.channel_reference, placed.customer.id, placed.placed_at) == ("HTTP-1", "Ädä", NOON)
@@ -94,12 +94,12 @@ async def test_an_order_taken_is_on_the_topic_under_its_key(client: httpx.AsyncC
     )
 
 
-async def test_the_largest_order_that_is_taken_fits_the_topic(client: httpx.AsyncClient, settings: RuntimeSettings):
+async def test_the_largest_accepted_order_fits_the_topic(client: httpx.AsyncClient, settings: RuntimeSettings):
     letters = string.ascii_letters + string.digits + "-_"
-    noise = ["".join(Random(number).choices(letters, k=255)) for number in range(2_000)]  # it must not become smaller on its way
+    noise = ["".join(Random(number).choices(letters, k=255)) for number in range(2_000)]  # does not compress
 
     def body(lines: int, last: str) -> bytes:
-        """As it will be written."""
+        """As it will be published."""
         line = {"sku": "mug", "quantity": 1, "unit_price": 500, "total": 500, "discount": 0}
         full = {
             "customer": {"id": "ada", "email": None},
@@ -118,5 +118,5 @@ async def test_the_largest_order_that_is_taken_fits_the_topic(client: httpx.Asyn
 
     assert (await client.post("/orders", content=too_large)).status_code == 413
     assert (await client.post("/orders", content=largest)).status_code == 202
-    [record] = await on_the_topic(settings, order_id_of("web", "HTTP-2"))
+    [record] = await records_of(settings, order_id_of("web", "HTTP-2"))
     assert len(record.value or b"") == MAX_BYTES

@@ -50,7 +50,7 @@ def placed(*, reference: str = "W1", total: int = 500) -> OrderPlaced:
     )
 
 
-def meant(event: Any) -> list[Command]:
+def commands_for(event: Any) -> list[Command]:
     return list(POLICIES[cast(type[Any], type(event))](event))
 
 
@@ -77,31 +77,31 @@ def meant(event: Any) -> list[Command]:
     ],
     ids=lambda part: type(part).__name__,
 )
-def test_what_others_say_means_one_thing_to_us(event: Any, command: Command):
-    assert meant(event) == [command]
+def test_each_event_of_another_service_means_one_command(event: Any, command: Command):
+    assert commands_for(event) == [command]
 
 
-def commands_of(*orders: OrderPlaced) -> Iterator[PlaceOrder]:
+def placing(*orders: OrderPlaced) -> Iterator[PlaceOrder]:
     for order in orders:
         [command] = on_order_placed(order)
         assert isinstance(command, PlaceOrder)
         yield command
 
 
-def test_an_order_is_known_by_channel_and_reference():
-    first, again, other = commands_of(placed(), placed(), placed(reference="W2"))
+def test_channel_and_reference_identify_an_order():
+    first, again, other = placing(placed(), placed(), placed(reference="W2"))
     assert first == again
     assert first.order_id == key_of(placed())
     assert first.order_id != other.order_id
 
 
-def test_other_content_under_one_reference_has_another_hash():
-    first, changed = commands_of(placed(), placed(total=499))
+def test_different_content_under_one_reference_has_a_different_hash():
+    first, changed = placing(placed(), placed(total=499))
     assert first.order_id == changed.order_id
     assert first.content_hash != changed.content_hash
 
 
-def test_the_service_reads_what_its_policies_and_commands_handle():
+def test_the_service_reads_the_topics_of_its_policies_and_commands():
     service = make_service(Terms())
     assert {topic.name for topic in service.reads} == {
         "oms.channel.orders",
@@ -116,7 +116,7 @@ def test_the_service_reads_what_its_policies_and_commands_handle():
     assert {cls.__name__ for cls in service.commands} == {"CancelOrder", "AmendPayment"}
 
 
-def test_the_environment_sets_the_terms(monkeypatch: pytest.MonkeyPatch):
+def test_environment_variables_set_the_terms(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://localhost/capture")
     monkeypatch.setenv("OMS_CHANNELS", '["web"]')
     monkeypatch.setenv("OMS_STOCK_TIMEOUT", "PT6H")
@@ -127,7 +127,7 @@ def test_the_environment_sets_the_terms(monkeypatch: pytest.MonkeyPatch):
     assert terms.stock_timeout == timedelta(hours=6)
 
 
-def test_a_deadline_that_is_no_time_away_is_no_setting(monkeypatch: pytest.MonkeyPatch):
+def test_a_timeout_of_zero_is_not_valid(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://localhost/capture")
     monkeypatch.setenv("OMS_ANSWER_TIMEOUT", "0")
     with pytest.raises(ValidationError, match="answer_timeout"):

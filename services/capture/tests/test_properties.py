@@ -1,4 +1,4 @@
-"""What holds of an order, whatever comes and in whatever order it comes."""
+"""What holds for every order, whichever commands come and in whichever order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,12 +25,13 @@ from oms_capture.commands import (
     RecordReservationExpiry,
     RecordShortage,
 )
-from oms_capture.decider import ENDED, INITIAL, Order, Terms, decide, due, evolve
+from oms_capture.decider import INITIAL, Order, Terms, decide, due, evolve
 from oms_capture.policies import POLICIES
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import FulfillmentCancellationRejected
 from oms_contracts.message import encode, key_of
 from oms_contracts.orders import (
+    ENDED_STATUSES,
     AmendPayment,
     CancelOrder,
     OrderAccepted,
@@ -68,20 +69,20 @@ PLACED = OrderPlaced(
 )
 ID = key_of(PLACED)
 ENDS = (OrderRejected, OrderCanceled, OrderExpired, OrderCompleted)
-ANSWERS = (OrderConflictReported, OrderCommandRefused)
-"""What may still be said of an order that has ended."""
+AFTER_END = (OrderConflictReported, OrderCommandRefused)
+"""The only events of an order that has ended."""
 
 
 def units(quantity: int) -> tuple[AllocatedLine, ...]:
     return (AllocatedLine(line_id="A", sku="mug", location="BER", quantity=quantity),)
 
 
-# Any history at all
+# Any history
 
 
 @dataclass(frozen=True)
-class LetTimePass:
-    """The next deadline comes."""
+class PassDeadline:
+    """The next deadline passes."""
 
 
 attempts = {"order_id": st.just(ID), "attempt": st.sampled_from([1, 1, 1, 2, 2, 3])}
@@ -100,7 +101,7 @@ commands = st.one_of(
     st.just(RecordCancellationRejected(order_id=ID, reason="already shipped", requested_at=NOON)),
     st.builds(PlaceOrder, order_id=st.just(ID), content_hash=st.sampled_from("hij"), placed=st.just(PLACED)),
     st.just(PlaceOrder(order_id=ID, content_hash="h", placed=replace(PLACED, currency="DM"))),
-    st.just(LetTimePass()),
+    st.just(PassDeadline()),
 )
 USUAL: tuple[Command, ...] = (
     PlaceOrder(order_id=ID, content_hash="h", placed=PLACED),
@@ -112,24 +113,24 @@ USUAL: tuple[Command, ...] = (
 
 @settings(deadline=None, max_examples=300)
 @given(st.integers(0, len(USUAL)), st.lists(commands, max_size=30))
-def test_every_order_ends_once_or_waits_for_a_deadline(begun: int, history: list[Command | LetTimePass]):
+def test_every_order_ends_once_or_waits_for_a_deadline(begun: int, history: list[Command | PassDeadline]):
     order, now, ends = INITIAL, NOON, 0
     for drawn in [*USUAL[:begun], *history]:
-        command: Command | LetTimePass | None = drawn
-        if isinstance(drawn, LetTimePass):
+        command: Command | PassDeadline | None = drawn
+        if isinstance(drawn, PassDeadline):
             now, command = due(ID, order, TERMS) or (now, None)
-        if command is None or isinstance(command, LetTimePass):
+        if command is None or isinstance(command, PassDeadline):
             continue
         before = order
         events = decide(command, order, now, TERMS)
         order = reduce(evolve, events, order)
 
         ends += sum(isinstance(event, ENDS) for event in events)
-        assert ends == (order.status in ENDED)
-        if before.status in ENDED:
-            assert all(isinstance(event, ANSWERS) for event in events)
+        assert ends == (order.status in ENDED_STATUSES)
+        if before.status in ENDED_STATUSES:
+            assert all(isinstance(event, AFTER_END) for event in events)
             assert order.status == before.status
-        assert (due(ID, order, TERMS) is None) == (order.status in {"new", *ENDED})
+        assert (due(ID, order, TERMS) is None) == (order.status in {"new", *ENDED_STATUSES})
         assert decide(command, order, now, TERMS) == []
         assert msgspec.json.decode(encode(order), type=Order) == order
 
@@ -139,22 +140,22 @@ events_of_any_kind = st.one_of(*(st.from_type(cls) for cls in get_args(Event)))
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(events_of_any_kind, max_size=6))
-def test_folding_never_refuses(history: list[Event]):
+def test_evolve_accepts_any_events(history: list[Event]):
     order = reduce(evolve, history, INITIAL)
     due(ID, replace(order, waiting_since=NOON, deadline=None), TERMS)
     assert isinstance(order, Order)
 
 
-# One order's life, its facts coming by five topics
+# One order's life, its facts on five topics
 
 STOCK, PAYMENTS, FULFILLMENTS, TRACKING, ASKED = "stock", "payments", "fulfillments", "tracking", "commands"
 AT: dict[str, Any] = {"order_id": ID, "at": NOON}
 MAX_MESSAGES = 500
-"""Far more than one order's life takes, repeats included."""
+"""Far more than one order's life needs, repeats included."""
 
 
-def answers(event: Event) -> Iterator[tuple[str, Any]]:
-    """What the others publish, and where, once they hear of an event. The first payment is declined, one package is thought lost."""
+def reactions(event: Event) -> Iterator[tuple[str, Any]]:
+    """Topic and message of what the others publish on an event. The first payment is declined, and one package is reported lost."""
     match event:
         case OrderAccepted():
             yield STOCK, StockReserved(attempt=1, lines=units(3), expires_at=NOON, **AT)
@@ -180,7 +181,7 @@ def answers(event: Event) -> Iterator[tuple[str, Any]]:
             pass
 
 
-def respond(message: Any, order: Order) -> list[Event]:
+def handle(message: Any, order: Order) -> list[Event]:
     policy = POLICIES.get(cast(type[Any], type(message)))
     return [event for command in (policy(message) if policy else (message,)) for event in decide(command, order, NOON, TERMS)]
 
@@ -188,7 +189,7 @@ def respond(message: Any, order: Order) -> list[Event]:
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_every_interleaving_of_topics_with_repeats_ends_the_same(data: st.DataObject):
-    """Order is kept within a topic; between topics anything may come first that its cause did not forbid."""
+    """Records of one topic stay in order; a record of another topic may come at any time after its cause."""
     topics: dict[str, list[Any]] = {"orders": [PLACED], STOCK: [], PAYMENTS: [], FULFILLMENTS: [], TRACKING: [], ASKED: []}
     handled: list[Any] = []
     order = INITIAL
@@ -199,42 +200,42 @@ def test_every_interleaving_of_topics_with_repeats_ends_the_same(data: st.DataOb
         choice = data.draw(st.sampled_from([*waiting, "again"] if handled else waiting))
         message = data.draw(st.sampled_from(handled)) if choice == "again" else topics[choice].pop(0)
         handled.append(message)
-        for event in respond(message, order):
+        for event in handle(message, order):
             order = evolve(order, event)
             ends += isinstance(event, ENDS)
-            for topic, answer in answers(event):
-                topics[topic].append(answer)
+            for topic, reaction in reactions(event):
+                topics[topic].append(reaction)
     for message in handled:
-        order = reduce(evolve, respond(message, order), order)
+        order = reduce(evolve, handle(message, order), order)
 
     assert ends == 1
-    assert settled(order) == settled(straight())
+    assert settled(order) == settled(without_interleaving())
 
 
 def settled(order: Order) -> Order:
-    """Without what depends on whether the last parcel or the wish to cancel came first."""
+    """The order without what depends on whether the last parcel or the cancellation came first."""
     return replace(order, refused=frozenset())
 
 
-def straight() -> Order:
-    """Every message once, each topic read as far as it goes before the next."""
+def without_interleaving() -> Order:
+    """Every message once, in the order in which it was published."""
     waiting: list[Any] = [PLACED]
     order = INITIAL
     for _ in range(MAX_MESSAGES):
-        for event in respond(waiting.pop(0), order) if waiting else []:
+        for event in handle(waiting.pop(0), order) if waiting else []:
             order = evolve(order, event)
-            waiting += [answer for _, answer in answers(event)]
+            waiting += [reaction for _, reaction in reactions(event)]
     return order
 
 
-def test_the_straight_way_leads_to_the_end():
-    order = straight()
+def test_messages_without_interleaving_complete_the_order():
+    order = without_interleaving()
     assert order.status == "completed"
     assert order.attempt == 2
     assert order.trouble == {"package p is lost"}
 
 
-def test_what_was_due_is_not_due_once_the_order_moved_on():
+def test_a_deadline_has_no_effect_after_the_next_step():
     order = reduce(lambda state, command: reduce(evolve, decide(command, state, NOON, TERMS), state), USUAL[:1], INITIAL)
     waiting = due(ID, order, TERMS)
     assert waiting is not None

@@ -1,4 +1,4 @@
-"""Given events, as the services publish them, for examples and laws alike."""
+"""Events as the services publish them, for examples and properties."""
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -112,7 +112,7 @@ class Log:
     def now(self) -> datetime:
         return BEGIN + timedelta(minutes=len(self.records))
 
-    def say(self, topic: str, *events: Any) -> None:
+    def publish(self, topic: str, *events: Any) -> None:
         for event in events:
             kind, key = type_of(event).name, key_of(event)
             service = event.service if isinstance(event, RecordSetAside | RecordRedriven) else kind.split(".")[1]
@@ -166,18 +166,18 @@ def accepted(order_id: str, at: datetime, reference: str = "R-1") -> OrderAccept
 
 
 def pay(log: Log, order_id: str, attempt: int = 1) -> None:
-    """Reserved, asked for, authorized."""
-    log.say("oms.stock", StockReserved(order_id=order_id, attempt=attempt, lines=HELD, expires_at=log.now, at=log.now))
-    log.say(
+    """Reserved, and the authorization requested."""
+    log.publish("oms.stock", StockReserved(order_id=order_id, attempt=attempt, lines=HELD, expires_at=log.now, at=log.now))
+    log.publish(
         "oms.orders",
         OrderReserved(
             order_id=order_id, attempt=attempt, amount=TOTAL, currency="EUR", payment=PAYMENT, lines=LINES, shipping=500, at=log.now
         ),
     )
-    log.say("oms.payments", asked(order_id, attempt, log.now))
+    log.publish("oms.payments", authorization_requested(order_id, attempt, log.now))
 
 
-def asked(order_id: str, attempt: int, at: datetime) -> PaymentAuthorizationRequested:
+def authorization_requested(order_id: str, attempt: int, at: datetime) -> PaymentAuthorizationRequested:
     return PaymentAuthorizationRequested(
         order_id=order_id,
         attempt=attempt,
@@ -205,13 +205,13 @@ def authorized(order_id: str, attempt: int, at: datetime) -> PaymentAuthorized:
 
 def release(log: Log, order_id: str) -> None:
     """Authorized, confirmed, allocated, released, planned at both locations."""
-    log.say("oms.payments", authorized(order_id, 1, log.now))
-    log.say("oms.orders", OrderConfirmed(order_id=order_id, at=log.now))
-    log.say("oms.stock", StockAllocated(order_id=order_id, lines=HELD, reserved=True, at=log.now))
-    log.say("oms.orders", OrderReleased(order_id=order_id, customer=CUSTOMER, delivery="ship", ship_to=ADDRESS, lines=HELD, at=log.now))
-    log.say("oms.order-status-changes", status_changed(order_id, log.now))
+    log.publish("oms.payments", authorized(order_id, 1, log.now))
+    log.publish("oms.orders", OrderConfirmed(order_id=order_id, at=log.now))
+    log.publish("oms.stock", StockAllocated(order_id=order_id, lines=HELD, reserved=True, at=log.now))
+    log.publish("oms.orders", OrderReleased(order_id=order_id, customer=CUSTOMER, delivery="ship", ship_to=ADDRESS, lines=HELD, at=log.now))
+    log.publish("oms.order-status-changes", status_changed(order_id, log.now))
     for location in ("BER", "HAM"):
-        log.say(
+        log.publish(
             "oms.fulfillments",
             FulfillmentPlanned(
                 order_id=order_id,
@@ -234,15 +234,15 @@ def ship(log: Log, order_id: str, location: str, amount: int) -> None:
     fulfillment_id, package_id, at = f"{order_id}/{location}", f"P-{location}", log.now
     lines = tuple(line for line in HELD if line.location == location)
     package = Package(package_id=package_id, carrier="DHL", tracking_number=f"T-{location}", lines=lines)
-    log.say(
+    log.publish(
         "oms.fulfillments",
         FulfillmentAccepted(order_id=order_id, fulfillment_id=fulfillment_id, at=at),
         ItemsPicked(order_id=order_id, fulfillment_id=fulfillment_id, at=at),
         PackagePacked(order_id=order_id, fulfillment_id=fulfillment_id, package_id=package_id, lines=lines, at=at),
         FulfillmentShipped(order_id=order_id, fulfillment_id=fulfillment_id, location=location, packages=(package,), at=at),
     )
-    log.say("oms.stock", StockShipped(order_id=order_id, fulfillment_id=fulfillment_id, lines=lines, at=log.now))
-    log.say(
+    log.publish("oms.stock", StockShipped(order_id=order_id, fulfillment_id=fulfillment_id, lines=lines, at=log.now))
+    log.publish(
         "oms.payments",
         PaymentCaptureRequested(
             order_id=order_id,
@@ -258,7 +258,7 @@ def ship(log: Log, order_id: str, location: str, amount: int) -> None:
             order_id=order_id, fulfillment_id=fulfillment_id, request_id=f"c-{location}", amount=amount, currency="EUR", at=log.now
         ),
     )
-    log.say(
+    log.publish(
         "oms.tracking",
         LabelCreated(
             order_id=order_id,
@@ -275,14 +275,14 @@ def ship(log: Log, order_id: str, location: str, amount: int) -> None:
     )
 
 
-def give_back(log: Log, order_id: str) -> None:
+def send_back(log: Log, order_id: str) -> None:
     """Two units of A come back, one of them broken; both are refunded."""
     return_id, lines = f"RMA-{order_id}", (ReturnLine(line_id="1", quantity=2),)
     inspected = (
         InspectedLine(line_id="1", sku="A", quantity=1, disposition="restock"),
         InspectedLine(line_id="1", sku="A", quantity=1, disposition="write-off"),
     )
-    log.say(
+    log.publish(
         "oms.returns",
         ReturnWindowOpened(order_id=order_id, currency="EUR", lines=LINES, closes_at=log.now + timedelta(days=30), at=log.now),
         ReturnRequested(order_id=order_id, return_id=return_id, lines=lines, at=log.now),
@@ -292,17 +292,17 @@ def give_back(log: Log, order_id: str) -> None:
         ReturnRefundRequested(order_id=order_id, return_id=return_id, amount=2_000, currency="EUR", lines=inspected, at=log.now),
     )
     back, broken = StockLine(sku="A", location="BER", quantity=2), StockLine(sku="A", location="BER", quantity=1)
-    log.say(
+    log.publish(
         "oms.stock",
         StockReturned(return_id=return_id, order_id=order_id, lines=(back,), at=log.now),
         StockWrittenOff(return_id=return_id, order_id=order_id, lines=(broken,), reason="broken", at=log.now),
     )
     refund: dict[str, Any] = {"order_id": order_id, "refund_id": return_id, "request_id": "r", "amount": 2_000, "currency": "EUR"}
-    log.say("oms.payments", RefundRequested(reason="return", at=log.now, **refund), RefundSettled(at=log.now, **refund))
-    log.say("oms.returns", ReturnClosed(order_id=order_id, return_id=return_id, outcome="refunded", refunded=2_000, at=log.now))
+    log.publish("oms.payments", RefundRequested(reason="return", at=log.now, **refund), RefundSettled(at=log.now, **refund))
+    log.publish("oms.returns", ReturnClosed(order_id=order_id, return_id=return_id, outcome="refunded", refunded=2_000, at=log.now))
 
 
-def stories() -> Log:
+def all_scenarios() -> Log:
     """Seven orders: completed with a return; rejected; canceled after a decline; short of stock; stopped by the warehouse; expired; new."""
     log = Log()
     goods = (
@@ -310,23 +310,23 @@ def stories() -> Log:
         StockLine(sku="A", location="HAM", quantity=50),
         StockLine(sku="B", location="BER", quantity=20),
     )
-    log.say("oms.stock", StockReceived(receipt_id="DC/G-1", lines=goods, at=log.now))
-    log.say(
+    log.publish("oms.stock", StockReceived(receipt_id="DC/G-1", lines=goods, at=log.now))
+    log.publish(
         "oms.stock",
         StockAdjusted(adjustment_id="C-1", lines=(StockLine(sku="B", location="BER", quantity=-2),), reason="count", at=log.now),
     )
 
-    log.say("oms.orders", accepted("done", log.now))
+    log.publish("oms.orders", accepted("done", log.now))
     pay(log, "done")
     release(log, "done")
     ship(log, "done", "BER", 3_000)
     ship(log, "done", "HAM", 1_000)
-    log.say("oms.orders", OrderCompleted(order_id="done", customer=CUSTOMER, currency="EUR", lines=LINES, at=log.now))
-    give_back(log, "done")
+    log.publish("oms.orders", OrderCompleted(order_id="done", customer=CUSTOMER, currency="EUR", lines=LINES, at=log.now))
+    send_back(log, "done")
     conflict = OrderConflictReported(order_id="done", channel="web", channel_reference="R-1", content_hash="x", reported_at=log.now)
-    log.say("oms.orders", conflict)
+    log.publish("oms.orders", conflict)
 
-    log.say(
+    log.publish(
         "oms.orders",
         OrderRejected(
             order_id="bad",
@@ -338,59 +338,59 @@ def stories() -> Log:
         ),
     )
 
-    log.say("oms.orders", accepted("declined", log.now, "R-3"))
+    log.publish("oms.orders", accepted("declined", log.now, "R-3"))
     pay(log, "declined")
-    log.say("oms.payments", PaymentOutcomeUnknown(order_id="declined", request_id="a1", checks=1, next_check_at=log.now, at=log.now))
-    log.say("oms.payments", PaymentDeclined(order_id="declined", attempt=1, request_id="a1", reason="no funds", at=log.now))
-    log.say(
+    log.publish("oms.payments", PaymentOutcomeUnknown(order_id="declined", request_id="a1", checks=1, next_check_at=log.now, at=log.now))
+    log.publish("oms.payments", PaymentDeclined(order_id="declined", attempt=1, request_id="a1", reason="no funds", at=log.now))
+    log.publish(
         "oms.orders",
         OrderActionRequired(order_id="declined", action="amend_payment", reason="no funds", deadline=log.now, at=log.now),
     )
-    log.say("oms.stock", StockReleased(order_id="declined", stage="reserved", lines=HELD, reason="declined", at=log.now))
-    log.say(
+    log.publish("oms.stock", StockReleased(order_id="declined", stage="reserved", lines=HELD, reason="declined", at=log.now))
+    log.publish(
         "oms.orders",
         OrderPaymentAmended(order_id="declined", attempt=2, payment=PAYMENT, lines=LINES, location="BER", at=log.now),
     )
     pay(log, "declined", attempt=2)
-    log.say("oms.payments", authorized("declined", 2, log.now))
-    log.say("oms.orders", OrderCanceled(order_id="declined", reason="changed my mind", at=log.now))
-    log.say("oms.stock", StockReleased(order_id="declined", stage="reserved", lines=HELD, reason="canceled", at=log.now))
+    log.publish("oms.payments", authorized("declined", 2, log.now))
+    log.publish("oms.orders", OrderCanceled(order_id="declined", reason="changed my mind", at=log.now))
+    log.publish("oms.stock", StockReleased(order_id="declined", stage="reserved", lines=HELD, reason="canceled", at=log.now))
     void: dict[str, Any] = {"order_id": "declined", "request_id": "v", "authorization_id": "held2"}
-    log.say("oms.payments", PaymentVoidRequested(at=log.now, **void), PaymentVoided(at=log.now, **void))
+    log.publish("oms.payments", PaymentVoidRequested(at=log.now, **void), PaymentVoided(at=log.now, **void))
 
-    log.say("oms.orders", accepted("short", log.now, "R-4"))
+    log.publish("oms.orders", accepted("short", log.now, "R-4"))
     shortage = Shortage(sku="B", requested=99, available=18)
-    log.say("oms.stock", StockReservationFailed(order_id="short", attempt=1, shortages=(shortage,), at=log.now))
-    log.say(
+    log.publish("oms.stock", StockReservationFailed(order_id="short", attempt=1, shortages=(shortage,), at=log.now))
+    log.publish(
         "oms.orders",
         OrderActionRequired(
             order_id="short", action="resolve_stock", reason="B: 99 wanted", deadline=log.now + timedelta(days=2), at=log.now
         ),
     )
 
-    log.say("oms.orders", accepted("stopped", log.now, "R-5"))
+    log.publish("oms.orders", accepted("stopped", log.now, "R-5"))
     pay(log, "stopped")
     release(log, "stopped")
-    log.say("oms.orders", OrderCancellationRequested(order_id="stopped", reason="too slow", at=log.now))
-    log.say("oms.fulfillments", FulfillmentCanceled(order_id="stopped", reason="too slow", at=log.now))
-    log.say("oms.orders", OrderCanceled(order_id="stopped", reason="too slow", at=log.now))
-    log.say("oms.stock", StockReleased(order_id="stopped", stage="allocated", lines=HELD, reason="canceled", at=log.now))
+    log.publish("oms.orders", OrderCancellationRequested(order_id="stopped", reason="too slow", at=log.now))
+    log.publish("oms.fulfillments", FulfillmentCanceled(order_id="stopped", reason="too slow", at=log.now))
+    log.publish("oms.orders", OrderCanceled(order_id="stopped", reason="too slow", at=log.now))
+    log.publish("oms.stock", StockReleased(order_id="stopped", stage="allocated", lines=HELD, reason="canceled", at=log.now))
     void = {"order_id": "stopped", "request_id": "v", "authorization_id": "held1"}
-    log.say("oms.payments", PaymentVoidRequested(at=log.now, **void), PaymentVoided(at=log.now, **void))
+    log.publish("oms.payments", PaymentVoidRequested(at=log.now, **void), PaymentVoided(at=log.now, **void))
 
-    log.say("oms.orders", accepted("expired", log.now, "R-6"))
+    log.publish("oms.orders", accepted("expired", log.now, "R-6"))
     pay(log, "expired")
-    log.say("oms.stock", StockReservationExpired(order_id="expired", attempt=1, lines=HELD, at=log.now))
-    log.say("oms.orders", OrderExpired(order_id="expired", reason="too late", at=log.now))
+    log.publish("oms.stock", StockReservationExpired(order_id="expired", attempt=1, lines=HELD, at=log.now))
+    log.publish("oms.orders", OrderExpired(order_id="expired", reason="too late", at=log.now))
 
-    log.say("oms.orders", accepted("new", log.now, "R-7"))
-    log.say(
+    log.publish("oms.orders", accepted("new", log.now, "R-7"))
+    log.publish(
         "oms.orders",
         OrderCommandRefused(order_id="nobody", command="oms.capture.CancelOrder.v1", reason="the order is not known", at=log.now),
     )
     for service, letter_id in (("payment", "oms.orders/3/7"), ("capture", "oms.channel.orders/1/2")):
-        log.say(f"oms.{service}.dead-letters", set_aside(service, letter_id, log.now))
-    log.say(
+        log.publish(f"oms.{service}.dead-letters", set_aside(service, letter_id, log.now))
+    log.publish(
         "oms.payment.dead-letters",
         RecordRedriven(letter_id="oms.orders/3/7", service="payment", source_key="new", discarded=False, at=log.now),
     )
@@ -417,53 +417,53 @@ def set_aside(service: str, letter_id: str, at: datetime) -> RecordSetAside:
     )
 
 
-def made(hint: Any, chance: Random) -> Any:
-    """Any value of a type that messages use; names are few, so that events meet in the same rows."""
+def random_value(hint: Any, random: Random) -> Any:
+    """A random value of a type that messages use. There are few different names, so that events concern the same rows."""
     if hint in SIMPLE:
-        return SIMPLE[hint](chance)
+        return SIMPLE[hint](random)
     if isinstance(hint, type) and issubclass(hint, Value):
-        return hint(**{name: made(kind, chance) for name, kind in get_type_hints(hint).items()})
+        return hint(**{name: random_value(kind, random) for name, kind in get_type_hints(hint).items()})
     if get_origin(hint) is tuple:
-        return tuple(made(get_args(hint)[0], chance) for _ in range(chance.randint(0, 2)))
-    return made(chance.choice(get_args(hint)), chance)
+        return tuple(random_value(get_args(hint)[0], random) for _ in range(random.randint(0, 2)))
+    return random_value(random.choice(get_args(hint)), random)
 
 
 SIMPLE: dict[Any, Callable[[Random], Any]] = {
-    str: lambda chance: chance.choice("ab"),
-    int: lambda chance: chance.randint(0, 5),
-    bool: lambda chance: chance.random() < 0.5,
-    datetime: lambda chance: BEGIN + timedelta(minutes=chance.randint(0, 99)),
+    str: lambda random: random.choice("ab"),
+    int: lambda random: random.randint(0, 5),
+    bool: lambda random: random.random() < 0.5,
+    datetime: lambda random: BEGIN + timedelta(minutes=random.randint(0, 99)),
     type(None): lambda _chance: None,
 }
 
 
 @pytest.fixture(scope="session")
-def story() -> Log:
-    return stories()
+def scenarios() -> Log:
+    return all_scenarios()
 
 
 @pytest.fixture(scope="session")
-def anything() -> Callable[[Random, int], Sequence[IncomingRecord]]:
-    """`anything(chance, rounds)`: events of every kind as often as there are rounds, whether or not they make sense together."""
+def random_records() -> Callable[[Random, int], Sequence[IncomingRecord]]:
+    """`random_records(random, rounds)`: events of every type, `rounds` times each, whether or not they are consistent."""
 
-    def records(chance: Random, rounds: int) -> Sequence[IncomingRecord]:
+    def records(random: Random, rounds: int) -> Sequence[IncomingRecord]:
         log = Log()
         topics = [topic for topic in topics_read_by("projection") if not topic.name.endswith(("dead-letters", "commands"))]
         kinds = [(topic.name, cls) for topic in topics for cls in topic.messages] * rounds
-        for topic, cls in chance.sample(kinds, len(kinds)):
-            log.say(topic, made(cls, chance))
+        for topic, cls in random.sample(kinds, len(kinds)):
+            log.publish(topic, random_value(cls, random))
         return log.records
 
     return records
 
 
-def interleave(records: Sequence[IncomingRecord], chance: Random) -> list[IncomingRecord]:
-    """The records in another order, which keeps that of each topic and key: that is all Kafka keeps."""
+def interleave(records: Sequence[IncomingRecord], random: Random) -> list[IncomingRecord]:
+    """The records in another order that keeps the order of each topic and key, as Kafka does."""
     queues: defaultdict[tuple[str, str | None], deque[IncomingRecord]] = defaultdict(deque)
     for record in records:
         queues[record.topic, record.key].append(record)
     turns = [name for name, queue in queues.items() for _ in queue]
-    chance.shuffle(turns)
+    random.shuffle(turns)
     return [queues[name].popleft() for name in turns]
 
 
@@ -474,11 +474,11 @@ def interleaved() -> Callable[[Sequence[IncomingRecord], Random], list[IncomingR
 
 @pytest.fixture(scope="session")
 def given() -> Callable[..., Sequence[IncomingRecord]]:
-    """`given(topic, event, ...)`: what one topic says, as records."""
+    """`given(topic, event, ...)`: the records of events on one topic."""
 
     def records(topic: str, *events: Any) -> Sequence[IncomingRecord]:
         log = Log()
-        log.say(topic, *events)
+        log.publish(topic, *events)
         return log.records
 
     return records

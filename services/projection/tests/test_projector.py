@@ -1,4 +1,4 @@
-"""What events mean for the read models, and that neither the order of topics nor the cut of batches matters."""
+"""How events are folded into the read models, and that neither the interleaving of topics nor the cut of batches matters."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given as whatever
+from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 from oms_contracts.catalogue import topics_read_by
@@ -24,15 +24,16 @@ from oms_contracts.payments import RefundFailed
 from oms_contracts.returns import ReturnActionRequired, ReturnDeclined, ReturnExpired
 from oms_contracts.stock import StockAdjusted, StockAllocated, StockReleased, StockReserved
 from oms_contracts.values import AllocatedLine, StockLine
+from oms_projection.changes import Key, Row
 from oms_projection.folds.orders import field_of
 from oms_projection.projector import FOLDS, PROJECTED, fold
 from oms_projection.summaries import SUMMARIES, summary
 from oms_projection.tables import (
     AUTHORIZATIONS,
     CAPTURES,
+    DEAD_LETTERS,
     DELIVERIES,
     FULFILLMENTS,
-    LETTERS,
     ORDER_LINES,
     ORDER_STOCK,
     ORDERS,
@@ -45,8 +46,6 @@ from oms_projection.tables import (
     STOCK_LEDGER,
     TABLES,
     TIMELINE,
-    Key,
-    Row,
     Table,
 )
 from oms_runtime.model import IncomingRecord
@@ -56,16 +55,16 @@ Given = Callable[..., Sequence[IncomingRecord]]
 
 
 def folded(records: Iterable[IncomingRecord]) -> dict[Table, dict[Key, Row]]:
-    """What records mean, of every table by key."""
+    """The changes of records, by table and key."""
     changes = fold(records)
     return changes.rows | {
-        table: {row[: len(table.key)]: dict(zip(table.last, row[len(table.key) :], strict=True)) for row in news}
-        for table, news in changes.news.items()
+        table: {row[: len(table.key)]: dict(zip(table.last, row[len(table.key) :], strict=True)) for row in appended}
+        for table, appended in changes.appended.items()
     }
 
 
 def rows(records: Iterable[IncomingRecord]) -> dict[str, Any]:
-    """By table and key; what is null or nothing counts as not said, as it does once it is stored."""
+    """The changed columns by table and key. Null and 0 are left out, because in the stored rows they make no difference."""
     return {
         table.name: {key: {name: value for name, value in row.items() if value not in (None, 0)} for key, row in found.items()}
         for table, found in folded(records).items()
@@ -76,8 +75,8 @@ def row(records: Iterable[IncomingRecord], table: Table, *key: Any) -> dict[str,
     return folded(records)[table][key]
 
 
-def test_a_completed_order_with_a_return(story: Any) -> None:
-    found = folded(story.records)
+def test_a_completed_order_with_a_return(scenarios: Any) -> None:
+    found = folded(scenarios.records)
     assert found[ORDERS]["done",].items() >= {"status": "completed", "units": 4, "total": 4_000, "action": "", "conflicts": 1}.items()
     assert found[ORDER_LINES]["done", "1"].items() >= {"quantity": 3, "shipped": 3, "delivered": 3, "returned": 2}.items()
     assert found[ORDER_STOCK]["done",].items() >= {"status": "shipped", "reserved": 0, "allocated": 0, "shipped": 4}.items()
@@ -90,16 +89,16 @@ def test_a_completed_order_with_a_return(story: Any) -> None:
     assert found[RETURNS]["done", "RMA-done"].items() >= {"status": "closed", "received": 2, "refunded": 2_000}.items()
 
 
-def test_an_authorization_that_was_let_go(story: Any) -> None:
-    found = folded(story.records)
+def test_an_authorization_that_was_voided(scenarios: Any) -> None:
+    found = folded(scenarios.records)
     assert found[ORDERS]["declined",].items() >= {"status": "canceled", "attempt": 2, "ended_because": "changed my mind"}.items()
     assert found[PAYMENTS]["declined",]["status"] == "voided"
     assert found[PAYMENTS]["declined",]["next_check_at"] is None
     assert found[AUTHORIZATIONS]["declined", "held2"]["voided_at"] is not None
 
 
-def test_stock_positions_are_what_the_ledger_adds_up_to(story: Any) -> None:
-    found = folded(story.records)
+def test_stock_positions_are_what_the_ledger_adds_up_to(scenarios: Any) -> None:
+    found = folded(scenarios.records)
     ledger: defaultdict[tuple[str, str], int] = defaultdict(int)
     for (sku, _, _), entry in found[STOCK_LEDGER].items():
         ledger[sku, entry["location"]] += entry["quantity"]
@@ -107,8 +106,8 @@ def test_stock_positions_are_what_the_ledger_adds_up_to(story: Any) -> None:
     assert found[STOCK]["A", "BER"] == {"on_hand": 50 - 2 + 2 - 1, "reserved": 0, "allocated": 0}
 
 
-def test_reasons_count_by_field_whatever_the_line(story: Any) -> None:
-    found = folded(story.records)[REJECTIONS]
+def test_reasons_are_counted_by_field_for_all_lines_together(scenarios: Any) -> None:
+    found = folded(scenarios.records)[REJECTIONS]
     assert found["bad", "lines.quantity"]["reasons"] == 2
     assert found["bad", "total"]["example"] == "total: is 5, not 6"
 
@@ -124,105 +123,105 @@ def test_reasons_count_by_field_whatever_the_line(story: Any) -> None:
         ("nothing fits", "order"),
     ],
 )
-def test_field_of(reason: str, expected: str) -> None:
+def test_the_field_of_a_reason(reason: str, expected: str) -> None:
     assert field_of(reason) == expected
 
 
-def test_an_order_waits_until_it_goes_on(given: Given) -> None:
+def test_an_order_waits_for_its_action_until_its_next_status(given: Given) -> None:
     ask = OrderActionRequired(order_id="o", action="investigate", reason="slow", deadline=NOW, at=NOW)
     assert row(given("oms.orders", ask), ORDERS, "o").items() >= {"action": "investigate", "deadline": NOW}.items()
     assert "status" not in row(given("oms.orders", ask), ORDERS, "o")
-    gone_on = row(given("oms.orders", ask, OrderConfirmed(order_id="o", at=NOW)), ORDERS, "o")
-    assert gone_on.items() >= {"status": "confirmed", "action": "", "deadline": None, "action_reason": None}.items()
+    moved = row(given("oms.orders", ask, OrderConfirmed(order_id="o", at=NOW)), ORDERS, "o")
+    assert moved.items() >= {"status": "confirmed", "action": "", "deadline": None, "action_reason": None}.items()
 
 
-def test_a_cancellation_is_open_until_it_is_answered(given: Given) -> None:
+def test_a_cancellation_is_open_until_it_is_rejected(given: Given) -> None:
     asked = OrderCancellationRequested(order_id="o", reason="", at=NOW)
     assert row(given("oms.orders", asked), ORDERS, "o")["cancellation"] == "no reason given"
     refused = OrderCancellationRejected(order_id="o", reason="already shipped", at=NOW)
     assert row(given("oms.orders", asked, refused), ORDERS, "o")["cancellation"] == ""
 
 
-def test_units_allocated_after_the_reservation_expired_come_out_of_no_reservation(given: Given) -> None:
+def test_units_allocated_after_the_reservation_expired_reduce_no_reservation(given: Given) -> None:
     lines = (AllocatedLine(line_id="1", sku="A", location="X", quantity=3),)
     found = folded(given("oms.stock", StockAllocated(order_id="o", lines=lines, reserved=False, at=NOW)))
     assert found[STOCK]["A", "X"] == {"reserved": 0, "allocated": 3}
 
 
-def test_a_return_waits_until_it_goes_on(given: Given) -> None:
+def test_a_return_waits_for_its_action_until_its_next_status(given: Given) -> None:
     ask = ReturnActionRequired(order_id="o", return_id="r", action="inspect", deadline=NOW, at=NOW)
     assert row(given("oms.returns", ask), RETURNS, "o", "r") == {"action": "inspect", "deadline": NOW}
-    gone_on = row(given("oms.returns", ask, ReturnExpired(order_id="o", return_id="r", at=NOW)), RETURNS, "o", "r")
-    assert gone_on.items() >= {"status": "expired", "action": "", "deadline": None}.items()
+    moved = row(given("oms.returns", ask, ReturnExpired(order_id="o", return_id="r", at=NOW)), RETURNS, "o", "r")
+    assert moved.items() >= {"status": "expired", "action": "", "deadline": None}.items()
 
 
-def test_a_refused_command_for_nobody_makes_no_order(given: Given) -> None:
+def test_a_refused_command_for_an_unknown_order_makes_no_order(given: Given) -> None:
     found = folded(given("oms.orders", OrderCommandRefused(order_id="nobody", command="c", reason="not known", at=NOW)))
     assert not found[ORDERS]
     assert [key[0] for key in found[TIMELINE]] == ["nobody"]
 
 
-def test_what_does_not_concern_an_order_is_told_under_its_own_key(given: Given) -> None:
+def test_an_event_that_concerns_no_order_is_in_the_timeline_of_its_key(given: Given) -> None:
     adjusted = StockAdjusted(adjustment_id="C-1", lines=(StockLine(sku="A", location="X", quantity=-3),), reason="count", at=NOW)
     found = folded(given("oms.stock", adjusted))
     assert [key[0] for key in found[TIMELINE]] == ["C-1"]
     assert found[STOCK]["A", "X"] == {"on_hand": -3}
 
 
-def test_calling_off_a_requested_allocation_frees_nothing(given: Given) -> None:
+def test_releasing_a_requested_allocation_changes_no_position(given: Given) -> None:
     released = StockReleased(order_id="o", stage="requested", lines=(), reason="canceled", at=NOW)
     found = folded(given("oms.stock", released))
     assert found[ORDER_STOCK]["o",]["status"] == "released"
     assert not found[STOCK]
 
 
-def test_a_refund_of_nothing_needs_nobody(given: Given) -> None:
+def test_a_refund_of_nothing_is_no_failure(given: Given) -> None:
     nothing = RefundFailed(order_id="o", refund_id="r", request_id="", reason="nothing is left to refund", at=NOW)
     assert not folded(given("oms.payments", nothing))[PAYMENTS]
     refused = RefundFailed(order_id="o", refund_id="r", request_id="q", reason="card closed", at=NOW)
     assert row(given("oms.payments", refused), PAYMENTS, "o").items() >= {"failures": 1, "failure": "card closed"}.items()
 
 
-def test_a_letter_is_kept_once_and_told_briefly(story: Any) -> None:
-    found = folded(story.records)
-    assert found[LETTERS]["payment", "oms.orders/3/7"].items() >= {"status": "redriven", "reason": "ValueError: no"}.items()
-    assert found[LETTERS]["capture", "oms.channel.orders/1/2"]["status"] == "set_aside"
-    told = [entry["data"] for entry in found[TIMELINE].values() if entry["type"] == "oms.operations.RecordSetAside.v1"]
-    assert told
-    assert not any("e30=" in data for data in told)
+def test_the_value_of_a_dead_letter_is_not_in_the_timeline(scenarios: Any) -> None:
+    found = folded(scenarios.records)
+    assert found[DEAD_LETTERS]["payment", "oms.orders/3/7"].items() >= {"status": "redriven", "reason": "ValueError: no"}.items()
+    assert found[DEAD_LETTERS]["capture", "oms.channel.orders/1/2"]["status"] == "set_aside"
+    data = [entry["data"] for entry in found[TIMELINE].values() if entry["type"] == "oms.operations.RecordSetAside.v1"]
+    assert data
+    assert not any("e30=" in text for text in data)
 
 
-def test_the_character_that_postgresql_cannot_hold_is_replaced(given: Given) -> None:
+def test_nul_is_replaced(given: Given) -> None:
     declined = ReturnDeclined(order_id="o", return_id="r", reasons=("no\0pe",), at=NOW)
     found = folded(given("oms.returns", declined))
     assert found[RETURNS]["o", "r"]["reason"] == "no\ufffdpe"
     assert all("\\u0000" not in entry["data"] for entry in found[TIMELINE].values())
 
 
-def test_every_event_that_can_be_read_has_a_meaning_and_a_summary() -> None:
+def test_every_readable_event_is_folded_and_has_a_summary() -> None:
     readable = {cls for topic in topics_read_by("projection") for cls in topic.messages} - {RedriveDeadLetters}
     assert set(PROJECTED) == readable
-    letters = {cls for cls in readable if cls.__module__.endswith("operations")}
-    assert set(SUMMARIES) == readable - letters
+    dead_letter_events = {cls for cls in readable if cls.__module__.endswith("operations")}
+    assert set(SUMMARIES) == readable - dead_letter_events
     assert {topic.name for topic in topics_read_by("projection")} - FOLDS.keys() == {"oms.projection.commands"}
 
 
-def test_every_event_of_the_stories_is_told_in_words(story: Any) -> None:
-    for record in story.records:
+def test_every_event_of_the_scenarios_has_a_summary(scenarios: Any) -> None:
+    for record in scenarios.records:
         text = summary(record.type, record.value.decode())
         assert text
         assert "{" not in text
     lines = (AllocatedLine(line_id="1", sku="A", location="X", quantity=3),)
     reserved = StockReserved(order_id="o", attempt=2, lines=lines, expires_at=NOW, at=NOW)
-    told = summary("oms.inventory.StockReserved.v1", encode(reserved).decode())
-    assert told == "3 units are reserved until 2026-03-01 09:00 UTC, attempt 2"
+    text = summary("oms.inventory.StockReserved.v1", encode(reserved).decode())
+    assert text == "3 units are reserved until 2026-03-01 09:00 UTC, attempt 2"
     assert summary("oms.capture.SomethingNew.v1", "{}") == "Something new"
 
 
-def test_a_newest_value_is_written_by_one_topic_alone(story: Any) -> None:
+def test_each_last_column_is_written_by_one_topic(scenarios: Any) -> None:
     writers: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for topic in {record.topic for record in story.records if not record.topic.endswith("dead-letters")}:
-        for table, found in folded(record for record in story.records if record.topic == topic).items():
+    for topic in {record.topic for record in scenarios.records if not record.topic.endswith("dead-letters")}:
+        for table, found in folded(record for record in scenarios.records if record.topic == topic).items():
             if table is not TIMELINE:
                 for name in {name for values in found.values() for name in values} & table.last.keys():
                     writers[table.name, name].add(topic)
@@ -230,34 +229,34 @@ def test_a_newest_value_is_written_by_one_topic_alone(story: Any) -> None:
     assert {column: topics for column, topics in writers.items() if len(topics) > 1} == {}
 
 
-def test_a_tied_column_is_said_whenever_the_one_it_is_tied_to_is(story: Any) -> None:
-    for record in story.records:
+def test_a_tied_column_is_set_whenever_the_one_it_is_tied_to_is(scenarios: Any) -> None:
+    for record in scenarios.records:
         for table, found in folded([record]).items():
             for values in found.values():
                 assert all(name in values for name, leader in table.tied.items() if leader in values)
 
 
 @settings(deadline=None, max_examples=100)
-@whatever(chance=st.randoms(use_true_random=False))
-def test_any_interleaving_of_topics_gives_the_same_rows(story: Any, interleaved: Any, chance: Random) -> None:
-    assert rows(interleaved(story.records, chance)) == rows(story.records)
+@for_all(random=st.randoms(use_true_random=False))
+def test_any_interleaving_of_topics_gives_the_same_rows(scenarios: Any, interleaved: Any, random: Random) -> None:
+    assert rows(interleaved(scenarios.records, random)) == rows(scenarios.records)
 
 
 @settings(deadline=None, max_examples=100)
-@whatever(chance=st.randoms(use_true_random=False))
-def test_that_holds_for_events_that_make_no_sense_too(anything: Any, interleaved: Any, chance: Random) -> None:
-    records = anything(chance, 3)
-    assert rows(interleaved(records, chance)) == rows(records)
+@for_all(random=st.randoms(use_true_random=False))
+def test_any_interleaving_of_inconsistent_events_gives_the_same_rows(random_records: Any, interleaved: Any, random: Random) -> None:
+    records = random_records(random, 3)
+    assert rows(interleaved(records, random)) == rows(records)
 
 
-def test_every_column_is_known_to_its_table(story: Any) -> None:
-    for table, found in folded(story.records).items():
+def test_every_changed_column_belongs_to_its_table(scenarios: Any) -> None:
+    for table, found in folded(scenarios.records).items():
         known = {*table.last, *table.sums}
         assert all(values.keys() <= known for values in found.values())
-    assert {table.name for table in TABLES if not folded(story.records)[table]} == set()
+    assert {table.name for table in TABLES if not folded(scenarios.records)[table]} == set()
 
 
-def test_positions_move_as_orders_do(given: Given) -> None:
+def test_a_position_sums_all_lines_of_an_event(given: Given) -> None:
     lines = (AllocatedLine(line_id="1", sku="A", location="X", quantity=3), AllocatedLine(line_id="2", sku="A", location="X", quantity=1))
     reserved = StockReserved(order_id="o", attempt=1, lines=lines, expires_at=NOW + timedelta(hours=2), at=NOW)
     assert row(given("oms.stock", reserved), STOCK, "A", "X") == {"reserved": 4}

@@ -1,4 +1,4 @@
-"""On a real PostgreSQL: what is written, what is asked, and what the audits find."""
+"""On a real PostgreSQL: the written rows, the query API, and the audits."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from oms_runtime.database import Database, migrate, open_database
 from oms_runtime.model import IncomingRecord
 
 LATER = datetime(2026, 3, 2, tzinfo=UTC)
-"""A day after everything happened: all of it is settled."""
+"""A day after the last event: everything is settled."""
 Given = Callable[..., Sequence[IncomingRecord]]
 
 
@@ -43,9 +43,9 @@ async def database(pool: Database) -> Database:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def api(database: Database, story: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """The query API over the stories, a day later."""
-    await write(database, story.records)
+async def api(database: Database, scenarios: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """The query API over the scenarios, a day later."""
+    await write(database, scenarios.records)
     transport = httpx.ASGITransport(make_api(database, lambda: LATER))
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
         yield client
@@ -62,9 +62,9 @@ async def digests(database: Database) -> Any:
 
 
 async def ask(api: httpx.AsyncClient, path: str, **params: Any) -> Any:
-    answer = await api.get(path, params=params)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+    response = await api.get(path, params=params)
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
 async def every(api: httpx.AsyncClient, path: str, **params: Any) -> list[Any]:
@@ -80,7 +80,7 @@ async def every(api: httpx.AsyncClient, path: str, **params: Any) -> list[Any]:
         after = {"after": page["next"]}
 
 
-async def test_the_tables_are_those_that_the_migrations_make(database: Database) -> None:
+async def test_the_declared_tables_are_those_of_the_migrations(database: Database) -> None:
     found = await database.fetch(
         """select table_name as name, column_name as column, data_type as kind from information_schema.columns
            where table_schema = 'public' and table_name = any($1)""",
@@ -98,25 +98,25 @@ async def test_the_tables_are_those_that_the_migrations_make(database: Database)
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_the_rows_are_the_same_however_topics_interleave_and_batches_are_cut(
-    database: Database, story: Any, anything: Any, interleaved: Any, seed: int
+    database: Database, scenarios: Any, random_records: Any, interleaved: Any, seed: int
 ) -> None:
-    chance = Random(seed)  # not a secret
-    records = anything(chance, 4) if seed % 2 else story.records
+    random = Random(seed)  # not a secret
+    records = random_records(random, 4) if seed % 2 else scenarios.records
     await write(database, records)
     expected = await digests(database)
     async with database.acquire() as connection:
         await connection.execute(f"truncate {', '.join(table.name for table in TABLES)}")
-    left = interleaved(records, chance)
+    left = interleaved(records, random)
     while left:
-        cut = chance.randint(1, 9)
+        cut = random.randint(1, 9)
         await write(database, left[:cut])
         left = left[cut:]
     assert await digests(database) == expected
     assert all(rows > 0 for name, (rows, _) in expected.items() if name != "letters")
 
 
-async def test_a_digest_sees_one_changed_value(database: Database, story: Any) -> None:
-    await write(database, story.records)
+async def test_one_changed_value_changes_the_tables_digest(database: Database, scenarios: Any) -> None:
+    await write(database, scenarios.records)
     before = await digests(database)
     async with database.acquire() as connection:
         await connection.execute("update order_lines set shipped = shipped + 1 where order_id = 'done' and line_id = '1'")
@@ -145,31 +145,31 @@ async def test_a_stopped_order_has_canceled_fulfillments(api: httpx.AsyncClient)
     assert order["payment"]["totals"]["voided"] == 4_000
 
 
-async def test_an_order_that_waits_says_for_what_and_until_when(api: httpx.AsyncClient) -> None:
+async def test_a_waiting_order_names_its_action_and_deadline(api: httpx.AsyncClient) -> None:
     order = await ask(api, "/orders/short")
     assert (order["status"], order["action"]) == ("awaiting_stock", "resolve_stock")
     assert order["deadline"] is not None
     assert order["stock"]["shortages"] == [{"sku": "B", "requested": 99, "available": 18}]
 
 
-async def test_a_rejected_order_is_known_too(api: httpx.AsyncClient) -> None:
+async def test_a_rejected_order_can_be_queried(api: httpx.AsyncClient) -> None:
     order = await ask(api, "/orders/bad")
     assert (order["status"], order["lines"], order["payment"]) == ("rejected", [], None)
 
 
-async def test_what_has_not_arrived_is_a_problem_that_says_so(api: httpx.AsyncClient) -> None:
-    for path in ("/orders/unheard", "/orders/unheard/timeline", "/stock/unheard", "/dead-letters/payment/a/1/2"):
-        answer = await api.get(path)
-        assert answer.status_code == 404
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert "may not have arrived yet" in answer.json()["reasons"][0]
+async def test_what_is_not_known_yet_is_a_404_that_says_so(api: httpx.AsyncClient) -> None:
+    for path in ("/orders/unknown", "/orders/unknown/timeline", "/stock/unknown", "/dead-letters/payment/a/1/2"):
+        response = await api.get(path)
+        assert response.status_code == 404
+        assert response.headers["content-type"] == "application/problem+json"
+        assert "may not have arrived yet" in response.json()["reasons"][0]
     assert (await api.get("/nowhere")).headers["content-type"] == "application/problem+json"
 
 
-async def test_parameters_that_are_not_sound_are_named(api: httpx.AsyncClient) -> None:
-    answer = await api.get("/orders", params={"limit": 0, "placed_from": "then"})
-    assert answer.status_code == 422
-    assert [reason.partition(":")[0] for reason in answer.json()["reasons"]] == ["placed_from", "limit"]
+async def test_invalid_parameters_are_named(api: httpx.AsyncClient) -> None:
+    response = await api.get("/orders", params={"limit": 0, "placed_from": "then"})
+    assert response.status_code == 422
+    assert [reason.partition(":")[0] for reason in response.json()["reasons"]] == ["placed_from", "limit"]
     unfit: list[tuple[str, dict[str, Any]]] = [
         *(("/orders", {"after": cursor}) for cursor in ("nonsense", "WyJ4Il0", "é")),
         ("/orders", {"placed_before": "2026-03-01T09:30:00"}),
@@ -181,18 +181,18 @@ async def test_parameters_that_are_not_sound_are_named(api: httpx.AsyncClient) -
         assert (bad.status_code, bad.headers["content-type"]) == (422, "application/problem+json"), params
 
 
-async def test_a_database_that_is_gone_is_a_problem_too(servers: Servers) -> None:
+async def test_an_unreachable_database_is_a_problem(servers: Servers) -> None:
     gone = await open_database(await servers.create_database("projection_gone"))
     await gone.close()
     transport = httpx.ASGITransport(make_api(gone, lambda: LATER))
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
-        answer = await client.get("/outcomes")
-    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        response = await client.get("/outcomes")
+    assert (response.status_code, response.headers["content-type"]) == (503, "application/problem+json")
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_nothing_that_is_stored_makes_an_answer_fail(database: Database, anything: Any, seed: int) -> None:
-    await write(database, anything(Random(seed), 3))  # not a secret
+async def test_no_stored_row_makes_a_response_fail(database: Database, random_records: Any, seed: int) -> None:
+    await write(database, random_records(Random(seed), 3))  # not a secret
     transport = httpx.ASGITransport(make_api(database, lambda: LATER))
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
         orders = await every(client, "/orders")
@@ -227,9 +227,9 @@ async def test_orders_can_be_filtered(api: httpx.AsyncClient, filters: dict[str,
     assert [order["order_id"] for order in await every(api, "/orders", **filters)] == expected
 
 
-async def test_the_timeline_tells_everything_in_order(api: httpx.AsyncClient, story: Any) -> None:
+async def test_the_timeline_has_every_event_in_order(api: httpx.AsyncClient, scenarios: Any) -> None:
     entries = await every(api, "/orders/done/timeline")
-    of_order = [record for record in story.records if getattr(record.message, "order_id", None) == "done"]
+    of_order = [record for record in scenarios.records if getattr(record.message, "order_id", None) == "done"]
     assert sorted(entry["type"] for entry in entries) == sorted(record.type for record in of_order)
     assert [entry["time"] for entry in entries] == sorted(entry["time"] for entry in entries)
     first = entries[0]
@@ -238,7 +238,7 @@ async def test_the_timeline_tells_everything_in_order(api: httpx.AsyncClient, st
     assert first["data"]["customer"]["id"] == "c-1"
 
 
-async def test_what_concerns_no_order_has_a_timeline_under_its_key(api: httpx.AsyncClient) -> None:
+async def test_an_event_that_concerns_no_order_has_a_timeline_under_its_key(api: httpx.AsyncClient) -> None:
     assert [entry["type"] for entry in await every(api, "/orders/DC%2FG-1/timeline")] == ["oms.inventory.StockReceived.v1"]
 
 
@@ -252,7 +252,7 @@ async def test_stock_and_its_ledger(api: httpx.AsyncClient) -> None:
     assert rest["ledger"]["next"] is None
 
 
-async def test_payments_rejections_outcomes_and_letters(api: httpx.AsyncClient) -> None:
+async def test_payments_rejections_outcomes_and_dead_letters(api: httpx.AsyncClient) -> None:
     assert {item["order_id"] for item in await every(api, "/payments", status="voided")} == {"declined", "stopped"}
     assert await every(api, "/payments", failed="true") == []
     assert len(await every(api, "/payments")) == 4
@@ -266,8 +266,8 @@ async def test_payments_rejections_outcomes_and_letters(api: httpx.AsyncClient) 
     assert (await ask(api, "/dead-letters/capture/oms.channel.orders/1/2"))["headers"] == {"ce_id": "x"}
 
 
-async def test_the_audits_are_green_where_all_is_well_and_name_who_is_left(api: httpx.AsyncClient, database: Database) -> None:
-    async with database.acquire() as connection:  # the expired order's payment was asked for, and never held
+async def test_the_audits_are_green_without_violations_and_list_the_orders_in_flight(api: httpx.AsyncClient, database: Database) -> None:
+    async with database.acquire() as connection:  # the expired order's authorization was requested and never granted
         assert await connection.fetchval("select count(*) from payments where order_id = 'expired'") == 1
     assert await ask(api, "/audits/stock") == {"green": True, "violations": []}
     assert await ask(api, "/audits/money") == {"green": True, "violations": []}
@@ -276,8 +276,8 @@ async def test_the_audits_are_green_where_all_is_well_and_name_who_is_left(api: 
     assert [order["order_id"] for order in audit["in_flight"]] == ["new"]
 
 
-async def test_an_order_past_its_deadline_is_a_violation(database: Database, story: Any) -> None:
-    await write(database, story.records)
+async def test_an_order_past_its_deadline_is_a_violation(database: Database, scenarios: Any) -> None:
+    await write(database, scenarios.records)
     transport = httpx.ASGITransport(make_api(database, lambda: LATER + timedelta(days=9)))
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
         audit = await ask(client, "/audits/orders")
@@ -285,7 +285,7 @@ async def test_an_order_past_its_deadline_is_a_violation(database: Database, sto
     assert [(violation["kind"], violation["subject"]) for violation in audit["violations"]] == [("overdue", "short")]
 
 
-SPOILS = {
+DEFECTS = {
     "on_hand": ("stock", "update stock set on_hand = on_hand - 1 where sku = 'A' and location = 'HAM'"),
     "promised": ("stock", "update stock set reserved = on_hand + 1 where sku = 'A' and location = 'HAM'"),
     "negative": ("stock", "update stock set reserved = -1 where sku = 'A' and location = 'HAM'"),
@@ -302,14 +302,14 @@ SPOILS = {
     "not_captured": ("money", "delete from captures where order_id = 'done'"),
     "still_authorized": ("money", "update authorizations set voided_at = null where order_id = 'stopped'"),
 }
-"""By kind of violation: the audit that must find it, and how to bring it about."""
+"""By kind of violation: the audit that must find it, and the statement that causes it."""
 
 
-@pytest.mark.parametrize("kind", SPOILS)
+@pytest.mark.parametrize("kind", DEFECTS)
 async def test_every_audit_can_fail(api: httpx.AsyncClient, database: Database, kind: str) -> None:
-    audit, spoil = SPOILS[kind]
+    audit, statement = DEFECTS[kind]
     async with database.acquire() as connection:
-        await connection.execute(spoil)
+        await connection.execute(statement)
     found = await ask(api, f"/audits/{audit}")
     assert not found["green"]
     assert kind in {violation["kind"] for violation in found["violations"]}
@@ -322,7 +322,7 @@ async def test_a_second_capture_for_one_shipment_is_found(api: httpx.AsyncClient
     assert kinds >= {"captured_twice", "over_captured"}
 
 
-async def test_what_rests_on_two_topics_is_judged_once_it_has_settled(database: Database, given: Given) -> None:
+async def test_a_check_of_two_topics_counts_once_they_have_settled(database: Database, given: Given) -> None:
     captured = PaymentCaptured(order_id="o", fulfillment_id="o/X", request_id="c", amount=0, currency="EUR", at=LATER)
     await write(database, given("oms.payments", captured))
     transport = httpx.ASGITransport(make_api(database, lambda: LATER + timedelta(seconds=30)))
@@ -331,14 +331,14 @@ async def test_what_rests_on_two_topics_is_judged_once_it_has_settled(database: 
         assert [v["kind"] for v in (await ask(client, "/audits/money", settle_seconds=0))["violations"]] == ["captured_unshipped"]
 
 
-async def test_a_position_of_which_more_is_released_than_held_is_found(api: httpx.AsyncClient, database: Database, given: Given) -> None:
+async def test_releasing_more_than_is_held_is_found(api: httpx.AsyncClient, database: Database, given: Given) -> None:
     lines = (AllocatedLine(line_id="1", sku="A", location="BER", quantity=1),)
     await write(database, given("oms.stock", StockReleased(order_id="x", stage="reserved", lines=lines, reason="r", at=LATER)))
     violations = (await ask(api, "/audits/stock"))["violations"]
     assert {v["subject"] for v in violations if v["kind"] == "negative"} == {"A at BER", "x"}
 
 
-async def test_the_description_names_every_answer(api: httpx.AsyncClient) -> None:
+async def test_the_document_describes_every_response(api: httpx.AsyncClient) -> None:
     description = await ask(api, "/openapi.json")
     for path, methods in description["paths"].items():
         assert set(methods) == {"get"}, path

@@ -36,8 +36,8 @@ class Servers(Protocol):
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def running(servers: Servers, story: Any) -> AsyncIterator[Runtime]:
-    """The service, once it has projected the stories."""
+async def running(servers: Servers, scenarios: Any) -> AsyncIterator[Runtime]:
+    """The service, once it has projected the scenarios."""
     servers.create_topics(TOPICS)
     password = servers.kafka["password"]
     settings = Settings(
@@ -46,8 +46,8 @@ async def running(servers: Servers, story: Any) -> AsyncIterator[Runtime]:
         kafka_password=SecretStr(password) if password else None,
         database_url=SecretStr(await servers.create_database("projection")),
     )
-    await publish(settings, story.records)
-    projected, left = asyncio.Event(), len(story.records)
+    await publish(settings, scenarios.records)
+    projected, left = asyncio.Event(), len(scenarios.records)
 
     async def count(connection: Connection, batch: Sequence[IncomingRecord]) -> None:
         nonlocal left
@@ -66,9 +66,9 @@ async def running(servers: Servers, story: Any) -> AsyncIterator[Runtime]:
 
 
 async def publish(settings: Settings, records: Sequence[IncomingRecord]) -> None:
-    """Publish as the relays do; positions begin behind whatever is on the topics already. Every tenth record comes twice."""
+    """Publish as the relays do, with positions higher than any on the topics so far. Every tenth record comes twice."""
     begin, counts = time_ns() // 1_000_000, {topic.name: topic.partitions for topic in TOPICS}
-    producer = make_producer(settings, "stories")
+    producer = make_producer(settings, "scenarios")
     await producer.start()
     for number, record in enumerate(records):
         assert record.envelope is not None
@@ -82,7 +82,7 @@ async def publish(settings: Settings, records: Sequence[IncomingRecord]) -> None
     await producer.stop()
 
 
-async def test_what_the_service_read_can_be_asked(running: Runtime) -> None:
+async def test_what_the_service_read_can_be_queried(running: Runtime) -> None:
     transport = httpx.ASGITransport(operations_app(running, make_api(running.database, utc_now)))
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
         assert (await client.get("/orders/done")).json()["status"] == "completed"
@@ -91,26 +91,24 @@ async def test_what_the_service_read_can_be_asked(running: Runtime) -> None:
         assert (await client.get("/audit")).json()["ok"]
 
 
-async def test_a_rebuild_gives_the_same_rows(running: Runtime, story: Any) -> None:
+async def test_a_rebuild_gives_the_same_rows(running: Runtime, scenarios: Any) -> None:
     comparison = await rebuild(running.settings)
     assert comparison.differing == []
     assert comparison.same
-    assert comparison.records >= len(story.records)
+    assert comparison.records >= len(scenarios.records)
     assert comparison.seconds > 0
     assert all(rows > 0 for rows, _ in comparison.rebuilt.values())
     assert not await running.database.fetchval("select exists (select from pg_namespace where nspname = 'rebuild')")
 
 
-async def test_rows_that_are_written_bit_by_bit_are_the_same(running: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rebuild_in_many_small_writes_gives_the_same_rows(running: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oms_projection.rebuild.MAX_RECORDS", 2)
     monkeypatch.setattr("oms_projection.rebuild.MAX_BYTES", 1)
     assert (await rebuild(running.settings)).differing == []
 
 
-async def test_a_rebuild_that_hears_nothing_gives_up_and_the_next_one_begins_anew(
-    running: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("oms_projection.rebuild.PATIENCE_SECONDS", 0)
+async def test_a_rebuild_without_records_gives_up_and_the_next_one_starts_again(running: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oms_projection.rebuild.READ_TIMEOUT_SECONDS", 0)
     async with running.database.acquire() as connection:
         await connection.execute("update checkpoints set next_offset = next_offset + 1 where topic = 'oms.orders' and next_offset > 0")
         with pytest.raises(CannotRebuild, match=r"nothing came for 0 s, and [1-9]\d* partitions are not at their end"):

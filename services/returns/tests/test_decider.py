@@ -1,4 +1,4 @@
-"""What returns does, as examples; the laws are in test_properties.py."""
+"""What returns does, by examples. The properties are in test_properties.py."""
 
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -22,9 +22,10 @@ from oms_contracts.returns import (
     ReturnRequested,
     ReturnWindowOpened,
 )
+from oms_contracts.strict import MAX_REASONS
 from oms_contracts.values import InspectedLine, OrderLine, ReturnLine
 from oms_returns.commands import ActOnDeadline, Command, Event, OpenReturnWindow, RecordRefund, RecordRefundFailure
-from oms_returns.decider import INITIAL, MAX_LINES, MAX_REASONS, MAX_RETURNS, Returns, Terms, decide, due, evolve
+from oms_returns.decider import INITIAL, MAX_LINES, MAX_RETURNS, Returns, Terms, decide, due, evolve
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = NOON + timedelta(days=5)
@@ -117,14 +118,14 @@ def test_a_completed_order_may_be_returned_for_thirty_days():
     assert outcome(given=[opened], when=completed) == []
 
 
-def test_before_the_order_is_completed_nothing_is_kept_of_a_request():
+def test_a_request_before_the_order_is_completed_is_refused_and_not_kept():
     refusal = refused("RequestReturn", "the order is not known to be completed")
     assert outcome(given=[], when=request()) == [refusal]
     assert folded([refusal]).returns == {}
     assert outcome(given=[refusal, OPENED], when=request()) == [requested(), approved()]
 
 
-# Asking
+# Requests
 
 
 def test_a_return_within_the_window_is_approved():
@@ -136,7 +137,7 @@ def test_a_line_may_be_returned_for_several_reasons():
     assert outcome(given=[OPENED], when=request(asked=torn)) == [requested(asked=torn), approved()]
 
 
-def test_the_window_closes_to_the_moment():
+def test_the_window_closes_at_its_exact_time():
     [_, last] = outcome(given=[OPENED], when=request(), at=CLOSES - timedelta(seconds=1))
     [_, late] = outcome(given=[OPENED], when=request(), at=CLOSES)
     assert isinstance(last, ReturnApproved)
@@ -151,9 +152,9 @@ def test_every_reason_to_decline_is_named_at_once():
         ReturnLine(line_id="B", quantity=0, reason="bored"),
         ReturnLine(line_id="Z", quantity=1),
     )
-    [_, answer] = outcome(given=[OPENED], when=request(asked=odd), at=CLOSES)
-    assert isinstance(answer, ReturnDeclined)
-    assert answer.reasons == (
+    [_, decision] = outcome(given=[OPENED], when=request(asked=odd), at=CLOSES)
+    assert isinstance(decision, ReturnDeclined)
+    assert decision.reasons == (
         "the return window closed at 2026-12-23 12:00 UTC",
         "lines.2.quantity: must be at least 1, is 0",
         "lines.2.reason: 'bored' is not one of damaged, defective, other, too_late, unwanted, wrong_item",
@@ -162,17 +163,17 @@ def test_every_reason_to_decline_is_named_at_once():
     )
 
 
-def test_many_mistakes_are_counted_behind_the_first():
-    [_, answer] = outcome(given=[OPENED], when=request(asked=lines(A=1) + lines(Y=0) * (MAX_LINES - 1)))
-    assert isinstance(answer, ReturnDeclined)
-    assert len(answer.reasons) == MAX_REASONS + 1
-    assert answer.reasons[-1] == "and 900 more"
+def test_the_first_of_many_reasons_are_named_and_the_others_counted():
+    [_, decision] = outcome(given=[OPENED], when=request(asked=lines(A=1) + lines(Y=0) * (MAX_LINES - 1)))
+    assert isinstance(decision, ReturnDeclined)
+    assert len(decision.reasons) == MAX_REASONS + 1
+    assert decision.reasons[-1] == "and 900 more"
 
 
-def test_a_negative_quantity_makes_no_room_for_another():
+def test_a_negative_quantity_does_not_offset_another():
     asked = (ReturnLine(line_id="A", quantity=4), ReturnLine(line_id="A", quantity=-1))
-    [_, answer] = outcome(given=[OPENED], when=request(asked=asked))
-    assert answer == declined("lines.1.quantity: must be at least 1, is -1")
+    [_, decision] = outcome(given=[OPENED], when=request(asked=asked))
+    assert decision == declined("lines.1.quantity: must be at least 1, is -1")
 
 
 @pytest.mark.parametrize("history", [APPROVED, RECEIVED, REFUNDING, CLOSED, [*APPROVED, CANCELED], [*APPROVED, EXPIRED]])
@@ -198,11 +199,11 @@ def test_a_return_id_names_one_return_only(history: list[Event]):
         (request(asked=lines(A=1) * 1_001), "lines: must be 1 to 1000, are 1001"),
     ],
 )
-def test_what_is_no_return_at_all_is_refused(asked: RequestReturn, reason: str):
+def test_an_invalid_request_is_refused(asked: RequestReturn, reason: str):
     assert outcome(given=[OPENED], when=asked) == [refused("RequestReturn", reason, asked.return_id)]
 
 
-def test_units_are_held_by_the_return_that_asked_for_them():
+def test_a_return_holds_the_units_that_it_requested():
     second = request("r2", lines(A=2))
     for history in (APPROVED, RECEIVED, REFUNDING, CLOSED):
         expected = [requested("r2"), declined("line 'A': 2 asked for, 1 left to return", return_id="r2")]
@@ -210,17 +211,17 @@ def test_units_are_held_by_the_return_that_asked_for_them():
 
 
 @pytest.mark.parametrize("history", [[*APPROVED, CANCELED], [*APPROVED, EXPIRED], DECLINED])
-def test_units_of_a_return_that_came_to_nothing_may_be_asked_for_again(history: list[Event]):
+def test_units_of_a_return_that_ended_without_goods_may_be_requested_again(history: list[Event]):
     everything = lines(A=3, B=1)
     assert outcome(given=history, when=request("r2", everything)) == [requested("r2", everything), approved("r2")]
 
 
-def test_what_was_announced_and_did_not_come_may_be_asked_for_again():
+def test_requested_units_that_did_not_arrive_may_be_requested_again():
     history = [*APPROVED, received(lines(A=1)), inspected(found("A", 1)), refund(333, found("A", 1))]
     assert outcome(given=history, when=request("r2")) == [requested("r2"), approved("r2")]
 
 
-def test_an_order_has_so_many_returns_and_no_more():
+def test_the_number_of_returns_of_an_order_is_limited():
     history: list[Event] = [OPENED]
     for number in range(MAX_RETURNS):
         history += [requested(f"x{number}"), ReturnCanceled(order_id="o", return_id=f"x{number}", reason="", at=LATER)]
@@ -230,7 +231,7 @@ def test_an_order_has_so_many_returns_and_no_more():
 # Goods arrive
 
 
-def test_goods_arrive_in_several_parcels():
+def test_goods_may_arrive_in_several_parcels():
     assert outcome(given=APPROVED, when=receive(lines(A=1))) == [received(lines(A=1))]
     first: list[Event] = [*APPROVED, received(lines(A=1))]
     assert outcome(given=first, when=receive(lines(A=1), "w2")) == [received(lines(A=1), "w2")]
@@ -267,28 +268,28 @@ def test_goods_that_do_not_fit_are_refused(history: list[Event], command: Receiv
 # Inspection and refund
 
 
-def test_sound_goods_are_refunded_at_the_net_price_paid():
+def test_accepted_goods_are_refunded_at_the_net_price_paid():
     whole = inspect(found("A", 1), found("A", 1, "write-off"))
     assert outcome(given=RECEIVED, when=whole) == [inspected(*whole.lines), refund(666, *whole.lines)]
 
 
-def test_what_is_not_accepted_is_not_refunded():
+def test_goods_that_are_not_accepted_are_not_refunded():
     half = inspect(found("A", 1), found("A", 1, "write-off", accepted=False))
     assert outcome(given=RECEIVED, when=half) == [inspected(*half.lines), refund(333, half.lines[0])]
 
 
-def test_a_return_of_which_nothing_is_accepted_ends_at_once():
+def test_a_return_without_accepted_goods_ends_at_once():
     worn = inspect(found("A", 2, "write-off", accepted=False))
     assert outcome(given=RECEIVED, when=worn) == [inspected(*worn.lines), closed("not_refundable")]
 
 
-def test_the_last_unit_brings_the_cents_that_did_not_divide():
+def test_the_last_unit_is_refunded_with_the_remainder():
     rest = [*CLOSED, requested("r2", lines(A=1)), approved("r2"), received(lines(A=1), return_id="r2")]
     last = InspectReturn(order_id="o", return_id="r2", lines=(found("A", 1),))
     assert outcome(given=rest, when=last) == [inspected(found("A", 1), return_id="r2"), refund(334, found("A", 1), return_id="r2")]
 
 
-def test_a_unit_that_was_not_accepted_does_not_count_for_the_refunds_after_it():
+def test_a_unit_that_was_not_accepted_does_not_count_for_later_refunds():
     worn = found("A", 1, "write-off", accepted=False)
     history = [*APPROVED, received(lines(A=1)), inspected(worn), closed("not_refundable")]
     history += [requested("r2"), approved("r2"), received(return_id="r2")]
@@ -321,59 +322,59 @@ def test_a_return_is_inspected_once(history: list[Event]):
 
 
 @pytest.mark.parametrize(
-    ("history", "standing"),
+    ("history", "description"),
     [([OPENED], "not known"), (APPROVED, "approved"), (DECLINED, "declined"), ([*APPROVED, CANCELED], "canceled")],
 )
-def test_nothing_is_inspected_that_was_not_received(history: list[Event], standing: str):
-    assert outcome(given=history, when=inspect(found("A", 2))) == [refused("InspectReturn", f"the return is {standing}")]
+def test_an_inspection_before_the_receipt_is_refused(history: list[Event], description: str):
+    assert outcome(given=history, when=inspect(found("A", 2))) == [refused("InspectReturn", f"the return is {description}")]
 
 
-def test_the_refund_ends_the_return_with_the_amount_that_was_given_back():
+def test_a_settled_refund_closes_the_return_with_its_amount():
     settled = RecordRefund(order_id="o", return_id="r1", amount=500)
     assert outcome(given=REFUNDING, when=settled) == [closed("refunded", 500)]
     assert outcome(given=CLOSED, when=settled) == []
 
 
-def test_a_refund_that_failed_ends_the_return():
+def test_a_failed_refund_closes_the_return():
     assert outcome(given=REFUNDING, when=RecordRefundFailure(order_id="o", return_id="r1", owed=True)) == [closed("refund_failed")]
     assert outcome(given=REFUNDING, when=RecordRefundFailure(order_id="o", return_id="r1", owed=False)) == [closed("not_refundable")]
     assert outcome(given=CLOSED, when=RecordRefundFailure(order_id="o", return_id="r1", owed=True)) == []
 
 
 @pytest.mark.parametrize("history", [[], [OPENED], APPROVED, RECEIVED, DECLINED, [*APPROVED, CANCELED]])
-def test_a_refund_nobody_asked_for_changes_nothing(history: list[Event]):
+def test_a_refund_that_was_not_requested_changes_nothing(history: list[Event]):
     assert outcome(given=history, when=RecordRefund(order_id="o", return_id="r1", amount=1)) == []
     assert outcome(given=history, when=RecordRefundFailure(order_id="o", return_id="r1", owed=True)) == []
 
 
-# Cancelling
+# Canceling
 
 
-def test_a_return_is_canceled_before_anything_came():
+def test_a_return_can_be_canceled_before_its_first_receipt():
     assert outcome(given=APPROVED, when=CANCEL) == [CANCELED]
 
 
 @pytest.mark.parametrize("history", [[*APPROVED, CANCELED], [*APPROVED, EXPIRED]])
-def test_what_is_off_already_need_not_be_canceled(history: list[Event]):
+def test_canceling_a_canceled_or_expired_return_changes_nothing(history: list[Event]):
     assert outcome(given=history, when=CANCEL) == []
 
 
 @pytest.mark.parametrize(
-    ("history", "standing"),
+    ("history", "description"),
     [([], "not known"), (DECLINED, "declined"), (RECEIVED, "received"), (REFUNDING, "refunding"), (CLOSED, "closed")],
 )
-def test_after_that_it_is_too_late_to_cancel(history: list[Event], standing: str):
-    assert outcome(given=history, when=CANCEL) == [refused("CancelReturn", f"the return is {standing}")]
+def test_a_return_in_any_other_status_cannot_be_canceled(history: list[Event], description: str):
+    assert outcome(given=history, when=CANCEL) == [refused("CancelReturn", f"the return is {description}")]
 
 
-def test_the_same_refusal_is_not_repeated_until_something_happened():
+def test_the_same_refusal_is_repeated_only_after_another_event():
     refusal = refused("CancelReturn", "the return is received")
     more: list[Event] = [requested("r2", lines(B=1)), approved("r2")]
     assert outcome(given=[*RECEIVED, refusal], when=CANCEL) == []
     assert outcome(given=[*RECEIVED, refusal, *more], when=CANCEL) == [refusal]
 
 
-# Scheduler
+# Deadlines
 
 
 def deadline_of(history: list[Event]) -> ActOnDeadline:
@@ -385,14 +386,14 @@ def deadline_of(history: list[Event]) -> ActOnDeadline:
     return command
 
 
-def test_a_return_whose_goods_never_come_expires():
+def test_a_return_whose_goods_do_not_arrive_expires():
     deadline = deadline_of(APPROVED)
     assert deadline.deadline == LATER + timedelta(days=14)
     assert outcome(given=APPROVED, when=deadline) == [EXPIRED]
 
 
 @pytest.mark.parametrize(("history", "action"), [(RECEIVED, "inspect"), (REFUNDING, "investigate")])
-def test_once_goods_came_somebody_is_asked_again_and_again(history: list[Event], action: str):
+def test_after_the_receipt_an_action_is_required_again_and_again(history: list[Event], action: str):
     asked_at = LATER + timedelta(days=3)
     first, again = [
         ReturnActionRequired(order_id="o", return_id="r1", action=action, deadline=at + timedelta(days=3), at=at)
@@ -404,15 +405,15 @@ def test_once_goods_came_somebody_is_asked_again_and_again(history: list[Event],
 
 
 @pytest.mark.parametrize("history", [[OPENED], RECEIVED, REFUNDING, CLOSED, [*APPROVED, CANCELED]])
-def test_a_deadline_that_was_overtaken_has_no_effect(history: list[Event]):
+def test_a_deadline_of_an_earlier_status_has_no_effect(history: list[Event]):
     assert outcome(given=history, when=deadline_of(APPROVED)) == []
 
 
-def test_the_earliest_deadline_of_an_orders_returns_comes_first():
+def test_the_earliest_deadline_of_an_orders_returns_is_due_first():
     sooner = ReturnApproved(order_id="o", return_id="r2", expires_at=LATER + timedelta(days=1), at=LATER)
     assert deadline_of([*APPROVED, requested("r2", lines(B=1)), sooner]).return_id == "r2"
 
 
 @pytest.mark.parametrize("history", [[], [OPENED], DECLINED, CLOSED, [*APPROVED, CANCELED], [*APPROVED, EXPIRED]])
-def test_nothing_is_due_where_no_return_is_open(history: list[Event]):
+def test_an_order_without_an_open_return_has_no_deadline(history: list[Event]):
     assert due("o", folded(history), TERMS) is None

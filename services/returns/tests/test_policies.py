@@ -12,26 +12,26 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LINES = (OrderLine(line_id="A", sku="mug", quantity=3, unit_price=400, total=1_000, discount=200),)
 
 
-def refused(request_id: str) -> RefundFailed:
+def failed(request_id: str) -> RefundFailed:
     return RefundFailed(order_id="o", refund_id="r1", request_id=request_id, reason="no", at=NOON)
 
 
-def test_a_completed_order_opens_its_window():
+def test_a_completed_order_opens_its_return_window():
     completed = OrderCompleted(order_id="o", customer=Customer(id="c"), currency="EUR", lines=LINES, at=NOON)
     assert list(on_order_completed(completed)) == [OpenReturnWindow(order_id="o", currency="EUR", lines=LINES, completed_at=NOON)]
 
 
-def test_a_refund_is_the_return_it_was_asked_for_under():
+def test_a_refunds_id_is_its_returns_id():
     settled = RefundSettled(order_id="o", refund_id="r1", request_id="q", amount=300, currency="EUR", at=NOON)
     assert list(on_refund_settled(settled)) == [RecordRefund(order_id="o", return_id="r1", amount=300)]
 
 
-def test_a_refund_that_failed_is_owed_by_hand_unless_nothing_was_left_to_refund():
-    assert list(on_refund_failed(refused("q"))) == [RecordRefundFailure(order_id="o", return_id="r1", owed=True)]
-    assert list(on_refund_failed(refused(""))) == [RecordRefundFailure(order_id="o", return_id="r1", owed=False)]
+def test_a_failed_refund_is_owed_unless_nothing_was_left_to_refund():
+    assert list(on_refund_failed(failed("q"))) == [RecordRefundFailure(order_id="o", return_id="r1", owed=True)]
+    assert list(on_refund_failed(failed(""))) == [RecordRefundFailure(order_id="o", return_id="r1", owed=False)]
 
 
-def test_the_service_reads_what_its_policies_and_commands_handle():
+def test_the_service_reads_the_topics_of_its_policies_and_commands():
     service = make_service(Terms())
     assert {topic.name for topic in service.reads} == {"oms.orders", "oms.payments", "oms.returns.commands"}
     carried = {cls for topic in service.reads for cls in topic.messages}

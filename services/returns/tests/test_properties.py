@@ -1,4 +1,4 @@
-"""What holds of the returns of an order, whatever is asked and in whatever order it comes."""
+"""What holds for the returns of every order, whichever commands come and in whichever order."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -45,16 +45,16 @@ of_one_return: dict[str, Any] = {"order_id": st.just("o"), "return_id": return_i
 commands = st.one_of(
     st.builds(RequestReturn, lines=asked, **of_one_return),
     st.builds(ReceiveReturnItems, receipt_id=st.sampled_from("wxyz"), location=st.just("BER"), lines=asked, **of_one_return),
-    st.tuples(return_ids, st.booleans()),  # inspect what came, accepting it or not
+    st.tuples(return_ids, st.booleans()),  # inspect what was received, accepting it or not
     st.builds(CancelReturn, reason=st.just(""), **of_one_return),
     st.builds(RecordRefund, amount=st.just(1), **of_one_return),
     st.builds(RecordRefundFailure, owed=st.booleans(), **of_one_return),
-    st.none(),  # let the next deadline pass
+    st.none(),  # pass the next deadline
 )
 
 
 def step(given: RequestReturn | Any, order: Returns, now: datetime) -> tuple[Command | None, datetime]:
-    """A drawn command, made to fit where the order stands so that histories go far."""
+    """A drawn command, adapted to the order's state so that histories go far."""
     match given:
         case None:
             waiting = due("o", order, TERMS)
@@ -97,14 +97,14 @@ def test_no_history_returns_or_refunds_more_than_was_sold(history: list[Any]):
         assert all(0 <= held <= SOLD[line_id] for line_id, held in held_units(order).items())
         assert all(0 <= received[line_id] <= SOLD[line_id] for line_id in SOLD)
         assert refunded <= sum(line.total for line in LINES)
-        assert all(back.status in ENDED or has_deadline(return_id, order) for return_id, back in order.returns.items())
+        assert all(return_.status in ENDED or has_deadline(return_id, order) for return_id, return_ in order.returns.items())
         assert msgspec.json.decode(encode(order), type=Returns) == order
 
 
 def held_units(order: Returns) -> Counter[str]:
     held: Counter[str] = Counter()
-    for back in order.returns.values():
-        held.update(back.units)
+    for return_ in order.returns.values():
+        held.update(return_.units)
     return held
 
 
@@ -114,12 +114,12 @@ def has_deadline(return_id: str, order: Returns) -> bool:
 
 @settings(deadline=None)
 @given(st.permutations([*"AAAAABB"]), st.lists(st.integers(1, 7), min_size=1, max_size=7))
-def test_returning_everything_refunds_exactly_what_the_lines_cost(units: list[str], sizes: list[int]):
+def test_returning_everything_refunds_exactly_the_lines_totals(units: list[str], sizes: list[int]):
     order = reduce(evolve, decide(OPEN, INITIAL, NOON, TERMS), INITIAL)
     amount = 0
     for number, parcel in enumerate(parcels(units, sizes)):
         events: list[Event] = []
-        for command in life(f"r{number}", dict(parcel)):
+        for command in commands_of(f"r{number}", dict(parcel)):
             happened = decide(command, order, NOON, TERMS)
             order = reduce(evolve, happened, order)
             events += happened
@@ -138,8 +138,8 @@ def parcels(units: list[str], sizes: list[int]) -> list[Counter[str]]:
     return cut
 
 
-def life(return_id: str, units: dict[str, int]) -> list[Command]:
-    """A return as it goes when all goes well; its goods come in one parcel a line."""
+def commands_of(return_id: str, units: dict[str, int]) -> list[Command]:
+    """A return without trouble; its goods arrive in one parcel for each line."""
     lines = tuple(ReturnLine(line_id=line_id, quantity=quantity) for line_id, quantity in units.items())
     receipts = [
         ReceiveReturnItems(order_id="o", return_id=return_id, receipt_id=f"{return_id}-{line.line_id}", location="BER", lines=(line,))
@@ -154,7 +154,7 @@ def life(return_id: str, units: dict[str, int]) -> list[Command]:
 
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 1_000), st.data())
-def test_refunds_grow_with_the_units_and_end_at_the_total(total: int, quantity: int, data: st.DataObject):
+def test_refunds_are_proportional_to_the_units_and_reach_the_total(total: int, quantity: int, data: st.DataObject):
     line = OrderLine(line_id="A", sku="mug", quantity=quantity, unit_price=total, total=total)
     units = data.draw(st.integers(0, quantity))
     assert refund_of(line, quantity) == total
@@ -168,8 +168,8 @@ COMPLETED = OrderCompleted(order_id="o", customer=Customer(id="c"), currency="EU
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_every_interleaving_of_topics_with_repeats_ends_the_same(data: st.DataObject):
-    """Two customers' desks and a warehouse write the commands, payment answers; a return is asked for once its window is open."""
-    first, second = life("r1", {"A": 3, "B": 1}), life("r2", {"A": 2, "B": 1})
+    """Customers and a warehouse write the commands, and payment refunds; a return is requested once its window is open."""
+    first, second = commands_of("r1", {"A": 3, "B": 1}), commands_of("r2", {"A": 2, "B": 1})
     queues: dict[str, list[Any]] = {"orders": [COMPLETED], "first": [], "second": [], "payments": []}
     handled: list[Any] = []
     order = INITIAL
@@ -180,21 +180,21 @@ def test_every_interleaving_of_topics_with_repeats_ends_the_same(data: st.DataOb
         handled.append(message)
         if choice == "orders":
             queues["first"], queues["second"] = first, second
-        for event in respond(message, order):
+        for event in handle(message, order):
             order = evolve(order, event)
             assert not isinstance(event, ReturnCommandRefused)
             if isinstance(event, ReturnRefundRequested):
                 queues["payments"].append(settled(event))
 
-    assert {return_id: back.status for return_id, back in order.returns.items()} == {"r1": "closed", "r2": "closed"}
-    straight = [COMPLETED, *life("r1", {"A": 3, "B": 1}), paid("r1"), *life("r2", {"A": 2, "B": 1}), paid("r2")]
-    assert order == reduce(lambda state, message: reduce(evolve, respond(message, state), state), straight, INITIAL)
+    assert {return_id: return_.status for return_id, return_ in order.returns.items()} == {"r1": "closed", "r2": "closed"}
+    in_order = [COMPLETED, *commands_of("r1", {"A": 3, "B": 1}), paid("r1"), *commands_of("r2", {"A": 2, "B": 1}), paid("r2")]
+    assert order == reduce(lambda state, message: reduce(evolve, handle(message, state), state), in_order, INITIAL)
 
 
-def respond(message: Any, order: Returns) -> list[Event]:
+def handle(message: Any, order: Returns) -> list[Event]:
     policy = POLICIES.get(cast(type[Any], type(message)))
-    asked_of_us = policy(message) if policy else (message,)
-    return [event for command in asked_of_us for event in decide(command, order, NOON, TERMS)]
+    meant = policy(message) if policy else (message,)
+    return [event for command in meant for event in decide(command, order, NOON, TERMS)]
 
 
 def settled(event: ReturnRefundRequested) -> RefundSettled:
@@ -210,13 +210,13 @@ events = st.one_of(*(st.from_type(cls) for cls in get_args(Event)))
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(events, max_size=6))
-def test_folding_never_refuses(history: list[Event]):
+def test_evolve_accepts_any_events(history: list[Event]):
     assert isinstance(reduce(evolve, history, INITIAL), Returns)
 
 
-def test_what_has_ended_is_moved_by_nothing():
-    order = reduce(lambda state, message: reduce(evolve, respond(message, state), state), [COMPLETED, *life("r1", {"A": 1})], INITIAL)
-    order = reduce(evolve, respond(paid("r1"), order), order)
-    for late in [COMPLETED, *life("r1", {"A": 1}), paid("r1"), RecordRefundFailure(order_id="o", return_id="r1", owed=True)]:
-        assert respond(late, order) == []
+def test_a_closed_return_does_not_change():
+    order = reduce(lambda state, message: reduce(evolve, handle(message, state), state), [COMPLETED, *commands_of("r1", {"A": 1})], INITIAL)
+    order = reduce(evolve, handle(paid("r1"), order), order)
+    for late in [COMPLETED, *commands_of("r1", {"A": 1}), paid("r1"), RecordRefundFailure(order_id="o", return_id="r1", owed=True)]:
+        assert handle(late, order) == []
     assert order.returns["r1"].status == "closed"

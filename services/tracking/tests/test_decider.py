@@ -64,7 +64,7 @@ def scan(scan_id: str, status: str, package_id: str = P1, at: datetime = LATER, 
 
 
 def run(commands: Sequence[Command]) -> tuple[list[Event], Order]:
-    """Everything that follows from `commands`, and where it leaves the order."""
+    """All events that follow from `commands`, and the order after them."""
     events, order = list[Event](), INITIAL
     for command in commands:
         new = decide(command, order, LATER)
@@ -91,17 +91,17 @@ SHIPPED = (*RELEASED, shipment(P1, P2))
 DELIVERED = (*SHIPPED, scan("1", "delivered"), scan("2", "delivered", P2))
 
 
-# the public status
+# The public status
 
 
-def test_every_change_is_published_twice_under_one_sequence():
+def test_every_change_has_the_next_sequence():
     assert run([ACCEPTED, CONFIRMED])[0] == [
         *announced(1, "accepted", None, minute(1)),
         *announced(2, "confirmed", "accepted", minute(2)),
     ]
 
 
-def test_an_order_goes_its_way():
+def test_an_order_passes_through_its_statuses():
     assert statuses(*DELIVERED, becomes("completed", 400)) == [
         "accepted",
         "confirmed",
@@ -112,7 +112,7 @@ def test_an_order_goes_its_way():
     ]
 
 
-def test_a_release_says_what_is_to_arrive():
+def test_a_release_states_the_units_to_be_delivered():
     expected = DeliveryExpected(order_id="A", units=2, at=minute(3))
     assert after(ACCEPTED, CONFIRMED, when=release(2)) == [expected, *announced(3, "in_fulfillment", "confirmed", minute(3))]
 
@@ -124,13 +124,13 @@ def test_an_order_waits_for_its_customer(action: str):
 
 
 @pytest.mark.parametrize("action", ["check_delivery", "investigate"])
-def test_what_only_an_operator_must_do_is_not_public(action: str):
+def test_an_operators_action_is_not_public(action: str):
     assert after(*SHIPPED, when=asks(action, 20)) == []
     assert after(ACCEPTED, when=asks(action, 2)) == []
 
 
-def test_an_amended_order_is_accepted_again_and_may_have_to_wait_again():
-    story = (
+def test_an_amended_order_is_accepted_again_and_may_wait_again():
+    commands = (
         ACCEPTED,
         asks("amend_payment", 2),
         becomes("accepted", 3, attempt=2),
@@ -138,28 +138,28 @@ def test_an_amended_order_is_accepted_again_and_may_have_to_wait_again():
         becomes("accepted", 5, attempt=3),
         becomes("confirmed", 6),
     )
-    assert statuses(*story) == ["accepted", "awaiting_customer", "accepted", "awaiting_customer", "accepted", "confirmed"]
-    for earlier in story:
-        assert after(*story, when=earlier) == []
+    assert statuses(*commands) == ["accepted", "awaiting_customer", "accepted", "awaiting_customer", "accepted", "confirmed"]
+    for earlier in commands:
+        assert after(*commands, when=earlier) == []
 
 
-def test_an_earlier_question_or_amendment_that_comes_again_is_late():
-    story = (ACCEPTED, asks("amend_payment", 2), becomes("accepted", 3, attempt=2))
-    assert after(*story, when=asks("amend_payment", 2)) == []
-    assert after(*story, asks("amend_payment", 4, attempt=2), when=becomes("accepted", 3, attempt=2)) == []
+def test_an_earlier_required_action_or_amendment_that_comes_again_is_late():
+    commands = (ACCEPTED, asks("amend_payment", 2), becomes("accepted", 3, attempt=2))
+    assert after(*commands, when=asks("amend_payment", 2)) == []
+    assert after(*commands, asks("amend_payment", 4, attempt=2), when=becomes("accepted", 3, attempt=2)) == []
 
 
-def test_questions_and_amendments_are_told_apart_by_their_attempts_whatever_the_clocks_say():
-    story = (ACCEPTED, asks("amend_payment", 9), becomes("accepted", 4, attempt=2), asks("amend_payment", 3, attempt=2))
-    assert statuses(*story) == ["accepted", "awaiting_customer", "accepted", "awaiting_customer"]
+def test_attempts_and_not_clocks_distinguish_required_actions_and_amendments():
+    commands = (ACCEPTED, asks("amend_payment", 9), becomes("accepted", 4, attempt=2), asks("amend_payment", 3, attempt=2))
+    assert statuses(*commands) == ["accepted", "awaiting_customer", "accepted", "awaiting_customer"]
 
 
-def test_an_old_question_that_does_not_tell_its_attempt_is_passed_on():
+def test_an_old_required_action_without_an_attempt_is_published():
     asked = asks("amend_payment", 2, attempt=None)
     assert statuses(ACCEPTED, asked, becomes("accepted", 3, attempt=2), asked)[1:] == ["awaiting_customer", "accepted", "awaiting_customer"]
 
 
-def test_a_confirmed_order_may_still_want_for_stock():
+def test_a_confirmed_order_may_still_lack_stock():
     assert statuses(ACCEPTED, CONFIRMED, asks("resolve_stock", 3), becomes("expired", 9)) == [
         "accepted",
         "confirmed",
@@ -182,39 +182,39 @@ def test_a_rejected_order_is_rejected_only():
     assert after(given, when=given) == []
 
 
-def test_a_package_shipped_after_the_end_is_followed_but_changes_no_status():
+def test_a_package_shipped_after_the_end_is_labeled_but_changes_no_status():
     (label,) = after(*RELEASED, becomes("completed", 9), when=shipment(P1))
     assert isinstance(label, LabelCreated)
 
 
-def test_what_shipped_and_arrived_before_the_release_is_known_is_announced_behind_it():
+def test_shipments_and_deliveries_read_before_the_release_are_announced_after_it():
     ahead = (shipment(P1, P2), scan("1", "delivered"), scan("2", "delivered", P2))
     assert statuses(*ahead) == []
     assert statuses(*ahead, *RELEASED) == statuses(*DELIVERED)
 
 
-def test_the_second_fulfillment_is_no_news_to_the_customer():
+def test_the_second_fulfillment_changes_no_status():
     events = after(*RELEASED, shipment(P1), when=shipment(P2))
     assert [type(event) for event in events] == [LabelCreated]
 
 
-def test_an_order_is_delivered_when_all_its_units_are():
+def test_an_order_is_delivered_with_its_last_unit():
     first = after(*SHIPPED, when=scan("1", "delivered"))
     assert [type(event) for event in first] == [PackageDelivered]
     second = after(*SHIPPED, scan("1", "delivered"), when=scan("2", "delivered", P2))
     assert second[1:] == announced(5, "delivered", "shipped", LATER)
 
 
-def test_an_order_is_delivered_when_its_last_package_was_whoever_told_first():
+def test_an_order_is_delivered_at_its_newest_delivery_whichever_scan_came_first():
     early = scan("1", "delivered", at=LATER - timedelta(hours=1))
-    for told in ((early, scan("2", "delivered", P2)), (scan("2", "delivered", P2), early)):
-        assert run([*SHIPPED, *told])[0][-1:] == announced(5, "delivered", "shipped", LATER)
+    for scans in ((early, scan("2", "delivered", P2)), (scan("2", "delivered", P2), early)):
+        assert run([*SHIPPED, *scans])[0][-1:] == announced(5, "delivered", "shipped", LATER)
 
 
-# packages
+# Packages
 
 
-def test_a_shipped_package_is_labelled_once():
+def test_a_shipped_package_is_labeled_once():
     label = LabelCreated(
         order_id="A",
         package_id=P1,
@@ -228,7 +228,7 @@ def test_a_shipped_package_is_labelled_once():
     assert after(*RELEASED, shipment(P1, units=2), when=shipment(P1, units=2)) == []
 
 
-def test_a_scan_moves_its_package():
+def test_a_scan_changes_the_status_of_its_package():
     seen = LATER - timedelta(hours=1)
     assert after(*SHIPPED, when=scan("1", "in_transit", at=seen)) == [
         PackageInTransit(order_id="A", package_id=P1, at=seen, scan_id="1"),
@@ -252,7 +252,7 @@ def test_the_same_scan_again_has_no_effect():
         ("delivered", "returned_to_sender"),
     ],
 )
-def test_a_late_scan_is_recorded_and_moves_nothing_back(before: str, late: str):
+def test_a_late_scan_is_recorded_and_changes_no_status(before: str, late: str):
     events = after(*SHIPPED, scan("1", before), when=scan("2", late))
     assert events == [ScanRecorded(order_id="A", package_id=P1, scan_id="2", status=late, at=LATER)]
     _, order = run([*SHIPPED, scan("1", before), scan("2", late)])
@@ -279,7 +279,7 @@ def test_a_carriers_local_time_is_kept_as_utc():
     assert (event.at.tzinfo, event.at.replace(tzinfo=None)) == (UTC, local.replace(tzinfo=None) - berlin)
 
 
-def test_a_scan_ahead_of_its_package_is_held_and_counts_once_the_package_is_known():
+def test_a_scan_of_an_unknown_package_is_held_until_the_package_is_known():
     early = scan("1", "attempt_failed", reason="nobody home")
     held = ScanRecorded(order_id="A", package_id=P1, scan_id="1", status="attempt_failed", at=LATER, reason="nobody home")
     assert after(*RELEASED, when=early) == [held]
@@ -322,12 +322,12 @@ def refusal(scan_id: str, reason: str, package_id: str = P1) -> TrackingCommandR
         ),
     ],
 )
-def test_a_scan_that_is_not_sound_is_refused(when: RecordScan, refused: TrackingCommandRefused):
+def test_an_invalid_scan_is_refused(when: RecordScan, refused: TrackingCommandRefused):
     assert after(*SHIPPED, when=when) == [refused]
     assert after(*SHIPPED, when, when=when) == []
 
 
-def test_only_so_many_unknown_packages_are_waited_for():
+def test_the_number_of_unknown_packages_of_an_order_is_limited():
     waiting = [scan("1", "in_transit", sscc(serial)) for serial in range(MAX_HELD)]
     (refused,) = after(*waiting, when=scan("1", "in_transit", sscc(MAX_HELD)))
     assert isinstance(refused, TrackingCommandRefused)
@@ -341,10 +341,10 @@ def test_a_package_remembers_only_its_newest_scans():
     assert order.parcels[P1].scan_ids == tuple(str(number) for number in range(2 * MAX_SCANS, 3 * MAX_SCANS))
 
 
-def test_nothing_is_due_by_itself():
+def test_tracking_has_no_deadlines():
     assert due("A", run(SHIPPED)[1]) is None
 
 
-def test_the_state_survives_its_storage():
+def test_a_stored_state_is_read_back_unchanged():
     _, order = run([*DELIVERED, scan("9", "lost", sscc(9)), scan("", "lost")])
     assert msgspec.json.decode(msgspec.json.encode(order), type=Order) == order

@@ -82,11 +82,11 @@ def status(name: str, detail: str | None = None, attempt: int = 1) -> RecordOrde
         ),
     ],
 )
-def test_what_an_event_asks_of_tracking(event: Any, command: Command):
+def test_each_event_of_another_service_means_one_command(event: Any, command: Command):
     assert list(POLICIES[type(event)](event)) == [command]
 
 
-def test_every_event_it_acts_on_comes_from_a_topic_it_reads():
+def test_the_service_reads_the_topics_of_its_policies_and_commands():
     service = make_service()
     assert set(POLICIES) <= {cls for topic in service.reads for cls in topic.messages}
     assert {topic.name for topic in service.reads} == {"oms.orders", "oms.fulfillments", "oms.tracking.commands"}

@@ -1,7 +1,7 @@
-"""From the data's rows to what channels publish and warehouses receive. All that the data lacks is made up here, from a seed.
+"""From the data's rows to what channels publish and warehouses receive. What the data does not have is made up here, from a seed.
 
-Rules for dirty lines: a line of more than `FUEL` units is fuel counted in hundredths and is sold as one unit at the line's price. A line of
-value 0 is a free item. A line of quantity 0 is published as it is: capture rejects the order and names the line.
+Rules for dirty lines: a line of more than `FUEL_UNITS` units is fuel counted in hundredths and is sold as one unit at the line's price. A
+line of value 0 is a free item. A line of quantity 0 is published as it is: capture rejects the order and names the line.
 """
 
 import csv
@@ -18,27 +18,27 @@ from oms_contracts.channel import OrderPlaced
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.values import Address, Customer, OrderLine, PaymentMethod, StockLine
 
-FUEL = 100
+FUEL_UNITS = 100
 CHANNELS = ("web", "app", "till", "marketplace")
 LOCATIONS = ("north", "south", "west")
 TOKENS = ("tok_visa",) * 92 + ("tok_declined",) * 3 + ("tok_timeout",) * 2 + ("tok_late", "tok_twice", "tok_timeout_declined")
-SHORT = 0.002
+SHORT_SHARE = 0.002
 """The share of SKUs of which there is less than is ordered."""
 CITIES = (("Berlin", "10115"), ("Hamburg", "20095"), ("Leipzig", "04109"), ("Essen", "45127"))
 
 
-def read_baskets(seed: int, most: int | None = None, turn: int = 1) -> Iterator[OrderPlaced]:
+def read_baskets(seed: int, max_orders: int | None = None, round_number: int = 1) -> Iterator[OrderPlaced]:
     """The data's baskets as orders in USD cents, in the data's order; the same seed gives the same orders.
 
-    `turn` tells rounds apart: the same baskets under other references are other orders.
+    `round_number` distinguishes rounds: the same baskets under other references are other orders.
     """
     source = files("oms_demo") / "data" / "baskets-week10.csv.gz"
     with source.open("rb") as packed, gzip.open(packed, "rt", encoding="utf-8") as text:
         baskets = groupby(csv.DictReader(text), key=lambda row: row["basket_id"])
         for number, (basket_id, rows) in enumerate(baskets):
-            if most is not None and number >= most:
+            if max_orders is not None and number >= max_orders:
                 return
-            yield order_of(basket_id if turn == 1 else f"{basket_id}-{turn}", list(rows), Random(f"{seed}/{basket_id}"))
+            yield order_of(basket_id if round_number == 1 else f"{basket_id}-{round_number}", list(rows), Random(f"{seed}/{basket_id}"))
 
 
 def stock_for(orders: Sequence[OrderPlaced], seed: int) -> Iterator[ReceiveStock]:
@@ -50,7 +50,7 @@ def stock_for(orders: Sequence[OrderPlaced], seed: int) -> Iterator[ReceiveStock
     lines: list[StockLine] = []
     for sku, units in sorted(wanted.items()):
         random = Random(f"{seed}/{sku}")
-        have = units // 2 if random.random() < SHORT else units + random.randrange(5)
+        have = units // 2 if random.random() < SHORT_SHARE else units + random.randrange(5)
         first = LOCATIONS[random.randrange(len(LOCATIONS))]
         second = LOCATIONS[(LOCATIONS.index(first) + 1) % len(LOCATIONS)]
         lines += [
@@ -90,7 +90,7 @@ def order_of(reference: str, rows: Sequence[Mapping[str, str]], random: Random, 
 
 def _line(line_id: str, row: Mapping[str, str]) -> OrderLine:
     quantity = int(row["quantity"])
-    quantity = 1 if quantity > FUEL else quantity
+    quantity = 1 if quantity > FUEL_UNITS else quantity
     total = _cents(row["sales_value"])
     shelf = total + _cents(row["retail_disc"]) + _cents(row["coupon_match_disc"])
     price = math.ceil(shelf / quantity) if quantity else shelf

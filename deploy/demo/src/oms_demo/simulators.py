@@ -1,97 +1,156 @@
-"""What is outside: a warehouse, a carrier, and customers who send something back. Each is a pure answer to an event, with commands."""
+"""The simulators as a FastStream application: each broker user's simulator reads events in batches and publishes commands in response.
 
-from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
-from hashlib import sha256
-from typing import Any
+    faststream run oms_demo.simulators:make_app --factory
+    faststream docs serve oms_demo.simulators:make_app --factory    # the AsyncAPI page
 
-from oms_contracts.fulfillments import AcceptFulfillment, FulfillmentPlanned, PackPackage, PickItems, ShipFulfillment
-from oms_contracts.returns import InspectReturn, ReceiveReturnItems, RequestReturn, ReturnApproved, ReturnRequested, ReturnWindowOpened
-from oms_contracts.sscc import check_digit
-from oms_contracts.tracking import LabelCreated, RecordScan
-from oms_contracts.values import InspectedLine, ReturnLine
+A simulator joins no group: each run begins at the first record. Events of earlier runs get the same commands again, which have no effect.
+Handlers get batches because a handler call of FastStream takes a third of a millisecond.
+"""
 
-Answer = Callable[[Any], Iterable[Any]]
-ONE_IN = 20
-"""So many orders send their first line back."""
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Union
 
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy, FastStream
+from faststream.kafka import KafkaBroker
+from faststream.kafka.annotations import KafkaMessage
+from faststream.security import SASLScram512
+from faststream.specification import AsyncAPI
+from oms_client.publisher import content_id, record_of
+from oms_contracts.catalogue import TOPICS, Topic, topic_of, topics_written_by
+from oms_contracts.envelope import header
+from oms_contracts.message import decode, type_of
+from oms_contracts.operations import RedriveDeadLetters
+from oms_contracts.tracking import LabelCreated
+from oms_kafka.settings import KafkaSettings, settings_of
+from oms_local.stack import Stack, StackSettings
+from oms_runtime.clock import utc_now
+from pydantic import InstanceOf
 
-def warehouse(event: FulfillmentPlanned) -> Iterator[Any]:
-    """Accept, pick, pack in one parcel, ship."""
-    ids = {"order_id": event.order_id, "fulfillment_id": event.fulfillment_id}
-    number = f"{_number(event.fulfillment_id):017}"
-    yield AcceptFulfillment(**ids)
-    yield PickItems(**ids)
-    yield PackPackage(**ids, package_id=f"{number}{check_digit(number)}", lines=event.lines)
-    yield ShipFulfillment(**ids, carrier="demo-post", tracking_numbers=(f"DP{number}",))
+from oms_demo.responses import Response, make_responses
 
+Responses = Mapping[str, Mapping[type[Any], Response]]
+"""By broker user, by class of an event."""
+BATCH_SECONDS = 0.025
+"""From one batch of events to the next, at least: events that arrive meanwhile share a batch. People are slower still."""
+REQUEST_TIMEOUT_MS = 120_000
+"""A broker that restarts is waited for."""
 
-def carrier(event: LabelCreated) -> Iterator[Any]:
-    """Take the parcel and deliver it; one in ten at the second attempt."""
-    statuses = ["in_transit", "out_for_delivery", "delivered"]
-    if _number(event.package_id) % 10 == 0:
-        statuses.insert(2, "attempt_failed")
-    for step, status in enumerate(statuses, 1):
-        yield RecordScan(
-            order_id=event.order_id,
-            package_id=event.package_id,
-            scan_id=f"{event.package_id}-{step}",
-            status=status,
-            at=event.at + timedelta(milliseconds=step),
-            reason="nobody was at home" if status == "attempt_failed" else "",
-        )
-
-
-class Returns:
-    """Customers and the returns desk. Remembers what its own customers send back, because approval names the return alone."""
-
-    def __init__(self) -> None:
-        self._skus: dict[str, dict[str, str]] = {}
-        self._lines: dict[str, tuple[ReturnLine, ...]] = {}
-
-    def opened(self, event: ReturnWindowOpened) -> Iterator[Any]:
-        """One order in `ONE_IN` asks to return one unit of its first line."""
-        if _number(event.order_id) % ONE_IN == 0:
-            return_id = f"{event.order_id}-R1"
-            self._skus[return_id] = {line.line_id: line.sku for line in event.lines}
-            lines = (ReturnLine(line_id=event.lines[0].line_id, quantity=1),)
-            yield RequestReturn(order_id=event.order_id, return_id=return_id, lines=lines)
-
-    def requested(self, event: ReturnRequested) -> Iterator[Any]:
-        """Nothing to do yet but to remember the lines."""
-        if event.return_id in self._skus:
-            self._lines[event.return_id] = event.lines
-        return iter(())
-
-    def approved(self, event: ReturnApproved) -> Iterator[Any]:
-        """The goods arrive and are inspected: one return in four is not fit to be sold again."""
-        if event.return_id not in self._lines:
-            return
-        lines, skus = self._lines.pop(event.return_id), self._skus.pop(event.return_id)
-        ids = {"order_id": event.order_id, "return_id": event.return_id}
-        yield ReceiveReturnItems(**ids, receipt_id=f"{event.return_id}-1", location="north", lines=lines)
-        disposition = "write-off" if _number(event.return_id) % 4 == 0 else "restock"
-        yield InspectReturn(
-            **ids,
-            lines=tuple(
-                InspectedLine(line_id=line.line_id, sku=skus[line.line_id], quantity=line.quantity, disposition=disposition)
-                for line in lines
-            ),
-        )
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.ERROR)  # FastStream logs every message as INFO, and each topic that it does not create as WARNING
 
 
-def answers() -> dict[type[Any], Answer]:
-    """By the class of an event: who answers it."""
-    returns = Returns()
-    return {
-        FulfillmentPlanned: warehouse,
-        LabelCreated: carrier,
-        ReturnWindowOpened: returns.opened,
-        ReturnRequested: returns.requested,
-        ReturnApproved: returns.approved,
+def make_app(settings: Callable[[str], KafkaSettings] | None = None, responses: Responses | None = None) -> FastStream:
+    """The application: one simulator for each broker user in `responses`. While it is entered (`async with`), no event is missed.
+
+    `settings` is how a broker user reaches the broker; None for the stack that the environment names. Without `responses` it is warehouse,
+    carrier, and customers with returns.
+    """
+    find = settings or _settings_of_stack()
+    by_user = demo_responses() if responses is None else responses
+    document = AsyncAPI(title="Orderstream simulators", description="Systems and people beside Orderstream.", version="1")
+    return FastStream(*(_make_broker(find(user), user, of) for user, of in by_user.items()), logger=logger, specification=document)
+
+
+def demo_responses() -> dict[str, dict[type[Any], Response]]:
+    """The responses of warehouse (which also serves the customers with returns) and carrier, by broker user."""
+    responses = make_responses()
+    carrier = {LabelCreated: responses.pop(LabelCreated)}
+    return {"warehouse": responses, "carrier": carrier}
+
+
+def _make_broker(settings: KafkaSettings, user: str, responses: Mapping[type[Any], Response]) -> KafkaBroker:
+    broker = KafkaBroker(
+        settings.kafka_bootstrap_servers,
+        security=_security(settings),
+        client_id=f"demo-{user}",
+        description=f"The broker, as its user {user}",
+        enable_idempotence=True,
+        acks="all",
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        allow_auto_create_topics=False,
+        logger=logger,
+    )
+    publish = _publishing(broker, user)
+    topics: defaultdict[str, dict[type[Any], Response]] = defaultdict(dict)
+    for cls, response in responses.items():
+        topics[topic_of(cls)][cls] = response
+    for topic in TOPICS:
+        if topic.name in topics:
+            _subscribe(broker, topic, topics[topic.name], publish)
+    return broker
+
+
+def _subscribe(
+    broker: KafkaBroker, topic: Topic, responses: Mapping[type[Any], Response], publish: Callable[[Iterable[Any]], Awaitable[None]]
+) -> None:
+    async def respond(events: list[Any], message: KafkaMessage) -> None:
+        try:
+            await publish(command for event in events for command in responses[type(event)](event))
+        except KafkaError:
+            await message.nack()  # the same batch comes again
+            raise
+        await asyncio.sleep(BATCH_SECONDS)
+
+    # For the AsyncAPI document. InstanceOf, because the decoder has made messages of the records already.
+    respond.__annotations__["events"] = list[_one_of(InstanceOf[cls] for cls in responses)]
+    subscriber = broker.subscriber(
+        topic.name,
+        batch=True,
+        batch_timeout_ms=int(BATCH_SECONDS * 1_000),
+        auto_offset_reset="earliest",
+        ack_policy=AckPolicy.MANUAL,
+        decoder=_decoder(responses),
+        title=topic.name,
+        description=topic.summary,
+    )
+    subscriber(respond)
+
+
+def _publishing(broker: KafkaBroker, user: str) -> Callable[[Iterable[Any]], Awaitable[None]]:
+    commands = {topic: [cls for cls in topic.messages if cls is not RedriveDeadLetters] for topic in topics_written_by(user)}
+    publishers = {
+        topic.name: broker.publisher(topic.name, description=topic.summary, schema=_one_of(classes))
+        for topic, classes in commands.items()
+        if classes
     }
 
+    async def publish(commands: Iterable[Any]) -> None:
+        """Publish commands in order within each key, and return once the broker has them."""
+        sent: list[Any] = []
+        for command in commands:
+            key, value, headers = record_of(command, f"/demo/{user}", content_id(command), utc_now())
+            text = {name: value.decode() for name, value in headers}
+            sent.append(await publishers[topic_of(command)].publish(value, key=key, headers=text, no_confirm=True))
+        await asyncio.gather(*sent)
 
-def _number(text: str) -> int:
-    """A number of at most 17 digits that always belongs to this text."""
-    return int.from_bytes(sha256(text.encode()).digest()[:8], "big") % 10**17
+    return publish
+
+
+def _one_of(types: Iterable[Any]) -> Any:
+    return Union[tuple(types)]  # noqa: UP007  # its members are known at run time only
+
+
+def _decoder(classes: Iterable[type[Any]]) -> Callable[[Any], Any]:
+    """Decodes the records of a batch that are of `classes`, and leaves the others out."""
+    names = {type_of(cls).name for cls in classes}
+
+    async def decode_batch(message: Any) -> list[Any]:
+        kinds = ((record, header(record.headers, "ce_type") or "") for record in message.raw_message)
+        return [decode(kind, record.value or b"") for record, kind in kinds if kind in names]
+
+    return decode_batch
+
+
+def _security(settings: KafkaSettings) -> SASLScram512 | None:
+    if settings.kafka_username is None or settings.kafka_password is None:
+        return None
+    return SASLScram512(username=settings.kafka_username, password=settings.kafka_password.get_secret_value(), use_ssl=False)
+
+
+def _settings_of_stack() -> Callable[[str], KafkaSettings]:
+    stack = Stack(StackSettings.from_environment())
+    return lambda user: settings_of(stack.kafka(user))

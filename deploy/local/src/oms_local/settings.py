@@ -10,8 +10,6 @@ from oms_contracts.catalogue import ALL_SERVICES
 from oms_local.errors import StackError
 
 PARTITIONS = range(1, 1_001)
-SERVICES = ALL_SERVICES
-"""Another name of the catalogue's list, for callers that import it from here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

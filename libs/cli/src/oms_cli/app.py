@@ -1,4 +1,4 @@
-"""Where the command line is built, and where its faults become exit codes."""
+"""Where the command line is built, and where errors become exit codes."""
 
 import logging
 import sys
@@ -9,9 +9,10 @@ from uuid import uuid4
 import typer
 from typer.core import TyperGroup
 
-from oms_cli import dead_letters, events, lag, orders, output, stack, stock
+from oms_cli import dead_letters, events, lag, orders, output, stock
 from oms_cli.connections import Connections
-from oms_cli.faults import Fault
+from oms_cli.errors import CliError
+from oms_cli.plugins import command_groups
 
 EPILOG = "\n\n".join(
     (
@@ -23,14 +24,14 @@ EPILOG = "\n\n".join(
 
 
 class Oms(TyperGroup):
-    """The whole command line. An expected fault is a line on standard error and an exit code, whoever raised it."""
+    """The whole command line. An expected error is a line on standard error and an exit code, wherever it was raised."""
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
         try:
             code: object = super().main(*args, **options | {"standalone_mode": False})
         except typer.TyperException as error:
             usage: typer.Context | None = getattr(error, "ctx", None)
-            lines = error.lines if isinstance(error, Fault) else (" ".join(error.format_message().split()),)
+            lines = error.lines if isinstance(error, CliError) else (" ".join(error.format_message().split()),)
             hint = f"; see {usage.command_path} --help" if usage is not None else ""
             for line in lines:
                 output.note(f"error: {line.rstrip('.')}{hint}")
@@ -41,11 +42,12 @@ class Oms(TyperGroup):
 app = typer.Typer(
     name="oms",
     cls=Oms,
-    help="Orderstream's operator: the stack, orders, stock, events, lag and dead letters.",
+    help="Orderstream's operator: orders, stock, events, lag and dead letters; with the local stack installed, the stack.",
     epilog=EPILOG,
     pretty_exceptions_enable=False,
 )
-app.add_typer(stack.app, name="stack")
+for name, group in command_groups():
+    app.add_typer(group, name=name)
 app.add_typer(orders.app, name="order")
 app.add_typer(stock.app, name="stock")
 app.add_typer(events.app, name="events")
@@ -62,14 +64,25 @@ def root(
             metavar="URL", envvar="OMS_QUERY_URL", help="Where projection's query API is.", show_default="that of the local stack"
         ),
     ] = None,
+    service_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="OMS_SERVICE_URL",
+            help="Where services answer, with {service} for the name of one: http://{service}:8000",
+            show_default="those of the local stack",
+        ),
+    ] = None,
 ) -> None:
-    """Say what the commands reach, unless a test has."""
+    """Set what the commands reach, unless a test has."""
     if context.obj is None:
-        context.obj = Connections(query_url=query_url, clock=lambda: datetime.now(UTC), new_id=lambda: str(uuid4()))
+        context.obj = Connections(
+            query_url=query_url, service_url=service_url, clock=lambda: datetime.now(UTC), new_id=lambda: str(uuid4())
+        )
         context.call_on_close(context.obj.close)
 
 
 def main() -> None:
     """`oms`."""
-    logging.getLogger().addHandler(logging.NullHandler())  # what clients complain of is told by the fault that it leads to
+    logging.getLogger().addHandler(logging.NullHandler())  # what a client library logs is in the error that follows from it
     app()

@@ -1,51 +1,41 @@
-"""What the commands reach: the local stack, the broker as its user `operator`, the query API, and the services' metrics."""
+"""What the commands reach: the broker as its user `operator`, the query API, and the services' metrics."""
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from time import monotonic, sleep
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import httpx
-import msgspec
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import (
-    GroupAuthorizationFailedError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    TopicAuthorizationFailedError,
-    UnknownTopicOrPartitionError,
-)
+from oms_client.errors import BrokerUnreachable, Invalid, NotAllowed, NotFound, QueryApiUnreachable, broker_errors
 from oms_client.follower import assign_all
-from oms_client.publisher import Publisher, content_id
-from oms_contracts.catalogue import Topic, topic_of
-from oms_contracts.message import UnreadableMessage, decode, encode, type_of, validate
+from oms_client.publisher import publish_message
+from oms_client.queries import QueryClient, poll
+from oms_contracts.catalogue import Topic
 from oms_kafka.clients import client_options, make_reader
 from oms_kafka.settings import KafkaSettings, settings_of
-from oms_local.settings import SERVICES
-from oms_local.stack import Stack, StackError, StackSettings
 from prometheus_client.parser import text_string_to_metric_families
 
-from oms_cli.faults import INVALID, NOT_DONE, OUT_OF_REACH, Fault, unreadable
+from oms_cli.errors import INVALID, NOT_DONE, OUT_OF_REACH, CliError
+from oms_cli.plugins import Servers, installed_servers
 
 USER = "operator"
 SOURCE = "/oms/cli"
-BROKER_SECONDS = 30
-POLL_SECONDS = 0.2
-PAGE = 500
-REFUSALS = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, UnknownTopicOrPartitionError)
+BROKER_TIMEOUT_SECONDS = 30
+METRICS_TIMEOUT_SECONDS = 30
+BROKER_HINT = "OMS_KAFKA_BOOTSTRAP_SERVERS names it"
+QUERY_HINT = "--query-url or OMS_QUERY_URL names it"
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offsets:
-    """How far topics go and consumer groups are. `committed` is by group; a partition that is not there has no offset yet."""
+    """Begin and end offsets of partitions, and the `committed` offsets by consumer group: without a partition that has none yet."""
 
     begins: Mapping[TopicPartition, int]
     ends: Mapping[TopicPartition, int]
@@ -53,190 +43,150 @@ class Offsets:
 
 
 class Connections:
-    """Made once a run, and connected only as far as a command needs. `query_url` is None where the stack's own query API is meant."""
+    """Made once for a run of `oms`, and connected only as far as a command needs.
+
+    Settings come first: `query_url`, `service_url` (a URL with `{service}` in the place of the service's name) and the variables
+    `OMS_KAFKA_*`. What they leave open, `find_servers` returns: those of the local stack where it is installed.
+    """
 
     def __init__(
         self,
         *,
-        query_url: str | None,
+        query_url: str | None = None,
+        service_url: str | None = None,
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
-        transport: httpx.BaseTransport | None = None,
+        find_servers: Callable[[], Servers | None] = installed_servers,
+        publish: Callable[..., Coroutine[Any, Any, str]] = publish_message,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._query_url = query_url
+        self._service_url = service_url
         self._clock = clock
         self.new_id = new_id
-        # Nobody's proxy is asked for what is on this machine.
-        self._http = httpx.Client(transport=transport, timeout=30, trust_env=query_url is not None)
+        self._find_servers = find_servers
+        self._publish = publish
+        self._transport = transport
+        self._runner = asyncio.Runner()
 
     def close(self) -> None:
-        """Let go of what is connected."""
-        self._http.close()
-
-    @cached_property
-    def stack(self) -> Stack:
-        """The stack that the environment names."""
-        try:
-            return Stack(StackSettings.from_environment())
-        except StackError as error:
-            raise Fault(INVALID, str(error)) from error
+        """Close what is connected."""
+        if "query" in self.__dict__:
+            self._runner.run(self.query.close())
+        self._runner.close()
 
     @cached_property
     def broker(self) -> KafkaSettings:
         """How the operator reaches the broker."""
-        try:
-            return settings_of(self.stack.kafka(USER))
-        except StackError as error:
-            raise Fault(OUT_OF_REACH, str(error)) from error
+        settings = KafkaSettings()
+        if "kafka_bootstrap_servers" in settings.model_fields_set:
+            return settings
+        if self._servers is None:
+            raise CliError(INVALID, "OMS_KAFKA_BOOTSTRAP_SERVERS: is not set; it names the broker (host:port)")
+        return settings_of(self._servers.kafka(USER))
 
     @cached_property
-    def query_url(self) -> str:
-        """Where the query API is."""
-        return (self._query_url or self._service_url("projection")).rstrip("/")
+    def query(self) -> QueryClient:
+        """The query API."""
+        url = self._query_url or self._url_of("projection")
+        if url is None:
+            raise CliError(INVALID, "--query-url: is not given; it, or OMS_QUERY_URL, names the query API")
+        try:
+            return QueryClient(url, transport=self._transport)
+        except Invalid as error:
+            raise CliError(INVALID, f"--query-url: {error}") from error
+
+    @property
+    def hint(self) -> str:
+        """What to do when a server does not answer: the end of a sentence."""
+        return self._servers.hint if self._servers is not None else "its process may be down"
 
     def get(self, path: str, **parameters: Any) -> Any:
-        """What the query API answers. Raises a Fault, also when what is asked for is not known there."""
-        url = f"{self.query_url}{path}"
-        wanted = {name: value for name, value in parameters.items() if value is not None}
-        try:
-            answer = self._http.get(url, params=wanted)
-            content: Any = answer.json()
-        except httpx.InvalidURL as error:
-            raise Fault(INVALID, f"--query-url: {self.query_url!r} is no URL ({error})") from error
-        except httpx.RequestError as error:
-            remedy = "`oms stack status` tells what runs, --query-url or OMS_QUERY_URL where it is"
-            raise Fault(OUT_OF_REACH, f"the query API at {self.query_url} does not answer ({error}); {remedy}") from error
-        except ValueError as error:
-            raise _stranger(self.query_url) from error
-        if answer.is_success:
-            return content
-        if answer.headers.get("content-type") != "application/problem+json":
-            raise _stranger(self.query_url)
-        code = {404: NOT_DONE, 422: INVALID}.get(answer.status_code, OUT_OF_REACH)
-        raise Fault(code, "; ".join([content["title"], *content["reasons"]]))
+        """The query API's JSON at `path`. Raises CliError, also when the API does not know what is asked for."""
+        return self.run(self.query.get(path, **parameters))
 
-    def find(self, path: str, **parameters: Any) -> Any:
-        """What the query API answers, None where it does not know it."""
-        try:
-            return self.get(path, **parameters)
-        except Fault as fault:
-            if fault.exit_code == NOT_DONE:
-                return None
-            raise
+    def collect(self, path: str, **options: Any) -> list[dict[str, Any]]:
+        """The items of a list of the query API, as `QueryClient.collect` has them."""
+        return self.run(self.query.collect(path, **options))
 
-    def every(self, path: str, *, within: str | None = None, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """All items of a list of the query API's, page by page. `within` names the answer's field that holds it, where it has others."""
-        after: str | None = None
-        while True:
-            answer = self.get(path, **{"limit": PAGE} | parameters, after=after)
-            page = answer if within is None else answer[within]
-            yield from page["items"]
-            after = page["next"]
-            if after is None:
-                return
+    def wait(self, ask: Callable[[QueryClient], Awaitable[T | None]], timeout_seconds: float) -> T | None:
+        """The first result of `ask` that is not None; None when `timeout_seconds` pass without one."""
+        query = self.query
+        return self.run(poll(lambda: ask(query), timeout_seconds))
 
     def metrics(self, service: str, names: Iterable[str]) -> dict[str, float] | None:
-        """Those metrics of a service of the stack that are numbers now; None where it does not answer."""
+        """Those metrics of a service that have a number now; None where it does not answer, or its URL is not known."""
+        url = self._url_of(service)
+        if url is None:
+            return None
         try:
-            answer = self._http.get(f"{self._service_url(service)}/metrics")
+            response = httpx.get(f"{url}/metrics", timeout=METRICS_TIMEOUT_SECONDS, trust_env=self._service_url is not None)
         except httpx.RequestError:
             return None
-        if not answer.is_success:
+        if not response.is_success:
             return None
         wanted = set(names)
-        samples = [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
+        samples = [sample for family in text_string_to_metric_families(response.text) for sample in family.samples]
         return {sample.name: sample.value for sample in samples if sample.name in wanted and not math.isnan(sample.value)}
 
     def publish(self, message: object, *, topic: str | None = None, event_id: str | None = None) -> str:
-        """Publish a message as the operator, and answer with its event's id once the broker has it.
+        """Publish a message as the operator, and return its event's id once the broker has it.
 
-        Without an `event_id` it is made of the content: the same message again is the same event. Whatever a service would set aside as
-        unreadable is refused here. `topic` is for messages that every service has a topic of its own for.
+        Without an `event_id` it is derived from the content, so that the same message again counts once. Raises CliError for what a
+        service would set aside as unreadable.
         """
-        kind = type_of(message).name
-        try:
-            validate(kind, encode(message))
-        except UnreadableMessage as error:
-            raise unreadable(kind.split(".")[-2], kind, error) from error
-        chosen = content_id(message) if event_id is None else event_id
-        self.send(message, topic or topic_of(message), chosen)
-        return chosen
-
-    def send(self, message: object, topic: str, event_id: str) -> None:
-        """Hand a message to the broker, and wait until it has it."""
-
-        async def publish() -> None:
-            async with (
-                asyncio.timeout(BROKER_SECONDS),
-                Publisher(self.broker, SOURCE, self._clock, identify=lambda _message: event_id) as publisher,
-            ):
-                await publisher.publish([message], topic=topic)
-
-        self.run(publish)
-
-    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do something with the broker. Raises a Fault when that is out of reach, or refuses."""
-        broker = self.broker
-        try:
-            return asyncio.run(work())
-        except MessageSizeTooLargeError as error:
-            raise Fault(INVALID, "it is larger than its topic takes") from error
-        except REFUSALS as error:
-            who = broker.kafka_username or "a client without a name"
-            what = ", ".join(map(str, error.args)) or type(error).__name__
-            raise Fault(NOT_DONE, f"the broker has no such topic or group, or does not allow {who} to use it: {what}") from error
-        except (KafkaError, ConnectionError, TimeoutError) as error:
-            why = type(error).__name__  # the texts of aiokafka's errors are for programmers
-            address = broker.kafka_bootstrap_servers
-            raise Fault(OUT_OF_REACH, f"the broker at {address} does not answer ({why}); `oms stack status` tells what runs") from error
+        return self.run(self._publish(self.broker, message, source=SOURCE, now=self._clock(), topic=topic, event_id=event_id))
 
     def offsets(self, topics: Iterable[Topic], groups: Iterable[str]) -> Offsets:
-        """How far `topics` go, and how far `groups` are."""
-        return self.run(lambda: _offsets(self.broker, list(topics), list(groups)))
+        """The offsets of `topics`, and those that `groups` have committed."""
+        return self.run(_offsets(self.broker, list(topics), list(groups)))
 
-    def _service_url(self, service: str) -> str:
-        return f"http://127.0.0.1:{self.stack.settings.http_port + SERVICES.index(service)}"
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end. The client's errors become CliErrors."""
+        try:
+            return self._runner.run(work)
+        except (NotFound, NotAllowed) as error:
+            raise CliError(NOT_DONE, str(error)) from error
+        except Invalid as error:
+            raise CliError(INVALID, *lines_of(error)) from error
+        except BrokerUnreachable as error:
+            raise CliError(OUT_OF_REACH, f"{error}; {BROKER_HINT}, {self.hint}") from error
+        except QueryApiUnreachable as error:
+            raise CliError(OUT_OF_REACH, f"{error}; {QUERY_HINT}, {self.hint}") from error
+
+    @cached_property
+    def _servers(self) -> Servers | None:
+        return self._find_servers()
+
+    def _url_of(self, service: str) -> str | None:
+        if self._service_url is not None:
+            return self._service_url.replace("{service}", service).rstrip("/")
+        return self._servers.service_url(service) if self._servers is not None else None
 
 
-def until(ask: Callable[[], T | None], seconds: float) -> T | None:
-    """The first answer that is not None; None when `seconds` pass without one. It is asked once at least."""
-    deadline = monotonic() + seconds
-    while (answer := ask()) is None and monotonic() < deadline:
-        sleep(POLL_SECONDS)
-    return answer
-
-
-def event_of(entry: dict[str, Any]) -> Any:
-    """The event that an entry of a timeline tells of."""
-    return decode(entry["type"], msgspec.json.encode(entry["data"]))
-
-
-def part(text: str) -> str:
-    """A text as one part of a path, whatever it is made of."""
-    return quote(text, safe="")
+def lines_of(error: Invalid, place: str | None = None) -> list[str]:
+    """A line for each reason why `place` (without one: what the error is about) is not valid."""
+    return [f"{place or error.what}: {reason}" for reason in error.reasons] or [str(error)]
 
 
 async def _offsets(settings: KafkaSettings, topics: list[Topic], groups: list[str]) -> Offsets:
     reader = make_reader(settings, "oms-cli")
     admin: Any = AIOKafkaAdminClient(**client_options(settings), client_id="oms-cli")
-    try:
-        async with asyncio.timeout(BROKER_SECONDS):
-            await reader.start()
-            # What is assigned the client learns of at once, else of one topic after the other, a tenth of a second each.
-            partitions = await assign_all(reader, topics)
-            reader.pause(*partitions)
-            await admin.start()
-            committed: dict[str, dict[TopicPartition, int]] = {}
-            for group in groups:
-                found = await admin.list_consumer_group_offsets(group)
-                committed[group] = {tp: at.offset for tp, at in found.items() if at.offset >= 0}
-            # Read last, so that no group is ahead of them.
-            begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
-            return Offsets(begins=begins, ends=ends, committed=committed)
-    finally:
-        await reader.stop()
-        await admin.close()
-
-
-def _stranger(url: str) -> Fault:
-    return Fault(OUT_OF_REACH, f"what answers at {url} is not the query API; --query-url or OMS_QUERY_URL tells where that is")
+    with broker_errors(settings):
+        try:
+            async with asyncio.timeout(BROKER_TIMEOUT_SECONDS):
+                await reader.start()
+                # The client learns of assigned topics at once, otherwise of one topic after the other, a tenth of a second each.
+                partitions = await assign_all(reader, topics)
+                reader.pause(*partitions)
+                await admin.start()
+                committed: dict[str, dict[TopicPartition, int]] = {}
+                for group in groups:
+                    found = await admin.list_consumer_group_offsets(group)
+                    committed[group] = {tp: at.offset for tp, at in found.items() if at.offset >= 0}
+                # Read last, so that no group is ahead of them.
+                begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
+                return Offsets(begins=begins, ends=ends, committed=committed)
+        finally:
+            await reader.stop()
+            await admin.close()

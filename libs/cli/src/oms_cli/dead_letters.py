@@ -2,42 +2,40 @@
 
 import base64
 import json
-from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 import typer
+from oms_client.queries import QueryClient, path_part
 from oms_contracts.catalogue import TOPICS
-from oms_contracts.message import UnreadableMessage, decode, find_type, validate
+from oms_contracts.message import UnreadableMessage, decode, find_type
 from oms_contracts.operations import RedriveDeadLetters
 
 from oms_cli import output
-from oms_cli.arguments import AsJson, Limit, Timeout, connections
-from oms_cli.connections import Connections, part, until
-from oms_cli.faults import INVALID, NOT_DONE, Fault, unreadable
+from oms_cli.arguments import AsJson, Limit, Timeout, connections, read_message, service_name
+from oms_cli.connections import Connections
+from oms_cli.errors import INVALID, NOT_DONE, CliError
 from oms_cli.output import moment, note, say, table
 
 app = typer.Typer(help="Records that services set aside, and their redrive.")
 
-Name = Literal["capture", "inventory", "payment", "fulfillment", "tracking", "returns", "projection"]
-Service = Annotated[Name, typer.Argument(metavar="SERVICE", help="Who set it aside.", show_default=False)]
+Service = Annotated[str, typer.Argument(metavar="SERVICE", parser=service_name, help="The service that set it aside.", show_default=False)]
 WAITING = frozenset({"set_aside", "parked"})
 
 
 @app.command("list", epilog="Example: oms dead-letters list --service inventory")
-def list_letters(
+def list_dead_letters(
     context: typer.Context,
     *,
-    service: Annotated[Name | None, typer.Option(help="Set aside by this service only.")] = None,
+    service: Annotated[str | None, typer.Option(metavar="SERVICE", parser=service_name, help="Set aside by this service only.")] = None,
     key: Annotated[str | None, typer.Option(metavar="KEY", help="Of this key only.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Those that were redriven or discarded, too.")] = False,
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
     """Records that wait for an operator, newest first. A parked one waits only for an earlier one of its key."""
-    letters = connections(context).every("/dead-letters", service=service, key=key, waiting=not every)
-    rows = list(islice(letters, limit + 1))
-    shown, more = rows[:limit], len(rows) > limit
+    found = connections(context).collect("/dead-letters", max_items=limit + 1, service=service, key=key, waiting=not every)
+    shown, more = found[:limit], len(found) > limit
     if as_json:
         output.document({"dead_letters": shown, "more": more})
         return
@@ -91,41 +89,41 @@ def show(
         say(letter["stack"])
 
 
-@app.command(epilog="Example: oms dead-letters redrive inventory ASN-2001 --letter-id oms.inventory.commands/3/41 --value mended.json")
+@app.command(epilog="Example: oms dead-letters redrive inventory ASN-2001 --letter-id oms.inventory.commands/3/41 --value corrected.json")
 def redrive(
     context: typer.Context,
     *,
     service: Service,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="All letters of this key, in the order they came.", show_default=False)],
-    letter_id: Annotated[str | None, typer.Option(metavar="ID", help="The letter to mend or to discard first.")] = None,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="All dead letters of this key, in the order they came.", show_default=False)],
+    letter_id: Annotated[str | None, typer.Option(metavar="ID", help="The dead letter to correct or to discard first.")] = None,
     value: Annotated[
         typer.FileBinaryRead | None, typer.Option(metavar="FILE", help="Its new value, a JSON file; - for standard input.")
     ] = None,
-    discard: Annotated[bool, typer.Option("--discard", help="Drop that letter, for what waits behind it.")] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Drop that dead letter, so that those behind it can be applied.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the outcome.")] = False,
     timeout: Timeout = 30,
     as_json: AsJson = False,
 ) -> None:
-    """Have a service apply what it set aside under a key again. The exit code is 1 when a letter fails once more."""
+    """Ask a service to apply again what it set aside under a key. The exit code is 1 when a dead letter fails once more."""
     if (letter_id is not None) != (value is not None or discard):
-        raise Fault(INVALID, "--letter-id: names the letter for --value or --discard, one of which must be there with it")
+        raise CliError(INVALID, "--letter-id: names the dead letter for --value or --discard, one of which must be given with it")
     if value is not None and discard:
-        raise Fault(INVALID, "--discard: a letter that is dropped has no --value")
+        raise CliError(INVALID, "--discard: a dead letter that is dropped has no --value")
     connected = connections(context)
-    mended = None
+    corrected = None
     if letter_id is not None:
         letter = _letter(connected, service, letter_id)
         if letter["status"] not in WAITING:
-            raise Fault(NOT_DONE, f"{letter_id} was {letter['status']} already")
+            raise CliError(NOT_DONE, f"{letter_id} is {letter['status']} already")
         if letter["source_key"] != key:
-            raise Fault(INVALID, f"KEY: {letter_id} is of the key {letter['source_key']!r}, not of {key!r}")
-        mended = _mended(letter, value.read()) if value is not None else None
-    before = {letter["letter_id"]: letter for letter in connected.every("/dead-letters", service=service, key=key)}
+            raise CliError(INVALID, f"KEY: {letter_id} is of the key {letter['source_key']!r}, not of {key!r}")
+        corrected = _corrected(letter, value.read()) if value is not None else None
+    before = {letter["letter_id"]: letter for letter in connected.collect("/dead-letters", service=service, key=key)}
     if not before:
-        raise Fault(NOT_DONE, f"{service} has nothing set aside under {key!r}; `oms dead-letters list` tells what is")
-    command = RedriveDeadLetters(source_key=key, letter_id=letter_id, value=mended, discard=discard)
+        raise CliError(NOT_DONE, f"{service} has set nothing aside under {key!r}; `oms dead-letters list` shows the dead letters")
+    command = RedriveDeadLetters(source_key=key, letter_id=letter_id, value=corrected, discard=discard)
     connected.publish(command, topic=f"oms.{service}.commands", event_id=connected.new_id())
-    after = None if no_wait else until(lambda: _settled(connected, service, key, before), timeout)
+    after = None if no_wait else connected.wait(lambda query: _settled(query, service, key, before), timeout)
     letters = list((after or before).values())
     if as_json:
         output.document({"service": service, "key": key, "settled": after is not None, "dead_letters": letters})
@@ -137,17 +135,15 @@ def redrive(
     if no_wait:
         return
     if after is None:
-        raise Fault(
-            NOT_DONE, f"{service} has not answered after {timeout:g} s; `oms dead-letters list --key {key} --all` tells what becomes of it"
-        )
+        raise CliError(NOT_DONE, f"the outcome is not known after {timeout:g} s; `oms dead-letters list --key {key} --all` shows it later")
     failed = [letter for letter in letters if letter["status"] in WAITING]
     if failed:
-        raise Fault(NOT_DONE, f"{failed[0]['letter_id']} failed again: {_first_line(failed[0]['reason'])}")
+        raise CliError(NOT_DONE, f"{failed[0]['letter_id']} failed again: {_first_line(failed[0]['reason'])}")
 
 
 def _letter(connected: Connections, service: str, letter_id: str) -> dict[str, Any]:
-    """A letter with its record decoded: `data` where it is JSON, else `text`."""
-    letter = connected.get(f"/dead-letters/{service}/{part(letter_id)}")
+    """A dead letter with its record decoded: `data` where it is JSON, else `text`."""
+    letter = connected.get(f"/dead-letters/{service}/{path_part(letter_id)}")
     raw = base64.b64decode(letter["value"] or "")
     try:
         return letter | {"data": msgspec.json.decode(raw), "text": None}
@@ -155,28 +151,32 @@ def _letter(connected: Connections, service: str, letter_id: str) -> dict[str, A
         return letter | {"data": None, "text": raw.decode("utf-8", "replace")}
 
 
-def _mended(letter: dict[str, Any], value: bytes) -> str:
-    """A value that the service will be able to read. Raises a Fault that names every field at fault."""
+def _corrected(letter: dict[str, Any], value: bytes) -> str:
+    """A value that the service will be able to read. Raises a CliError that names every field at fault."""
     try:
         text = value.decode()
         json.loads(text)
     except ValueError as error:
-        raise Fault(INVALID, f"--value: is not JSON: {error}") from error
+        raise CliError(INVALID, f"--value: is not JSON: {error}") from error
     kind = letter["source_type"] or ""
     trusted = any(topic.trusted for topic in TOPICS if topic.name == letter["source_topic"])
-    if find_type(kind) is not None:
-        try:
-            (decode if trusted else validate)(kind, value)
-        except UnreadableMessage as error:
-            raise unreadable("--value", kind, error) from error
+    if find_type(kind) is None:
+        return text
+    if not trusted:
+        read_message(kind, value, "--value")
+        return text
+    try:
+        decode(kind, value)
+    except UnreadableMessage as error:
+        raise CliError(INVALID, f"--value: {str(error).removeprefix(f'{kind}: ')}") from error
     return text
 
 
-def _settled(connected: Connections, service: str, key: str, before: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]] | None:
-    """The letters once all are applied or dropped, or one has failed again, which leaves those behind it; None until then."""
+async def _settled(query: QueryClient, service: str, key: str, before: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]] | None:
+    """The dead letters once all are applied or dropped, or one has failed again, which leaves those behind it; None until then."""
     found = {
         letter["letter_id"]: letter
-        for letter in connected.every("/dead-letters", service=service, key=key, waiting=False)
+        for letter in await query.collect("/dead-letters", service=service, key=key, waiting=False)
         if letter["letter_id"] in before
     }
     waiting = [letter for letter in found.values() if letter["status"] in WAITING]

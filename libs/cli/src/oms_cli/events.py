@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from oms_client.follower import follow
+from oms_client.queries import timeline_path
 from oms_contracts.catalogue import TOPICS, Topic
 from oms_contracts.envelope import from_headers, header, rfc3339
 from oms_contracts.message import all_types
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from oms_cli import output
 from oms_cli.arguments import AsJson, Order, connections
-from oms_cli.connections import Connections, part
+from oms_cli.connections import Connections
 from oms_cli.output import moment
 
 app = typer.Typer(help="What is on the topics.")
@@ -32,10 +33,10 @@ def _topic(text: str) -> Topic:
 
 
 def _kind(text: str) -> str:
-    """A published type, or the name within one. A type that is not known here may be on a topic all the same."""
+    """A published type, or the name within one. A full type is accepted even if this version does not know it."""
     if "." in text or text in {output.short(kind.name) for kind in all_types()}:
         return text
-    raise typer.BadParameter(f"there is no type {text!r}; say it as OrderConfirmed, or whole: oms.capture.OrderConfirmed.v1")
+    raise typer.BadParameter(f"there is no type {text!r}; examples are OrderConfirmed, and in full oms.capture.OrderConfirmed.v1")
 
 
 @app.command(epilog="Example: oms events tail orders payments --type OrderConfirmed --json")
@@ -46,7 +47,7 @@ def tail(
         list[Topic] | None,
         typer.Argument(metavar="[TOPIC]...", parser=_topic, help="With or without the leading `oms.`.", show_default="all"),
     ] = None,
-    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="What is there already, too.")] = False,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Existing records, too.")] = False,
     kinds: Annotated[
         list[str] | None, typer.Option("--type", metavar="TYPE", parser=_kind, help="Only events of this type; may be repeated.")
     ] = None,
@@ -54,18 +55,16 @@ def tail(
     count: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Show events as they come, until Ctrl-C. Those of one key come in order."""
+    """Show events as they arrive, until Ctrl-C. Those of one key arrive in order."""
     connected = connections(context)
     chosen = topics or list(TOPICS)
-    connected.run(
-        lambda: _tail(connected, chosen, set(kinds or ()), set(keys or ()), count, from_beginning=from_beginning, as_json=as_json)
-    )
+    connected.run(_tail(connected, chosen, set(kinds or ()), set(keys or ()), count, from_beginning=from_beginning, as_json=as_json))
 
 
 @app.command(epilog="Example: oms events show web/W-1001")
 def show(context: typer.Context, order: Order, as_json: AsJson = False) -> None:
-    """Every event of one order with its data, oldest first; an event comes behind the one that led to it."""
-    timeline = causal([entry | {"id": _id(entry)} for entry in connections(context).every(f"/orders/{part(order)}/timeline")])
+    """Every event of one order with its data, oldest first; an event comes after the one that caused it."""
+    timeline = causal([entry | {"id": _id(entry)} for entry in connections(context).collect(timeline_path(order))])
     if as_json:
         output.document({"order_id": order, "events": timeline})
         return
@@ -77,7 +76,7 @@ def show(context: typer.Context, order: Order, as_json: AsJson = False) -> None:
 
 
 def causal(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Entries in their order, each behind the one that led to it, whose `id` is its `causation`: services' clocks may differ."""
+    """Entries in their order, but each after its cause, the entry whose `id` is its `causation`: services' clocks may differ."""
     waiting = {entry["id"]: entry for entry in entries}
     ordered: list[dict[str, Any]] = []
     for entry in entries:
@@ -90,8 +89,8 @@ def causal(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return ordered
 
 
-def told(record: Record) -> dict[str, Any]:
-    """A record as JSON. What is not readable is null; a value that is not JSON is in base64 beside it."""
+def record_as_json(record: Record) -> dict[str, Any]:
+    """A record as JSON. What is not readable is null; a value that is not JSON is in `value_base64`."""
     try:
         envelope = from_headers(record.headers)
     except ValueError:
@@ -133,7 +132,7 @@ async def _tail(
     async with aclosing(follow(connected.broker, "oms-cli", topics, from_beginning=from_beginning)) as arriving:
         async for records in arriving:
             for record in records:
-                event = told(record)
+                event = record_as_json(record)
                 if kinds and not kinds & {event["type"], output.short(event["type"])}:
                     continue
                 if keys and event["key"] not in keys:
@@ -160,5 +159,5 @@ def _show(event: dict[str, Any]) -> None:
 
 
 def _id(entry: dict[str, Any]) -> str:
-    """An event's id as its service made it."""
+    """An event's id, which its service makes of its name and the position."""
     return f"{entry['source'].rpartition('/')[2]}-{entry['position']}"

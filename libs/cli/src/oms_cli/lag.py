@@ -1,12 +1,11 @@
-"""`oms lag`: how far behind everybody is."""
+"""`oms lag`: how far behind each service is."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
 from aiokafka import TopicPartition
-from oms_contracts.catalogue import TOPICS, Topic, topics_read_by
-from oms_local.settings import SERVICES
+from oms_contracts.catalogue import ALL_SERVICES, TOPICS, Topic, topics_read_by
 
 from oms_cli import output
 from oms_cli.arguments import AsJson, connections
@@ -21,14 +20,14 @@ def lag(
     partitions: Annotated[bool, typer.Option("--partitions", help="A row for every partition that holds records.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """How many records each service has still to read, how many events it has still to publish, and what it has set aside.
+    """How many records each service has still to read, how many events it has still to publish, and how many dead letters it holds.
 
-    A service's own numbers are asked of it on this machine; they are null (–) where it does not answer.
+    The last two come from the service's own metrics; they are null (–) where it does not answer.
     """
     connected = connections(context)
-    read = {topic.name for service in SERVICES for topic in topics_read_by(service)}
-    offsets = connected.offsets((topic for topic in TOPICS if topic.name in read), map(group_of, SERVICES))
-    services = [_service(service, offsets, connected.metrics(service, (RELAY_LAG, DEAD_LETTERS))) for service in SERVICES]
+    read = {topic.name for service in ALL_SERVICES for topic in topics_read_by(service)}
+    offsets = connected.offsets((topic for topic in TOPICS if topic.name in read), map(group_of, ALL_SERVICES))
+    services = [_service(service, offsets, connected.metrics(service, (RELAY_LAG, DEAD_LETTERS))) for service in ALL_SERVICES]
     if as_json:
         output.document({"services": services})
         return
@@ -36,9 +35,9 @@ def lag(
     output.table("Lag", columns, [(s["service"], s["lag"], s["relay_lag"], s["dead_letters"]) for s in services])
     columns = ("service", "topic", *(("partition>",) if partitions else ()), "committed>", "end>", "lag>")
     output.table("By topic", columns, _rows(services, partitions=partitions))
-    silent = [service["service"] for service in services if not service["answers"]]
-    if silent:
-        output.note(f"not heard of: {', '.join(silent)}; `oms stack status` tells what runs")
+    unreachable = [service["service"] for service in services if not service["answers"]]
+    if unreachable:
+        output.note(f"no metrics of: {', '.join(unreachable)}; --service-url or OMS_SERVICE_URL names them, {connected.hint}")
 
 
 def group_of(service: str) -> str:
@@ -47,7 +46,7 @@ def group_of(service: str) -> str:
 
 
 def topic_lag(topic: Topic, offsets: Offsets, group: str) -> dict[str, Any]:
-    """How far a group is on a topic, in records. What has gone by retention counts neither as read nor as to be read."""
+    """How far a group is on a topic, in records. Records that retention has removed count neither as read nor as to be read."""
     committed = offsets.committed.get(group, {})
     partitions = [_partition(tp, offsets, committed) for tp in sorted(offsets.ends) if tp.topic == topic.name]
     known = [partition["committed"] for partition in partitions if partition["committed"] is not None]

@@ -3,30 +3,51 @@
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
+import msgspec
 import typer
+from oms_client.errors import NotFound
+from oms_client.queries import QueryClient, event_of, order_path, timeline_path
 from oms_contracts.channel import OrderPlaced
-from oms_contracts.message import key_of, type_of
-from oms_contracts.orders import CancelOrder, OrderAccepted, OrderCancellationRejected, OrderCommandRefused, OrderRejected
+from oms_contracts.message import encode, key_of, type_of
+from oms_contracts.orders import (
+    ENDED_STATUSES,
+    WAITING_STATUSES,
+    CancelOrder,
+    OrderAccepted,
+    OrderCancellationRejected,
+    OrderCommandRefused,
+    OrderRejected,
+)
+from oms_contracts.samples import sample
 
 from oms_cli import output
 from oms_cli.arguments import AsJson, File, Order, Timeout, Wait, connections, read_message
-from oms_cli.connections import Connections, event_of, part, until
-from oms_cli.faults import NOT_DONE, Fault
-from oms_cli.output import moment, money, say, table
+from oms_cli.connections import Connections
+from oms_cli.errors import NOT_DONE, CliError
+from oms_cli.output import moment, money, note, say, table
 
 app = typer.Typer(help="Place, show and cancel orders.")
 
 PLACED = type_of(OrderPlaced).name
 CONFIRMED = frozenset({"confirmed", "released", "completed"})
-STOPPED = frozenset({"rejected", "canceled", "expired", "awaiting_payment", "awaiting_stock"})
-"""Ended unconfirmed, or waiting for somebody to act."""
+STOPPED = ENDED_STATUSES - {"completed"} | {*WAITING_STATUSES.values()}
+"""Ended without confirmation, or waiting for a person to act."""
+
+
+@app.command(epilog="Example: oms order example > order.json")
+def example() -> None:
+    """Print a complete order, to be placed with `oms order place`. It is the same each time, so it counts once."""
+    order: OrderPlaced = sample(OrderPlaced)
+    output.document(msgspec.json.decode(encode(order)))
+    goods = " and ".join(f"`oms stock receive {line.sku} {order.location} {line.quantity} --wait`" for line in order.lines)
+    note(f"its goods must be in stock: {goods}")
 
 
 @app.command(epilog="Example: oms order place order.json --wait")
 def place(context: typer.Context, file: File, wait: Wait = False, timeout: Timeout = 30, as_json: AsJson = False) -> None:
     """Publish an order as a channel does. The same order again is the same order, and counts once.
 
-    With --wait the exit code is 0 once it is confirmed, and 1 when it ends or waits for somebody before that.
+    With --wait the exit code is 0 once it is confirmed, and 1 when it ends, or waits for a person to act, before that.
     """
     connected = connections(context)
     placed: OrderPlaced = read_message(PLACED, file.read(), "FILE")
@@ -34,19 +55,19 @@ def place(context: typer.Context, file: File, wait: Wait = False, timeout: Timeo
     event_id = connected.publish(placed)
     answer: dict[str, Any] = {"order_id": order_id, "event_id": event_id, "status": None, "reasons": []}
     if wait:
-        settled = until(lambda: _settled(connected, order_id), timeout)
+        settled = connected.wait(lambda query: _settled(query, order_id), timeout)
         if settled is not None:
             answer |= {"status": settled["status"], "reasons": _reasons(connected, settled, placed)}
     if as_json:
         output.document(answer)
     if not wait:
         if not as_json:
-            say(f"order {order_id} is placed; `oms order show {order_id}` tells how it goes on")
+            say(f"order {order_id} is placed; `oms order show {order_id}` shows its progress")
         return
     if answer["status"] is None:
-        raise Fault(NOT_DONE, f"order {order_id} is not confirmed after {timeout:g} s; `oms order show {order_id}` tells how it goes on")
+        raise CliError(NOT_DONE, f"order {order_id} is not confirmed after {timeout:g} s; `oms order show {order_id}` shows its progress")
     if answer["reasons"] or answer["status"] not in CONFIRMED:
-        raise Fault(NOT_DONE, *(f"order {order_id} is {answer['status']}: {reason}" for reason in answer["reasons"]))
+        raise CliError(NOT_DONE, *(f"order {order_id} is {answer['status']}: {reason}" for reason in answer["reasons"]))
     if not as_json:
         say(f"order {order_id} is {answer['status']}")
 
@@ -55,8 +76,8 @@ def place(context: typer.Context, file: File, wait: Wait = False, timeout: Timeo
 def show(context: typer.Context, order: Order, as_json: AsJson = False) -> None:
     """All that is known of one order: state, lines, payment, packages, returns, and its timeline."""
     connected = connections(context)
-    found = connected.get(f"/orders/{part(order)}")
-    timeline = list(_timeline(connected, order))
+    found = connected.get(order_path(order))
+    timeline = connected.collect(timeline_path(order))
     if as_json:
         output.document(found | {"timeline": timeline})
         return
@@ -77,48 +98,47 @@ def cancel(
     context: typer.Context,
     *,
     order: Order,
-    reason: Annotated[str, typer.Option(help="Why; it is told to everybody concerned.", show_default=False)],
+    reason: Annotated[str, typer.Option(help="Why; it is in the published events.", show_default=False)],
     wait: Wait = False,
     timeout: Timeout = 30,
     as_json: AsJson = False,
 ) -> None:
-    """Ask capture to cancel an order. What has been released may still be stopped; fulfillment decides whether it is too late."""
+    """Ask capture to cancel an order. One that is released may still be stopped; fulfillment decides whether it is too late."""
     connected = connections(context)
-    found = connected.get(f"/orders/{part(order)}")
+    found = connected.get(order_path(order))
     answer: dict[str, Any] = {"order_id": order, "event_id": None, "status": found["status"], "reason": None}
-    if found["status"] in {"completed", "rejected", "expired"}:  # an end is for ever
-        answer["reason"] = f"the order is {found['status']}, and nothing can be canceled of it"
+    if found["status"] in ENDED_STATUSES - {"canceled"}:
+        answer["reason"] = f"the order is {found['status']}, which is final"
     elif found["status"] != "canceled":
         event_id = answer["event_id"] = connected.publish(CancelOrder(order_id=order, reason=reason), event_id=connected.new_id())
         if wait:
-            settled = until(lambda: _canceled(connected, order, event_id), timeout)
-            answer |= settled or {"reason": f"it is not known after {timeout:g} s; `oms order show {order}` tells how it goes on"}
+            settled = connected.wait(lambda query: _canceled(query, order, event_id), timeout)
+            answer |= settled or {"reason": f"it is not known after {timeout:g} s; `oms order show {order}` shows its progress"}
     if as_json:
         output.document(answer)
     if answer["reason"] is not None:
-        raise Fault(NOT_DONE, f"order {order} is not canceled: {answer['reason']}")
+        raise CliError(NOT_DONE, f"order {order} is not canceled: {answer['reason']}")
     if not as_json:
         canceled = answer["status"] == "canceled"
-        say(f"order {order} is canceled" if canceled else f"asked to cancel {order}; `oms order show {order}` tells how it goes on")
+        say(f"order {order} is canceled" if canceled else f"asked to cancel {order}; `oms order show {order}` shows its progress")
 
 
-def _timeline(connected: Connections, order_id: str) -> Iterator[dict[str, Any]]:
-    return connected.every(f"/orders/{part(order_id)}/timeline")
-
-
-def _settled(connected: Connections, order_id: str) -> dict[str, Any] | None:
-    """The order once it is confirmed, or will not be without somebody's doing."""
-    found = connected.find(f"/orders/{part(order_id)}")
-    return found if found is not None and found["status"] in CONFIRMED | STOPPED else None
+async def _settled(query: QueryClient, order_id: str) -> dict[str, Any] | None:
+    """The order once it is confirmed, or will not be unless a person acts."""
+    try:
+        found = await query.order(order_id)
+    except NotFound:
+        return None
+    return found if found["status"] in CONFIRMED | STOPPED else None
 
 
 def _reasons(connected: Connections, order: dict[str, Any], placed: OrderPlaced) -> list[str]:
-    """Why this is not what was wanted; nothing when it is."""
-    for event in _events(_timeline(connected, order["order_id"]), OrderAccepted, OrderRejected):
+    """Why this is not the outcome that was asked for; empty when it is."""
+    for event in _events(connected.collect(timeline_path(order["order_id"])), OrderAccepted, OrderRejected):
         if isinstance(event, OrderRejected):
-            return [*event.reasons, "place a mended one under a channel_reference of its own"]
+            return [*event.reasons, "place a corrected one under a channel_reference of its own"]
         if any(getattr(event, name) != getattr(placed, name) for name in placed.__struct_fields__):
-            return ["channel_reference: another order came under it before; that one stands, and this one was not taken"]
+            return ["channel_reference: an order with other content was placed under it before; that one counts, and this one does not"]
         break
     if order["status"] in CONFIRMED:
         return []
@@ -126,12 +146,12 @@ def _reasons(connected: Connections, order: dict[str, Any], placed: OrderPlaced)
     return [waits or order["ended_because"] or "no reason is known"]
 
 
-def _canceled(connected: Connections, order_id: str, event_id: str) -> dict[str, Any] | None:
-    """How the cancellation ended, None while that is open. Whoever asked for it first, it is one."""
-    order = connected.get(f"/orders/{part(order_id)}")
+async def _canceled(query: QueryClient, order_id: str, event_id: str) -> dict[str, Any] | None:
+    """How the cancellation ended, None while that is open. An order that another request canceled is canceled, too."""
+    order = await query.order(order_id)
     if order["status"] == "canceled":
         return {"status": "canceled"}
-    entries = list(_timeline(connected, order_id))
+    entries = await query.timeline(order_id)
     for event in _events(entries, OrderCancellationRejected):
         return {"status": order["status"], "reason": event.reason}
     for event in _events((entry for entry in entries if entry["causation"] == event_id), OrderCommandRefused):
@@ -153,9 +173,11 @@ def _headlines(order: dict[str, Any]) -> Iterator[str]:
     if order["cancellation"]:
         yield f"cancellation is asked for: {order['cancellation']}"
     if order["conflicts"]:
-        yield f"other content came under the same reference ({order['conflicts']} in all); the first stands"
+        yield f"other content was placed under the same reference ({order['conflicts']} times); the first counts"
     total = f"{money(order['total'], order['currency'])}, of which shipping {money(order['shipping'], order['currency'])}"
-    yield f"placed {moment(order['placed_at'])} by {order['customer_id'] or 'nobody known'}" + (f", {total}" if order["currency"] else "")
+    yield f"placed {moment(order['placed_at'])} by {order['customer_id'] or 'an unknown customer'}" + (
+        f", {total}" if order["currency"] else ""
+    )
     if order["ship_to"]:
         to = order["ship_to"]
         yield f"to {to['name']}, {to['street']}, {to['postal_code']} {to['city']}, {to['country']}"

@@ -1,4 +1,4 @@
-"""What people and machines are shown: tables and lines on standard output, one JSON document where that is asked for."""
+"""Output for people and for machines: tables and lines on standard output, or one JSON document."""
 
 import json
 import os
@@ -22,10 +22,10 @@ _EXPONENTS = {currency.code: currency.exponent for currency in Currency}
 
 
 class _Console(Console):
-    """Takes every text as it is: what strangers wrote is neither markup nor commands to the terminal."""
+    """Prints every text as it is: text of external parties is neither markup nor commands to the terminal."""
 
     def __init__(self) -> None:
-        # Where nobody looks, a line is as long as it has to be: whoever reads it cuts it.
+        # Without a terminal a line is as long as it has to be: the program that reads it may cut it.
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
         super().__init__(width=width, markup=False, emoji=False, highlight=False)
 
@@ -34,22 +34,22 @@ class _Console(Console):
 
 
 def say(text: str | Text) -> None:
-    """A line for people; where it is too long for the terminal it goes on in the next."""
-    _Console().print(_harmless(text))
+    """A line for people, wrapped where it is too long for the terminal."""
+    _Console().print(_as_text(text))
 
 
 def line(text: Text) -> None:
-    """One of many: cut off where it is too long for the terminal."""
-    _Console().print(_harmless(text), no_wrap=True, overflow="ellipsis")
+    """One of many lines: cut off where it is too long for the terminal."""
+    _Console().print(_as_text(text), no_wrap=True, overflow="ellipsis")
 
 
 def note(text: str) -> None:
-    """A line for people beside what was asked for, on standard error."""
+    """A line for people on standard error, beside the result on standard output."""
     print(plain(text), file=sys.stderr, flush=True)  # noqa: T201  # it is for a person
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table for people. Numbers stand to the right; columns are told by a trailing `>`."""
+    """A table for people. A column whose title ends in `>` is aligned to the right."""
     shown = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
     for column in columns:
         shown.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
@@ -74,7 +74,7 @@ def indented(content: Any) -> str:
 
 
 def moment(text: str | None, *, precise: bool = False) -> str:
-    """A moment of the query API's in UTC, to the second; `precise`: to the millisecond."""
+    """A time of the query API in UTC, to the second; `precise`: to the millisecond."""
     if text is None:
         return NOTHING
     at = datetime.fromisoformat(text).astimezone(UTC)
@@ -82,7 +82,7 @@ def moment(text: str | None, *, precise: bool = False) -> str:
 
 
 def money(amount: int | None, currency: str | None) -> str:
-    """Minor units as a decimal of their currency; where that is none of ISO 4217, as they are."""
+    """Minor units as a decimal of their currency; unchanged where the currency is not in ISO 4217."""
     if amount is None:
         return NOTHING
     exponent = _EXPONENTS.get(currency or "")
@@ -102,12 +102,12 @@ def plain(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
-def _harmless(text: str | Text) -> Text:
+def _as_text(text: str | Text) -> Text:
     return Text(plain(text)) if isinstance(text, str) else text
 
 
 def _pipe_closed() -> None:
-    """Whoever read has seen enough: end quietly, without a second complaint when the interpreter ends."""
+    """The reader has closed the pipe: end quietly, without a second error when the interpreter ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     raise typer.Exit(CLOSED_PIPE)

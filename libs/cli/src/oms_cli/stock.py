@@ -1,17 +1,18 @@
 """`oms stock`: receive goods, and see what is where."""
 
-from itertools import islice
 from typing import Annotated, Any
 
 import typer
+from oms_client.errors import NotFound
+from oms_client.queries import QueryClient, event_of, path_part
 from oms_contracts.message import type_of
 from oms_contracts.stock import ReceiveStock, StockCommandRefused, StockReceived
 from oms_contracts.values import StockLine
 
 from oms_cli import output
 from oms_cli.arguments import AsJson, Limit, Timeout, Wait, connections
-from oms_cli.connections import Connections, event_of, part, until
-from oms_cli.faults import NOT_DONE, Fault
+from oms_cli.connections import Connections
+from oms_cli.errors import NOT_DONE, CliError
 from oms_cli.output import moment, note, say, table
 
 app = typer.Typer(help="Receive goods, and see what is where.")
@@ -26,7 +27,7 @@ def receive(
     context: typer.Context,
     *,
     sku: Annotated[str, typer.Argument(metavar="SKU", help="What arrived.", show_default=False)],
-    location: Annotated[str, typer.Argument(metavar="LOCATION", help="Where it lies.", show_default=False)],
+    location: Annotated[str, typer.Argument(metavar="LOCATION", help="Where it is stored.", show_default=False)],
     quantity: Annotated[int, typer.Argument(metavar="QUANTITY", min=1, help="How many units.", show_default=False)],
     receipt_id: Annotated[
         str | None, typer.Option(metavar="ID", help="The same receipt again has no effect.", show_default="a new UUID")
@@ -44,12 +45,12 @@ def receive(
     event_id = connected.publish(receipt)
     answer: dict[str, Any] = {"receipt_id": receipt.receipt_id, "event_id": event_id, "booked": None, "reasons": []}
     if wait:
-        late = {"reasons": [f"it is not known after {timeout:g} s; `oms stock show` tells what has arrived"]}
-        answer |= until(lambda: _booked(connected, receipt, event_id), timeout) or late
+        late = {"reasons": [f"it is not known after {timeout:g} s; `oms stock show` shows what has arrived"]}
+        answer |= connected.wait(lambda query: _booked(query, receipt, event_id), timeout) or late
     if as_json:
         output.document(answer)
     if answer["reasons"]:
-        raise Fault(NOT_DONE, *(f"receipt {receipt.receipt_id} is not booked: {reason}" for reason in answer["reasons"]))
+        raise CliError(NOT_DONE, *(f"receipt {receipt.receipt_id} is not booked: {reason}" for reason in answer["reasons"]))
     if not as_json:
         say(f"receipt {receipt.receipt_id} is {'booked' if answer['booked'] else 'sent'}")
 
@@ -67,7 +68,7 @@ def show(
     if sku is not None:
         _show_one(connected, sku, limit, as_json=as_json)
         return
-    rows = list(islice(connected.every("/stock"), limit + 1))
+    rows = connected.collect("/stock", max_items=limit + 1)
     positions, more = rows[:limit], len(rows) > limit
     if as_json:
         output.document({"positions": positions, "more": more})
@@ -78,9 +79,9 @@ def show(
 
 
 def _show_one(connected: Connections, sku: str, limit: int, *, as_json: bool) -> None:
-    path = f"/stock/{part(sku)}"
+    path = f"/stock/{path_part(sku)}"
     positions = connected.get(path, limit=1)["positions"]
-    rows = list(islice(connected.every(path, within="ledger"), limit + 1))
+    rows = connected.collect(path, within="ledger", max_items=limit + 1)
     ledger, more = rows[:limit], len(rows) > limit
     if as_json:
         output.document({"sku": sku, "positions": positions, "ledger": ledger, "more": more})
@@ -95,12 +96,13 @@ def _show_one(connected: Connections, sku: str, limit: int, *, as_json: bool) ->
         note(MORE)
 
 
-def _booked(connected: Connections, receipt: ReceiveStock, event_id: str) -> dict[str, Any] | None:
-    """What inventory says of a receipt, None until it does."""
-    timeline = f"/orders/{part(receipt.receipt_id)}/timeline"
-    if connected.find(timeline) is None:
+async def _booked(query: QueryClient, receipt: ReceiveStock, event_id: str) -> dict[str, Any] | None:
+    """Whether inventory has booked a receipt or refused it, None until it has done either."""
+    try:
+        entries = await query.timeline(receipt.receipt_id)
+    except NotFound:
         return None
-    for entry in connected.every(timeline):
+    for entry in entries:
         match entry["type"]:
             case RECEIVED.name:
                 if event_of(entry).lines == receipt.lines:

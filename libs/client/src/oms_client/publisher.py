@@ -1,22 +1,27 @@
-"""Publishing orders and commands, as channels, warehouses, carriers and operators do, each as the broker user it is."""
+"""Publishing orders and commands, as channels, warehouses, carriers and operators do, each as its own broker user."""
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 
 from aiokafka import TopicPartition
 from oms_contracts.catalogue import topic_of
 from oms_contracts.envelope import Envelope, to_headers
-from oms_contracts.message import encode, key_of, type_of
+from oms_contracts.message import UnreadableMessage, encode, key_of, type_of, validate
 from oms_kafka.batches import OutgoingRecord, send_in_order
 from oms_kafka.clients import Producer, make_producer, partition_of
 from oms_kafka.settings import KafkaSettings
 
+from oms_client.errors import Invalid, broker_errors
+
+PUBLISH_TIMEOUT_SECONDS = 30
+
 
 def content_id(message: object) -> str:
-    """An event id derived from a message's content: the same message is the same event, however often and by whomever it is sent."""
+    """An event id derived from a message's content: the same message is the same event, however often and from wherever it is sent."""
     return sha256(b"\0".join((type_of(message).name.encode(), key_of(message).encode(), encode(message)))).hexdigest()
 
 
@@ -27,11 +32,41 @@ def record_of(message: Any, source: str, event_id: str, now: datetime) -> Outgoi
     return OutgoingRecord(key.encode(), encode(message), to_headers(envelope))
 
 
+def read_message(kind: str, value: bytes) -> Any:
+    """The message of published type `kind` in its JSON. Raises Invalid, which names every field at fault."""
+    try:
+        return validate(kind, value)
+    except UnreadableMessage as error:
+        raise Invalid(kind.split(".")[-2], *str(error).removeprefix(f"{kind}: ").split("; ")) from error
+
+
+def check_message(message: Any) -> None:
+    """Raises Invalid for what a service would set aside as unreadable. Whether the content is sound is for the service to decide."""
+    read_message(type_of(message).name, encode(message))
+
+
+async def publish_message(
+    settings: KafkaSettings, message: Any, *, source: str, now: datetime, topic: str | None = None, event_id: str | None = None
+) -> str:
+    """Check one message, publish it, and return its event id once the broker has it.
+
+    Without an `event_id` it is derived from the content, so that the same message again counts once. `topic` is for messages of
+    `operations`, which every service has its own topics for. Raises Invalid, NotAllowed or BrokerUnreachable.
+    """
+    check_message(message)
+    chosen = content_id(message) if event_id is None else event_id
+    with broker_errors(settings):
+        async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
+            async with Publisher(settings, source, lambda: now, identify=lambda _message: chosen) as publisher:
+                await publisher.publish([message], topic=topic)
+    return chosen
+
+
 class Sender:
     """Sends single messages and returns once the broker has each; those that are sent at the same time share a batch.
 
-    Its producer is not idempotent: who sends a message twice because the first answer did not come is understood anyway (event ids), and
-    a producer that lost its sequence would refuse everything that follows.
+    Its producer is not idempotent: a message that is sent twice, because the first acknowledgment did not arrive, counts once anyway (event
+    ids), and an idempotent producer that lost its sequence would refuse everything that follows. Its errors are aiokafka's.
     """
 
     def __init__(self, settings: KafkaSettings, client_id: str) -> None:
@@ -45,7 +80,7 @@ class Sender:
         await self._producer.start()
 
     async def stop(self) -> None:
-        """Send what is under way, and disconnect."""
+        """Send what is buffered, and disconnect."""
         await self._producer.stop()
 
     async def send(self, message: Any, source: str, event_id: str, now: datetime) -> None:
@@ -60,21 +95,24 @@ class Sender:
 class Publisher:
     """Publishes messages in order within each key, in batches, and returns once the broker has them.
 
-    `source` is what their envelopes name as such; `identify` gives a message's event id.
+    `source` is the CloudEvents `source` of their envelopes; `identify` gives a message's event id. Entering it connects. Connecting and
+    publishing raise BrokerUnreachable, NotAllowed, or Invalid for a message that is larger than its topic accepts.
     """
 
     def __init__(
         self, settings: KafkaSettings, source: str, clock: Callable[[], datetime], *, identify: Callable[[Any], str] = content_id
     ) -> None:
+        self._settings = settings
         self._producer = make_producer(settings, source.strip("/").replace("/", "-"))
         self._source = source
         self._clock = clock
         self._identify = identify
 
-    async def __aenter__(self) -> "Publisher":
+    async def __aenter__(self) -> Self:
         try:
-            await self._producer.start()
-        except BaseException:  # `__aexit__` is not called then, and its connections would stay open; it is raised on
+            with broker_errors(self._settings):
+                await self._producer.start()
+        except BaseException:  # `__aexit__` is not called then, and its connections would stay open; the error is raised again
             await self._producer.stop()
             raise
         return self
@@ -87,9 +125,12 @@ class Publisher:
     ) -> None:
         """Publish all of `messages`; `on_acknowledged` gets the number of records the broker has acknowledged since its last call.
 
-        `topic` is for messages of `operations`, which every service has its own topics for. Raises KafkaError when the broker refuses a
-        record, MessageSizeTooLargeError when one is too large to send.
+        `topic` is for messages of `operations`, which every service has its own topics for.
         """
+        with broker_errors(self._settings):
+            await self._publish(messages, on_acknowledged, topic)
+
+    async def _publish(self, messages: Iterable[Any], on_acknowledged: Callable[[int], None], topic: str | None) -> None:
         waiting: defaultdict[TopicPartition, deque[Any]] = defaultdict(deque)
         counts: dict[str, int] = {}
         for message in messages:

@@ -37,15 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{root} is not the folder of this library: say which with --root")
 
     if options.add_goldens:
-        return _tell([f"wrote {file.relative_to(root)}" for file in add_goldens(root / GOLDEN)], 0)
+        return _print([f"wrote {file.relative_to(root)}" for file in add_goldens(root / GOLDEN)], 0)
     if options.write:
         if broken := breaches(root):
-            return _tell([*broken, "Nothing was written."], 1)
-        return _tell([f"wrote {file.relative_to(root)}" for file in write(root)], 0)
-    return _tell(check(root), None)
+            return _print([*broken, "Nothing was written."], 1)
+        return _print([f"wrote {file.relative_to(root)}" for file in write(root)], 0)
+    return _print(check(root), None)
 
 
-def _tell(lines: Sequence[str], code: int | None) -> int:
+def _print(lines: Sequence[str], code: int | None) -> int:
     """Print `lines`; without a `code`, having anything to say is a failure."""
     if code is None:
         code = 1 if lines else 0

@@ -1,6 +1,6 @@
 """Golden records: for every message type, records as they are on the wire. A listed one never changes, and is read for ever.
 
-`<type>.json` is a record's value, byte for byte; `<type>.headers.json` its topics, key and headers. Later ones of a type, written when it
+`<type>.json` is a record's value, byte for byte; `<type>.headers.json` its topics, key and headers. Further ones of a type, added when it
 got another field, are `<type>.2.json` and so on. SHA256SUMS lists them all.
 """
 

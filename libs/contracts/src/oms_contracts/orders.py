@@ -5,6 +5,11 @@ from datetime import datetime
 from oms_contracts.message import Value, message
 from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod, Prose
 
+ENDED_STATUSES = frozenset({"rejected", "canceled", "expired", "completed"})
+"""The statuses of an order, internal and public, that it never leaves."""
+WAITING_STATUSES = {"amend_payment": "awaiting_payment", "resolve_stock": "awaiting_stock"}
+"""By the action that an order cannot continue without: its status until then. Any other action leaves the status as it is."""
+
 
 @message("oms.capture.OrderAccepted.v1", key="order_id")
 class OrderAccepted(Value, frozen=True, kw_only=True):

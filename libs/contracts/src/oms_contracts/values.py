@@ -1,11 +1,14 @@
 """Values that several messages share. Amounts are integer minor units of the order's currency (ISO 4217); quantities are whole units."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated
 from uuid import UUID, uuid5
 
 from annotated_types import MaxLen
 
 from oms_contracts.message import Value
+from oms_contracts.strict import MAX_REASONS
 
 Code = Annotated[str, MaxLen(100)]
 """A SKU or a location. Shorter than other text, because ids are made of it."""
@@ -18,6 +21,13 @@ ORDER_NAMESPACE = UUID("6f1b2c9e-0d0f-5b6e-9a51-7a2f7f3f6c11")
 def order_id_of(channel: str, channel_reference: str) -> str:
     """The id of an order: a UUIDv5 (RFC 9562) of channel and reference, so the same order is the same stream wherever it enters."""
     return str(uuid5(ORDER_NAMESPACE, f"{channel}\x1f{channel_reference}"))
+
+
+def bounded_reasons(reasons: Iterator[str]) -> tuple[str, ...]:
+    """The first MAX_REASONS, and how many more there are: an event about external input must stay small enough to be published."""
+    first = tuple(islice(reasons, MAX_REASONS))
+    others = sum(1 for _ in reasons)
+    return (*first, f"and {others} more") if others else first
 
 
 class Address(Value, frozen=True, kw_only=True):

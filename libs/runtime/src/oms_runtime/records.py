@@ -35,7 +35,7 @@ class RecordSifter:
     """Reads a service's records: `sift` what Kafka delivered, drop what comes `without_duplicates`, `parse` the rest."""
 
     def __init__(self, service: Service) -> None:
-        self._handled = {name.encode() for name in service.handled_types()}
+        self._handled = {name.encode(): name for name in service.handled_types()}
         self._trusted = service.trusted_topics()
         self._max_value_bytes = {topic.name: topic.max_message_bytes for topic in service.reads}
         self._types_on = {topic.name: {type_of(cls).name for cls in topic.messages} for topic in service.reads}
@@ -51,21 +51,23 @@ class RecordSifter:
         """
         records: list[IncomingRecord] = []
         reached = {name: [*at] for name, at in checkpoints.items()}
+        trusted, handled = self._trusted, self._handled
         for record in batch:
-            at = reached.get((record.topic, record.partition))
-            if at is None or record.offset < at[0]:
+            topic, offset = record.topic, record.offset
+            at = reached.get((topic, record.partition))
+            if at is None or offset < at[0]:
                 continue
-            at[0] = record.offset + 1
+            at[0] = offset + 1
             kind, position_text = own_type_and_position(record.headers)
-            if record.topic not in self._trusted:
+            if topic not in trusted:
                 records.append(_received(record, _text(kind), None, self._fault(record)))
                 continue
             position = _position(position_text)
             if position is not None and position > at[1]:
                 at[1] = position
-            if kind in self._handled:
-                records.append(_received(record, _text(kind), position, ""))
-            elif isinstance(record, UnreadableRecord):
+            if kind in handled:
+                records.append(_received(record, handled[kind], position, ""))
+            elif kind is None and isinstance(record, UnreadableRecord):
                 records.append(_received(record, None, None, record.fault))
         return records, {name: Checkpoint(*at) for name, at in reached.items() if at[0] > checkpoints[name].next_offset}
 
@@ -86,10 +88,12 @@ class RecordSifter:
         highest = {partition: checkpoint.position for partition, checkpoint in checkpoints.items()}
         new: list[IncomingRecord] = []
         for record in records:
-            if record.position is not None and record.topic in self._trusted:
-                if record.position <= highest[record.topic, record.partition]:
+            position = record.position
+            if position is not None and record.topic in self._trusted:
+                partition = record.topic, record.partition
+                if position <= highest[partition]:
                     continue
-                highest[record.topic, record.partition] = record.position
+                highest[partition] = position
             new.append(record)
         return new
 
@@ -100,11 +104,13 @@ class RecordSifter:
         """
         if record.fault:
             raise UnreadableMessage(record.fault)
+        trusted = record.topic in self._trusted
         envelope = from_headers(record.headers)
-        if envelope.type not in self._types_on[record.topic]:
-            raise UnreadableMessage(f"ce_type: {envelope.type} does not belong on {record.topic}")
-        read = decode if record.topic in self._trusted else validate
-        record.envelope, record.message, record.type = envelope, read(envelope.type, record.value), envelope.type
+        kind = envelope.type
+        if kind not in self._types_on[record.topic]:
+            raise UnreadableMessage(f"ce_type: {kind} does not belong on {record.topic}")
+        record.message = decode(kind, record.value) if trusted else validate(kind, record.value)
+        record.envelope, record.type = envelope, kind
         return record
 
 

@@ -1,7 +1,13 @@
 """What a service reads from its environment."""
 
+from datetime import timedelta
+from typing import Annotated
+
 from oms_kafka.settings import KafkaSettings
 from pydantic import Field, SecretStr
+
+PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0))]
+"""For a setting that makes a deadline: a deadline without any delay would be due again and again without end."""
 
 
 class RuntimeSettings(KafkaSettings):

@@ -1,6 +1,6 @@
-"""Orders over HTTP: validated, handed to Kafka, and answered with 202 once Kafka has acknowledged them.
+"""Orders over HTTP: validated, published, and accepted with 202 once Kafka has acknowledged them.
 
-The edge decides nothing: it publishes on the channels' own topic, so an order is the same however it comes in.
+This edge decides nothing: it publishes on the topic of all channels, so an order is the same whichever way it comes in.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -23,22 +23,22 @@ from oms_runtime.problems import PROBLEM_JSON, PROBLEM_SCHEMA, problem
 PLACED = type_of(OrderPlaced)
 TOPIC = topic_of(OrderPlaced)
 MAX_BYTES = EXTERNAL_MAX_BYTES - 16 * 1024
-"""What the topic takes, less room for headers."""
+"""The topic's limit, less room for headers."""
 
 
 class Orders(Protocol):
-    """The way to the channels' topic. Started with the API, stopped with it."""
+    """A publisher on the channels' topic. It is started and stopped with the API."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
     async def publish(self, placed: OrderPlaced, now: datetime) -> str:
-        """Publish an order and wait until it is kept; answers with the order's id. Raises KafkaError or TimeoutError."""
+        """Publish an order, wait until it is acknowledged, and return its id. Raises KafkaError or TimeoutError."""
         ...
 
 
 class KafkaOrders:
-    """Orders on a Kafka topic. The same order is the same event, so it may be sent twice."""
+    """Publishes orders on Kafka. The same order has the same event id, so it may be sent twice."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._sender = Sender(settings, "oms-capture-edge")
@@ -77,11 +77,10 @@ def make_api(orders: Orders, query_url: str, clock: Callable[[], datetime]) -> F
         response_class=JSONResponse,
         summary="Place an order",
         responses={
-            202: _described("Taken: the order's life begins. The same order again is the same order.", "application/json", _TAKEN)
-            | _LOCATION,
-            413: _described(f"Larger than {MAX_BYTES} bytes", PROBLEM_JSON, PROBLEM_SCHEMA),
-            422: _described("Not an order; every field at fault is named", PROBLEM_JSON, PROBLEM_SCHEMA),
-            503: _described("The broker is out of reach: send it again", PROBLEM_JSON, PROBLEM_SCHEMA),
+            202: _response("Accepted for processing. The same order again is the same order.", "application/json", _ACCEPTED) | _LOCATION,
+            413: _response(f"Larger than {MAX_BYTES} bytes", PROBLEM_JSON, PROBLEM_SCHEMA),
+            422: _response("Not an order; every field at fault is named", PROBLEM_JSON, PROBLEM_SCHEMA),
+            503: _response("The broker cannot be reached: send the order again", PROBLEM_JSON, PROBLEM_SCHEMA),
         },
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _schema()}}}},
     )
@@ -93,7 +92,7 @@ def make_api(orders: Orders, query_url: str, clock: Callable[[], datetime]) -> F
             placed: OrderPlaced = validate(PLACED.name, body)
         except UnreadableMessage as error:
             return problem(422, "this is not an order", *str(error).removeprefix(f"{PLACED.name}: ").split("; "))
-        if len(encode(placed)) > MAX_BYTES:  # what was left out is written out
+        if len(encode(placed)) > MAX_BYTES:  # the published form has the defaults that the request left out
             return _too_large()
         try:
             order_id = await orders.publish(placed, clock())
@@ -106,7 +105,7 @@ def make_api(orders: Orders, query_url: str, clock: Callable[[], datetime]) -> F
 
 
 async def _body(request: Request) -> bytes | None:
-    """The request's body, None as soon as it is larger than an order may be."""
+    """The request's body. None as soon as it is larger than an order may be."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -120,11 +119,11 @@ def _too_large() -> JSONResponse:
 
 
 def _schema() -> dict[str, Any]:
-    """What is accepted. It stands alone, so that nothing in it refers to anything elsewhere in the document."""
+    """The schema of an order. It is self-contained: nothing in it refers to another part of the document."""
     return {name: part for name, part in schema_of(PLACED).items() if name not in {"$schema", "$id"}}
 
 
-def _described(description: str, media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _response(description: str, media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {media_type: {"schema": schema}}}
 
 
@@ -132,5 +131,5 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": [*properties]}
 
 
-_TAKEN = _object(order_id={"type": "string", "format": "uuid"}, status_url={"type": "string", "format": "uri"})
+_ACCEPTED = _object(order_id={"type": "string", "format": "uuid"}, status_url={"type": "string", "format": "uri"})
 _LOCATION = {"headers": {"Location": {"description": "Where the order can be looked up", "schema": {"type": "string", "format": "uri"}}}}

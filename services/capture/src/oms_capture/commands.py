@@ -1,4 +1,4 @@
-"""What capture is asked to do: by channels, by people, and by what the other services published."""
+"""Capture's commands, from channels, from people and from the events of other services; and its events."""
 
 from datetime import datetime
 
@@ -27,7 +27,7 @@ from oms_contracts.values import AllocatedLine, Shortage
 
 
 class PlaceOrder(Struct, frozen=True, kw_only=True):
-    """`content_hash` tells two orders under one reference apart."""
+    """A channel's order. `content_hash` distinguishes two contents under one reference."""
 
     order_id: str
     content_hash: str
@@ -67,14 +67,14 @@ class RecordAllocation(Struct, frozen=True, kw_only=True):
 
 
 class RecordFulfillmentCanceled(Struct, frozen=True, kw_only=True):
-    """Fulfillment stopped: nothing has shipped. `requested_at` is when that was asked for, None on old records that do not tell."""
+    """Fulfillment stopped, and nothing has shipped. `requested_at` names the cancellation request, and is None on old records."""
 
     order_id: str
     requested_at: datetime | None
 
 
 class RecordCancellationRejected(Struct, frozen=True, kw_only=True):
-    """Fulfillment could not stop any more. `requested_at` as in RecordFulfillmentCanceled."""
+    """It is too late for fulfillment to stop. `requested_at` as in RecordFulfillmentCanceled."""
 
     order_id: str
     reason: str
@@ -93,7 +93,7 @@ class RecordDeliveryTrouble(Struct, frozen=True, kw_only=True):
 
 
 class ActOnDeadline(Struct, frozen=True, kw_only=True):
-    """The deadline the order waited for has come."""
+    """The order's deadline has passed."""
 
     order_id: str
     deadline: datetime

@@ -1,14 +1,18 @@
 """One order: what may happen to it, and what that means.
 
-Capture leads. It hears what the others did and says what the order now is; they act on that and on nothing else. Every step follows on one
-of capture's own events, so a fact that does not fit where the order stands is late or repeated, and changes nothing.
+Capture is the saga's orchestrator: it records what the other services did and publishes the order's new status, and they act on that and on
+nothing else. Every step follows on one of capture's own events, so a fact that does not fit the order's status is late or repeated, and
+changes nothing.
 """
 
 from datetime import datetime, timedelta
 
 from msgspec import Struct, field
 from msgspec.structs import replace
+from oms_contracts.message import type_of
 from oms_contracts.orders import (
+    ENDED_STATUSES,
+    WAITING_STATUSES,
     AmendPayment,
     CancelOrder,
     OrderAccepted,
@@ -47,15 +51,12 @@ from oms_capture.commands import (
 )
 from oms_capture.validation import Market, objections
 
-CANCEL = "oms.capture.CancelOrder.v1"
-AMEND = "oms.capture.AmendPayment.v1"
 MAX_CONFLICTS = 100
-"""Reported of one order; keeps the state small against a channel that reuses a reference without end."""
-ENDED = frozenset({"rejected", "canceled", "expired", "completed"})
+"""Reported for one order. It keeps the state small when a channel reuses a reference without end."""
 
 
 class Terms(Struct, frozen=True, kw_only=True):
-    """The business's settings: what it takes, and how long it waits."""
+    """The business's settings: what it sells, and how long an order waits before its deadline."""
 
     market: Market = field(default_factory=Market)
     payment_timeout: timedelta = timedelta(days=2)
@@ -65,11 +66,11 @@ class Terms(Struct, frozen=True, kw_only=True):
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """`status` is new, accepted, reserved, confirmed, released, awaiting_payment, awaiting_stock, or one of ENDED.
+    """`status` is new, accepted, reserved, confirmed, released, awaiting_payment, awaiting_stock, or one of ENDED_STATUSES.
 
-    `conflicts` are hashes of other content under this order's reference; `refused` what was answered to commands that did not fit;
-    `delivered` the units by package; `too_late` why it cannot be canceled any more. `cancellation` is why it is to be canceled, while
-    fulfillment has not answered the request of `cancellation_at`.
+    `conflicts` are hashes of other content under this order's reference. `refused` are the refusals already published: command and reason.
+    `delivered` are the units by package. `too_late` is why the order can no longer be canceled. `cancellation` is why it is to be canceled,
+    while fulfillment has not yet accepted or rejected the request of `cancellation_at`.
     """
 
     status: str = "new"
@@ -99,7 +100,7 @@ INITIAL = Order()
 
 
 def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[Event]:
-    """What follows from a command. One that has already had its effect, or comes too late, has none."""
+    """The events that follow from a command. A command that has already had its effect, or comes too late, has none."""
     match command:
         case PlaceOrder():
             return _place(command, order, now, terms)
@@ -124,7 +125,7 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
             if order.status not in {"accepted", "confirmed"} or attempt != order.attempt:
                 return []
             reason = ", ".join(f"{s.sku}: {s.requested} wanted, {s.available} available" for s in shortages)
-            return [_ask(order_id, order, "resolve_stock", reason, now=now, patience=terms.stock_timeout)]
+            return [_ask(order_id, order, "resolve_stock", reason, now=now, timeout=terms.stock_timeout)]
 
         case RecordReservationExpiry(order_id=order_id, attempt=attempt):
             if order.status not in {"accepted", "reserved"} or attempt != order.attempt:
@@ -137,7 +138,7 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
         case RecordDecline(order_id=order_id, attempt=attempt, reason=reason):
             if order.status != "reserved" or attempt != order.attempt:
                 return []
-            return [_ask(order_id, order, "amend_payment", reason, now=now, patience=terms.payment_timeout)]
+            return [_ask(order_id, order, "amend_payment", reason, now=now, timeout=terms.payment_timeout)]
 
         case RecordAllocation(order_id=order_id, lines=lines):
             if order.status != "confirmed" or order.customer is None:
@@ -152,25 +153,25 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
             if order.status != "awaiting_payment" or attempt not in {None, order.attempt}:
                 if payment == order.payment:
                     return []
-                return _refuse(order, order_id, AMEND, _not_awaiting_payment(order, attempt), now)
+                return _refuse(order, command, _not_awaiting_payment(order, attempt), now)
             if not payment.token.strip():
-                return _refuse(order, order_id, AMEND, "payment.token: must not be empty", now)
+                return _refuse(order, command, "payment.token: must not be empty", now)
             return [
                 OrderPaymentAmended(
                     order_id=order_id, attempt=order.attempt + 1, payment=payment, lines=order.lines, location=order.location, at=now
                 )
             ]
 
-        case CancelOrder(order_id=order_id, reason=reason):
-            return _cancel(order_id, reason, order, now)
+        case CancelOrder():
+            return _cancel(command, order, now)
 
         case RecordFulfillmentCanceled(order_id=order_id, requested_at=requested_at):
-            if order.cancellation is None or not _is_awaited(requested_at, order):
+            if order.cancellation is None or not _is_open_request(requested_at, order):
                 return []
             return [OrderCanceled(order_id=order_id, reason=order.cancellation, at=now)]
 
         case RecordCancellationRejected(order_id=order_id, reason=reason, requested_at=requested_at):
-            return [OrderCancellationRejected(order_id=order_id, reason=reason, at=now)] if _is_awaited(requested_at, order) else []
+            return [OrderCancellationRejected(order_id=order_id, reason=reason, at=now)] if _is_open_request(requested_at, order) else []
 
         case RecordDelivery(order_id=order_id, package_id=package_id, lines=lines):
             if order.status != "released" or package_id in order.delivered or order.customer is None:
@@ -183,17 +184,17 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
         case RecordDeliveryTrouble(order_id=order_id, reason=reason):
             if order.status != "released" or reason in order.trouble:
                 return []
-            return [_ask(order_id, order, "check_delivery", reason, now=now, patience=terms.delivery_timeout)]
+            return [_ask(order_id, order, "check_delivery", reason, now=now, timeout=terms.delivery_timeout)]
 
         case ActOnDeadline(order_id=order_id, deadline=deadline):
-            # The deadline is matched, not compared with the clock: what was due before the order moved on is no longer.
+            # The deadline is matched, not compared with the clock: a deadline of an earlier status is no longer due.
             if due(order_id, order, terms) != (deadline, command):
                 return []
             return [_overdue(order_id, order, now, terms)]
 
 
 def evolve(order: Order, event: Event) -> Order:
-    """Never refuses: what happened, happened."""
+    """The order after an event. Never raises: an event is a fact."""
     match event:
         case OrderAccepted():
             return replace(
@@ -223,7 +224,7 @@ def evolve(order: Order, event: Event) -> Order:
         case OrderReleased(at=at):
             return replace(order, status="released", waiting_since=at, deadline=None)
         case OrderActionRequired(action=action, reason=reason, deadline=deadline):
-            status = {"amend_payment": "awaiting_payment", "resolve_stock": "awaiting_stock"}.get(action, order.status)
+            status = WAITING_STATUSES.get(action, order.status)
             trouble = order.trouble | {reason} if action == "check_delivery" else order.trouble
             return replace(order, status=status, deadline=deadline, trouble=trouble)
         case OrderPaymentAmended(attempt=attempt, payment=payment, at=at):
@@ -241,16 +242,16 @@ def evolve(order: Order, event: Event) -> Order:
         case OrderExpired():
             return replace(order, status="expired", deadline=None)
         case OrderCompleted():
-            # What only mattered on the way goes: it would tell which of two topics was ahead.
+            # What only mattered before the end is dropped: it depends on which of two topics was read first.
             return replace(order, status="completed", deadline=None, delivered={}, cancellation=None, cancellation_at=None, too_late=None)
 
 
 def due(order_id: str, order: Order, terms: Terms) -> tuple[datetime, Command] | None:
-    """Every order that has not ended waits until some moment, and no longer."""
-    if order.status in ENDED or order.waiting_since is None:
+    """The order's deadline. Every order that has not ended has one."""
+    if order.status in ENDED_STATUSES or order.waiting_since is None:
         return None
-    patience = terms.delivery_timeout if order.status == "released" else terms.answer_timeout
-    deadline = order.deadline or order.waiting_since + patience
+    timeout = terms.delivery_timeout if order.status == "released" else terms.answer_timeout
+    deadline = order.deadline or order.waiting_since + timeout
     return deadline, ActOnDeadline(order_id=order_id, deadline=deadline)
 
 
@@ -300,34 +301,36 @@ def _place(command: PlaceOrder, order: Order, now: datetime, terms: Terms) -> li
     ]
 
 
-def _cancel(order_id: str, reason: str, order: Order, now: datetime) -> list[Event]:
+def _cancel(command: CancelOrder, order: Order, now: datetime) -> list[Event]:
+    order_id, reason = command.order_id, command.reason
     match order.status:
         case "accepted" | "reserved" | "confirmed" | "awaiting_payment" | "awaiting_stock":
             return [OrderCanceled(order_id=order_id, reason=reason, at=now)]
         case "released" if order.too_late is not None:
-            return _refuse(order, order_id, CANCEL, order.too_late, now)
+            return _refuse(order, command, order.too_late, now)
         case "released":
             return [] if order.cancellation is not None else [OrderCancellationRequested(order_id=order_id, reason=reason, at=now)]
         case "canceled" | "expired":
             return []
         case _:
-            return _refuse(order, order_id, CANCEL, f"the order is {_standing(order)}", now)
+            return _refuse(order, command, f"the order is {_status(order)}", now)
 
 
-def _refuse(order: Order, order_id: str, command: str, reason: str, now: datetime) -> list[Event]:
-    """The answer to a command that does not fit, given once."""
-    if f"{command}: {reason}" in order.refused:
+def _refuse(order: Order, command: CancelOrder | AmendPayment, reason: str, now: datetime) -> list[Event]:
+    """The refusal of a command that does not fit. The same refusal is published once."""
+    name = type_of(command).name
+    if f"{name}: {reason}" in order.refused:
         return []
-    return [OrderCommandRefused(order_id=order_id, command=command, reason=reason, at=now)]
+    return [OrderCommandRefused(order_id=command.order_id, command=name, reason=reason, at=now)]
 
 
 def _not_awaiting_payment(order: Order, attempt: int | None) -> str:
     if order.status == "awaiting_payment":
         return f"attempt {order.attempt} is awaiting payment, not {attempt}"
-    return f"the order is {_standing(order)}, not awaiting payment"
+    return f"the order is {_status(order)}, not awaiting payment"
 
 
-def _standing(order: Order) -> str:
+def _status(order: Order) -> str:
     return "not known" if order.status == "new" else order.status
 
 
@@ -338,19 +341,19 @@ def _overdue(order_id: str, order: Order, now: datetime, terms: Terms) -> Event:
         case "awaiting_stock":
             return OrderExpired(order_id=order_id, reason="there was not enough stock in time", at=now)
         case "released":
-            return _ask(order_id, order, "check_delivery", "not delivered in time", now=now, patience=terms.delivery_timeout)
+            return _ask(order_id, order, "check_delivery", "not delivered in time", now=now, timeout=terms.delivery_timeout)
         case waiting:
             reason = f"the order has been {waiting} for too long"
-            return _ask(order_id, order, "investigate", reason, now=now, patience=terms.answer_timeout)
+            return _ask(order_id, order, "investigate", reason, now=now, timeout=terms.answer_timeout)
 
 
-def _ask(order_id: str, order: Order, action: str, reason: str, *, now: datetime, patience: timedelta) -> OrderActionRequired:
-    deadline = now + patience
+def _ask(order_id: str, order: Order, action: str, reason: str, *, now: datetime, timeout: timedelta) -> OrderActionRequired:
+    deadline = now + timeout
     return OrderActionRequired(order_id=order_id, action=action, reason=reason, deadline=deadline, at=now, attempt=order.attempt)
 
 
-def _is_awaited(requested_at: datetime | None, order: Order) -> bool:
-    """Whether fulfillment's answer is to the request that is open. Old records do not tell what they answer."""
+def _is_open_request(requested_at: datetime | None, order: Order) -> bool:
+    """Whether fulfillment decided on the cancellation request that is open. Old records do not name their request."""
     return order.status == "released" and order.cancellation is not None and requested_at in {None, order.cancellation_at}
 
 

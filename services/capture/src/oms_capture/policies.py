@@ -1,12 +1,11 @@
-"""What others' events ask of capture. Pure, and safe to repeat."""
+"""The commands that other services' events mean for capture. Pure, and safe to repeat."""
 
 from collections.abc import Callable, Iterator
 from hashlib import sha256
-from typing import Any
 
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentCancellationRejected
-from oms_contracts.message import encode
+from oms_contracts.message import Value, encode
 from oms_contracts.payments import PaymentAuthorized, PaymentDeclined
 from oms_contracts.stock import StockAllocated, StockReservationExpired, StockReservationFailed, StockReserved
 from oms_contracts.tracking import PackageDelivered, PackageLost, PackageReturnedToSender
@@ -77,7 +76,7 @@ def on_package_returned_to_sender(event: PackageReturnedToSender) -> Iterator[Co
     yield RecordDeliveryTrouble(order_id=event.order_id, reason=f"package {event.package_id} came back to the sender")
 
 
-POLICIES: dict[type[Any], Callable[[Any], Iterator[Command]]] = {
+POLICIES: dict[type[Value], Callable[..., Iterator[Command]]] = {
     OrderPlaced: on_order_placed,
     StockReserved: on_stock_reserved,
     StockReservationFailed: on_stock_reservation_failed,

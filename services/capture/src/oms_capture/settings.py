@@ -1,29 +1,30 @@
-"""What capture is told by its environment, beside what every service is told."""
+"""Capture's settings, beside those of every service."""
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
 import pycountry
-from oms_runtime.settings import RuntimeSettings
-from pydantic import Field
+from oms_runtime.settings import PositiveDuration, RuntimeSettings
 
 from oms_capture.decider import Terms
 from oms_capture.validation import Market
-
-Timeout = Annotated[timedelta, Field(gt=timedelta(0))]
-"""A deadline that is no time away would come up again and again without end."""
 
 
 class Settings(RuntimeSettings):
     """Variables begin with `OMS_`; lists are JSON, durations ISO 8601 or seconds."""
 
     channels: frozenset[str] = frozenset({"web", "app", "till", "marketplace"})
-    payment_timeout: Timeout = timedelta(days=2)
-    stock_timeout: Timeout = timedelta(days=2)
-    answer_timeout: Timeout = timedelta(days=1)
-    delivery_timeout: Timeout = timedelta(days=30)
+    """The channels that may place orders; empty admits every channel."""
+    payment_timeout: PositiveDuration = timedelta(days=2)
+    """From a declined payment to the order's expiry, unless the payment is amended."""
+    stock_timeout: PositiveDuration = timedelta(days=2)
+    """From a shortage to the order's expiry."""
+    answer_timeout: PositiveDuration = timedelta(days=1)
+    """How long an order waits for another service's event before an operator is asked to investigate."""
+    delivery_timeout: PositiveDuration = timedelta(days=30)
+    """From the release to the question whether the order was delivered."""
     query_url: str = "http://127.0.0.1:8006"
-    """Where projection answers: `POST /orders` says so in its Location."""
+    """Where projection's query API is: `POST /orders` puts it into its `Location` header."""
 
     def terms(self) -> Terms:
         """The business's settings, with the currencies of ISO 4217 and the countries of ISO 3166-1."""

@@ -1,20 +1,17 @@
-"""What a sound order is. Every objection names the field and the reason, and all are named at once."""
+"""What a valid order is. Every objection names the field and the reason, and all are named at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 
 from oms_contracts.channel import OrderPlaced
-from oms_contracts.values import Address, OrderLine
+from oms_contracts.values import Address, OrderLine, bounded_reasons
 
 MAX_LINES = 1_000
 MAX_UNITS = 10**9
-"""In one line."""
+"""In one order line."""
 MAX_MONEY = 10**15
-"""Minor units. Like MAX_UNITS it keeps every sum within what a bigint and a JSON number hold."""
-MAX_REASONS = 100
-"""Named one by one, the rest are counted: what we publish of a stranger's mistakes must stay small enough to be published."""
+"""In minor units. Like MAX_UNITS it keeps every sum within the range of a bigint and of a JSON number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +25,8 @@ class Market:
 
 
 def objections(placed: OrderPlaced, now: datetime, market: Market) -> tuple[str, ...]:
-    """What is wrong with an order; empty when it is sound. A line that is free (total 0) is sound."""
-    every = _objections(placed, now, market)
-    first = tuple(islice(every, MAX_REASONS))
-    others = sum(1 for _ in every)
-    return (*first, f"and {others} more") if others else first
+    """What is wrong with an order; empty when it is valid. A line that is free (total 0) is valid."""
+    return bounded_reasons(_objections(placed, now, market))
 
 
 def _objections(placed: OrderPlaced, now: datetime, market: Market) -> Iterator[str]:

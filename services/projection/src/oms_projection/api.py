@@ -1,8 +1,8 @@
-"""The query API: reads only, JSON only. What it answers is what has arrived: an order just taken may not be known for a moment."""
+"""The query API: it only reads, and returns JSON. An order that was just accepted may not be known yet."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import asyncpg
 from fastapi import FastAPI, Query, Request
@@ -15,6 +15,7 @@ from pydantic import AwareDatetime
 from starlette.exceptions import HTTPException
 
 from oms_projection import audits, queries
+from oms_projection.paging import UnknownCursor
 from oms_projection.responses import (
     Audit,
     Letter,
@@ -33,6 +34,8 @@ from oms_projection.responses import (
     TimelineEntry,
 )
 
+T = TypeVar("T")
+
 NOT_HERE = "it may not have arrived yet: ask again in a moment"
 
 After = Annotated[str | None, Query(description="The `next` of the page before")]
@@ -42,12 +45,12 @@ Settle = Annotated[
     Query(ge=0, le=86_400, description="Seconds: what compares two topics is judged only when its newest event is older than this"),
 ]
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {422: {"model": Problem, "description": "A parameter is not sound; every one is named"}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {422: {"model": Problem, "description": "Invalid parameters; every one is named"}}
 ONE_PROBLEMS = PROBLEMS | {404: {"model": Problem, "description": "Not known here, or not yet"}}
 
 
 def make_api(database: Database, clock: Callable[[], datetime]) -> FastAPI:
-    """The query API over `database`; `clock` is asked only what the time is for the audits."""
+    """The query API over `database`. `clock` gives the time for the audits."""
     api = FastAPI(
         title="Orderstream projection",
         version="1",
@@ -125,11 +128,11 @@ def make_api(database: Database, clock: Callable[[], datetime]) -> FastAPI:
         after: After = None,
         limit: Limit = 50,
     ) -> Page[Letter]:
-        return await queries.letters(database, service=service, key=key, waiting=waiting, after=after, limit=limit)
+        return await queries.dead_letters(database, service=service, key=key, waiting=waiting, after=after, limit=limit)
 
     @api.get("/dead-letters/{service}/{letter_id:path}", summary="One letter with its record", responses=ONE_PROBLEMS, tags=["operations"])
     async def letter(service: str, letter_id: str) -> LetterDetail:
-        return _found(await queries.letter(database, service, letter_id), f"no letter {letter_id} of {service}", NOT_HERE)
+        return _found(await queries.dead_letter(database, service, letter_id), f"no letter {letter_id} of {service}", NOT_HERE)
 
     @api.get("/audits/orders", summary="Whether every accepted order ends, or waits with a deadline", responses=PROBLEMS, tags=["audits"])
     async def audit_orders(settle_seconds: Settle = 60, limit: Limit = 100) -> OrdersAudit:
@@ -146,20 +149,20 @@ def make_api(database: Database, clock: Callable[[], datetime]) -> FastAPI:
     return api
 
 
-def _found(answer: Any, title: str, reason: str) -> Any:
-    if answer is None:
+def _found(found: T | None, title: str, reason: str) -> T:
+    if found is None:
         raise HTTPException(404, detail=f"{title}; {reason}")
-    return answer
+    return found
 
 
 def _handlers() -> dict[int | type[Exception], Any]:
     handlers: dict[int | type[Exception], Any] = {
         HTTPException: _http_problem,
-        RequestValidationError: _invalid,
-        queries.UnknownCursor: _unfit,
-        asyncpg.DataError: _unfit,
+        RequestValidationError: _invalid_parameters,
+        UnknownCursor: _invalid_parameter,
+        asyncpg.DataError: _invalid_parameter,
     }
-    return handlers | {fault: _database_fault for fault in RETRYABLE_ERRORS if issubclass(fault, Exception)}
+    return handlers | {error: _database_error for error in RETRYABLE_ERRORS if issubclass(error, Exception)}
 
 
 async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
@@ -168,16 +171,16 @@ async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
     return problem(error.status_code, title, *([reason] if reason else []))
 
 
-async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+async def _invalid_parameters(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     return problem(422, "a parameter is not sound", *(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors()))
 
 
-async def _unfit(_request: Request, error: Exception) -> JSONResponse:
+async def _invalid_parameter(_request: Request, error: Exception) -> JSONResponse:
     return problem(422, "a parameter is not sound", str(error))
 
 
-async def _database_fault(request: Request, error: Exception) -> JSONResponse:
+async def _database_error(request: Request, error: Exception) -> JSONResponse:
     if is_retryable(error):
         return problem(503, "the database does not answer", "ask again in a moment")
-    return await _unfit(request, error)  # asyncpg counts what a statement cannot take among its interface errors
+    return await _invalid_parameter(request, error)  # asyncpg reports an argument of the wrong type as an interface error too

@@ -1,17 +1,19 @@
-"""What must always hold, looked for in the read models. No violation means green.
+"""Invariants of the whole system, checked on the read models. An audit is green when it finds no violation.
 
-Topics reach us with some lag between them, so what compares two topics is judged only once the newest event concerned is older than
-`settled`; what rests on one topic is judged at once.
+Topics are read with some lag between them. So a check that compares two topics counts only once the newest event concerned is older than
+`settled`; a check of one topic counts at once.
 """
 
 from datetime import datetime
 
+from oms_contracts.orders import ENDED_STATUSES
 from oms_runtime.database import Connection, Database
 
 from oms_projection.responses import Audit, InFlight, OrdersAudit, Violation
 
-MOST = 1_000
-ENDED = "('rejected', 'canceled', 'expired', 'completed')"
+MAX_VIOLATIONS = 1_000
+ENDED = "('" + "', '".join(sorted(ENDED_STATUSES)) + "')"
+"""As SQL."""
 
 STOCK = f"""
     select 'on_hand' as kind, sku || ' at ' || location as subject, null::timestamptz as since,
@@ -77,7 +79,7 @@ union all
     from orders o join authorizations a using (order_id) join payments p using (order_id)
     where o.status in ('canceled', 'expired') and o.since <= $1 and a.amount > 0 and a.voided_at is null and a.void_failure is null
       and p.at <= $1 and p.status not in ('voiding', 'unknown', 'repeated')"""
-"""captured <= authorised; refunded <= captured; nothing captured twice for one shipment; captured for what shipped and no more."""
+"""captured <= authorized; refunded <= captured; nothing captured twice for one shipment; captured for what shipped and no more."""
 
 OVERDUE = f"""
     select 'overdue' as kind, order_id as subject, action_since as since,
@@ -101,7 +103,7 @@ async def audit_stock(database: Database, settled: datetime) -> Audit:
 
 
 async def audit_money(database: Database, settled: datetime) -> Audit:
-    """Whether money adds up, and was taken for what shipped alone."""
+    """Whether money adds up, and was captured only for what shipped."""
     return await _audit(database, MONEY, settled)
 
 
@@ -130,5 +132,5 @@ async def _audit(database: Database, query: str, settled: datetime) -> Audit:
 
 
 async def _violations(connection: Connection, query: str, settled: datetime) -> list[Violation]:
-    found = await connection.fetch(f"select * from ({query}) v order by kind, subject limit {MOST}", settled)  # noqa: S608  # our own text
+    found = await connection.fetch(f"select * from ({query}) v order by kind, subject limit {MAX_VIOLATIONS}", settled)  # noqa: S608  # our own text
     return [Violation(**row) for row in found]

@@ -1,7 +1,6 @@
-"""What a batch of records means for the read models: folded in memory first, then written with one statement a table."""
+"""From a batch of records to the read models: folded in memory first, then written with one statement for each table."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from msgspec.structs import replace
 from oms_contracts.catalogue import ALL_SERVICES, topics_read_by
@@ -11,14 +10,15 @@ from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDead
 from oms_runtime.database import Connection
 from oms_runtime.model import IncomingRecord
 
+from oms_projection.changes import Changes
 from oms_projection.folds import dead_letters, fulfillments, orders, payments, returns, stock, tracking
-from oms_projection.tables import TIMELINE, Changes
+from oms_projection.tables import TIMELINE
 
-Fold = Callable[[Changes, Any, Envelope], None]
+Fold = Callable[[Changes, object, Envelope], None]
 
 
-def _timeline_only(changes: Changes, event: Any, envelope: Envelope) -> None:
-    """The public status is told by tracking, later than capture decides it: no read model may rest on both."""
+def _timeline_only(changes: Changes, event: object, envelope: Envelope) -> None:
+    """Tracking publishes the public status later than capture the status itself, so no read model may depend on both."""
 
 
 FOLDS: dict[str, Fold] = {
@@ -31,12 +31,12 @@ FOLDS: dict[str, Fold] = {
     "oms.order-status-changes": _timeline_only,
     **{f"oms.{service}.dead-letters": dead_letters.fold for service in ALL_SERVICES},
 }
-"""By topic: what its events mean."""
+"""By topic: how its events are folded."""
 
 PROJECTED = tuple(
     {cls: None for topic in topics_read_by("projection") if topic.name in FOLDS for cls in topic.messages if cls is not RedriveDeadLetters}
 )
-"""The messages this service wants: everything the services publish."""
+"""The messages that this service handles: all events of all services."""
 
 
 async def project(connection: Connection, batch: Sequence[IncomingRecord]) -> None:
@@ -45,14 +45,14 @@ async def project(connection: Connection, batch: Sequence[IncomingRecord]) -> No
 
 
 def fold(batch: Iterable[IncomingRecord]) -> Changes:
-    """What a batch means. The same records give the same rows however they are cut into batches, and however topics interleave."""
+    """The changes of a batch. The same records give the same rows however they are cut into batches, and however topics interleave."""
     changes = Changes()
     fold_into(changes, batch)
     return changes
 
 
 def fold_into(changes: Changes, batch: Iterable[IncomingRecord]) -> None:
-    """Add what a batch means to what those before it meant."""
+    """Add a batch's changes to those of the batches before it."""
     for record in map(_storable, batch):
         envelope, message = record.envelope, record.message
         assert envelope is not None
@@ -72,15 +72,15 @@ def fold_into(changes: Changes, batch: Iterable[IncomingRecord]) -> None:
 
 
 def _storable(record: IncomingRecord) -> IncomingRecord:
-    """JSON can spell the character NUL, and PostgreSQL's text cannot hold it."""
+    """The record without NUL, which JSON can escape and PostgreSQL's text cannot hold."""
     if b"\\u0000" not in record.value or record.type is None:
         return record
     value = record.value.replace(b"\\u0000", b"\\ufffd")
     return replace(record, value=value, message=decode(record.type, value))
 
 
-def _data(record: IncomingRecord, message: Any) -> str:
-    """A letter's record is kept with the letter; the timeline needs to know only that it was set aside."""
+def _data(record: IncomingRecord, message: object) -> str:
+    """The event's data for the timeline. The record of a dead letter is stored with the dead letter, and left out here."""
     match message:
         case RecordSetAside(service=service, letter_id=letter_id, reason=reason, parked=parked):
             return encode({"service": service, "letter_id": letter_id, "reason": reason, "parked": parked}).decode()

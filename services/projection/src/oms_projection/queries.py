@@ -1,9 +1,7 @@
-"""The questions the query API asks of the read models. Lists are paged by key: a page begins behind the last row of the one before."""
+"""The queries of the API on the read models."""
 
-import base64
-import binascii
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -12,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from oms_runtime.database import Connection, Database
 
+from oms_projection.paging import Where, key_of, page_of
 from oms_projection.responses import (
     Authorization,
     Capture,
@@ -42,33 +41,14 @@ T = TypeVar("T")
 
 JSON = frozenset({"lines", "shortages", "inspected", "ship_to", "headers", "data"})
 """Columns that hold JSON."""
+NO_VALUE_IS_EMPTY = frozenset({"action", "cancellation"})
+"""Columns that can lose their value again. Null means that the column's topic was not read yet."""
 
 _PAYMENT = """
     select p.*, coalesce(v.voided, 0) as voided
     from payments p
     left join lateral
         (select sum(amount) as voided from authorizations a where a.order_id = p.order_id and a.voided_at is not null) v on true"""
-
-
-class UnknownCursor(ValueError):
-    """What was given as `after` is not the `next` of an earlier page."""
-
-
-@dataclass(slots=True)
-class Where:
-    """Conditions and their arguments. A condition names its arguments by `{}`."""
-
-    conditions: list[str] = field(default_factory=list[str])
-    args: list[Any] = field(default_factory=list[Any])
-
-    def also(self, condition: str, *values: Any) -> None:
-        """One more condition, left out where its only value is None."""
-        if values != (None,):
-            self.conditions.append(condition.format(*(f"${len(self.args) + n}" for n in range(1, len(values) + 1))))
-            self.args.extend(values)
-
-    def text(self) -> str:
-        return f" where {' and '.join(self.conditions)}" if self.conditions else ""
 
 
 async def orders(
@@ -83,25 +63,26 @@ async def orders(
     after: str | None,
     limit: int,
 ) -> Page[OrderItem]:
+    """Orders, newest first."""
     where = Where()
-    where.also("o.status is not null")
-    where.also("o.status = {}", status)
-    where.also("o.channel = {}", channel)
-    where.also("o.customer_id = {}", customer)
-    where.also("o.reference = {}", reference)
-    where.also("o.placed_at >= {}", placed_from)
-    where.also("o.placed_at < {}", placed_before)
+    where.add("o.status is not null")
+    where.add("o.status = {}", status)
+    where.add("o.channel = {}", channel)
+    where.add("o.customer_id = {}", customer)
+    where.add("o.reference = {}", reference)
+    where.add("o.placed_at >= {}", placed_from)
+    where.add("o.placed_at < {}", placed_before)
     if after is not None:
-        where.also("(o.placed_at, o.order_id) < ({}, {})", *_key(after, datetime, str))
+        where.add("(o.placed_at, o.order_id) < ({}, {})", *key_of(after, datetime, str))
     query = f"""
         select o.*, p.status as payment, coalesce(d.shipped, 0) as shipped, coalesce(d.delivered, 0) as delivered
         from orders o left join payments p using (order_id) left join deliveries d using (order_id)
         {where.text()} order by o.placed_at desc, o.order_id desc limit {limit + 1}"""  # noqa: S608  # conditions of our own alone
-    return _page(await _many(database, OrderItem, query, *where.args), limit, lambda item: (item.placed_at, item.order_id))
+    return page_of(await _many(database, OrderItem, query, *where.args), limit, lambda item: (item.placed_at, item.order_id))
 
 
 async def order(database: Database, order_id: str) -> OrderDetail | None:
-    """One order, as one snapshot of all read models."""
+    """One order, from one snapshot of all read models. None where it is not known."""
     async with database.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         found = await connection.fetchrow("select * from orders where order_id = $1 and status is not null", order_id)
         if found is None:
@@ -126,7 +107,7 @@ async def order(database: Database, order_id: str) -> OrderDetail | None:
                 "packages": await _many(
                     connection,
                     ShippedPackage,
-                    # A carrier's scan may name a package that nobody knows.
+                    # A carrier's scan may name a package that no service knows.
                     "select * from packages where order_id = $1 and coalesce(fulfillment_id, status) is not null order by package_id",
                     order_id,
                 ),
@@ -142,28 +123,29 @@ async def order(database: Database, order_id: str) -> OrderDetail | None:
 
 
 async def timeline(database: Database, subject: str, *, after: str | None, limit: int) -> Page[TimelineEntry]:
-    """Oldest first, by the clocks of the services that recorded the events."""
+    """The events of a subject, oldest first by the clocks of the services that recorded them."""
     where = Where()
-    where.also("subject = {}", subject)
+    where.add("subject = {}", subject)
     if after is not None:
-        where.also("(time, source, position) > ({}, {}, {})", *_key(after, datetime, str, int))
+        where.add("(time, source, position) > ({}, {}, {})", *key_of(after, datetime, str, int))
     query = f"select * from timeline{where.text()} order by time, source, position limit {limit + 1}"  # noqa: S608  # our own conditions
     entries = [_entry(row) for row in await database.fetch(query, *where.args)]
-    return _page(entries, limit, lambda entry: (entry.time, entry.source, entry.position))
+    return page_of(entries, limit, lambda entry: (entry.time, entry.source, entry.position))
 
 
 async def stock(database: Database, *, location: str | None, available_below: int | None, after: str | None, limit: int) -> Page[Position]:
+    """Positions by SKU and location."""
     where = Where()
-    where.also("location = {}", location)
-    where.also("on_hand - reserved - allocated < {}", available_below)
+    where.add("location = {}", location)
+    where.add("on_hand - reserved - allocated < {}", available_below)
     if after is not None:
-        where.also("(sku, location) > ({}, {})", *_key(after, str, str))
+        where.add("(sku, location) > ({}, {})", *key_of(after, str, str))
     query = f"select *, on_hand - reserved - allocated as available from stock{where.text()} order by sku, location limit {limit + 1}"  # noqa: S608
-    return _page(await _many(database, Position, query, *where.args), limit, lambda row: (row.sku, row.location))
+    return page_of(await _many(database, Position, query, *where.args), limit, lambda row: (row.sku, row.location))
 
 
 async def sku(database: Database, name: str, *, after: str | None, limit: int) -> SkuDetail | None:
-    """The positions of a SKU, and its ledger newest first."""
+    """The positions of a SKU, and its ledger, newest first. None where the SKU has no position."""
     positions = await _many(
         database,
         Position,
@@ -173,31 +155,33 @@ async def sku(database: Database, name: str, *, after: str | None, limit: int) -
     if not positions:
         return None
     where = Where()
-    where.also("sku = {}", name)
+    where.add("sku = {}", name)
     if after is not None:
-        where.also("(position, line) < ({}, {})", *_key(after, int, int))
+        where.add("(position, line) < ({}, {})", *key_of(after, int, int))
     query = f"select * from stock_ledger{where.text()} order by position desc, line desc limit {limit + 1}"  # noqa: S608  # our own conditions
     entries = await _many(database, LedgerEntry, query, *where.args)
-    return SkuDetail(sku=name, positions=positions, ledger=_page(entries, limit, lambda entry: (entry.position, entry.line)))
+    return SkuDetail(sku=name, positions=positions, ledger=page_of(entries, limit, lambda entry: (entry.position, entry.line)))
 
 
 async def payments(database: Database, *, status: str | None, failed: bool | None, after: str | None, limit: int) -> Page[PaymentItem]:
+    """The payments of orders, newest first."""
     where = Where()
-    where.also("p.status = {}", status)
-    where.also("(p.failures > 0) = {}", failed)
+    where.add("p.status = {}", status)
+    where.add("(p.failures > 0) = {}", failed)
     if after is not None:
-        where.also("(p.at, p.order_id) < ({}, {})", *_key(after, datetime, str))
+        where.add("(p.at, p.order_id) < ({}, {})", *key_of(after, datetime, str))
     query = f"{_PAYMENT}{where.text()} order by p.at desc, p.order_id desc limit {limit + 1}"
-    return _page(await _many(database, PaymentItem, query, *where.args), limit, lambda item: (item.at, item.order_id))
+    return page_of(await _many(database, PaymentItem, query, *where.args), limit, lambda item: (item.at, item.order_id))
 
 
 async def rejections(
     database: Database, *, channel: str | None, at_from: datetime | None, at_before: datetime | None
 ) -> list[RejectionCount]:
+    """How often orders were rejected for each field, most frequent first."""
     where = Where()
-    where.also("channel = {}", channel)
-    where.also("at >= {}", at_from)
-    where.also("at < {}", at_before)
+    where.add("channel = {}", channel)
+    where.add("at >= {}", at_from)
+    where.add("at < {}", at_before)
     query = f"""
         select field, count(*) as orders, sum(reasons) as reasons, max(at) as newest_at,
                (array_agg(example order by at desc, order_id))[1] as example
@@ -206,15 +190,17 @@ async def rejections(
 
 
 async def rejected(database: Database, name: str, *, after: str | None, limit: int) -> Page[Rejection]:
+    """The orders rejected for one field, newest first."""
     where = Where()
-    where.also("field = {}", name)
+    where.add("field = {}", name)
     if after is not None:
-        where.also("(at, order_id) < ({}, {})", *_key(after, datetime, str))
+        where.add("(at, order_id) < ({}, {})", *key_of(after, datetime, str))
     query = f"select * from rejections{where.text()} order by at desc, order_id desc limit {limit + 1}"  # noqa: S608  # our own conditions
-    return _page(await _many(database, Rejection, query, *where.args), limit, lambda row: (row.at, row.order_id))
+    return page_of(await _many(database, Rejection, query, *where.args), limit, lambda row: (row.at, row.order_id))
 
 
 async def outcomes(database: Database) -> list[Outcome]:
+    """How many orders have each status, and since when the one that has had it longest."""
     return await _many(
         database,
         Outcome,
@@ -223,21 +209,23 @@ async def outcomes(database: Database) -> list[Outcome]:
     )
 
 
-async def letters(
+async def dead_letters(
     database: Database, *, service: str | None, key: str | None, waiting: bool, after: str | None, limit: int
 ) -> Page[Letter]:
+    """Records that services set aside, newest first."""
     where = Where()
     if waiting:
-        where.also("status in ('set_aside', 'parked')")
-    where.also("service = {}", service)
-    where.also("source_key = {}", key)
+        where.add("status in ('set_aside', 'parked')")
+    where.add("service = {}", service)
+    where.add("source_key = {}", key)
     if after is not None:
-        where.also("(at, service, letter_id) < ({}, {}, {})", *_key(after, datetime, str, str))
+        where.add("(at, service, letter_id) < ({}, {}, {})", *key_of(after, datetime, str, str))
     query = f"select * from letters{where.text()} order by at desc, service desc, letter_id desc limit {limit + 1}"  # noqa: S608
-    return _page(await _many(database, Letter, query, *where.args), limit, lambda row: (row.at, row.service, row.letter_id))
+    return page_of(await _many(database, Letter, query, *where.args), limit, lambda row: (row.at, row.service, row.letter_id))
 
 
-async def letter(database: Database, service: str, letter_id: str) -> LetterDetail | None:
+async def dead_letter(database: Database, service: str, letter_id: str) -> LetterDetail | None:
+    """One dead letter with its record. None where it is not known."""
     return await _one(database, LetterDetail, "select * from letters where service = $1 and letter_id = $2", service, letter_id)
 
 
@@ -269,14 +257,14 @@ async def _one(source: Connection | Database, cls: type[T], query: str, *args: A
 
 
 def _read(cls: type[T], row: Mapping[str, Any]) -> T:
-    """A row as an answer. Text that is empty says that there is none."""
+    """A row as a response. Empty text in a column of NO_VALUE_IS_EMPTY means that there is no value."""
     return msgspec.convert({name: _plain(name, row[name]) for name in _fields(cls)}, cls)
 
 
 def _plain(name: str, value: Any) -> Any:
     match value:
         case "":
-            return None if name in {"action", "cancellation"} else value
+            return None if name in NO_VALUE_IS_EMPTY else value
         case str() if name in JSON:
             return msgspec.json.decode(value)
         case Decimal():
@@ -288,20 +276,3 @@ def _plain(name: str, value: Any) -> Any:
 @cache
 def _fields(cls: type[Any]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(cls))
-
-
-def _page(rows: list[T], limit: int, key: Callable[[T], tuple[Any, ...]]) -> Page[T]:
-    more = len(rows) > limit
-    return Page(items=rows[:limit], next=_cursor(key(rows[limit - 1])) if more else None)
-
-
-def _cursor(key: tuple[Any, ...]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
-
-
-def _key(cursor: str, *types: type[Any]) -> tuple[Any, ...]:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        return msgspec.json.decode(text, type=tuple.__class_getitem__(types))
-    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
-        raise UnknownCursor(f"after: {cursor!r} is not the next of an earlier page") from error

@@ -1,12 +1,12 @@
 """`python -m oms_projection.rebuild` reads every topic from its first offset into a scratch schema, and compares the rows.
 
-Both sides end at the same offsets: where the service's checkpoints stood when its own rows were counted. The exit status is 1 when any
-table differs. The scratch schema is made in the service's own database and dropped again; nothing the service reads or writes is touched.
+Both sides end at the same offsets: the service's checkpoints when its own rows were counted. The exit status is 1 when any table differs.
+The scratch schema is made in the service's own database and dropped again; nothing the service reads or writes is touched.
 """
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -14,38 +14,40 @@ from typing import Any
 import asyncpg
 import msgspec
 from aiokafka import TopicPartition
-from oms_contracts.envelope import Envelope, from_headers, own_type_and_position
-from oms_contracts.message import decode, type_of
 from oms_kafka.clients import Reader, Record, make_reader
 from oms_runtime.database import Connection, migrations_of
 from oms_runtime.loop import run_loop
 from oms_runtime.model import IncomingRecord
+from oms_runtime.records import Checkpoint, Partition, RecordSifter
 from oms_runtime.settings import RuntimeSettings
 
-from oms_projection.projector import FOLDS, PROJECTED, fold_into
+from oms_projection.app import make_service
+from oms_projection.changes import Changes
+from oms_projection.projector import FOLDS, fold_into
 from oms_projection.settings import Settings
-from oms_projection.tables import TABLES, Changes
+from oms_projection.tables import TABLES
 
 SCRATCH = "rebuild"
-PATIENCE_SECONDS = 60
+READ_TIMEOUT_SECONDS = 60
+"""Without any record for so long, while partitions are not at their end, the rebuild gives up."""
 MAX_RECORDS = 250
-"""Read and folded at a time; in between, what was folded earlier is written."""
+"""Read and folded at a time. In between, earlier changes are written."""
 MAX_BYTES = 8 * 1024 * 1024
-"""Of records, folded in memory before they are written: their rows take several times as much, twice while others are being written."""
+"""Of records, folded in memory before their changes are written. The rows take several times as much, and twice that during a write."""
 
 Digests = dict[str, tuple[int, str]]
 """By table: how many rows, and a digest of all of them that is the same in any order."""
 
 
 class CannotRebuild(Exception):
-    """The topics no longer hold, or no longer give, what the read models were made of."""
+    """The topics no longer hold, or do not deliver, the records that the read models were made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """The stored and the rebuilt read models at the same offsets. `differing` names tables.
 
-    `records` is how many were folded, `seconds` how long reading and folding them took, without the comparison.
+    `records` is how many were folded, `seconds` how long reading, folding and writing them took, without the comparison.
     """
 
     same: bool
@@ -57,27 +59,28 @@ class Comparison:
 
 
 async def table_digests(connection: Connection) -> Digests:
-    """What the read models on the connection's search path hold, whoever wrote it and in whatever order."""
+    """The digests of the read models on the connection's search path. They do not depend on the order of the writes."""
     await connection.execute("set local timezone to 'UTC'")
     return {table.name: await _digest(connection, table.name) for table in TABLES}
 
 
 async def rebuild(settings: RuntimeSettings) -> Comparison:
-    """Fold all topics anew and compare. Raises CannotRebuild, or what the servers raise."""
+    """Fold all topics anew and compare. Raises CannotRebuild, KafkaError or asyncpg's errors."""
     url = settings.database_url.get_secret_value()
     live, scratch = await _connect(url), await _connect(url)
     reader = make_reader(settings, "oms-projection-rebuild")
     try:
         await reader.start()
         async with live.transaction(isolation="repeatable_read", readonly=True):
-            waiting = await live.fetchval("select count(*) from dead_letters")
+            dead_letters = await live.fetchval("select count(*) from dead_letters")
             ends = {TopicPartition(r["topic"], r["partition"]): r["next_offset"] for r in await live.fetch("select * from checkpoints")}
             stored = await table_digests(live)
-        if waiting:
-            raise CannotRebuild(f"{waiting} records are set aside: redrive or discard them first")
+        if dead_letters:
+            raise CannotRebuild(f"{dead_letters} records are set aside: redrive or discard them first")
         await _make_scratch(scratch)
         began = monotonic()
-        records = await _write(scratch, _read(reader, {tp: end for tp, end in ends.items() if end and tp.topic in FOLDS}))
+        batches = _read(reader, RecordSifter(make_service()), {tp: end for tp, end in ends.items() if end and tp.topic in FOLDS})
+        records = await _write(scratch, batches)
         seconds = monotonic() - began
         async with scratch.transaction():
             rebuilt = await table_digests(scratch)
@@ -105,9 +108,9 @@ async def _digest(connection: Connection, table: str) -> tuple[int, str]:
 
 
 async def _make_scratch(connection: Connection) -> None:
-    """An empty schema with this service's tables, the only one the connection sees.
+    """Make an empty schema with this service's tables, the only one on the connection's search path.
 
-    They need not outlive a crash, and nobody asks them anything: only what an upsert finds its row by is kept.
+    The tables need not survive a crash, and no query reads them: only the primary keys that upserts use are kept of all indexes.
     """
     await connection.execute(f"drop schema if exists {SCRATCH} cascade; create schema {SCRATCH}; set search_path to {SCRATCH}")
     for _, text in migrations_of("oms_projection"):
@@ -124,7 +127,7 @@ async def _make_scratch(connection: Connection) -> None:
 
 
 async def _write(connection: Connection, batches: AsyncIterator[Sequence[IncomingRecord]]) -> int:
-    """Fold all batches, and write what they mean while the next ones are read and folded; answers with how many records there were."""
+    """Fold all batches, and write their changes while the next ones are read and folded. Returns the number of records."""
     records, size, changes, writing = 0, 0, Changes(), asyncio.create_task(asyncio.sleep(0))
     try:
         async for batch in batches:
@@ -134,7 +137,7 @@ async def _write(connection: Connection, batches: AsyncIterator[Sequence[Incomin
             if size >= MAX_BYTES:
                 await writing
                 size, changes, writing = 0, Changes(), asyncio.create_task(changes.write(connection))
-            await asyncio.sleep(0)  # what was fetched already comes without a pause, and nothing would be written meanwhile
+            await asyncio.sleep(0)  # records that are already fetched come without a pause, and no write would proceed
         await writing
         await changes.write(connection)
     finally:
@@ -143,79 +146,57 @@ async def _write(connection: Connection, batches: AsyncIterator[Sequence[Incomin
     return records
 
 
-async def _read(reader: Reader, ends: Mapping[TopicPartition, int]) -> AsyncIterator[Sequence[IncomingRecord]]:
-    """Every record we want before `ends`, in each partition's order, without repetitions, as the service reads them.
+async def _read(reader: Reader, sifter: RecordSifter, ends: Mapping[TopicPartition, int]) -> AsyncIterator[Sequence[IncomingRecord]]:
+    """Every record that the service handles before `ends`, in each partition's order, without duplicates, as the consumer reads them.
 
-    What concerns one order is on the partitions of one number. These are read together, all up to about the same time, so that most rows
-    are whole before they are written.
+    All records about one order are on the partitions of one number. These are read together, all up to about the same time, so that most
+    rows are complete before they are written.
     """
-    reader.assign(list(ends))  # otherwise the broker is asked where each topic is led, one after the other
+    reader.assign(list(ends))  # otherwise the partitions' leaders are looked up one after the other
     reader.pause(*ends)
-    begins = await reader.beginning_offsets(ends)
-    if lost := [tp for tp in ends if begins[tp] > 0]:
+    beginnings = await reader.beginning_offsets(ends)
+    if lost := [tp for tp in ends if beginnings[tp] > 0]:
         raise CannotRebuild(f"the first records are gone from {', '.join(f'{tp.topic}/{tp.partition}' for tp in sorted(lost))}")
-    left, highest = set(ends), dict.fromkeys(ends, 0)
-    heard = monotonic()
+    left = set(ends)
+    checkpoints: dict[Partition, Checkpoint] = dict.fromkeys(ends, Checkpoint(0, 0))
+    last_read = monotonic()
     for number in sorted({tp.partition for tp in ends}):
-        reached = {tp: 0 for tp in ends if tp.partition == number}
-        reader.assign(list(reached))
-        for tp in reached:
+        timestamps_ms = {tp: 0 for tp in ends if tp.partition == number}
+        reader.assign(list(timestamps_ms))
+        for tp in timestamps_ms:
             reader.seek(tp, 0)
-        while reached:
-            found = await _next(reader, reached)
+        while timestamps_ms:
+            found = await _fetch(reader, timestamps_ms)
             if found:
-                heard = monotonic()
-            elif monotonic() - heard > PATIENCE_SECONDS:
-                raise CannotRebuild(f"nothing came for {PATIENCE_SECONDS} s, and {len(left)} partitions are not at their end")
+                last_read = monotonic()
+            elif monotonic() - last_read > READ_TIMEOUT_SECONDS:
+                raise CannotRebuild(f"nothing came for {READ_TIMEOUT_SECONDS} s, and {len(left)} partitions are not at their end")
             for tp, records in found.items():
-                reached[tp] = records[-1].timestamp
+                timestamps_ms[tp] = records[-1].timestamp
                 if records[-1].offset >= ends[tp] - 1:
-                    reader.pause(tp)  # the broker would wait for more of it before it answers with anything else
+                    reader.pause(tp)  # the broker would wait for more of it before it returns records of another partition
                     left.discard(tp)
-                    del reached[tp]
-                batch, highest[tp] = _sift(records, ends[tp], highest[tp])
-                if batch:
+                    del timestamps_ms[tp]
+                if batch := _receive(sifter, records, ends[tp], checkpoints, tp):
                     yield batch
 
 
-async def _next(reader: Reader, reached: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, Sequence[Record]]:
-    """Records of the partition whose newest one so far is oldest; of any other where those are still to be fetched."""
-    oldest = min(reached, key=reached.__getitem__)
+async def _fetch(reader: Reader, timestamps_ms: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, Sequence[Record]]:
+    """Records of the partition with the lowest timestamp so far, or of any other where those are not fetched yet."""
+    oldest = min(timestamps_ms, key=timestamps_ms.__getitem__)
     return await reader.getmany(oldest, timeout_ms=0, max_records=MAX_RECORDS) or await reader.getmany(
-        *reached, timeout_ms=1_000, max_records=MAX_RECORDS
+        *timestamps_ms, timeout_ms=1_000, max_records=MAX_RECORDS
     )
 
 
-_WANTED = frozenset(type_of(cls).name.encode() for cls in PROJECTED)
-
-
-def _sift(records: Iterable[Record], end: int, highest: int) -> tuple[list[IncomingRecord], int]:
-    """One partition's records before `end` that we want, and the highest position seen so far, `highest` before them."""
-    wanted: list[IncomingRecord] = []
-    for record in records:
-        kind, told = own_type_and_position(record.headers)
-        position = int(told or 0)
-        if record.offset < end and position > highest:
-            highest = position
-            if kind in _WANTED:
-                wanted.append(_received(record, from_headers(record.headers)))
-    return wanted, highest
-
-
-def _received(record: Record, envelope: Envelope) -> IncomingRecord:
-    value = record.value or b""
-    return IncomingRecord(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        key=record.key.decode("utf-8", "replace").replace("\0", "\ufffd") if record.key is not None else None,
-        headers=record.headers,
-        value=value,
-        type=envelope.type,
-        position=envelope.position,
-        envelope=envelope,
-        message=decode(envelope.type, value),
-    )
+def _receive(
+    sifter: RecordSifter, records: Sequence[Record], end: int, checkpoints: dict[Partition, Checkpoint], partition: Partition
+) -> list[IncomingRecord]:
+    """One partition's records before offset `end` that the service handles, parsed and without duplicates. Moves the checkpoint."""
+    before = {partition: checkpoints[partition]}
+    received, moved = sifter.sift((record for record in records if record.offset < end), before)
+    checkpoints.update(moved)
+    return [sifter.parse(record) for record in sifter.without_duplicates(received, before)]
 
 
 if __name__ == "__main__":

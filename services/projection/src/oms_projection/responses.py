@@ -1,4 +1,7 @@
-"""What the query API answers. Amounts are minor units of the currency beside them; times are UTC; a field that is null is not known yet."""
+"""The responses of the query API. Amounts are minor units of the currency beside them, times are UTC. A null field is not known yet.
+
+The names of the classes are those of the schemas in the OpenAPI document.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +14,7 @@ T = TypeVar("T")
 
 
 class Page(BaseModel, Generic[T]):
-    """Some of a list. `next` is the `after` of the page behind it; null on the last."""
+    """A part of a list. `next` is the `after` of the next page; null on the last page."""
 
     items: list[T]
     next: str | None
@@ -19,7 +22,7 @@ class Page(BaseModel, Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderItem:
-    """An order in a list. It waits for somebody when `action` is set; `payment` is what happened last to its money."""
+    """An order in a list. It waits for a person when `action` is set; `payment` is the newest status of its payment."""
 
     order_id: str
     channel: str
@@ -40,7 +43,7 @@ class OrderItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """`shipped`, `delivered` and `returned` are units so far."""
+    """An order line. `shipped`, `delivered` and `returned` are units so far."""
 
     line_id: str
     sku: str
@@ -55,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldStock:
-    """What inventory holds for the order, in units. `lines` is what was last reserved or allocated."""
+    """What inventory holds for the order, in units. `lines` are the newest reserved or allocated ones."""
 
     status: str
     at: datetime
@@ -80,7 +83,7 @@ class Authorization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
-    """Money taken for one shipment. `status` is requested, captured or failed."""
+    """Money captured for one shipment. `status` is requested, captured or failed."""
 
     fulfillment_id: str
     status: str
@@ -92,7 +95,7 @@ class Capture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refund:
-    """`status` is postponed, requested, settled or failed."""
+    """A refund. `status` is postponed, requested, settled or failed."""
 
     refund_id: str
     status: str
@@ -104,7 +107,7 @@ class Refund:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentItem:
-    """An order's money. `voided` is what was authorised and let go; with `failures` a person must see to it, `failure` says why."""
+    """The payment of an order. `voided` was authorized and released. With `failures` a person must act; `failure` is the newest reason."""
 
     order_id: str
     status: str
@@ -130,7 +133,7 @@ class OrderPayment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShippedPackage:
-    """One parcel; `package_id` is its SSCC. `status` is what the carrier said last."""
+    """One parcel; `package_id` is its SSCC. `status` is the one of its highest-ranked scan."""
 
     package_id: str
     fulfillment_id: str | None
@@ -161,7 +164,7 @@ class Fulfillment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Return:
-    """`received` is units; `refunded` is known once it is closed."""
+    """A return. `received` is in units; `refunded` is known once it is closed."""
 
     return_id: str
     status: str
@@ -182,7 +185,7 @@ class Return:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderDetail:
-    """All that is known of one order. A part is null, or empty, until its own topic has been heard."""
+    """All that is known of one order. A part is null or empty until an event of its own topic is read."""
 
     order_id: str
     channel: str
@@ -221,7 +224,7 @@ class OrderDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEntry:
-    """One event. `position` is its place in its source's store, `sequence` in its stream; `causation` names the event that led to it."""
+    """One event, at `position` in its source's store and `sequence` in its stream. `causation` is the id of the event that led to it."""
 
     time: datetime
     topic: str
@@ -248,7 +251,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """One change of on hand. `kind` is received, adjusted, returned, shipped or written_off; `reference` is what it was booked for."""
+    """One change of on hand. `kind` is received, adjusted, returned, shipped or written_off; `reference` is the id of its cause."""
 
     position: int
     line: int
@@ -270,7 +273,7 @@ class SkuDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectionCount:
-    """How often orders were rejected for one field, and an example of the reason. Lines count together: `lines.quantity`."""
+    """How often orders were rejected for one field, with an example of the reason. All lines count as one field: `lines.quantity`."""
 
     field: str
     orders: int
@@ -290,7 +293,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How many orders stand at one status, and since when the one that has stood there longest."""
+    """How many orders have one status, and since when the one that has had it longest."""
 
     status: str
     orders: int
@@ -299,7 +302,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """A record that a service set aside. `status` is set_aside, parked (behind an earlier one of its key), redriven or discarded."""
+    """A dead letter. `status` is set_aside, parked (behind an earlier dead letter of its key), redriven or discarded."""
 
     service: str
     letter_id: str
@@ -314,7 +317,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetterDetail:
-    """A letter with its record: `value` is base64."""
+    """A dead letter with its record: `value` is base64."""
 
     service: str
     letter_id: str
@@ -334,7 +337,7 @@ class LetterDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """What must not be. `subject` is the order, or the SKU and location; `since` is the time of the newest event that says so."""
+    """A broken invariant. `subject` is the order, or the SKU and location; `since` is the time of the newest event concerned."""
 
     kind: str
     subject: str
@@ -352,7 +355,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
-    """An accepted order that goes on by itself: it waits for a service, a warehouse or a carrier."""
+    """An accepted order that waits for no person, but for a service, a warehouse or a carrier."""
 
     order_id: str
     status: str

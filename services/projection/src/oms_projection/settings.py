@@ -1,4 +1,4 @@
-"""What projection is told by its environment, beside what every service is told."""
+"""Projection's settings, beside those of every service."""
 
 from oms_runtime.settings import RuntimeSettings
 

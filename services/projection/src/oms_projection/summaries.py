@@ -1,4 +1,4 @@
-"""What an event says, in a line for people. Made when somebody reads it; the events are kept as they were published."""
+"""One line about an event, for people. It is made when the timeline is read; events are stored as they were published."""
 
 import re
 from typing import Any
@@ -91,7 +91,7 @@ from oms_contracts.tracking import (
     TrackingCommandRefused,
 )
 
-_WHEN = "%Y-%m-%d %H:%M UTC"
+_TIME_FORMAT = "%Y-%m-%d %H:%M UTC"
 
 SUMMARIES: dict[type[Any], str] = {
     OrderAccepted: "Accepted from {e.channel} as {e.channel_reference}: {units} units, {e.total} {e.currency} in minor units",
@@ -100,7 +100,7 @@ SUMMARIES: dict[type[Any], str] = {
     OrderReserved: "Stock is held; {e.amount} {e.currency} (minor units) to be authorized, attempt {e.attempt}",
     OrderConfirmed: "Confirmed: reserved and paid for",
     OrderReleased: "Released to fulfillment: {units} units",
-    OrderActionRequired: "Waits for {e.action} until {e.deadline:" + _WHEN + "}: {e.reason}",
+    OrderActionRequired: "Waits for {e.action} until {e.deadline:" + _TIME_FORMAT + "}: {e.reason}",
     OrderPaymentAmended: "The customer pays by {e.payment.kind} instead, attempt {e.attempt}",
     OrderCancellationRequested: "Cancellation was asked for: {e.reason}",
     OrderCancellationRejected: "Too late to cancel: {e.reason}",
@@ -113,7 +113,7 @@ SUMMARIES: dict[type[Any], str] = {
     StockAdjusted: "On hand was corrected by {units} units: {e.reason}",
     StockReturned: "{units} units came back to stock",
     StockWrittenOff: "{units} units were written off: {e.reason}",
-    StockReserved: "{units} units are reserved until {e.expires_at:" + _WHEN + "}, attempt {e.attempt}",
+    StockReserved: "{units} units are reserved until {e.expires_at:" + _TIME_FORMAT + "}, attempt {e.attempt}",
     StockReservationFailed: "There is not enough: {shortages}",
     StockReservationExpired: "The reservation of {units} units has expired",
     StockAllocationRequested: "The reservation had expired: allocation is planned anew",
@@ -124,16 +124,16 @@ SUMMARIES: dict[type[Any], str] = {
     PaymentAuthorizationRequested: "The provider is asked to hold {money}, attempt {e.attempt}",
     PaymentAuthorized: "{money} are authorized",
     PaymentDeclined: "The payment was declined: {e.reason}",
-    PaymentOutcomeUnknown: "The provider did not answer; looked up again at {e.next_check_at:" + _WHEN + "}",
-    PaymentRequestRepeated: "The provider never heard of the request: it is sent again",
+    PaymentOutcomeUnknown: "The provider did not respond; looked up again at {e.next_check_at:" + _TIME_FORMAT + "}",
+    PaymentRequestRepeated: "The provider does not know the request: it is sent again",
     PaymentCaptureRequested: "The provider is asked to take {money} for {e.fulfillment_id}",
     PaymentCaptured: "{money} were captured for {e.fulfillment_id}",
     PaymentCaptureFailed: "The capture for {e.fulfillment_id} failed: {e.reason}",
-    PaymentVoidRequested: "The provider is asked to let the authorization go",
+    PaymentVoidRequested: "The provider is asked to release the authorization",
     PaymentVoided: "The authorization is voided",
     PaymentVoidFailed: "The authorization could not be voided: {e.reason}",
     PaymentAbandoned: "The order ended unpaid: {e.reason}",
-    RefundPostponed: "The refund {e.refund_id} waits for the captures, until {e.until:" + _WHEN + "}",
+    RefundPostponed: "The refund {e.refund_id} waits for the captures, until {e.until:" + _TIME_FORMAT + "}",
     RefundRequested: "The provider is asked to give back {money} for {e.refund_id}",
     RefundSettled: "{money} were refunded for {e.refund_id}",
     RefundFailed: "The refund {e.refund_id} failed: {e.reason}",
@@ -143,7 +143,7 @@ SUMMARIES: dict[type[Any], str] = {
     PackagePacked: "Package {e.package_id} is packed: {units} units",
     FulfillmentShipped: "{e.location} shipped {packages}",
     FulfillmentCanceled: "Fulfillment is stopped: {e.reason}",
-    FulfillmentCancellationRejected: "Fulfillment goes on: {e.reason}",
+    FulfillmentCancellationRejected: "Fulfillment continues: {e.reason}",
     FulfillmentCommandRefused: "{e.command} was refused: {e.reason}",
     DeliveryExpected: "{e.units} units are to reach the customer",
     LabelCreated: "Package {e.package_id} is known to {e.carrier} as {e.tracking_number}",
@@ -156,9 +156,9 @@ SUMMARIES: dict[type[Any], str] = {
     ScanRecorded: "A late or repeated scan of package {e.package_id}: {e.status}",
     TrackingCommandRefused: "{e.command} was refused: {e.reason}",
     OrderStatusChanged: "Public status {e.sequence}: {e.status}",
-    ReturnWindowOpened: "Returns may be asked for until {e.closes_at:" + _WHEN + "}",
+    ReturnWindowOpened: "Returns may be asked for until {e.closes_at:" + _TIME_FORMAT + "}",
     ReturnRequested: "Return {e.return_id} was asked for: {units} units",
-    ReturnApproved: "Return {e.return_id} is approved; the goods are expected before {e.expires_at:" + _WHEN + "}",
+    ReturnApproved: "Return {e.return_id} is approved; the goods are expected before {e.expires_at:" + _TIME_FORMAT + "}",
     ReturnDeclined: "Return {e.return_id} is declined: {reasons}",
     ReturnItemsReceived: "{units} units of return {e.return_id} arrived at {e.location}",
     ReturnItemsInspected: "{units} units of return {e.return_id} are inspected",
@@ -166,26 +166,26 @@ SUMMARIES: dict[type[Any], str] = {
     ReturnClosed: "Return {e.return_id} is closed: {e.outcome}, {e.refunded} refunded (minor units)",
     ReturnCanceled: "Return {e.return_id} is canceled: {e.reason}",
     ReturnExpired: "Return {e.return_id} has expired",
-    ReturnActionRequired: "Return {e.return_id} waits for somebody to {e.action}, until {e.deadline:" + _WHEN + "}",
+    ReturnActionRequired: "Return {e.return_id} waits for a person to {e.action}, until {e.deadline:" + _TIME_FORMAT + "}",
     ReturnCommandRefused: "{e.command} was refused: {e.reason}",
 }
 
-_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WORD_BOUNDARY = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def summary(kind: str, data: str) -> str:
-    """A line about an event of published type `kind`. One that is not known here is told by its name."""
-    name = _WORDS.sub(" ", kind.split(".")[-2]).capitalize() if kind.count(".") > 1 else kind
+    """A line about an event of published type `kind`. For a type without a template it is the type's name."""
+    name = _WORD_BOUNDARY.sub(" ", kind.split(".")[-2]).capitalize() if kind.count(".") > 1 else kind
     try:
         event: object = decode(kind, data.encode())
     except UnreadableMessage:
         return name
     template = SUMMARIES.get(type(event))
-    return template.format_map(_Words(event)) if template else name
+    return template.format_map(_Values(event)) if template else name
 
 
-class _Words(dict[str, Any]):
-    """What a template may name: the event, and what is counted or joined from it."""
+class _Values(dict[str, Any]):
+    """The values that a template may use: the event, and values computed from it when a template uses them."""
 
     def __init__(self, event: Any) -> None:
         super().__init__(e=event)

@@ -1,8 +1,8 @@
-"""The read models' tables, and how a change meets the row that is there.
+"""The read models' tables, and the upsert that merges a change into a row.
 
-A column is one of two kinds, and with that the rows come out the same in whatever order the topics reach us:
-- `last`: the newest value stands. Only one topic may write it, because order is kept within a topic only. A value that is None says
-  nothing, and the row keeps what it has.
+A column is one of two kinds, so that the rows are the same in whatever order the topics are read:
+- `last`: the newest value is kept. Only one topic may write it, because only records of one topic stay in order. None is no value: the row
+  keeps what it has.
 - `sums`: amounts are added, in any order.
 
 A column that can become null again is `tied` to another: it is replaced whenever that one is.
@@ -10,20 +10,13 @@ A column that can become null again is `tied` to another: it is replaced wheneve
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
-from oms_runtime.database import Connection
-
-Key = tuple[Any, ...]
-Row = dict[str, Any]
 
 TEXT, COUNT, AMOUNT, MOMENT = "text", "bigint", "numeric", "timestamptz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
-    """One read model. `key`, `last` and `sums` give its columns and their types; rows of an `append` table never change."""
+    """One read model. `key`, `last` and `sums` give its columns and their types; the rows of an `append` table never change."""
 
     name: str
     key: Mapping[str, str]
@@ -32,7 +25,7 @@ class Table:
     tied: Mapping[str, str] = field(default_factory=dict[str, str])
     append: bool = False
     statement: str = field(init=False)
-    """Takes rows as `rows_of` writes them. Not used where rows never change: those are copied in."""
+    """The upsert of rows in the form of `changes.rows_of`. Not used for an `append` table: its rows are copied in."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "statement", _statement(self))
@@ -42,7 +35,7 @@ def _statement(table: Table) -> str:
     types = ", ".join(f"{name} {kind}" for name, kind in {**table.key, **table.last, **dict.fromkeys(table.sums, COUNT)}.items())
     columns = ", ".join((*table.key, *table.last, *table.sums))
     values = ", ".join((*table.key, *table.last, *(f"coalesce({name}, 0)" for name in table.sums)))
-    news = [
+    updates = [
         *(
             f"{name} = case when excluded.{table.tied[name]} is null then was.{name} else excluded.{name} end"
             if name in table.tied
@@ -52,8 +45,8 @@ def _statement(table: Table) -> str:
         *(f"{name} = was.{name} + excluded.{name}" for name in table.sums),
     ]
     return (
-        f"insert into {table.name} as was ({columns}) select {values} from json_to_recordset($1) as news ({types}) "  # noqa: S608  # our own names
-        f"on conflict ({', '.join(table.key)}) do update set {', '.join(news)}"
+        f"insert into {table.name} as was ({columns}) select {values} from json_to_recordset($1) as changed ({types}) "  # noqa: S608  # our own names
+        f"on conflict ({', '.join(table.key)}) do update set {', '.join(updates)}"
     )
 
 
@@ -229,7 +222,7 @@ RETURNS = Table(
     tied={"deadline": "action"},
 )
 
-LETTERS = Table(
+DEAD_LETTERS = Table(
     name="letters",
     key={"service": TEXT, "letter_id": TEXT},
     last={
@@ -265,56 +258,5 @@ TABLES = (
     PACKAGES,
     RETURN_WINDOWS,
     RETURNS,
-    LETTERS,
+    DEAD_LETTERS,
 )
-
-
-class Changes:
-    """What records mean for the read models: for each table the rows concerned, with the columns they say something about.
-
-    Rows of `append` tables are whole at once, and kept in `news`: key and `last` columns, in the table's order.
-    """
-
-    def __init__(self) -> None:
-        self.rows: dict[Table, dict[Key, Row]] = {table: {} for table in TABLES if not table.append}
-        self.news: dict[Table, list[Key]] = {table: [] for table in TABLES if table.append}
-
-    def set(self, table: Table, *key: Any, **values: Any) -> None:
-        """The newest values of `last` columns. A tied column must be given whenever the column it is tied to is."""
-        row = self.rows[table].setdefault(key, values)
-        if row is not values:
-            # As the statement does: two events in one batch must leave what they leave in two.
-            for name, value in values.items():
-                if value is not None or name in table.tied:
-                    row[name] = value
-
-    def add(self, table: Table, *key: Any, **amounts: int) -> None:
-        """What is added to `sums` columns."""
-        row = self.rows[table].setdefault(key, amounts)
-        if row is not amounts:
-            for name, amount in amounts.items():
-                row[name] = row.get(name, 0) + amount
-
-    def append(self, table: Table, *values: Any) -> None:
-        """A row of an `append` table: all columns of the key, then all others, in the table's order."""
-        self.news[table].append(values)
-
-    async def write(self, connection: Connection) -> None:
-        """Bring the tables up to date, with one statement for each that is concerned."""
-        for table, rows in self.rows.items():
-            if rows:
-                await connection.execute(table.statement, rows_of(table, rows))
-        for table, news in self.news.items():
-            if news:
-                await connection.copy_records_to_table(table.name, records=news, columns=(*table.key, *table.last))
-
-
-def rows_of(table: Table, rows: Mapping[Key, Row]) -> str:
-    """The rows as `table.statement` takes them, in key order: as JSON, which leaves out what a row does not say.
-
-    An array a column would say it all, and asyncpg would ask every value whether it is an array in turn: that took a quarter of the time.
-    """
-    return _encoder.encode([dict(zip(table.key, key, strict=True)) | rows[key] for key in sorted(rows)]).decode()
-
-
-_encoder = msgspec.json.Encoder()

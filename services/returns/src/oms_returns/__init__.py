@@ -1,1 +1,1 @@
-"""Returns: takes goods back, and says what is refunded for them."""
+"""Returns: takes goods back, and decides what is refunded for them."""

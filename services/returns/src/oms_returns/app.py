@@ -1,22 +1,25 @@
-"""Where returns is built."""
+"""Builds returns from its parts."""
 
 from functools import partial
 
-from oms_runtime.model import LINGER_LONG_SECONDS, Service, one_stream, service_of
+from oms_runtime.model import LINGER_LONG_SECONDS, Decider, Service, one_stream, service_of
 from oms_runtime.server import run
 
-from oms_returns.decider import INITIAL, Terms, decide, due, evolve
+from oms_returns.commands import Command, Event
+from oms_returns.decider import INITIAL, Returns, Terms, decide, due, evolve
 from oms_returns.policies import POLICIES
 from oms_returns.settings import Settings
 
 
 def make_service(terms: Terms) -> Service:
     """Returns under the given terms."""
-    decider = one_stream(initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms))
+    decider: Decider[Returns, Command, Event] = one_stream(
+        initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms)
+    )
     return service_of("returns", decider=decider, policies=POLICIES, linger_seconds=LINGER_LONG_SECONDS)
 
 
 def main() -> None:
-    """Run returns until it is told to stop."""
+    """Run returns until SIGTERM or SIGINT."""
     settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
     run(make_service(settings.terms()), settings)

@@ -1,4 +1,4 @@
-"""What returns is asked to do: by customers, desks and warehouses, and by what the other services published."""
+"""Returns' commands, from customers, service desks, warehouses and the events of other services; and its events."""
 
 from datetime import datetime
 
@@ -25,7 +25,7 @@ from oms_contracts.values import OrderLine
 
 
 class OpenReturnWindow(Struct, frozen=True, kw_only=True):
-    """Every unit of the order is with the customer since `completed_at`."""
+    """The order was completed at `completed_at`: every unit was delivered."""
 
     order_id: str
     currency: str
@@ -34,7 +34,7 @@ class OpenReturnWindow(Struct, frozen=True, kw_only=True):
 
 
 class RecordRefund(Struct, frozen=True, kw_only=True):
-    """`amount` (minor units) was given back."""
+    """`amount` (minor units) was refunded."""
 
     order_id: str
     return_id: str
@@ -42,7 +42,7 @@ class RecordRefund(Struct, frozen=True, kw_only=True):
 
 
 class RecordRefundFailure(Struct, frozen=True, kw_only=True):
-    """`owed` tells whether a person must refund by hand; where nothing was left to refund, nobody must."""
+    """`owed` is whether a person must refund by hand. It is False where nothing was left to refund."""
 
     order_id: str
     return_id: str
@@ -50,15 +50,15 @@ class RecordRefundFailure(Struct, frozen=True, kw_only=True):
 
 
 class ActOnDeadline(Struct, frozen=True, kw_only=True):
-    """The deadline the return waited for has come."""
+    """The return's deadline has passed."""
 
     order_id: str
     return_id: str
     deadline: datetime
 
 
-PersonsCommand = RequestReturn | ReceiveReturnItems | InspectReturn | CancelReturn
-Command = PersonsCommand | OpenReturnWindow | RecordRefund | RecordRefundFailure | ActOnDeadline
+ExternalCommand = RequestReturn | ReceiveReturnItems | InspectReturn | CancelReturn
+Command = ExternalCommand | OpenReturnWindow | RecordRefund | RecordRefundFailure | ActOnDeadline
 
 Event = (
     ReturnWindowOpened

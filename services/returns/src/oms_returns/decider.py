@@ -1,6 +1,6 @@
 """All returns of one order: what may happen to them, and what that means.
 
-They are one stream, because only together can they tell how many units of a line are left to return and what is left to refund.
+They are one stream, because how many units of a line are left to return, and how much is left to refund, follows from all of them together.
 A return goes requested -> approved -> received -> refunding -> closed; its other ends are declined, canceled and expired.
 """
 
@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from hashlib import sha256
-from itertools import islice
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -31,15 +30,14 @@ from oms_contracts.returns import (
     ReturnRequested,
     ReturnWindowOpened,
 )
-from oms_contracts.values import InspectedLine, OrderLine, ReturnLine
+from oms_contracts.values import InspectedLine, OrderLine, ReturnLine, bounded_reasons
 
-from oms_returns.commands import ActOnDeadline, Command, Event, OpenReturnWindow, PersonsCommand, RecordRefund, RecordRefundFailure
+from oms_returns.commands import ActOnDeadline, Command, Event, ExternalCommand, OpenReturnWindow, RecordRefund, RecordRefundFailure
 
 MAX_RETURNS = 200
-"""Of one order, whatever became of them; keeps the state small against somebody who asks and cancels without end."""
+"""Of one order, whatever their status. It keeps the state small when somebody requests and cancels returns without end."""
 MAX_LINES = 1_000
-MAX_REASONS = 100
-"""Named one by one, the rest are counted: what we publish of a stranger's mistakes must stay small enough to be published."""
+"""In one command."""
 DISPOSITIONS = frozenset({"restock", "write-off"})
 
 
@@ -54,9 +52,10 @@ class Terms(Struct, frozen=True, kw_only=True):
 
 
 class Return(Struct, frozen=True, kw_only=True):
-    """`units` are those this return holds, by order line: what was asked for, and once inspected what came.
+    """`units` are those this return holds, by order line: the requested ones, and once inspected the received ones.
 
-    `asked` and `inspected` are digests: they tell the same command again from another one under the same id.
+    `asked` and `inspected` are digests of the lines of RequestReturn and InspectReturn. They distinguish the same command, which may come
+    again, from another one under the same id.
     """
 
     status: str = "requested"
@@ -71,7 +70,7 @@ class Return(Struct, frozen=True, kw_only=True):
 
 
 class Returns(Struct, frozen=True, kw_only=True):
-    """`closes_at` is None until the order is completed. `accepted` counts the units inspection found refundable, by order line."""
+    """`closes_at` is None until the order is completed. `accepted` are the units that inspection found refundable, by order line."""
 
     currency: str = ""
     lines: tuple[OrderLine, ...] = ()
@@ -85,7 +84,7 @@ INITIAL = Returns()
 
 
 def decide(command: Command, order: Returns, now: datetime, terms: Terms) -> list[Event]:
-    """What follows from a command. One that has already had its effect, or comes too late, has none."""
+    """The events that follow from a command. A command that has already had its effect, or comes too late, has none."""
     match command:
         case OpenReturnWindow(order_id=order_id, completed_at=at):
             if order.closes_at is not None:
@@ -123,75 +122,75 @@ def decide(command: Command, order: Returns, now: datetime, terms: Terms) -> lis
             return [ReturnClosed(order_id=order_id, return_id=return_id, outcome=outcome, refunded=0, at=now)]
 
         case ActOnDeadline():
-            # The deadline is matched, not compared with the clock: what was due before the return moved on is no longer.
-            awaited = order.returns.get(command.return_id)
-            if awaited is None or _deadline(awaited, terms) != command.deadline:
+            # The deadline is matched, not compared with the clock: a deadline of an earlier status is no longer due.
+            overdue = order.returns.get(command.return_id)
+            if overdue is None or _deadline(overdue, terms) != command.deadline:
                 return []
-            return [_overdue(command, awaited, now, terms)]
+            return [_after_deadline(command, overdue, now, terms)]
 
 
 def evolve(order: Returns, event: Event) -> Returns:
-    """Never refuses: what happened, happened."""
+    """The order's returns after an event. Never raises: an event is a fact."""
     match event:
         case ReturnCommandRefused():
             return replace(order, refusal=_refusal(event))
         case ReturnWindowOpened(currency=currency, lines=lines, closes_at=closes_at):
             return replace(order, currency=currency, lines=lines, closes_at=closes_at, refusal="")
         case _:
-            became = _lived(order.returns.get(event.return_id, Return()), event)
+            evolved = _evolve_return(order.returns.get(event.return_id, Return()), event)
             accepted = Counter(order.accepted)
             if isinstance(event, ReturnItemsInspected):
                 accepted += _units(_refundable(event.lines))
-            return replace(order, returns={**order.returns, event.return_id: became}, accepted=dict(accepted), refusal="")
+            return replace(order, returns={**order.returns, event.return_id: evolved}, accepted=dict(accepted), refusal="")
 
 
 def due(order_id: str, order: Returns, terms: Terms) -> tuple[datetime, Command] | None:
     """The earliest deadline of the order's returns. Every return that has not ended has one."""
-    waiting = ((_deadline(back, terms), return_id) for return_id, back in order.returns.items())
-    first = min(((deadline, return_id) for deadline, return_id in waiting if deadline is not None), default=None)
+    deadlines = ((_deadline(return_, terms), return_id) for return_id, return_ in order.returns.items())
+    first = min(((deadline, return_id) for deadline, return_id in deadlines if deadline is not None), default=None)
     return (first[0], ActOnDeadline(order_id=order_id, return_id=first[1], deadline=first[0])) if first else None
 
 
 def refund_of(line: OrderLine, units: int) -> int:
     """What was paid (minor units) for the first `units` of a line.
 
-    A return is refunded the difference this makes, so whatever does not divide evenly is given back with a later unit, and never twice.
+    A return is refunded the difference that its units make, so a remainder of the division is refunded with a later unit, and never twice.
     """
     return line.total * units // line.quantity if line.quantity else 0
 
 
-def _lived(back: Return, event: Event) -> Return:
+def _evolve_return(return_: Return, event: Event) -> Return:
     match event:
         case ReturnRequested(lines=lines):
             return Return(asked=_digest(lines), units=dict(_units(lines)))
         case ReturnApproved(expires_at=expires_at, at=at):
-            return replace(back, status="approved", waiting_since=at, deadline=expires_at)
+            return replace(return_, status="approved", waiting_since=at, deadline=expires_at)
         case ReturnItemsReceived(lines=lines, receipt_id=receipt_id, location=location, at=at):
             return replace(
-                back,
+                return_,
                 status="received",
-                received=dict(Counter(back.received) + _units(lines)),
-                receipts=back.receipts | {receipt_id},
+                received=dict(Counter(return_.received) + _units(lines)),
+                receipts=return_.receipts | {receipt_id},
                 location=location,
                 waiting_since=at,
                 deadline=None,
             )
         case ReturnItemsInspected(lines=lines):
-            return replace(back, status="inspected", units=back.received, inspected=_digest(lines), deadline=None)
+            return replace(return_, status="inspected", units=return_.received, inspected=_digest(lines), deadline=None)
         case ReturnRefundRequested(at=at):
-            return replace(back, status="refunding", waiting_since=at, deadline=None)
+            return replace(return_, status="refunding", waiting_since=at, deadline=None)
         case ReturnActionRequired(deadline=deadline):
-            return replace(back, deadline=deadline)
+            return replace(return_, deadline=deadline)
         case ReturnDeclined():
-            return replace(back, status="declined", units={}, deadline=None)
+            return replace(return_, status="declined", units={}, deadline=None)
         case ReturnCanceled():
-            return replace(back, status="canceled", units={}, deadline=None)
+            return replace(return_, status="canceled", units={}, deadline=None)
         case ReturnExpired():
-            return replace(back, status="expired", units={}, deadline=None)
+            return replace(return_, status="expired", units={}, deadline=None)
         case ReturnClosed():
-            return replace(back, status="closed", deadline=None)
+            return replace(return_, status="closed", deadline=None)
         case _:
-            return back
+            return return_
 
 
 def _request(command: RequestReturn, order: Returns, now: datetime, terms: Terms) -> list[Event]:
@@ -205,7 +204,7 @@ def _request(command: RequestReturn, order: Returns, now: datetime, terms: Terms
     if len(order.returns) >= MAX_RETURNS:
         return _refuse(order, command, f"the order has had {MAX_RETURNS} returns, and no more are taken", now)
     requested = ReturnRequested(order_id=order_id, return_id=return_id, lines=lines, at=now)
-    if reasons := _named(_objections(command, order, order.closes_at, now, terms)):
+    if reasons := bounded_reasons(_objections(command, order, order.closes_at, now, terms)):
         return [requested, ReturnDeclined(order_id=order_id, return_id=return_id, reasons=reasons, at=now)]
     return [requested, ReturnApproved(order_id=order_id, return_id=return_id, expires_at=now + terms.goods_timeout, at=now)]
 
@@ -228,12 +227,12 @@ def _objections(command: RequestReturn, order: Returns, closes_at: datetime, now
 
 
 def _receive(command: ReceiveReturnItems, order: Returns, now: datetime) -> list[Event]:
-    back = order.returns.get(command.return_id)
-    if back is not None and command.receipt_id in back.receipts:
+    return_ = order.returns.get(command.return_id)
+    if return_ is not None and command.receipt_id in return_.receipts:
         return []
-    if back is None or back.status not in {"approved", "received"}:
+    if return_ is None or return_.status not in {"approved", "received"}:
         return _refuse(order, command, f"the return is {_status(order, command.return_id)}", now)
-    if reasons := _named(_receipt_objections(command, back)):
+    if reasons := bounded_reasons(_receipt_objections(command, return_)):
         return _refuse(order, command, "; ".join(reasons), now)
     return [
         ReturnItemsReceived(
@@ -247,30 +246,30 @@ def _receive(command: ReceiveReturnItems, order: Returns, now: datetime) -> list
     ]
 
 
-def _receipt_objections(command: ReceiveReturnItems, back: Return) -> Iterator[str]:
+def _receipt_objections(command: ReceiveReturnItems, return_: Return) -> Iterator[str]:
     yield from _id_objections(receipt_id=command.receipt_id, location=command.location)
-    if back.location not in {"", command.location}:
-        yield f"location: the return is being received at {back.location}"
+    if return_.location not in {"", command.location}:
+        yield f"location: the return is being received at {return_.location}"
     yield from _size_objections(command.lines)
     yield from _quantity_objections(command.lines)
     for line_id, quantity in _units(command.lines).items():
-        open_units = back.units.get(line_id, 0) - back.received.get(line_id, 0)
+        open_units = return_.units.get(line_id, 0) - return_.received.get(line_id, 0)
         if quantity > open_units:
             yield f"line {_short(line_id)}: {quantity} received, {open_units} of the approved are still to come"
 
 
 def _inspect(command: InspectReturn, order: Returns, now: datetime) -> list[Event]:
     order_id, return_id, lines = command.order_id, command.return_id, command.lines
-    back = order.returns.get(return_id)
-    if back is not None and back.inspected and back.inspected == _digest(lines):
+    return_ = order.returns.get(return_id)
+    if return_ is not None and return_.inspected and return_.inspected == _digest(lines):
         return []
-    if back is None or back.status != "received":
+    if return_ is None or return_.status != "received":
         return _refuse(order, command, f"the return is {_status(order, return_id)}", now)
-    if reasons := _named(_inspection_objections(lines, order, back)):
+    if reasons := bounded_reasons(_inspection_objections(lines, order, return_)):
         return _refuse(order, command, "; ".join(reasons), now)
-    inspected = ReturnItemsInspected(order_id=order_id, return_id=return_id, location=back.location, lines=lines, at=now)
+    inspected = ReturnItemsInspected(order_id=order_id, return_id=return_id, location=return_.location, lines=lines, at=now)
     refundable = _refundable(lines)
-    amount = _refund(_units(refundable), order)
+    amount = _refund_amount(_units(refundable), order)
     if amount == 0:
         return [inspected, ReturnClosed(order_id=order_id, return_id=return_id, outcome="not_refundable", refunded=0, at=now)]
     return [
@@ -279,7 +278,7 @@ def _inspect(command: InspectReturn, order: Returns, now: datetime) -> list[Even
     ]
 
 
-def _inspection_objections(lines: tuple[InspectedLine, ...], order: Returns, back: Return) -> Iterator[str]:
+def _inspection_objections(lines: tuple[InspectedLine, ...], order: Returns, return_: Return) -> Iterator[str]:
     skus = {line.line_id: line.sku for line in order.lines}
     yield from _size_objections(lines)
     yield from _quantity_objections(lines)
@@ -289,15 +288,9 @@ def _inspection_objections(lines: tuple[InspectedLine, ...], order: Returns, bac
         if line.line_id in skus and line.sku != skus[line.line_id]:
             yield f"lines.{index}.sku: {_short(line.sku)} is not {_short(skus[line.line_id])}, which the order's line has"
     found = _units(lines)
-    for line_id in sorted(found.keys() | back.received.keys()):
-        if found[line_id] != back.received.get(line_id, 0):
-            yield f"line {_short(line_id)}: {found[line_id]} inspected, {back.received.get(line_id, 0)} received"
-
-
-def _named(objections: Iterator[str]) -> tuple[str, ...]:
-    first = tuple(islice(objections, MAX_REASONS))
-    others = sum(1 for _ in objections)
-    return (*first, f"and {others} more") if others else first
+    for line_id in sorted(found.keys() | return_.received.keys()):
+        if found[line_id] != return_.received.get(line_id, 0):
+            yield f"line {_short(line_id)}: {found[line_id]} inspected, {return_.received.get(line_id, 0)} received"
 
 
 def _id_objections(**ids: str) -> Iterator[str]:
@@ -317,8 +310,8 @@ def _quantity_objections(lines: tuple[ReturnLine, ...] | tuple[InspectedLine, ..
             yield f"lines.{index}.quantity: must be at least 1, is {line.quantity}"
 
 
-def _refuse(order: Returns, command: PersonsCommand, reason: str, now: datetime) -> list[Event]:
-    """The answer to a command that does not fit. The same answer twice running is given once."""
+def _refuse(order: Returns, command: ExternalCommand, reason: str, now: datetime) -> list[Event]:
+    """The refusal of a command that does not fit. The same refusal twice in a row is published once."""
     refused = ReturnCommandRefused(
         order_id=command.order_id, return_id=command.return_id, command=type_of(command).name, reason=reason, at=now
     )
@@ -329,36 +322,37 @@ def _refusal(event: ReturnCommandRefused) -> str:
     return sha256(f"{event.command}\x1f{event.return_id}\x1f{event.reason}".encode()).hexdigest()
 
 
-def _deadline(back: Return, terms: Terms) -> datetime | None:
+def _deadline(return_: Return, terms: Terms) -> datetime | None:
     """None for a return that has ended."""
-    patience = {"approved": terms.goods_timeout, "received": terms.inspection_timeout, "refunding": terms.refund_timeout}.get(back.status)
-    if patience is None or back.waiting_since is None:
+    timeouts = {"approved": terms.goods_timeout, "received": terms.inspection_timeout, "refunding": terms.refund_timeout}
+    timeout = timeouts.get(return_.status)
+    if timeout is None or return_.waiting_since is None:
         return None
-    return back.deadline or back.waiting_since + patience
+    return return_.deadline or return_.waiting_since + timeout
 
 
-def _overdue(command: ActOnDeadline, back: Return, now: datetime, terms: Terms) -> Event:
+def _after_deadline(command: ActOnDeadline, return_: Return, now: datetime, terms: Terms) -> Event:
     order_id, return_id = command.order_id, command.return_id
-    match back.status:
+    match return_.status:
         case "approved":
             return ReturnExpired(order_id=order_id, return_id=return_id, at=now)
         case "received":
-            action, patience = "inspect", terms.inspection_timeout
+            action, timeout = "inspect", terms.inspection_timeout
         case _:
-            action, patience = "investigate", terms.refund_timeout
-    return ReturnActionRequired(order_id=order_id, return_id=return_id, action=action, deadline=now + patience, at=now)
+            action, timeout = "investigate", terms.refund_timeout
+    return ReturnActionRequired(order_id=order_id, return_id=return_id, action=action, deadline=now + timeout, at=now)
 
 
 def _left(order: Returns) -> dict[str, int]:
-    """By order line: the units that no return holds."""
+    """The units that no return holds, by order line."""
     held: Counter[str] = Counter()
-    for back in order.returns.values():
-        held.update(back.units)
+    for return_ in order.returns.values():
+        held.update(return_.units)
     return {line.line_id: line.quantity - held[line.line_id] for line in order.lines}
 
 
-def _refund(units: Counter[str], order: Returns) -> int:
-    """Minor units: accepted quantity x net paid a unit, rounded so that all returns of a line together give back exactly its total."""
+def _refund_amount(units: Counter[str], order: Returns) -> int:
+    """Minor units: accepted quantity x net price of a unit, rounded so that all returns of a line together refund exactly its total."""
     before = Counter(order.accepted)
     return sum(
         refund_of(line, before[line.line_id] + units[line.line_id]) - refund_of(line, before[line.line_id])
@@ -376,7 +370,7 @@ def _status(order: Returns, return_id: str) -> str:
 
 
 def _units(lines: tuple[ReturnLine, ...] | tuple[InspectedLine, ...]) -> Counter[str]:
-    """By order line, summed: a line may be named several times."""
+    """Units by order line, summed: a line may be named several times."""
     units: Counter[str] = Counter()
     for line in lines:
         units[line.line_id] += line.quantity
@@ -388,5 +382,5 @@ def _digest(lines: tuple[ReturnLine, ...] | tuple[InspectedLine, ...]) -> str:
 
 
 def _short(text: str) -> str:
-    """Quoted, and cut."""
+    """Quoted, and cut to 50 characters."""
     return repr(text if len(text) <= 50 else f"{text[:50]}...")

@@ -1,8 +1,8 @@
-"""What others' events ask of returns. Pure, and safe to repeat."""
+"""The commands that other services' events mean for returns. Pure, and safe to repeat."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
+from oms_contracts.message import Value
 from oms_contracts.orders import OrderCompleted
 from oms_contracts.payments import RefundFailed, RefundSettled
 
@@ -21,7 +21,7 @@ def on_refund_failed(event: RefundFailed) -> Iterator[Command]:
     yield RecordRefundFailure(order_id=event.order_id, return_id=event.refund_id, owed=event.request_id != "")
 
 
-POLICIES: dict[type[Any], Callable[[Any], Iterator[Command]]] = {
+POLICIES: dict[type[Value], Callable[..., Iterator[Command]]] = {
     OrderCompleted: on_order_completed,
     RefundSettled: on_refund_settled,
     RefundFailed: on_refund_failed,

@@ -1,28 +1,26 @@
-"""What returns is told by its environment, beside what every service is told."""
+"""Returns' settings, beside those of every service."""
 
 from datetime import timedelta
-from typing import Annotated
 
-from oms_runtime.settings import RuntimeSettings
-from pydantic import Field
+from oms_runtime.settings import PositiveDuration, RuntimeSettings
 
 from oms_returns.decider import Terms
-
-Timeout = Annotated[timedelta, Field(gt=timedelta(0))]
-"""A deadline that is no time away would come up again and again without end."""
 
 
 class Settings(RuntimeSettings):
     """Variables begin with `OMS_`; lists are JSON, durations ISO 8601 or seconds."""
 
     http_port: int = 8005
-    return_window: Timeout = timedelta(days=30)
-    """How long after an order is completed its goods may be returned."""
-    goods_timeout: Timeout = timedelta(days=14)
-    """How long the goods of an approved return may be on their way."""
-    inspection_timeout: Timeout = timedelta(days=3)
-    refund_timeout: Timeout = timedelta(days=3)
+    return_window: PositiveDuration = timedelta(days=30)
+    """From an order's completion until its goods can no longer be returned."""
+    goods_timeout: PositiveDuration = timedelta(days=14)
+    """From a return's approval to its expiry, unless goods arrive."""
+    inspection_timeout: PositiveDuration = timedelta(days=3)
+    """From the newest receipt until a person is asked to inspect the goods."""
+    refund_timeout: PositiveDuration = timedelta(days=3)
+    """From the request for a refund until a person is asked to investigate."""
     return_reasons: frozenset[str] = Terms().reasons
+    """The reasons for which a line may be returned."""
 
     def terms(self) -> Terms:
         """The business's settings."""

@@ -1,4 +1,4 @@
-"""What tracking is asked to do: by the events of capture and fulfillment, and by carriers."""
+"""Tracking's commands, from events of capture and fulfillment and from carriers; and its events."""
 
 from datetime import datetime
 
@@ -22,9 +22,9 @@ from oms_contracts.values import AllocatedLine, Package
 
 
 class RecordOrderStatus(Struct, frozen=True, kw_only=True):
-    """Capture says that the order is now accepted, rejected, confirmed, canceled, expired or completed.
+    """Capture published that the order is now accepted, rejected, confirmed, canceled, expired or completed.
 
-    `attempt` tells one acceptance from the next, which follows on an amended payment.
+    `attempt` distinguishes one acceptance from the next, which follows on an amended payment.
     """
 
     order_id: str
@@ -35,7 +35,7 @@ class RecordOrderStatus(Struct, frozen=True, kw_only=True):
 
 
 class RecordActionRequired(Struct, frozen=True, kw_only=True):
-    """The attempt (None: an old record does not tell which) waits for somebody to act: for the customer, or for an operator."""
+    """An attempt waits for the customer or for an operator to act. `attempt` is None on old records."""
 
     order_id: str
     action: str
@@ -45,7 +45,7 @@ class RecordActionRequired(Struct, frozen=True, kw_only=True):
 
 
 class RecordRelease(Struct, frozen=True, kw_only=True):
-    """The order goes to its warehouses; `lines` are all that the customer is to receive."""
+    """The order is released to its warehouses. `lines` are all that the customer is to receive."""
 
     order_id: str
     lines: tuple[AllocatedLine, ...]
@@ -53,7 +53,7 @@ class RecordRelease(Struct, frozen=True, kw_only=True):
 
 
 class RecordShipment(Struct, frozen=True, kw_only=True):
-    """A fulfillment's packages were handed to the carrier."""
+    """A fulfillment's packages were handed over to the carrier."""
 
     order_id: str
     fulfillment_id: str

@@ -1,20 +1,20 @@
 """The packages of one order, and the order's public status: what may happen to them, and what that means.
 
-Three topics speak of an order, and any of them may be behind the others. So that the end does not depend on who was first:
+Three topics carry facts about an order, and any of them may lag behind the others. So that the result does not depend on their order:
 
-- a package stands where the highest-ranked of its scans puts it, whatever their order; the scans of one not known yet are held;
-- the public status takes its steps one at a time: what shipped or arrived before tracking heard of the release is announced behind it.
-  The sequence of statuses is therefore the same for every interleaving, and not only its end.
+- a package has the status of its highest-ranked scan, whatever the order of the scans; scans of a package not known yet are held;
+- the public status takes one step at a time: a shipment or delivery that was read before the release is announced after it. The whole
+  sequence of statuses is therefore the same for every interleaving, and not only the last status.
 """
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 from oms_contracts.message import type_of
+from oms_contracts.orders import ENDED_STATUSES, WAITING_STATUSES
 from oms_contracts.sscc import is_sscc
 from oms_contracts.tracking import (
     DeliveryAttemptFailed,
@@ -36,19 +36,17 @@ from oms_contracts.values import AllocatedLine
 from oms_tracking.commands import Command, Event, RecordActionRequired, RecordOrderStatus, RecordRelease, RecordShipment, ScanEvent
 
 RANKS = {"in_transit": 1, "out_for_delivery": 2, "attempt_failed": 3, "lost": 4, "returned_to_sender": 5, "delivered": 6}
-"""What a scan says of its package, by how final it is. A carrier finds what it lost, so delivered stands above all."""
-CUSTOMERS_ACTIONS = frozenset({"amend_payment", "resolve_stock"})
-ENDED = frozenset({"rejected", "canceled", "expired", "completed"})
+"""A package's statuses by how final they are. A carrier may find a lost package, so delivered ranks highest."""
 BEFORE_RELEASE = frozenset({None, "accepted", "awaiting_customer", "confirmed"})
 
 MAX_SCANS = 30
-"""How many scan ids are remembered per package. An older scan that comes again is recorded again, and still moves nothing."""
+"""Scan ids remembered for each package. An older scan that comes again is recorded again, and still changes no status."""
 MAX_HELD = 100
-"""How many packages that are not known yet may have scans waiting, per order."""
+"""Packages of one order that are not known yet and may have scans waiting."""
 MAX_TEXT = 200
-"""The longest scan id and reason, in characters."""
-CLOCK_SKEW = timedelta(days=1)
-OLDEST_SCAN = timedelta(days=365)
+"""Characters of a scan id and of a reason."""
+MAX_CLOCK_SKEW = timedelta(days=1)
+MAX_SCAN_AGE = timedelta(days=365)
 
 
 class Parcel(Struct, frozen=True, kw_only=True):
@@ -63,8 +61,8 @@ class Parcel(Struct, frozen=True, kw_only=True):
 class Order(Struct, frozen=True, kw_only=True):
     """`status` is the public one, announced under `sequence`. `asked` is how often the customer was asked to act.
 
-    `shipped_at` is when the first package left, `delivered_at` when the newest delivery was seen.
-    `refusal` is the newest one: package, scan and reason.
+    `shipped_at` is when the first package left, `delivered_at` when the newest delivery was scanned.
+    `refusal` is the newest refusal: package, scan and reason.
     """
 
     status: str | None = None
@@ -82,54 +80,54 @@ INITIAL = Order()
 
 
 def decide(command: Command, order: Order, now: datetime) -> list[Event]:
-    """What follows from a command. One that has already had its effect, or comes too late, has none."""
-    events = list(_follow(command, order, now))
+    """The events that follow from a command. A command that has already had its effect, or comes too late, has none."""
+    events = list(_decide(command, order, now))
     return [*events, *_catch_up(command.order_id, reduce(evolve, events, order))]
 
 
 def evolve(order: Order, event: Event) -> Order:
-    """Never refuses: what happened, happened."""
+    """The order after an event. Never raises: an event is a fact."""
     match event:
         case OrderStatusChanged(status=status, sequence=sequence):
             return replace(order, status=status, sequence=sequence, asked=order.asked + (status == "awaiting_customer"))
-        case OrderStatus():  # from when the newest status was an event of its own
+        case OrderStatus():  # only in old streams: the newest status was an event of its own
             return order
         case DeliveryExpected(units=units):
             return replace(order, expected_units=units)
         case LabelCreated(package_id=package_id, lines=lines, at=at):
-            shipped = replace(order, shipped_at=order.shipped_at or at)
-            return _with(shipped, package_id, status="label_created", lines=lines, held=None)
+            parcel = replace(_parcel(order, package_id), status="label_created", lines=lines, held=None)
+            return _with_parcel(replace(order, shipped_at=order.shipped_at or at), package_id, parcel)
         case ScanRecorded(package_id=package_id, scan_id=scan_id):
-            return _with(order, package_id, held=_held(order.parcels.get(package_id, Parcel()), event), scan_ids=_seen(order, event))
-        case PackageDelivered(package_id=package_id, lines=lines, at=at):
+            parcel = _parcel(order, package_id)
+            return _with_parcel(order, package_id, replace(_scanned(parcel, scan_id), held=_held(parcel, event)))
+        case PackageDelivered(lines=lines, at=at):
             units, newest = order.delivered_units + _units(lines), max(at, order.delivered_at or at)
-            delivered = replace(order, delivered_units=units, delivered_at=newest)
-            return _with(delivered, package_id, status="delivered", scan_ids=_seen(order, event))
+            return _with_status(replace(order, delivered_units=units, delivered_at=newest), event, "delivered")
         case PackageInTransit():
-            return _with(order, event.package_id, status="in_transit", scan_ids=_seen(order, event))
+            return _with_status(order, event, "in_transit")
         case PackageOutForDelivery():
-            return _with(order, event.package_id, status="out_for_delivery", scan_ids=_seen(order, event))
+            return _with_status(order, event, "out_for_delivery")
         case DeliveryAttemptFailed():
-            return _with(order, event.package_id, status="attempt_failed", scan_ids=_seen(order, event))
+            return _with_status(order, event, "attempt_failed")
         case PackageLost():
-            return _with(order, event.package_id, status="lost", scan_ids=_seen(order, event))
+            return _with_status(order, event, "lost")
         case PackageReturnedToSender():
-            return _with(order, event.package_id, status="returned_to_sender", scan_ids=_seen(order, event))
+            return _with_status(order, event, "returned_to_sender")
         case TrackingCommandRefused(package_id=package_id, scan_id=scan_id, reason=reason):
             return replace(order, refusal=(package_id, scan_id, reason))
 
 
 def due(_order_id: str, _order: Order) -> None:
-    """Tracking waits for others only: a parcel that is overdue is capture's business."""
+    """Tracking has no deadlines: capture's deadlines include those of an overdue parcel."""
 
 
-def _follow(command: Command, order: Order, now: datetime) -> Iterable[Event]:
+def _decide(command: Command, order: Order, now: datetime) -> Iterable[Event]:
     match command:
         case RecordOrderStatus(order_id=order_id, status=status, detail=detail, at=at, attempt=attempt):
             return (_announce(order_id, order, status, detail, at),) if _may_become(status, order, attempt) else ()
 
         case RecordActionRequired(order_id=order_id, action=action, reason=reason, at=at, attempt=attempt):
-            if action not in CUSTOMERS_ACTIONS or not _may_become("awaiting_customer", order, attempt):
+            if action not in WAITING_STATUSES or not _may_become("awaiting_customer", order, attempt):
                 return ()
             return (_announce(order_id, order, "awaiting_customer", f"{action}: {reason}", at),)
 
@@ -147,10 +145,10 @@ def _follow(command: Command, order: Order, now: datetime) -> Iterable[Event]:
 
 
 def _may_become(status: str, order: Order, attempt: int | None) -> bool:
-    """Whether what capture says of an attempt is news.
+    """Whether what capture published about an attempt is a new status.
 
-    Only asking and amending can come several times. They alternate, and an attempt ends in one question at most: how often the customer was
-    asked tells which questions and which amended attempts are late. No clock does.
+    Only a required action and an amendment can come several times. They alternate, and an attempt ends in one required action at most. So
+    the number of required actions so far decides which of them and which amended attempts are late, whatever the clocks say.
     """
     late = attempt is not None and attempt <= order.asked
     match status:
@@ -163,11 +161,11 @@ def _may_become(status: str, order: Order, attempt: int | None) -> bool:
         case "rejected":
             return order.status is None
         case _:
-            return order.status not in ENDED
+            return order.status not in ENDED_STATUSES
 
 
 def _catch_up(order_id: str, order: Order) -> Iterator[Event]:
-    """The steps behind the release that have already been taken."""
+    """The statuses after the release that have already been reached."""
     if order.status == "in_fulfillment" and order.shipped_at is not None:
         shipped = _announce(order_id, order, "shipped", None, order.shipped_at)
         yield shipped
@@ -183,7 +181,7 @@ def _announce(order_id: str, order: Order, status: str, detail: str | None, at: 
 
 def _label(command: RecordShipment, order: Order) -> Iterator[Event]:
     for package in command.packages:
-        parcel = order.parcels.get(package.package_id, Parcel())
+        parcel = _parcel(order, package.package_id)
         if parcel.status is not None:
             continue
         yield LabelCreated(
@@ -196,11 +194,11 @@ def _label(command: RecordShipment, order: Order) -> Iterator[Event]:
             at=command.at,
         )
         if parcel.held is not None:
-            yield _moved(parcel.held, package.lines)
+            yield _event_of(parcel.held, package.lines)
 
 
 def _scan(command: RecordScan, order: Order, now: datetime) -> list[Event]:
-    parcel = order.parcels.get(command.package_id, Parcel())
+    parcel = _parcel(order, command.package_id)
     if command.scan_id in parcel.scan_ids:
         return []
     if reason := "; ".join(_objections(command, order, now)):
@@ -214,12 +212,12 @@ def _scan(command: RecordScan, order: Order, now: datetime) -> list[Event]:
         reason=command.reason,
     )
     if parcel.status is not None and RANKS[scan.status] > RANKS.get(parcel.status, 0):
-        return [_moved(scan, parcel.lines)]
+        return [_event_of(scan, parcel.lines)]
     return [scan]
 
 
 def _objections(command: RecordScan, order: Order, now: datetime) -> Iterator[str]:
-    """Everything that is wrong with a scan. A late one is sound."""
+    """Everything that is wrong with a scan. A late scan is valid."""
     if command.status not in RANKS:
         yield f"status: {command.status[:MAX_TEXT]!r} is none of {', '.join(RANKS)}"
     if not is_sscc(command.package_id):
@@ -230,15 +228,15 @@ def _objections(command: RecordScan, order: Order, now: datetime) -> Iterator[st
         yield f"reason: must not have more than {MAX_TEXT} characters"
     if command.at.utcoffset() is None:
         yield "at: has no time zone"
-    elif not now - OLDEST_SCAN <= command.at <= now + CLOCK_SKEW:
+    elif not now - MAX_SCAN_AGE <= command.at <= now + MAX_CLOCK_SKEW:
         yield f"at: {command.at.isoformat()} lies more than a day ahead, or more than a year back"
     waiting = sum(parcel.status is None for parcel in order.parcels.values())
     if command.package_id not in order.parcels and waiting >= MAX_HELD:
         yield f"package_id: not known, and {waiting} others of the order are waited for already"
 
 
-def _moved(scan: ScanRecorded, lines: tuple[AllocatedLine, ...]) -> ScanEvent:
-    """What a scan means for a package that is known and stands below it."""
+def _event_of(scan: ScanRecorded, lines: tuple[AllocatedLine, ...]) -> ScanEvent:
+    """The event of a scan that ranks above the status of its package, which is known."""
     order_id, package_id, scan_id, at = scan.order_id, scan.package_id, scan.scan_id, scan.at
     match scan.status:
         case "in_transit":
@@ -267,7 +265,7 @@ def _refuse(command: RecordScan, reason: str, order: Order, now: datetime) -> li
 
 
 def _held(parcel: Parcel, scan: ScanRecorded) -> ScanRecorded | None:
-    """The scan that will count once the package is known: the highest-ranked, and of equals the first."""
+    """The scan that takes effect once the package is known: the highest-ranked, and of equals the first."""
     if parcel.status is not None:
         return None
     if parcel.held is not None and RANKS.get(parcel.held.status, 0) >= RANKS.get(scan.status, 0):
@@ -275,14 +273,25 @@ def _held(parcel: Parcel, scan: ScanRecorded) -> ScanRecorded | None:
     return scan
 
 
-def _seen(order: Order, event: ScanRecorded | ScanEvent) -> tuple[str, ...]:
-    """The package's newest scan ids, with this event's."""
-    before = order.parcels.get(event.package_id, Parcel()).scan_ids
-    return before if event.scan_id in before else (*before, event.scan_id)[-MAX_SCANS:]
+def _parcel(order: Order, package_id: str) -> Parcel:
+    return order.parcels.get(package_id, Parcel())
 
 
-def _with(order: Order, package_id: str, **changes: Any) -> Order:
-    return replace(order, parcels={**order.parcels, package_id: replace(order.parcels.get(package_id, Parcel()), **changes)})
+def _scanned(parcel: Parcel, scan_id: str) -> Parcel:
+    """The parcel with `scan_id` among its newest scan ids."""
+    if scan_id in parcel.scan_ids:
+        return parcel
+    return replace(parcel, scan_ids=(*parcel.scan_ids, scan_id)[-MAX_SCANS:])
+
+
+def _with_status(order: Order, event: ScanEvent, status: str) -> Order:
+    """The order once the scan of `event` gave its package `status`."""
+    parcel = _scanned(_parcel(order, event.package_id), event.scan_id)
+    return _with_parcel(order, event.package_id, replace(parcel, status=status))
+
+
+def _with_parcel(order: Order, package_id: str, parcel: Parcel) -> Order:
+    return replace(order, parcels={**order.parcels, package_id: parcel})
 
 
 def _units(lines: Iterable[AllocatedLine]) -> int:

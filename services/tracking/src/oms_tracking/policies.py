@@ -1,9 +1,9 @@
-"""What others' events ask of tracking. Pure, and safe to repeat."""
+"""The commands that other services' events mean for tracking. Pure, and safe to repeat."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from oms_contracts.fulfillments import FulfillmentShipped
+from oms_contracts.message import Value
 from oms_contracts.orders import (
     OrderAccepted,
     OrderActionRequired,
@@ -59,7 +59,7 @@ def on_fulfillment_shipped(event: FulfillmentShipped) -> Iterator[Command]:
     yield RecordShipment(order_id=event.order_id, fulfillment_id=event.fulfillment_id, packages=event.packages, at=event.at)
 
 
-POLICIES: dict[type[Any], Callable[[Any], Iterator[Command]]] = {
+POLICIES: dict[type[Value], Callable[..., Iterator[Command]]] = {
     OrderAccepted: on_order_accepted,
     OrderRejected: on_order_rejected,
     OrderActionRequired: on_order_action_required,

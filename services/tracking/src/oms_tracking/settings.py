@@ -1,4 +1,4 @@
-"""What tracking is told by its environment: what every service is told, and nothing beside."""
+"""Tracking's settings: those of every service."""
 
 from oms_runtime.settings import RuntimeSettings
 

@@ -1,1 +1,1 @@
-"""What each topic means for the read models: one module a topic, each a function that folds an event into the changes of a batch."""
+"""How each topic's events are folded: one module for each topic, with a function that adds an event to the changes of a batch."""

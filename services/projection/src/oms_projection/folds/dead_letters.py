@@ -1,20 +1,19 @@
-"""oms.<service>.dead-letters: what each service set aside, and what became of it."""
-
-from typing import Any
+"""oms.<service>.dead-letters: the records that each service set aside, and whether they were redriven or discarded."""
 
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import encode
 from oms_contracts.operations import RecordRedriven, RecordSetAside
 
-from oms_projection.tables import LETTERS, Changes
+from oms_projection.changes import Changes
+from oms_projection.tables import DEAD_LETTERS
 
 
-def fold(changes: Changes, event: Any, envelope: Envelope) -> None:
-    """What one event means."""
+def fold(changes: Changes, event: object, envelope: Envelope) -> None:
+    """Add one event to `changes`."""
     match event:
         case RecordSetAside():
             changes.set(
-                LETTERS,
+                DEAD_LETTERS,
                 event.service,
                 event.letter_id,
                 status="parked" if event.parked else "set_aside",
@@ -31,6 +30,6 @@ def fold(changes: Changes, event: Any, envelope: Envelope) -> None:
                 attempts=event.attempts,
             )
         case RecordRedriven(service=service, letter_id=letter_id, discarded=discarded, at=at):
-            changes.set(LETTERS, service, letter_id, status="discarded" if discarded else "redriven", at=at)
+            changes.set(DEAD_LETTERS, service, letter_id, status="discarded" if discarded else "redriven", at=at)
         case _:
             pass

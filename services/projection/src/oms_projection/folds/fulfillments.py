@@ -1,7 +1,6 @@
 """oms.fulfillments: what each location ships of an order, in which packages."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from oms_contracts.envelope import Envelope
 from oms_contracts.fulfillments import (
@@ -15,11 +14,12 @@ from oms_contracts.fulfillments import (
 from oms_contracts.message import encode
 from oms_contracts.values import AllocatedLine
 
-from oms_projection.tables import DELIVERIES, FULFILLMENTS, ORDER_LINES, PACKAGES, Changes
+from oms_projection.changes import Changes
+from oms_projection.tables import DELIVERIES, FULFILLMENTS, ORDER_LINES, PACKAGES
 
 
-def fold(changes: Changes, event: Any, envelope: Envelope) -> None:
-    """What one event means."""
+def fold(changes: Changes, event: object, envelope: Envelope) -> None:
+    """Add one event to `changes`."""
     match event:
         case FulfillmentPlanned(order_id=order_id, lines=lines, at=at):
             changes.set(

@@ -1,4 +1,4 @@
-"""oms.orders: the orders, their lines, and why some were rejected. The only topic that says where an order stands."""
+"""oms.orders: the orders, their lines, and the reasons of rejections. No other topic changes an order's status."""
 
 import re
 from datetime import datetime
@@ -7,6 +7,7 @@ from typing import Any
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import encode
 from oms_contracts.orders import (
+    WAITING_STATUSES,
     OrderAccepted,
     OrderActionRequired,
     OrderCanceled,
@@ -23,39 +24,37 @@ from oms_contracts.orders import (
     OrderReserved,
 )
 
-from oms_projection.tables import ORDER_LINES, ORDERS, REJECTIONS, Changes
-
-WAITING = {"amend_payment": "awaiting_payment", "resolve_stock": "awaiting_stock"}
-"""The actions that an order stands still for. Others are asked for while it goes on."""
+from oms_projection.changes import Changes
+from oms_projection.tables import ORDER_LINES, ORDERS, REJECTIONS
 
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
 
-def fold(changes: Changes, event: Any, envelope: Envelope) -> None:
-    """What one event means."""
+def fold(changes: Changes, event: object, envelope: Envelope) -> None:
+    """Add one event to `changes`."""
     match event:
         case OrderAccepted():
             _accept(changes, event)
         case OrderReserved(order_id=order_id, at=at):
-            _move(changes, order_id, "reserved", at)
+            _set_status(changes, order_id, "reserved", at)
         case OrderConfirmed(order_id=order_id, at=at):
-            _move(changes, order_id, "confirmed", at)
+            _set_status(changes, order_id, "confirmed", at)
         case OrderReleased(order_id=order_id, at=at):
-            _move(changes, order_id, "released", at)
+            _set_status(changes, order_id, "released", at)
         case OrderCompleted(order_id=order_id, at=at):
-            _move(changes, order_id, "completed", at, cancellation="")
+            _set_status(changes, order_id, "completed", at, cancellation="")
         case OrderActionRequired():
-            _ask(changes, event)
+            _require_action(changes, event)
         case OrderPaymentAmended(order_id=order_id, attempt=attempt, payment=payment, at=at):
-            _move(changes, order_id, "accepted", at, attempt=attempt, payment_kind=payment.kind)
+            _set_status(changes, order_id, "accepted", at, attempt=attempt, payment_kind=payment.kind)
         case OrderCancellationRequested(order_id=order_id, reason=reason, at=at):
             changes.set(ORDERS, order_id, cancellation=reason or "no reason given", updated_at=at)
         case OrderCancellationRejected(order_id=order_id, at=at):
             changes.set(ORDERS, order_id, cancellation="", updated_at=at)
         case OrderCanceled(order_id=order_id, reason=reason, at=at):
-            _move(changes, order_id, "canceled", at, cancellation="", ended_because=reason)
+            _set_status(changes, order_id, "canceled", at, cancellation="", ended_because=reason)
         case OrderExpired(order_id=order_id, reason=reason, at=at):
-            _move(changes, order_id, "expired", at, cancellation="", ended_because=reason)
+            _set_status(changes, order_id, "expired", at, cancellation="", ended_because=reason)
         case OrderRejected():
             _reject(changes, event)
         case OrderConflictReported(order_id=order_id, reported_at=at):
@@ -64,18 +63,18 @@ def fold(changes: Changes, event: Any, envelope: Envelope) -> None:
         case OrderPartlyDelivered(order_id=order_id, at=at):
             changes.set(ORDERS, order_id, updated_at=at)
         case _:
-            # A refused command may name an order that does not exist: it belongs in the timeline alone.
+            # A refused command may name an order that does not exist: it is in the timeline only.
             pass
 
 
 def field_of(reason: str) -> str:
-    """The field a reason names, without the numbers of lines: `lines.3.quantity: must be ...` is about `lines.quantity`."""
+    """The field that a reason names, without line numbers: `lines.3.quantity: must be ...` is about `lines.quantity`."""
     name, found, _ = reason.partition(": ")
     return _NUMBER.sub("", name) if found else "order"
 
 
-def _move(changes: Changes, order_id: str, status: str, at: datetime, **more: Any) -> None:
-    """The order goes on: whoever it waited for has acted."""
+def _set_status(changes: Changes, order_id: str, status: str, at: datetime, **more: Any) -> None:
+    """Set the order's status. It no longer waits for an action."""
     changes.set(
         ORDERS,
         order_id,
@@ -90,15 +89,15 @@ def _move(changes: Changes, order_id: str, status: str, at: datetime, **more: An
     )
 
 
-def _ask(changes: Changes, event: OrderActionRequired) -> None:
+def _require_action(changes: Changes, event: OrderActionRequired) -> None:
     order_id, at = event.order_id, event.at
-    if event.action in WAITING:
-        changes.set(ORDERS, order_id, status=WAITING[event.action], since=at)
+    if event.action in WAITING_STATUSES:
+        changes.set(ORDERS, order_id, status=WAITING_STATUSES[event.action], since=at)
     changes.set(ORDERS, order_id, action=event.action, action_reason=event.reason, action_since=at, deadline=event.deadline, updated_at=at)
 
 
 def _accept(changes: Changes, event: OrderAccepted) -> None:
-    _move(
+    _set_status(
         changes,
         event.order_id,
         "accepted",
@@ -138,7 +137,7 @@ def _accept(changes: Changes, event: OrderAccepted) -> None:
 def _reject(changes: Changes, event: OrderRejected) -> None:
     order_id, reasons, at = event.order_id, event.reasons, event.rejected_at
     others = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    _move(
+    _set_status(
         changes,
         order_id,
         "rejected",

@@ -1,0 +1,64 @@
+"""The errors of this library. Each text is a sentence for people."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+from oms_kafka.settings import KafkaSettings
+
+_NOT_ALLOWED = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, UnknownTopicOrPartitionError)
+
+
+class ClientError(Exception):
+    """The base of all errors of this library."""
+
+
+class Unreachable(ClientError):
+    """A server does not answer, cannot do its work now, or is not the kind of server it was taken for."""
+
+
+class BrokerUnreachable(Unreachable):
+    """The broker does not answer. It is not known whether it has what was being published."""
+
+
+class QueryApiUnreachable(Unreachable):
+    """The query API does not answer, or another program answers at its URL."""
+
+
+class NotFound(ClientError):
+    """The query API does not know what was asked for, or does not know it yet: it follows the topics with a delay."""
+
+
+class NotAllowed(ClientError):
+    """The broker has no such topic or group, or does not allow this broker user to use it."""
+
+
+class Invalid(ClientError):
+    """A message or a parameter is not valid. `reasons` has one text for every fault, each naming the field."""
+
+    def __init__(self, what: str, *reasons: str) -> None:
+        super().__init__("; ".join((what, *reasons)))
+        self.what = what
+        self.reasons = reasons
+
+
+@contextmanager
+def broker_errors(settings: KafkaSettings) -> Generator[None]:
+    """Turn aiokafka's errors and timeouts into those of this library: aiokafka's texts are written for programmers."""
+    try:
+        yield
+    except MessageSizeTooLargeError as error:
+        raise Invalid("the message is larger than its topic accepts") from error
+    except _NOT_ALLOWED as error:
+        user = settings.kafka_username or "a client without a name"
+        what = ", ".join(map(str, error.args)) or type(error).__name__
+        raise NotAllowed(f"the broker has no such topic or group, or does not allow {user} to use it: {what}") from error
+    except (KafkaError, ConnectionError, TimeoutError) as error:
+        address, reason = settings.kafka_bootstrap_servers, type(error).__name__
+        raise BrokerUnreachable(f"the broker at {address} does not answer ({reason})") from error
