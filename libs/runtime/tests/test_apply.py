@@ -360,3 +360,18 @@ async def test_a_long_parked_key_is_redriven_in_pieces_and_a_crash_between_them_
     assert await database.fetchval("select count(*) from dead_letters") == 0
     assert checkpoints[TOPIC, 0].next_offset == 301
     assert (await types(database))[type_of(StockReceived).name] == 251
+
+
+async def test_records_that_are_read_again_are_set_aside_once_and_redriven_ones_anew(applier: Applier, database: Database) -> None:
+    """As after a restore, or a reset of checkpoints."""
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    records = [receipt(0, "r", POISON), receipt(1, "r"), receipt(2, "s", POISON)]
+    await applier.apply(records, checkpoints)
+    await applier.apply([record(3, "s", RedriveDeadLetters(source_key="s", letter_id=f"{TOPIC}/0/2", discard=True))], checkpoints)
+
+    await database.fetch("update checkpoints set next_offset = 0, position = 0")
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply(records, checkpoints)
+    found = await database.fetch("select letter_id, parked from dead_letters order by letter_id")
+    assert [(row["letter_id"], row["parked"]) for row in found] == [(f"{TOPIC}/0/{n}", n == 1) for n in range(3)]
+    assert (await types(database))[type_of(RecordSetAside).name] == 4

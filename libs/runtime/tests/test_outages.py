@@ -112,7 +112,7 @@ async def _batch_in_hand(probe: Probe) -> bool:
 
 async def _waits(process: Process) -> bool:
     answer = await process.get("/ready")
-    return answer is not None and answer.json()["reasons"] == ["starting, or waiting for the database or the broker"]
+    return answer is not None and answer.json()["reasons"][:1] == ["starting, or waiting for the database or the broker"]
 
 
 async def _passed(moment: float) -> bool:

@@ -33,7 +33,7 @@ from oms_runtime.dead_letters import (
     letter_id,
     replace_value,
 )
-from oms_runtime.errors import ConsumptionStopped, LostPartition, is_retryable
+from oms_runtime.errors import ConsumptionStopped, LostPartition, check_store_not_behind, is_retryable
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, IncomingRecord, Service
 from oms_runtime.poison import PoisonLimit
@@ -74,12 +74,21 @@ class Applier:
         self._max_event_bytes = service.max_event_bytes()
         self._dead_letters = DeadLetters(service.name, service.dead_letters, MAX_KEPT_VALUE_BYTES)
         self._cache = StateCache()
+        self._head = 0
+        """The highest position that this process has seen in the store."""
+        self.store_doubted = asyncio.Event()
+        """Set when the store was found to have lost events; see `trust_store`."""
         self._transaction_lock = asyncio.Lock()
         """One transaction at a time in this process: the store's lock would make the others wait anyway, each with a connection."""
         self._topics = service.topics_of_events()
         self._trusted = service.trusted_topics()
         self._sifter = RecordSifter(service)
         self._poison = poison or PoisonLimit(0, 0, monotonic)
+
+    def trust_store(self, head: int) -> None:
+        """The store was found to have all that is published, and ends at `head`."""
+        self._head = head
+        self.store_doubted.clear()
 
     async def checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Checkpoint]:
         """The stored checkpoints of `partitions`, created at offset 0 where there are none."""
@@ -226,6 +235,11 @@ class Applier:
         keys = {key for command, _ in commands for key in decider.reads(command)} if decider else set[str]()
         snapshot = await move_checkpoints_and_load(connection, decider, moves, sorted(self._cache.missing(keys)))
         _check_moved(moves, snapshot.moved)
+        if snapshot.head < self._head:
+            # A store only grows. It was restored under us: what we decided since is on the topics, and no longer in it.
+            self.store_doubted.set()
+            check_store_not_behind(self._service.name, snapshot.head, self._head)
+        self._head = snapshot.head
         self._cache.at(snapshot.head).update(snapshot.states)
         return snapshot
 
@@ -236,6 +250,7 @@ class Applier:
 
     def _after_commit(self, unit: UnitOfWork) -> None:
         self._cache.update(unit)
+        self._head = unit.head
         if unit.events:
             self._metrics.appended.inc(len(unit.events))
             self._committed(unit)

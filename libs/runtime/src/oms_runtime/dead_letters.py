@@ -43,9 +43,19 @@ class DeadLetters:
     max_value_bytes: int
 
     async def set_aside(self, connection: Connection, unit: UnitOfWork, records: Iterable[tuple[IncomingRecord, Exception | None]]) -> None:
-        """Keep records for an operator, each with its error, or None where it is only parked behind another."""
+        """Keep records for an operator, each with its error, or None where it is only parked behind another.
+
+        A record that is a dead letter already, because it is read again after a restore or a reset of checkpoints, stays as it is.
+        """
+        records = list(records)
+        ids = [letter_id(record) for record, _ in records]
+        present = await connection.fetch("select letter_id from dead_letters where letter_id = any($1::text[])", ids)
+        known = {row["letter_id"] for row in present}
+        versions = await self._versions(connection, ids)
         rows: list[tuple[Any, ...]] = []
         for record, error in records:
+            if letter_id(record) in known:
+                continue
             reason, stack = explain(error) if error else (PARKED, "")
             kept = self._keeps(record)
             if not kept:
@@ -64,7 +74,7 @@ class DeadLetters:
                     unit.now,
                 )
             )
-            self._announce(unit, record, 1, (reason, stack), parked=error is None)
+            self._announce(unit, record, (1, versions.get(_stream(record), 0) + 1), (reason, stack), parked=error is None)
         await connection.executemany(
             """insert into dead_letters
                (letter_id, source_topic, source_partition, source_offset, source_key, headers, value, reason, attempts, parked, at)
@@ -82,7 +92,8 @@ class DeadLetters:
             reason,
             unit.now,
         )
-        self._announce(unit, letter.record, letter.attempts + 1, (reason, stack), parked=False)
+        version = (await self._versions(connection, [letter_id(letter.record)])).get(_stream(letter.record), 0) + 1
+        self._announce(unit, letter.record, (letter.attempts + 1, version), (reason, stack), parked=False)
 
     async def redriven(self, connection: Connection, unit: UnitOfWork, letter: DeadLetter, *, discarded: bool) -> None:
         """The record was applied, or discarded as asked: delete the dead letter, and announce it."""
@@ -98,7 +109,8 @@ class DeadLetters:
         )
         if not unit.fits(event, self.topic):
             event = msgspec.structs.replace(event, value_before=_hash_text(letter.original_value or b""))
-        self._append(unit, letter.record, letter.attempts + 1, event)
+        version = (await self._versions(connection, [letter_id(letter.record)])).get(_stream(letter.record), 0) + 1
+        self._append(unit, letter.record, version, event)
 
     def refuse(self, unit: UnitOfWork, record: IncomingRecord, asked: RedriveDeadLetters, reason: str) -> None:
         """A redrive asks for what cannot be done: announce why. Nothing else changes."""
@@ -110,8 +122,16 @@ class DeadLetters:
     def _keeps(self, record: IncomingRecord) -> bool:
         return len(record.value) <= self.max_value_bytes
 
-    def _announce(self, unit: UnitOfWork, record: IncomingRecord, attempts: int, why: tuple[str, str], *, parked: bool) -> None:
-        reason, stack = why
+    async def _versions(self, connection: Connection, ids: Sequence[str]) -> dict[str, int]:
+        """By stream of a dead letter: the version of its last event. It has some from before where its record is read again."""
+        found = await connection.fetch(
+            "select stream, max(version) as version from events where stream = any($1::text[]) group by stream",
+            [f"letter/{letter}" for letter in ids],
+        )
+        return {row["stream"]: row["version"] for row in found}
+
+    def _announce(self, unit: UnitOfWork, record: IncomingRecord, times: tuple[int, int], why: tuple[str, str], *, parked: bool) -> None:
+        (attempts, version), (reason, stack) = times, why
         event = RecordSetAside(
             letter_id=letter_id(record),
             service=self.service,
@@ -130,12 +150,12 @@ class DeadLetters:
         )
         if not self._keeps(record) or not unit.fits(event, self.topic):
             event = msgspec.structs.replace(event, value="", value_bytes=len(record.value), value_sha256=sha256(record.value).hexdigest())
-        self._append(unit, record, attempts, event)
+        self._append(unit, record, version, event)
 
-    def _append(self, unit: UnitOfWork, record: IncomingRecord, attempts: int, event: RecordSetAside | RecordRedriven) -> None:
+    def _append(self, unit: UnitOfWork, record: IncomingRecord, version: int, event: RecordSetAside | RecordRedriven) -> None:
         # A service that reads its own dead-letter topic and fails there would announce that failure on it, and fail at it again, for ever.
         if record.topic != self.topic:
-            unit.append(event, _stream(record), attempts, self.topic, _cause(record))
+            unit.append(event, _stream(record), version, self.topic, _cause(record))
 
 
 async def blocked_keys(connection: Connection, keys: Sequence[str]) -> set[str]:

@@ -24,6 +24,19 @@ class ConsumptionStopped(Exception):
     """Too many records failed for one reason (see `poison`): nothing more is applied until an operator has decided."""
 
 
+class StoreBehind(Exception):
+    """The store lacks events that the topics have: it was restored from a backup. It may not lead or decide until it has them again."""
+
+
+def check_store_not_behind(service: str, stored: int, published: int) -> None:
+    """Raise StoreBehind when the highest published position is above the store's: its next events would get positions that are taken."""
+    if published > stored:
+        raise StoreBehind(
+            f"the store ends at position {stored}, but position {published} of {service} is published: the database was restored from a "
+            f"backup, or is another one. Bring the missing events back with `python -m oms_{service} recover`"
+        )
+
+
 RETRYABLE_ERRORS: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
@@ -42,6 +55,7 @@ RETRYABLE_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.SyntaxOrAccessError,
     asyncpg.InvalidCachedStatementError,
     StateVersionMismatch,
+    StoreBehind,
 )
 """Faults of the environment, not of a record. They are retried for as long as they last, and never make a dead letter.
 

@@ -32,7 +32,7 @@ async def refold(connection: Connection, decider: AnyDecider) -> bool:
         keys = {key for _, event in chunk for key in decider.writes(event)}
         found = await load_states(connection, decider, sorted(keys))
         states = {key: StoredState(*stored) for key, stored in found.items()}
-        _fold(decider, chunk, states)
+        fold(decider, chunk, states)
         await save_states(connection, decider, states)
     return True
 
@@ -49,7 +49,7 @@ async def audit(connection: Connection, decider: AnyDecider) -> list[str]:
             folded: dict[str, StoredState] = {}
             in_slice = partial(_in_slice, part, slices)
             async for chunk in _chunks(connection):
-                _fold(decider, chunk, folded, in_slice)
+                fold(decider, chunk, folded, in_slice)
             seen: set[str] = set()
             async for row in connection.cursor("select key, version, state from states"):
                 if in_slice(row["key"]):
@@ -61,9 +61,10 @@ async def audit(connection: Connection, decider: AnyDecider) -> list[str]:
         return wrong
 
 
-def _fold(
+def fold(
     decider: AnyDecider, chunk: Sequence[tuple[str, Event]], states: dict[str, StoredState], wanted: Callable[[str], bool] | None = None
 ) -> None:
+    """Fold `chunk`, events with their streams in order, into `states`; only those of `wanted` keys if given."""
     for stream, event in chunk:
         for key in decider.writes(event):
             if wanted is None or wanted(key):

@@ -20,16 +20,17 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import OutOfOrderSequenceNumber
 from oms_contracts.catalogue import Topic
-from oms_contracts.envelope import Envelope, Headers, header, to_headers
+from oms_contracts.envelope import Envelope, Headers, to_headers
 from oms_kafka.aiokafka_internals import abort_producer, producer_id_of, set_producer_sequence
 from oms_kafka.batches import OutgoingRecord, send_in_order
-from oms_kafka.clients import Producer, count_partitions, make_producer, make_reader, partition_of
+from oms_kafka.clients import Producer, make_producer, partition_of
 
 from oms_runtime.database import Connection
-from oms_runtime.errors import LostLeadership
+from oms_runtime.errors import LostLeadership, check_store_not_behind
 from oms_runtime.metrics import Metrics
 from oms_runtime.settings import RuntimeSettings
 from oms_runtime.store import StoredEvent, head_of, read_events
+from oms_runtime.tails import read_tails
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -103,7 +104,9 @@ class Relay:
         producer = make_producer(self._settings, f"oms-{self._service}-relay")
         end_offsets: dict[TopicPartition, int] = {}
         try:
-            last_positions, end_offsets = await self._with_keepalive(connection, self._read_tails())
+            tails = await self._with_keepalive(connection, read_tails(self._settings, self._service, self._topics))
+            self._partitions, last_positions, end_offsets = tails
+            check_store_not_behind(self._service, await head_of(connection), tails.head)
             await self._start_producer(connection, producer, end_offsets)
             stored = await connection.fetchval("select position from relay")
             published = recorded = self._published = min([stored, *self._missing_on_copies(last_positions)])
@@ -228,32 +231,6 @@ class Relay:
                 traceparent=event.traceparent,
             )
         )
-
-    async def _read_tails(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Of every partition this service writes: the position of its last record, and its end offset."""
-        reader = make_reader(self._settings, f"oms-{self._service}-tails")
-        await reader.start()
-        try:
-            self._partitions = await count_partitions(reader, self._topics)
-            partitions = [TopicPartition(topic, p) for topic, count in self._partitions.items() for p in range(count)]
-            # Nothing is assigned yet, though the client would learn of all topics at once then: a reader that is stopped just as it is
-            # assigned anew ends seconds later.
-            begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
-            unread = {tp for tp in partitions if ends[tp] > begins[tp]}
-            reader.assign(sorted(unread))
-            for tp in unread:
-                reader.seek(tp, ends[tp] - 1)
-            last_positions: dict[TopicPartition, int] = {}
-            while unread:
-                for tp, records in (await reader.getmany(*unread, timeout_ms=500)).items():
-                    for record in records:
-                        if record.offset >= ends[tp] - 1:
-                            unread.discard(tp)
-                        if header(record.headers, "ce_source") == self._source:
-                            last_positions[tp] = int(header(record.headers, "ce_position") or 0)
-            return last_positions, dict(ends)
-        finally:
-            await reader.stop()
 
 
 def _as_it_is(record: OutgoingRecord) -> OutgoingRecord:

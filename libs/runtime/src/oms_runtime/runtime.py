@@ -16,13 +16,14 @@ from oms_runtime.clock import utc_now
 from oms_runtime.consumer import Consumer
 from oms_runtime.database import LEADER_LOCK, Database, connect, migrate, open_database
 from oms_runtime.dead_letters import count_dead_letters
-from oms_runtime.errors import RETRYABLE_ERRORS, LostLeadership
+from oms_runtime.errors import RETRYABLE_ERRORS, LostLeadership, StoreBehind, check_store_not_behind
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Service
 from oms_runtime.poison import PoisonLimit
 from oms_runtime.relay import Relay
 from oms_runtime.scheduler import Scheduler
 from oms_runtime.settings import RuntimeSettings
+from oms_runtime.tails import read_tails
 from oms_runtime.unit_of_work import UnitOfWork
 
 log = structlog.get_logger(__name__)
@@ -61,6 +62,9 @@ class Runtime:
         self._clock = clock
         self._ticks = ticks
         self._election: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._waiting_for = ""
+        """The error that keeps this process from starting, or from continuing."""
         self.started = False
         self.leading = False
         self.stopping = False
@@ -82,6 +86,8 @@ class Runtime:
         self.applier = Applier(self.service, self.database, self.metrics, self._clock, self._committed, poison=poison)
         self.scheduler = Scheduler(self.service, self.database, self.applier, self.metrics, self._clock)
         self.consumer = Consumer(self.service, self.settings, self.applier, self.metrics, self._ticks)
+        await self._when_reachable(self._check_store)
+        self._watch = asyncio.create_task(self._watch_store())
         self._election = asyncio.create_task(self._stand_for_leader())
         await self._when_reachable(self.consumer.start)
         self.started = True
@@ -103,14 +109,28 @@ class Runtime:
             self.database.terminate()
             raise
 
+    async def _check_store(self) -> None:
+        """Raise StoreBehind unless the store has all that is published."""
+        tails = await read_tails(self.settings, self.service.name, [topic.name for topic in self.service.writes])
+        head = await self.database.fetchval("select coalesce(max(position), 0) from events")
+        check_store_not_behind(self.service.name, head, tails.head)
+        self.applier.trust_store(head)
+
+    async def _watch_store(self) -> None:
+        """Once the store was found to have lost events, wait until it has them again."""
+        while True:
+            await self.applier.store_doubted.wait()
+            await self._when_reachable(self._check_store)
+
     async def stop(self) -> None:
         """Finish the batch in hand, let the relay publish what is committed, and stop."""
         self.stopping = True
         await self.consumer.finish()
         await asyncio.gather(self.consumer.leave(), self._drain())
-        if self._election is not None:
-            self._election.cancel()
-            await asyncio.gather(self._election, return_exceptions=True)
+        for task in (self._election, self._watch):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_SECONDS):
                 await self.database.close()
@@ -133,8 +153,10 @@ class Runtime:
     async def unready(self) -> list[str]:
         """The reasons why this process cannot do its work now; empty when it can."""
         if not self.started:
-            return ["starting, or waiting for the database or the broker"]
+            return ["starting, or waiting for the database or the broker", *([self._waiting_for] if self._waiting_for else [])]
         reasons = ["stopping"] if self.stopping else []
+        if self.applier.store_doubted.is_set():
+            reasons.append(self._waiting_for or "the store is behind its topics")
         if not self.consumer.assigned.is_set():
             reasons.append("no partitions are assigned yet")
         if self.consumer.stopped_because is not None:
@@ -218,8 +240,11 @@ class Runtime:
     async def _when_reachable(self, attempt: Callable[[], Any]) -> Any:
         while True:
             try:
-                return await attempt()
+                done = await attempt()
+                self._waiting_for = ""
+                return done
             except RETRYABLE_ERRORS as error:
+                self._waiting_for = str(error) if isinstance(error, StoreBehind) else f"{type(error).__name__}: {error}"
                 log.warning("waiting_for_servers", error=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(RETRY_SECONDS)
 

@@ -1,7 +1,9 @@
 """A service's process from the outside: signals, logs, and the HTTP server beside the runtime."""
 
 import asyncio
+import json
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, nullcontext
 
@@ -12,6 +14,7 @@ from oms_runtime.health import DeferredApp, operations_app
 from oms_runtime.logs import configure_logs
 from oms_runtime.loop import run_loop
 from oms_runtime.model import Service
+from oms_runtime.recovery import recover
 from oms_runtime.runtime import Runtime
 from oms_runtime.settings import RuntimeSettings
 
@@ -25,8 +28,16 @@ def run(
     migrations: str | None = None,
     api: Callable[[Runtime], Starlette] | None = None,
 ) -> None:
-    """Run a service until SIGTERM or SIGINT. `api` makes what is served beside health, metrics and audit."""
+    """Run a service until SIGTERM or SIGINT. `api` makes what is served beside health, metrics and audit.
+
+    With the program's arguments `recover` or `recover --dry-run` it recovers the store from the topics instead, prints the report as JSON,
+    and exits with 1 if store and topics do not agree then.
+    """
     configure_logs(service.name, settings.log_level)
+    if sys.argv[1:2] == ["recover"]:
+        report = run_loop(recover(service, settings, dry_run="--dry-run" in sys.argv))
+        sys.stdout.write(f"{json.dumps(report)}\n")
+        sys.exit(0 if report["agrees"] else 1)
     run_loop(_serve(Runtime(service, settings, migrations=migrations), settings, api))
 
 
