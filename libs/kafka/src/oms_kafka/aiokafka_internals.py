@@ -188,6 +188,15 @@ def _unreadable(topic: str, partition: int, batch: Any, fault: str) -> Unreadabl
     )
 
 
+async def send_to_any_broker(consumer: Any, request: Any) -> Any:
+    """Send a request of our own to some broker, over a started consumer's connection; returns the response.
+
+    Symptom without it: no way to learn a topic's id, which says whether a topic was deleted and created again.
+    Upstream: aiokafka's newest metadata request is version 5; ids came with version 10. Test: libs/kafka/tests/test_topic_ids.py.
+    """
+    return await consumer._client.send(consumer._client.get_random_node(), request)
+
+
 def wrap_fetch_requests(consumer: Any, wrap: Callable[[Callable[..., Awaitable[bool]]], Callable[..., Awaitable[bool]]]) -> None:
     """Put `wrap` around a started consumer's fetch requests.
 

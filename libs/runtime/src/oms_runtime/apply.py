@@ -37,7 +37,7 @@ from oms_runtime.errors import ConsumptionStopped, LostPartition, check_store_no
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, IncomingRecord, Service
 from oms_runtime.poison import PoisonLimit
-from oms_runtime.records import Checkpoint, Partition, RecordSifter
+from oms_runtime.records import Checkpoint, Partition, PartitionFacts, RecordSifter
 from oms_runtime.store import CheckpointMove, StoreSnapshot, move_checkpoints, move_checkpoints_and_load
 from oms_runtime.unit_of_work import Cause, StateCache, UnitOfWork
 
@@ -107,6 +107,32 @@ class Applier:
                 numbers,
             )
         return {(row["topic"], row["partition"]): Checkpoint(row["next_offset"], row["position"]) for row in found}
+
+    async def reject_checkpoints(
+        self, checkpoints: Mapping[Partition, Checkpoint], facts: Mapping[Partition, PartitionFacts]
+    ) -> dict[Partition, str]:
+        """The partitions whose checkpoint does not fit what the broker says of them, each with the reason. Remembers new topic ids."""
+        topics, numbers = [t for t, _ in facts], [p for _, p in facts]
+        async with self._database.acquire() as connection:
+            rows = await connection.fetch(
+                """select topic, partition, topic_id from checkpoints
+                   join unnest($1::text[], $2::int[]) as w (t, p) on topic = t and partition = p""",
+                topics,
+                numbers,
+            )
+            known = {(row["topic"], row["partition"]): row["topic_id"] for row in rows}
+            reasons = {name: reason for name, fact in facts.items() if (reason := _misfit(checkpoints[name], known.get(name), fact))}
+            await connection.execute(
+                """update checkpoints set topic_id = w.id from unnest($1::text[], $2::int[], $3::text[]) as w (t, p, id)
+                   where topic = t and partition = p and topic_id is null
+                       and not (t, p) in (select * from unnest($4::text[], $5::int[]))""",
+                topics,
+                numbers,
+                [fact.topic_id for fact in facts.values()],
+                [t for t, _ in reasons],
+                [p for _, p in reasons],
+            )
+        return reasons
 
     async def apply(
         self,
@@ -387,6 +413,19 @@ def _moves(checkpoints: Mapping[Partition, Checkpoint], next_checkpoints: Mappin
 def _check_moved(moves: Sequence[CheckpointMove], moved: int) -> None:
     if moved != len(moves):
         raise LostPartition(f"{len(moves) - moved} of {len(moves)} checkpoints were moved by another consumer")
+
+
+def _misfit(checkpoint: Checkpoint, known_id: str | None, fact: PartitionFacts) -> str:
+    """Why a checkpoint does not fit its partition, empty when it does. A checkpoint at 0 without an id is new, and fits any."""
+    if known_id is not None and known_id != fact.topic_id:
+        return f"the topic was deleted and created again (its id was {known_id}, and is {fact.topic_id})"
+    if checkpoint.next_offset > fact.end:
+        return f"the checkpoint is at offset {checkpoint.next_offset}, and the partition ends at {fact.end}: the broker has lost records"
+    if checkpoint.next_offset < fact.begin and (known_id is not None or checkpoint.next_offset > 0):
+        return (
+            f"the checkpoint is at offset {checkpoint.next_offset}, and the partition begins at {fact.begin}: records were deleted unread"
+        )
+    return ""
 
 
 def _advance(records: Sequence[IncomingRecord], checkpoints: dict[Partition, Checkpoint]) -> dict[Partition, Checkpoint]:

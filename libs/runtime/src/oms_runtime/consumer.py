@@ -55,6 +55,8 @@ class Consumer:
         self._committing: asyncio.Task[None] | None = None
         self._last_attempt = ticks()
         self.assigned = asyncio.Event()
+        self.rejected: dict[Partition, str] = {}
+        """The assigned partitions that are not read because their checkpoint does not fit, with the reasons."""
         self.stopped_because: str | None = None
         """Why nothing is applied any more (see `poison`), None while batches are."""
         self.membership = GroupMembership(
@@ -122,10 +124,32 @@ class Consumer:
                     log.exception("checkpoints_unreadable")
                 await self._pause(RETRY_BACKOFF_SECONDS[1])
             self._seek_to_checkpoints()
+            self.rejected.clear()
+            await self._reject_misfits()
             for name in self._checkpoints:
                 self._metrics.lag.labels(*name).set_function(partial(self._lag_of, name))
         log.info("assigned", partitions=len(partitions))
         self.assigned.set()
+
+    async def _reject_misfits(self) -> None:
+        """Stop reading partitions whose checkpoint does not fit: what is read there would be dropped in silence, or applied twice."""
+        while not self._stopping.is_set():
+            try:
+                facts = await self.membership.facts(self._checkpoints)
+                rejected = await self._applier.reject_checkpoints(self._checkpoints, facts)
+                break
+            except RETRYABLE_ERRORS as error:
+                log.warning("partitions_not_checked", error=f"{type(error).__name__}: {error}")
+                await self._pause(RETRY_BACKOFF_SECONDS[1])
+        else:
+            return
+        for name, reason in rejected.items():
+            log.error("partition_rejected", topic=name[0], partition=name[1], reason=reason)
+            self._checkpoints.pop(name)
+            self._passed.pop(name, None)
+        self.membership.pause(rejected)
+        self.rejected |= rejected
+        self._metrics.partitions_rejected.set(len(self.rejected))
 
     async def _handle(self, batch: Sequence[Record]) -> None:
         async with self._lock:
@@ -164,6 +188,10 @@ class Consumer:
     async def _apply(self, batch: Sequence[Record]) -> None:
         in_position = await self.membership.partitions_in_position(batch)
         reading = {name: self._reached(name) for name in in_position if name in self._checkpoints}
+        if any(record.offset < at.next_offset for record in batch if (at := reading.get((record.topic, record.partition)))):
+            # Fetched from Kafka's offset before we seeked; or aiokafka began at offset 0, because the broker has lost what we had read.
+            await self._reject_misfits()
+            reading = {name: at for name, at in reading.items() if name in self._checkpoints}
         records, reached = self._sifter.sift(batch, reading)
         next_checkpoints = self._passed | reached
         if records:

@@ -7,7 +7,7 @@ the checkpoints stored in PostgreSQL.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,9 +20,10 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.security import BaseSecurity, SASLScram512
 from oms_kafka import aiokafka_internals
 from oms_kafka.clients import Record
+from oms_kafka.topic_ids import fetch_topic_ids
 
 from oms_runtime.model import Service
-from oms_runtime.records import Partition
+from oms_runtime.records import Partition, PartitionFacts
 from oms_runtime.settings import RuntimeSettings
 
 log = structlog.get_logger(__name__)
@@ -152,6 +153,20 @@ class GroupMembership(ConsumerRebalanceListener):
         assignment = consumer.assignment()
         ends = {(record.topic, record.partition): record.offset for record in batch}
         return {name for name, last in ends.items() if (tp := TopicPartition(*name)) in assignment and await consumer.position(tp) > last}
+
+    async def facts(self, partitions: Collection[Partition]) -> dict[Partition, PartitionFacts]:
+        """What the broker says of partitions that are assigned to us. Partitions of topics that it does not know are left out."""
+        consumer: Any = self._consumer()
+        ids = await fetch_topic_ids(consumer, {topic for topic, _ in partitions})
+        found = [TopicPartition(*name) for name in partitions if name[0] in ids]
+        begins, ends = await consumer.beginning_offsets(found), await consumer.end_offsets(found)
+        return {(tp.topic, tp.partition): PartitionFacts(ids[tp.topic], begins[tp], ends[tp]) for tp in found}
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        """Fetch nothing more of these partitions until they are assigned anew."""
+        consumer: Any = self._consumer()
+        assignment = consumer.assignment()
+        consumer.pause(*(tp for name in partitions if (tp := TopicPartition(*name)) in assignment))
 
     def end_offset(self, partition: Partition) -> int | None:
         """The partition's end offset as of its last fetch, None where it is not known or not ours."""

@@ -21,6 +21,9 @@ class Metrics:
             "1 where too many records failed for one reason: an operator decides",
             registry=self.registry,
         )
+        self.partitions_rejected = Gauge(
+            "oms_partitions_rejected", "Assigned partitions that are not read because their checkpoint does not fit", registry=self.registry
+        )
         self.relay_stalled = Gauge(
             "oms_relay_stalled_seconds", "Seconds since the relay last made progress, while events wait for it", registry=self.registry
         )

@@ -24,6 +24,14 @@ MAX_POSITION_DIGITS = 18
 """Anybody may send any number; a longer one is no position of ours, and its record is set aside."""
 
 
+class PartitionFacts(NamedTuple):
+    """What the broker says of a partition: its topic's id, its first offset, and the offset of its next record."""
+
+    topic_id: str
+    begin: int
+    end: int
+
+
 class Checkpoint(NamedTuple):
     """Where a partition's consumer is: the next offset to apply, and the highest `ce_position` applied."""
 

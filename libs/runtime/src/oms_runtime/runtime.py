@@ -159,6 +159,9 @@ class Runtime:
             reasons.append(self._waiting_for or "the store is behind its topics")
         if not self.consumer.assigned.is_set():
             reasons.append("no partitions are assigned yet")
+        if self.consumer.rejected:
+            (topic, partition), reason = min(self.consumer.rejected.items())
+            reasons.append(f"partitions are not read: {len(self.consumer.rejected)}, among them {topic}/{partition}: {reason}")
         if self.consumer.stopped_because is not None:
             reasons.append(self.consumer.stopped_because)
         if self._election is None or self._election.done():

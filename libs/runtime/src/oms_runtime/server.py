@@ -4,12 +4,14 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, nullcontext
 
 import uvicorn
 from starlette.applications import Starlette
 
+from oms_runtime.checkpoint_tool import reset_checkpoint, show_checkpoints
+from oms_runtime.errors import RETRYABLE_ERRORS
 from oms_runtime.health import DeferredApp, operations_app
 from oms_runtime.logs import configure_logs
 from oms_runtime.loop import run_loop
@@ -30,15 +32,46 @@ def run(
 ) -> None:
     """Run a service until SIGTERM or SIGINT. `api` makes what is served beside health, metrics and audit.
 
-    With the program's arguments `recover` or `recover --dry-run` it recovers the store from the topics instead, prints the report as JSON,
-    and exits with 1 if store and topics do not agree then.
+    With arguments the program does one of USAGE instead, prints the result as JSON, and exits.
     """
     configure_logs(service.name, settings.log_level)
-    if sys.argv[1:2] == ["recover"]:
-        report = run_loop(recover(service, settings, dry_run="--dry-run" in sys.argv))
-        sys.stdout.write(f"{json.dumps(report)}\n")
-        sys.exit(0 if report["agrees"] else 1)
+    if len(sys.argv) > 1:
+        sys.exit(run_loop(_operate(service, settings, sys.argv[1:])))
     run_loop(_serve(Runtime(service, settings, migrations=migrations), settings, api))
+
+
+USAGE = """usage, with the service's environment:
+  python -m oms_<service>                                                      run the service
+  python -m oms_<service> recover [--dry-run]                                  bring events back that a restored store lacks
+  python -m oms_<service> checkpoints                                          show them, beside what the broker has
+  python -m oms_<service> checkpoints TOPIC/PARTITION begin|end|OFFSET [--dry-run]   set one; then restart the service
+Exit codes: 0 done, 1 refused, or store and topics do not agree, 2 usage.
+"""
+
+
+async def _operate(service: Service, settings: RuntimeSettings, arguments: Sequence[str]) -> int:
+    """Do what an operator asks of a service's store; returns the exit code."""
+    dry_run = "--dry-run" in arguments
+    words = [word for word in arguments if word != "--dry-run"]
+    try:
+        match words:
+            case ["recover"]:
+                report = await recover(service, settings, dry_run=dry_run)
+                sys.stdout.write(f"{json.dumps(report)}\n")
+                return 0 if report["agrees"] else 1
+            case ["checkpoints"]:
+                sys.stdout.writelines(f"{json.dumps(row)}\n" for row in await show_checkpoints(settings))
+            case ["checkpoints", partition, to]:
+                sys.stdout.write(f"{json.dumps(await reset_checkpoint(settings, partition, to, dry_run=dry_run))}\n")
+            case ["--help"] | ["-h"]:
+                sys.stdout.write(USAGE)
+            case _:
+                sys.stderr.write(USAGE)
+                return 2
+    except (RuntimeError, ValueError, *RETRYABLE_ERRORS) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
 
 
 async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Runtime], Starlette] | None) -> None:
