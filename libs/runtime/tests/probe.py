@@ -487,4 +487,4 @@ def _end_with_the_test() -> None:
 if __name__ == "__main__":
     threading.Thread(target=_end_with_the_test, daemon=True).start()
     _settings = RuntimeSettings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
-    run(make_service(sys.argv[1], _settings.database_url.get_secret_value()), _settings)
+    run(make_service(sys.argv[1], _settings.database_url.get_secret_value()), _settings, arguments=())

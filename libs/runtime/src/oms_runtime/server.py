@@ -29,14 +29,15 @@ def run(
     *,
     migrations: str | None = None,
     api: Callable[[Runtime], Starlette] | None = None,
+    arguments: Sequence[str] | None = None,
 ) -> None:
     """Run a service until SIGTERM or SIGINT. `api` makes what is served beside health, metrics and audit.
 
-    With arguments the program does one of USAGE instead, prints the result as JSON, and exits.
+    With `arguments` (None: those of the program) it does what USAGE says of them instead, prints the result as JSON, and exits.
     """
     configure_logs(service.name, settings.log_level)
-    if len(sys.argv) > 1:
-        sys.exit(run_loop(_operate(service, settings, sys.argv[1:])))
+    if words := sys.argv[1:] if arguments is None else arguments:
+        sys.exit(run_loop(_operate(service, settings, words)))
     run_loop(_serve(Runtime(service, settings, migrations=migrations), settings, api))
 
 
