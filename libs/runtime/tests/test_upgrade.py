@@ -8,6 +8,7 @@ from functools import partial
 from itertools import count
 from time import monotonic
 
+import pytest
 from oms_contracts.message import encode, type_of
 from oms_contracts.stock import StockReceived
 from oms_contracts.values import StockLine
@@ -17,10 +18,10 @@ from oms_runtime.errors import StateVersionMismatch
 from oms_runtime.metrics import Metrics
 from oms_runtime.refold import MAX_EVENTS_LEFT_AT_SWAP, audit, build_states
 from oms_runtime.runtime import Runtime
-from probe import DECIDERS, EXPIRING, POISON, Booked, Counted, Probe, Process, receipt, until
+from probe import DECIDERS, EXPIRING, POISON, WEIGHED, Booked, Counted, Probe, Process, receipt, until
 
 KEYS = [f"r{n}" for n in range(100)]
-OLDER, NEWER = DECIDERS[1], DECIDERS[2]
+NEWER = DECIDERS[2]
 
 
 async def test_a_raised_state_version_builds_all_states_anew(probe: Probe) -> None:
@@ -89,6 +90,26 @@ async def test_an_older_version_does_nothing_where_a_newer_one_has_been_until_an
     await probe.send([receipt("last")])
     await until(partial(_booked, probe, len(KEYS) + 1))
     await _check_states(probe, 1)
+
+
+async def test_a_leader_performs_no_effect_that_the_states_of_another_version_ask_for(probe: Probe) -> None:
+    async with probe.running() as older:
+        await until(partial(_leads, older))
+        async with probe.session() as connection, connection.transaction():
+            await connection.execute("update rules set fold = 2")
+            state = encode(Booked(1, WEIGHED, datetime.now(UTC))).decode()
+            await connection.execute("insert into states (key, version, due_at, state) values ('r', 1, now(), $1)", state)
+        await until(partial(_leads_no_more, older))
+        assert await probe.ask("select count(*) from weighings") == 0
+
+
+async def test_an_audit_accuses_no_state_of_another_version(probe: Probe) -> None:
+    async with probe.running():
+        await probe.send(map(receipt, KEYS))
+        await until(partial(_booked, probe, len(KEYS)))
+    async with probe.session() as connection:
+        with pytest.raises(StateVersionMismatch):
+            await audit(connection, NEWER)
 
 
 async def test_a_build_makes_writers_wait_for_less_than_a_second(probe: Probe) -> None:
@@ -249,6 +270,14 @@ async def _booked(probe: Probe, number: int) -> bool:
 
 async def _state(probe: Probe, key: str, expected: Counted | Booked) -> bool:
     return await probe.ask("select state from states where key = $1", key) == encode(expected).decode()
+
+
+async def _leads(runtime: Runtime) -> bool:
+    return runtime.leading
+
+
+async def _leads_no_more(runtime: Runtime) -> bool:
+    return not runtime.leading
 
 
 async def _leads_alone(leader: Runtime, other: Runtime) -> bool:

@@ -20,15 +20,23 @@ from oms_contracts.operations import is_operation
 from oms_runtime.database import BUILD_LOCK, Connection
 from oms_runtime.errors import StateVersionMismatch
 from oms_runtime.model import AnyDecider, Event
-from oms_runtime.store import StoredState, encode_state, head_of, load_states, lock_store, save_states, stored_state_version
+from oms_runtime.store import (
+    StoredState,
+    check_state_version,
+    encode_state,
+    head_of,
+    load_states,
+    lock_store,
+    save_states,
+    stored_state_version,
+)
+from oms_runtime.unit_of_work import MAX_CACHED_STATES
 
 log = structlog.get_logger(__name__)
 
 EVENTS_PER_CHUNK = 2_000
 MAX_EVENTS_LEFT_AT_SWAP = 2_000
 """So many events may be missing when the build takes the store's lock; what is committed while it waits for the lock comes on top."""
-MAX_CACHED_STATES = 20_000
-"""A build keeps so many recently used states in memory: the events of an order lie close together."""
 POLL_SECONDS = 0.2
 """Between two attempts to get the build's lock, or the lock on a table that somebody reads."""
 LOG_SECONDS = 10.0
@@ -76,7 +84,7 @@ class _Build:
         self._report = report
         self._position = 0
         self._cache: dict[str, StoredState] = {}
-        """States as they are in `states_next`; the most recently used are last."""
+        """States as they are in `states_next`, the most recently used last: the events of an order lie close together."""
 
     async def run(self) -> None:
         began = logged_at = monotonic()
@@ -175,11 +183,13 @@ _SWAP = """
 async def audit(connection: Connection, decider: AnyDecider) -> list[str]:
     """The keys whose stored state differs from the fold of all events. Reads one snapshot; changes nothing.
 
-    A large store is compared in slices of the key space, so that memory stays bounded; each slice reads all events once.
+    A large store is compared in slices of the key space, so that memory stays bounded; each slice reads all events once. Raises
+    StateVersionMismatch where the states are another version's.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         # Before the snapshot: states that a build puts in use behind it would be seen without those that it saved last.
         await connection.execute("lock table states in access share mode")
+        check_state_version(await stored_state_version(connection), decider)
         slices = 1 + await connection.fetchval("select count(*) from states") // AUDIT_SLICE_STATES
         wrong: list[str] = []
         for part in range(slices):
