@@ -104,12 +104,18 @@ async def test_a_leader_performs_no_effect_that_the_states_of_another_version_as
 
 
 async def test_an_audit_accuses_no_state_of_another_version(probe: Probe) -> None:
-    async with probe.running():
-        await probe.send(map(receipt, KEYS))
-        await until(partial(_booked, probe, len(KEYS)))
+    process = probe.start()
+    await until(process.ready)
+    await probe.send(map(receipt, KEYS))
+    await until(partial(_booked, probe, len(KEYS)))
     async with probe.session() as connection:
         with pytest.raises(StateVersionMismatch):
             await audit(connection, NEWER)
+        await connection.execute("update rules set fold = 2")
+    found = await process.get("/audit")
+    assert found is not None
+    assert found.status_code == 503
+    assert "version 2" in found.text
 
 
 async def test_a_build_makes_writers_wait_for_less_than_a_second(probe: Probe) -> None:
@@ -148,12 +154,19 @@ async def test_a_build_waits_for_a_reader_of_the_states_without_making_writers_w
 
 
 async def test_a_build_that_is_killed_is_continued_and_two_processes_that_start_together_build_once(probe: Probe) -> None:
-    events = 60_000
+    events = 100_000
     await _store_events(probe, events, keys=events, published=True)
     killed = probe.start(state_version=2)
-    await until(partial(_unready, killed, "states are being built: "))
     await until(partial(probe.ask, "select position > 0 from states_build"))
-    killed.kill()
+    async with probe.session() as connection, connection.transaction():
+        await connection.execute("select from states_build for update")  # no chunk can be committed meanwhile
+        await until(partial(_unready, killed, "states are being built: "))
+        killed.kill()
+        stopped = probe.start(state_version=2)
+        await until(partial(_unready, stopped, "states are being built: "))
+        stopped.terminate()
+        await until(stopped.ended)
+        assert stopped.exit_code == 0
     assert await probe.ask("select fold from rules") == 1
     done = await probe.ask("select position from states_build where state_version = 2")
     assert done == await probe.ask("select count(*) from states_next")
