@@ -1,7 +1,8 @@
 """The probe: a small service for the runtime's tests, and its processes, which a test may pause and kill.
 
 A receipt of goods is booked each time it is applied: an effect that happens twice is seen. Its SKU says what else there is to it: POISON
-cannot be decided, WEIGHED asks the outside for its weight, EXPIRING expires by itself. `python probe.py NAME` runs one process of it.
+cannot be decided, WEIGHED asks the outside for its weight, EXPIRING expires by itself. `python probe.py NAME VERSION` runs one process
+of it. Version 2 has states of another shape.
 """
 
 import asyncio
@@ -117,6 +118,37 @@ DECIDER = Decider(
     writes=lambda event: (key_of(event),),
     due=due,
 )
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The state of version 2: how often a receipt was booked, and how often it was adjusted."""
+
+    receipts: int = 0
+    adjustments: int = 0
+
+
+def count(state: Counted, event: Any, _key: str) -> Counted:
+    match event:
+        case StockReceived():
+            return replace(state, receipts=state.receipts + 1)
+        case _:
+            return replace(state, adjustments=state.adjustments + 1)
+
+
+def nothing_counted(_key: str) -> Counted:
+    return Counted()
+
+
+def never_due(_key: str, _state: Counted) -> Due | None:
+    return None
+
+
+DECIDERS: dict[int, AnyDecider] = {
+    1: DECIDER,
+    2: replace(DECIDER, initial=nothing_counted, evolve=count, due=never_due, state_version=2),
+}
+"""By state version."""
 
 
 def make_service(name: str, database_url: str, decider: AnyDecider = DECIDER) -> Service:
@@ -283,8 +315,8 @@ class Probe:
     def service(self, decider: AnyDecider = DECIDER) -> Service:
         return make_service(self.name, self.database_url, decider)
 
-    def start(self, *, batch_records: int = 500) -> Process:
-        """Start one more process. It may take a second or two until it is ready."""
+    def start(self, *, batch_records: int = 500, state_version: int = 1) -> Process:
+        """Start one more process, of the decider with `state_version`. It may take a second or two until it is ready."""
         settings = self.settings()
         port = find_free()
         variables = {
@@ -298,7 +330,7 @@ class Probe:
         if settings.kafka_username is not None and settings.kafka_password is not None:
             variables |= {"OMS_KAFKA_USERNAME": settings.kafka_username, "OMS_KAFKA_PASSWORD": settings.kafka_password.get_secret_value()}
         log = self._folder / f"{len(self._processes)}.log"
-        process = Process([sys.executable, __file__, self.name], {**os.environ, **variables}, log, port)
+        process = Process([sys.executable, __file__, self.name, str(state_version)], {**os.environ, **variables}, log, port)
         self._processes.append(process)
         return process
 
@@ -487,4 +519,4 @@ def _end_with_the_test() -> None:
 if __name__ == "__main__":
     threading.Thread(target=_end_with_the_test, daemon=True).start()
     _settings = RuntimeSettings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
-    run(make_service(sys.argv[1], _settings.database_url.get_secret_value()), _settings, arguments=())
+    run(make_service(sys.argv[1], _settings.database_url.get_secret_value(), DECIDERS[int(sys.argv[2])]), _settings, arguments=())

@@ -21,7 +21,7 @@ from oms_runtime.metrics import Metrics
 from oms_runtime.model import Decider, IncomingRecord, service_of
 from oms_runtime.poison import PoisonLimit
 from oms_runtime.records import Checkpoint
-from oms_runtime.refold import audit, refold
+from oms_runtime.refold import audit, build_states
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TOPIC = "oms.inventory.commands"
@@ -56,8 +56,8 @@ SERVICE = service_of("inventory", decider=DECIDER)
 async def database(servers: Any) -> AsyncIterator[Database]:
     opened = await open_database(await servers.create_database("runtime"))
     await migrate(opened)
-    async with opened.acquire() as connection, connection.transaction():
-        await refold(connection, DECIDER)
+    async with opened.acquire() as connection:
+        await build_states(connection, DECIDER)
     yield opened
     await opened.close()
 

@@ -1,25 +1,16 @@
-"""The schema is what the migrations give, whichever process applies them; the states are what the newest version folds."""
+"""The schema is what the migrations give, whichever process applies them."""
 
 import asyncio
 import secrets
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
-from oms_contracts.message import encode
 from oms_local.testing import Servers
 from oms_runtime.database import Database, migrate, migrations_of, open_database
-from oms_runtime.model import Due
-from oms_runtime.refold import audit
-from oms_runtime.runtime import Runtime
-from probe import DECIDER, EXPIRING, POISON, Booked, Probe, receipt, until
-
-KEYS = [f"r{n}" for n in range(100)]
 
 
 @pytest.fixture
@@ -79,6 +70,16 @@ async def test_one_that_fails_leaves_nothing_behind(databases: list[Database], m
     assert await _schema(databases[0]) == []
 
 
+async def test_one_may_take_longer_than_other_statements(servers: Servers, migrations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (migrations / "0001_a.sql").write_text("select pg_sleep(0.5); create table a (n integer);")
+    monkeypatch.setattr("oms_runtime.database.COMMAND_TIMEOUT_SECONDS", 0.4)
+    database = await open_database(await servers.create_database("migrations"))
+    try:
+        assert f"{migrations.parent.name}/0001_a.sql" in await migrate(database, migrations.parent.name)
+    finally:
+        await database.close()
+
+
 async def _schema(database: Database) -> list[tuple[Any, ...]]:
     """Every column, constraint and index, as PostgreSQL describes them."""
     rows = await database.fetch(
@@ -89,83 +90,3 @@ async def _schema(database: Database) -> list[tuple[Any, ...]]:
            union all select tablename::text, indexdef from pg_indexes where schemaname = 'public' order by 1, 2"""
     )
     return [(row["t"], row["d"]) for row in rows]
-
-
-@dataclass(frozen=True)
-class Counted:
-    """By the newer rules: a state of another shape."""
-
-    receipts: int = 0
-    expired: int = 0
-
-
-def evolve(state: Counted, event: Any, _key: str) -> Counted:
-    return replace(state, expired=state.expired + 1) if hasattr(event, "adjustment_id") else replace(state, receipts=state.receipts + 1)
-
-
-def due(_key: str, _state: Counted) -> Due | None:
-    return None
-
-
-def initial(_key: str) -> Counted:
-    return Counted()
-
-
-NEWER = replace(DECIDER, initial=initial, evolve=evolve, due=due, state_version=2)
-
-
-async def test_a_raised_state_version_folds_all_states_anew(probe: Probe) -> None:
-    async with probe.running():
-        await probe.send([receipt(key, EXPIRING if n % 2 else "item") for n, key in enumerate(KEYS)])
-        await probe.send([receipt("bad", POISON)])
-        await until(partial(probe.ask, "select count(*) = 151 from events"))  # one of two expired, and a dead letter
-
-    async with probe.running(probe.service(NEWER)) as runtime:
-        async with runtime.database.acquire() as connection:
-            assert await audit(connection, NEWER) == []
-        found = {row["state"] for row in await runtime.database.fetch("select distinct state from states")}
-        assert found == {encode(Counted(1, 0)).decode(), encode(Counted(1, 1)).decode()}
-        assert await probe.ask("select count(*) from states where due_at is not null") == 0
-        await probe.send([receipt(KEYS[0])])
-        await until(partial(_state, probe, KEYS[0], Counted(2, 0)))
-
-
-async def test_a_process_with_an_older_state_version_writes_nothing_and_sets_nothing_aside(probe: Probe) -> None:
-    older, newer = Runtime(probe.service(), probe.settings()), Runtime(probe.service(NEWER), probe.settings())
-    await older.start()
-    try:
-        await probe.send(map(receipt, KEYS))
-        await until(partial(_booked, probe, len(KEYS)))
-        await newer.start()
-        try:
-            reason = "another version of this service has started, whose states have version 2"
-            assert reason in await older.unready()
-            await until(partial(_shared, older, newer))
-            await probe.send(map(receipt, KEYS))
-            await until(partial(_fails, older))
-            await older.stop()  # as a rolling upgrade does, once the newer version is ready
-            await until(partial(_booked, probe, 2 * len(KEYS)))
-        finally:
-            await newer.stop()
-    finally:
-        await older.stop()
-
-    assert await probe.ask("select count(*) from dead_letters") == 0
-    assert await probe.ask("select count(distinct state) from states") == 1
-    assert await _state(probe, KEYS[0], Counted(2, 0))
-
-
-async def _booked(probe: Probe, count: int) -> bool:
-    return await probe.booked() == count
-
-
-async def _state(probe: Probe, key: str, expected: Counted | Booked) -> bool:
-    return await probe.ask("select state from states where key = $1", key) == encode(expected).decode()
-
-
-async def _shared(*runtimes: Runtime) -> bool:
-    return all(next(iter(runtime.metrics.lag.collect())).samples for runtime in runtimes)
-
-
-async def _fails(runtime: Runtime) -> bool:
-    return (runtime.metrics.registry.get_sample_value("oms_batch_failures_total", {"reason": "retryable"}) or 0) > 0

@@ -18,7 +18,7 @@ DbRow = Mapping[str, Any]
 class Connection(Protocol):
     """What the services use of an asyncpg connection, typed."""
 
-    async def execute(self, query: str, *args: Any) -> str: ...
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str: ...  # noqa: ASYNC109  # as asyncpg has it
     async def executemany(self, command: str, args: Iterable[Any]) -> None: ...
     async def fetch(self, query: str, *args: Any) -> list[DbRow]: ...
     async def fetchrow(self, query: str, *args: Any) -> DbRow | None: ...
@@ -45,7 +45,12 @@ class Database(Protocol):
 KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 """A connection whose other end vanished is noticed within half a minute, and with it the locks it held."""
 
-MIGRATION_LOCK, STORE_LOCK, LEADER_LOCK = 7_001, 7_002, 7_003
+MIGRATION_LOCK, STORE_LOCK, LEADER_LOCK, BUILD_LOCK = 7_001, 7_002, 7_003, 7_004
+
+COMMAND_TIMEOUT_SECONDS = 60
+"""For a statement of a pool; it is cancelled then."""
+MIGRATION_TIMEOUT_SECONDS = 7 * 24 * 3_600
+"""For a statement of a migration: one that rewrites a large table must not be cancelled, and begun again for ever."""
 
 
 async def open_database(url: str, *, max_connections: int = 6, idle_timeout_ms: int = 10_000) -> Database:
@@ -57,7 +62,7 @@ async def open_database(url: str, *, max_connections: int = 6, idle_timeout_ms: 
         url,
         min_size=1,
         max_size=max_connections,
-        command_timeout=60,
+        command_timeout=COMMAND_TIMEOUT_SECONDS,
         timeout=10,
         server_settings={"idle_in_transaction_session_timeout": str(idle_timeout_ms)} | KEEPALIVE,
         reset=_no_reset,
@@ -95,13 +100,14 @@ async def savepoint(connection: Connection) -> AsyncGenerator[None]:
     await connection.execute("release savepoint part")
 
 
-async def connect(url: str, *, idle_timeout_ms: int = 0) -> Connection:
+async def connect(url: str, *, idle_timeout_ms: int = 0, command_timeout: float | None = 30) -> Connection:
     """One connection outside the pool, for a lock that is held as long as its session.
 
-    With `idle_timeout_ms` the server ends the session, and releases its locks, once it has been idle for as long.
+    With `idle_timeout_ms` the server ends the session, and releases its locks, once it has been idle for as long, in a transaction or
+    between two. `command_timeout` are seconds, None for no limit.
     """
-    settings = {"idle_session_timeout": str(idle_timeout_ms)} | KEEPALIVE
-    return await _asyncpg.connect(url, timeout=10, command_timeout=30, server_settings=settings)
+    idle = dict.fromkeys(("idle_session_timeout", "idle_in_transaction_session_timeout"), str(idle_timeout_ms))
+    return await _asyncpg.connect(url, timeout=10, command_timeout=command_timeout, server_settings=idle | KEEPALIVE)
 
 
 def migrations_of(package: str) -> list[tuple[str, str]]:
@@ -117,14 +123,14 @@ async def migrate(database: Database, *packages: str) -> list[str]:
     """Bring the schema up to date with the runtime's migrations, then those of `packages`; returns the names applied now."""
     applied: list[str] = []
     async with database.acquire() as connection, connection.transaction():
-        await connection.execute("select pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+        await connection.execute("select pg_advisory_xact_lock($1)", MIGRATION_LOCK, timeout=MIGRATION_TIMEOUT_SECONDS)
         await connection.execute(
             "create table if not exists migrations (name text primary key, applied_at timestamptz not null default now())"
         )
         known = {row["name"] for row in await connection.fetch("select name from migrations")}
         for name, text in [m for package in ("oms_runtime", *packages) for m in migrations_of(package)]:
             if name not in known:
-                await connection.execute(text)
+                await connection.execute(text, timeout=MIGRATION_TIMEOUT_SECONDS)
                 await connection.execute("insert into migrations (name) values ($1)", name)
                 applied.append(name)
     return applied

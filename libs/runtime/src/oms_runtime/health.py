@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from oms_runtime.errors import StateVersionMismatch
 from oms_runtime.problems import problem
 
 
@@ -67,7 +68,10 @@ def operations_app(service: Operable, api: ASGIApp | None) -> Starlette:
     async def audit(_request: Request) -> JSONResponse:
         if not service.started:
             return problem(503, "the service is starting", "ask again in a moment")
-        return JSONResponse(await service.audit())
+        try:
+            return JSONResponse(await service.audit())
+        except StateVersionMismatch as error:
+            return problem(503, "the states are another version's", str(error))
 
     routes: list[BaseRoute] = [Route("/live", live), Route("/ready", ready), Route("/metrics", metrics), Route("/audit", audit)]
     if api is not None:

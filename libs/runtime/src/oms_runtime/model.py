@@ -38,8 +38,7 @@ class Decider(Generic[StateT, CommandT, EventT]):
     - `evolve(state, event, key)`: what an event means for one of its keys. Never raises.
     - `due(key, state)`: the next thing this state does by itself, and when: a deadline's command, or an outside effect to perform. None
       while it waits for others only. So deadlines are part of the folded state and need no table of their own.
-    - `state_version`: raised when `evolve` or the state's shape changes. States stored under another version are folded anew from the
-      events.
+    - `state_version`: raised, never lowered, when `evolve` or the state's shape changes. All states are then built anew from the events.
     """
 
     initial: Callable[[str], StateT]

@@ -18,7 +18,7 @@ from oms_runtime.database import LEADER_LOCK, Database, connect, migrate, open_d
 from oms_runtime.dead_letters import count_dead_letters
 from oms_runtime.errors import RETRYABLE_ERRORS, LostLeadership, StoreBehind, check_store_not_behind
 from oms_runtime.metrics import Metrics
-from oms_runtime.model import Service
+from oms_runtime.model import AnyDecider, Service
 from oms_runtime.poison import PoisonLimit
 from oms_runtime.relay import Relay
 from oms_runtime.scheduler import Scheduler
@@ -63,8 +63,13 @@ class Runtime:
         self._ticks = ticks
         self._election: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._store_watch: asyncio.Task[None] | None = None
         self._waiting_for = ""
         """The error that keeps this process from starting, or from continuing."""
+        self._other_version: int | None = None
+        """The state version of the stored states, where it is not this process's and so this process does nothing."""
+        self._build_progress: tuple[int, int] | None = None
+        """While states are being built: the events that are folded, and all events."""
         self.started = False
         self.leading = False
         self.stopping = False
@@ -75,9 +80,9 @@ class Runtime:
         return self.metrics.registry
 
     async def start(self) -> None:
-        """Migrate, refold the states if their version changed, begin to consume, and stand for leader.
+        """Migrate, build states if their version is raised, begin to consume, and stand for leader.
 
-        Waits for servers that are not up yet.
+        Waits for servers that are not up yet, and where a newer version of the service has been.
         """
         await self._when_reachable(self._open)
         self.relay = Relay(self.service.name, self.service.writes, self.settings, self.metrics)
@@ -87,9 +92,10 @@ class Runtime:
         self.scheduler = Scheduler(self.service, self.database, self.applier, self.metrics, self._clock)
         self.consumer = Consumer(self.service, self.settings, self.applier, self.metrics, self._ticks)
         await self._when_reachable(self._check_store)
-        self._watch = asyncio.create_task(self._watch_store())
+        self._store_watch = asyncio.create_task(self._watch_store())
         self._election = asyncio.create_task(self._stand_for_leader())
         await self._when_reachable(self.consumer.start)
+        self._watch = asyncio.create_task(self._retire_when_replaced())
         self.started = True
         log.info("started", topics=[topic.name for topic in self.service.reads])
 
@@ -101,9 +107,7 @@ class Runtime:
             if applied:
                 log.info("migrated", applied=applied)
             if self.service.decider is not None:
-                async with self.database.acquire() as connection, connection.transaction():
-                    if await refold.refold(connection, self.service.decider):
-                        log.info("refolded", state_version=self.service.decider.state_version)
+                await self._build_states(self.service.decider)
             self.metrics.dead_letters.set(await self.database.fetchval("select count(*) from dead_letters"))
         except BaseException:  # a further attempt opens a pool of its own; it is raised on
             self.database.terminate()
@@ -122,21 +126,63 @@ class Runtime:
             await self.applier.store_doubted.wait()
             await self._when_reachable(self._check_store)
 
+    async def _build_states(self, decider: AnyDecider) -> None:
+        """Make our state version the store's. Raises StateVersionMismatch where a newer version of the service has been."""
+        stored = await store.stored_state_version(self.database)
+        self._other_version = stored if stored is not None and stored > decider.state_version else None
+        if stored == decider.state_version:
+            return
+        url, idle_timeout_ms = self.settings.database_url.get_secret_value(), self.settings.session_timeout_ms
+        connection = await connect(url, idle_timeout_ms=idle_timeout_ms, command_timeout=None)
+        try:
+            await refold.build_states(connection, decider, self._report_build)
+        finally:
+            self._build_progress = None
+            connection.terminate()
+
+    def _report_build(self, folded: int, events: int) -> None:
+        self._build_progress = folded, events
+
     async def stop(self) -> None:
         """Finish the batch in hand, let the relay publish what is committed, and stop."""
         self.stopping = True
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
         await self.consumer.finish()
         await asyncio.gather(self.consumer.leave(), self._drain())
-        for task in (self._election, self._watch):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await self._stop_leading()
+        if self._store_watch is not None:
+            self._store_watch.cancel()
+            await asyncio.gather(self._store_watch, return_exceptions=True)
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_SECONDS):
                 await self.database.close()
         except RETRYABLE_ERRORS:
             self.database.terminate()
         log.info("stopped")
+
+    async def _retire_when_replaced(self) -> None:
+        """Once another version's states are in use: leave the partitions and the leadership to its processes, and do nothing more."""
+        decider = self.service.decider
+        while decider is not None:
+            await asyncio.sleep(RETRY_SECONDS)
+            try:
+                stored = await store.stored_state_version(self.database)
+            except RETRYABLE_ERRORS:
+                continue
+            if stored not in (None, decider.state_version):
+                self._other_version = stored
+                log.warning("replaced_by_another_version", stored_state_version=stored, state_version=decider.state_version)
+                await self.consumer.finish()
+                await self._stop_leading()
+                await self.consumer.leave()
+                return
+
+    async def _stop_leading(self) -> None:
+        if self._election is not None:
+            self._election.cancel()
+            await asyncio.gather(self._election, return_exceptions=True)
 
     async def _drain(self) -> None:
         try:
@@ -148,10 +194,14 @@ class Runtime:
 
     async def alive(self) -> bool:
         """False only where ending this process would help. One that still waits for its servers is alive."""
-        return not self.started or await self.consumer.alive()
+        return not self.started or self._other_version is not None or await self.consumer.alive()
 
     async def unready(self) -> list[str]:
         """The reasons why this process cannot do its work now; empty when it can."""
+        if self._other_version is not None:
+            return self._of_other_version(self._other_version)
+        if self._build_progress is not None:
+            return ["states are being built: {:,} of {:,} events".format(*self._build_progress)]
         if not self.started:
             return ["starting, or waiting for the database or the broker", *([self._waiting_for] if self._waiting_for else [])]
         reasons = ["stopping"] if self.stopping else []
@@ -170,12 +220,21 @@ class Runtime:
             reasons.append(f"the relay has made no progress for {stalled_seconds:.0f} s: {self.relay.last_error or 'the broker is slow'}")
         try:
             async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
-                state_version = await self.database.fetchval("select fold from rules")
+                state_version = await store.stored_state_version(self.database)
             if self.service.decider is not None and state_version != self.service.decider.state_version:
-                reasons.append(f"another version of this service has started, whose states have version {state_version}")
+                reasons += self._of_other_version(state_version)
         except RETRYABLE_ERRORS as error:
             reasons.append(f"the database does not answer: {type(error).__name__}")
         return reasons
+
+    def _of_other_version(self, stored: int | None) -> list[str]:
+        """Why a process does nothing whose state version is not the stored one."""
+        assert self.service.decider is not None
+        if stored is None:
+            return ["all states are to be built anew: this process has to be restarted"]
+        own = self.service.decider.state_version
+        whose = "newer" if stored > own else "older"
+        return [f"the stored states have version {stored}, of {whose} code; this process has version {own}, and does nothing"]
 
     async def measure(self) -> None:
         """Set the relay's lag: whichever process relays, the store knows it for certain, and also where none can."""

@@ -18,7 +18,7 @@ from oms_runtime.database import Database
 from oms_runtime.errors import is_retryable
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import AnyDecider, Command, Due, Service
-from oms_runtime.store import decode_state
+from oms_runtime.store import check_state_version, decode_state, stored_state_version
 
 log = structlog.get_logger(__name__)
 
@@ -118,6 +118,8 @@ class Scheduler:
             [*self._in_flight, *self._offered, *self._postponed()],
             limit,
         )
+        # After the states: if the version is ours now, it was ours when they were read. Another version's must not cause effects.
+        check_state_version(await stored_state_version(self._database), decider)
         for row in rows:
             key = row["key"]
             if due := decider.due(key, decode_state(decider, key, row["state"])):

@@ -11,16 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from oms_runtime.database import STORE_LOCK, Connection
+from oms_runtime.database import STORE_LOCK, Connection, Database
 from oms_runtime.errors import StateVersionMismatch
 from oms_runtime.model import AnyDecider, Due, State
 
 COPY_THRESHOLD_ROWS = 64
 """Up to so many events are cheaper to store in one statement with the states they change: COPY takes three more round trips."""
+
+
+StatesTable = Literal["states", "states_next"]
+"""Where states are stored: those in use, or those that are built beside them (see `refold`)."""
 
 
 class StoredEvent(NamedTuple):
@@ -93,10 +97,20 @@ async def move_checkpoints_and_load(
     assert row is not None
     if decider is None:
         return StoreSnapshot(row["moved"], row["head"], row["has_dead_letters"], {})
-    if row["state_version"] != decider.state_version:
-        raise StateVersionMismatch(f"the stored states have version {row['state_version']}, this process has {decider.state_version}")
+    check_state_version(row["state_version"], decider)
     stored = zip(row["keys"] or (), row["versions"] or (), row["states"] or (), strict=True)
     return StoreSnapshot(row["moved"], row["head"], row["has_dead_letters"], _states(decider, keys, stored))
+
+
+async def stored_state_version(connection: Connection | Database) -> int | None:
+    """The state version of the stored states; None in a new store, and where an operator has asked for all states to be built anew."""
+    return await connection.fetchval("select fold from rules")
+
+
+def check_state_version(stored: int | None, decider: AnyDecider) -> None:
+    """Raises StateVersionMismatch unless the stored states are `decider`'s."""
+    if stored != decider.state_version:
+        raise StateVersionMismatch(f"the stored states have version {stored}, this process has {decider.state_version}")
 
 
 async def lock_store(connection: Connection) -> None:
@@ -125,9 +139,12 @@ async def read_events(connection: Connection, after: int, limit: int) -> list[St
     return [StoredEvent(*row.values()) for row in found]
 
 
-async def load_states(connection: Connection, decider: AnyDecider, keys: Sequence[str]) -> dict[str, tuple[int, State]]:
+async def load_states(
+    connection: Connection, decider: AnyDecider, keys: Sequence[str], table: StatesTable = "states"
+) -> dict[str, tuple[int, State]]:
     """Version and state of each of `keys`, the initial state where none is stored."""
-    rows = await connection.fetch("select key, version, state from states where key = any($1::text[])", keys) if keys else []
+    query = f"select key, version, state from {table} where key = any($1::text[])"  # noqa: S608  # names of our own alone
+    rows = await connection.fetch(query, keys) if keys else []
     return _states(decider, keys, ((row["key"], row["version"], row["state"]) for row in rows))
 
 
@@ -136,10 +153,11 @@ def _states(decider: AnyDecider, keys: Iterable[str], stored: Iterable[tuple[str
     return {key: found.get(key) or (0, decider.initial(key)) for key in keys}
 
 
-_SAVE = """insert into states (key, version, due_at, state)
+_SAVE_INTO = """insert into {} (key, version, due_at, state)
     select * from unnest($1::text[], $2::int[], $3::timestamptz[], $4::text[])
     on conflict (key) do update
     set version = excluded.version, due_at = excluded.due_at, state = excluded.state"""
+_SAVE = _SAVE_INTO.format("states")
 _APPEND_AND_SAVE = f"""with appended as (
     insert into events ({", ".join(StoredEvent._fields)})
     select * from unnest($5::bigint[], $6::text[], $7::int[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
@@ -153,13 +171,22 @@ async def append_and_save(
     if len(events) > COPY_THRESHOLD_ROWS:
         await insert_events(connection, events)
         return await save_states(connection, decider, states)
-    return await save_states(connection, decider, states, events)
+    saved, dues = _rows(decider, states)
+    await connection.execute(_APPEND_AND_SAVE, *saved, *_columns(events, len(StoredEvent._fields)))
+    return dues
 
 
 async def save_states(
-    connection: Connection, decider: AnyDecider, states: Mapping[str, StoredState], events: Sequence[StoredEvent] = ()
+    connection: Connection, decider: AnyDecider, states: Mapping[str, StoredState], table: StatesTable = "states"
 ) -> dict[str, Due | None]:
-    """Store states, and `events` with them in the same statement; returns what each state asks for next."""
+    """Store states; returns what each of them asks for next."""
+    saved, dues = _rows(decider, states)
+    await connection.execute(_SAVE_INTO.format(table), *saved)
+    return dues
+
+
+def _rows(decider: AnyDecider, states: Mapping[str, StoredState]) -> tuple[tuple[list[Any], ...], dict[str, Due | None]]:
+    """States as columns of rows, and what each of them asks for next."""
     dues = {key: decider.due(key, stored.state) for key, stored in states.items()}
     saved = (
         list(states),
@@ -167,11 +194,7 @@ async def save_states(
         [due[0] if due else None for due in dues.values()],
         [encode_state(stored.state) for stored in states.values()],
     )
-    if events:
-        await connection.execute(_APPEND_AND_SAVE, *saved, *_columns(events, len(StoredEvent._fields)))
-    else:
-        await connection.execute(_SAVE, *saved)
-    return dues
+    return saved, dues
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
