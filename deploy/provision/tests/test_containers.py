@@ -126,7 +126,7 @@ def broker(services: dict[str, dict[str, Any]], place: Path) -> Iterator[dict[st
     yield {
         "bootstrap_servers": f"127.0.0.1:{first + 2}",
         "clients": f"127.0.0.1:{first}",
-        "mechanism": "PLAIN",
+        "sasl_mechanism": "PLAIN",
         "username": "admin",
         "password": passwords.kafka["admin"],
     }

@@ -27,7 +27,10 @@ variables (`secrets` writes them to provision.env):
   KAFKA_BOOTSTRAP_SERVERS             the broker
   KAFKA_USERNAME, KAFKA_PASSWORD      a super user of the broker
   KAFKA_SASL_MECHANISM                how it authenticates (default: SCRAM-SHA-512)
-  POSTGRES_URL                        the database server, as a superuser
+  KAFKA_SECURITY_PROTOCOL             SASL_SSL for a broker with TLS (default: SASL_PLAINTEXT)
+  KAFKA_CA_FILE                       with TLS: the authorities that its certificate may be from (default: the system's)
+  KAFKA_CERTIFICATE_FILE, KAFKA_KEY_FILE   with TLS: the client's own certificate, where the broker requires one
+  POSTGRES_URL                        the database server, as a superuser; for TLS with ?sslmode=verify-full&sslrootcert=FILE
   OMS_PASSWORDS                       the content of passwords.json: the passwords of all users and roles
 
 example:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from oms_contracts.catalogue import ALL_SERVICES, USERS
 
-from oms_provision.broker import broker_is_ready, make_admin, provision_topics, provision_users
+from oms_provision.broker import CONNECTION, broker_is_ready, make_admin, provision_topics, provision_users
 from oms_provision.databases import provision_databases
 from oms_provision.errors import ProvisionError, UnreachableError, UsageError
 from oms_provision.passwords import ADMIN, Passwords, load_or_make, parse, write_secret
@@ -76,9 +76,9 @@ def provision(environment: Mapping[str, str], timeout_seconds: float = READY_TIM
     """
     broker = {
         "bootstrap_servers": _variable(environment, "KAFKA_BOOTSTRAP_SERVERS"),
-        "mechanism": environment.get("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"),
         "username": _variable(environment, "KAFKA_USERNAME"),
         "password": _variable(environment, "KAFKA_PASSWORD"),
+        **{name: value for name in CONNECTION if (value := environment.get(f"KAFKA_{name.upper()}"))},
     }
     database = _variable(environment, "POSTGRES_URL")
     if urlsplit(database).scheme not in ("postgres", "postgresql"):
