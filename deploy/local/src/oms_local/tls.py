@@ -45,13 +45,17 @@ class Tls:
         load_or_issue(authority, "client", ())
 
     def of_broker(self) -> str:
-        """The broker's properties. Both listeners use them, also for the connection between broker and controller."""
+        """The broker's properties. Both listeners use them, also for the connection between broker and controller.
+
+        With SASL the broker requires a client's certificate only where the property has the prefix of its listener.
+        """
         return f"""\
 ssl.keystore.type=PEM
 ssl.keystore.location={self._keystore}
 ssl.truststore.type=PEM
 ssl.truststore.location={self.authority.certificate}
-ssl.client.auth=required
+listener.name.client.ssl.client.auth=required
+listener.name.controller.ssl.client.auth=required
 """
 
     def files_of_database(self) -> dict[str, str]:

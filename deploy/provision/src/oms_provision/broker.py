@@ -41,7 +41,8 @@ def make_admin(kafka: Mapping[str, str]) -> Any:
     try:
         return api.AdminClient({**client_options(kafka), "socket.timeout.ms": 10_000, "log_level": 0}, logger=_quiet)
     except KafkaException as error:  # a file that cannot be read, a mechanism that does not exist
-        raise UsageError(f"the broker's client cannot be configured: {error.args[0].str()}") from error
+        files = ", ".join(f"{name} {kafka[name]}" for name in TLS_OPTIONS if kafka.get(name)) or "no files"
+        raise UsageError(f"the broker's client cannot be configured with {files}: {error.args[0].str()}") from error
 
 
 def client_options(kafka: Mapping[str, str]) -> dict[str, Any]:
