@@ -156,7 +156,8 @@ async def broker_is_reachable(settings: KafkaSettings) -> bool:
     try:
         async with asyncio.timeout(2):
             await client.bootstrap()
-        return True
+        # aiokafka takes a token that the broker refuses for accepted, and gets no metadata then.
+        return bool(client.cluster.brokers())
     except (KafkaError, OSError, TimeoutError):
         return False
     finally:
