@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import asyncpg
 import pytest
 from aiokafka.errors import KafkaError
+from oms_cli.app import app
 from oms_demo.__main__ import run
 from oms_kafka.clients import broker_is_reachable, make_reader
 from oms_kafka.settings import settings_of
@@ -22,6 +23,7 @@ from oms_provision.broker import broker_is_ready, make_admin
 from oms_provision.certificates import Authority, load_or_issue, load_or_make_authority
 from oms_provision.errors import UsageError
 from oms_provision.sql import database_is_ready, session
+from typer.testing import CliRunner
 
 ORDERS, SEED = 8, 7
 OTHER_NAME = "127.1"
@@ -127,6 +129,36 @@ class TestDatabase:
     async def test_a_certificate_for_another_host_name_is_refused(self, stack: Stack) -> None:
         with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
             await connect(stack.database_url("capture").replace("@127.0.0.1:", f"@{OTHER_NAME}:"))
+
+
+class TestCommandLine:
+    """`oms`, by the stack's variables and by settings that name its servers."""
+
+    @pytest.fixture
+    def environment(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+        for name in [name for name in os.environ if name.startswith(("KAFKA_", "OMS_"))]:
+            monkeypatch.delenv(name)
+        settings = stack.settings
+        ports = {"KAFKA": settings.kafka_port, "POSTGRES": settings.postgres_port, "HTTP": settings.http_port}
+        return {"OMS_STACK_DATA": str(settings.data), "OMS_STACK_TLS": "1"} | {
+            f"OMS_STACK_{name}_PORT": str(port) for name, port in ports.items()
+        }
+
+    def test_it_reaches_a_stack_with_tls(self, stack: Stack, environment: dict[str, str]) -> None:
+        named = {f"OMS_KAFKA_{name.upper()}": value for name, value in stack.kafka("operator").items()}
+        url = {"OMS_QUERY_URL": f"http://127.0.0.1:{stack.settings.http_port_of('projection')}"}
+        for variables in (environment, named | url):
+            done = CliRunner(env=variables).invoke(app, ["stock", "receive", "mug", "BER", "1", "--wait"])
+            assert done.exit_code == 0, done.output
+
+    def test_a_certificate_that_is_not_accepted_is_named_as_a_cause(
+        self, stack: Stack, other_authority: Authority, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        refused = {**stack.kafka("operator"), "ca_file": str(other_authority.certificate)}
+        done = CliRunner(env={f"OMS_KAFKA_{name.upper()}": value for name, value in refused.items()}).invoke(app, ["events", "tail"])
+        assert done.exit_code == 3
+        assert "or one of the two does not accept the other's certificate" in done.output
+        assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
 
 
 class TestStack:
