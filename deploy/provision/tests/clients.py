@@ -5,6 +5,7 @@ from typing import Any
 
 import confluent_kafka
 from oms_local.stack import Stack
+from oms_provision.broker import client_options
 from oms_provision.sql import session
 
 kafka_api: Any = confluent_kafka
@@ -52,13 +53,4 @@ def query(url: str, statement: str) -> Any:
 
 
 def _options(stack: Stack, user: str, **more: object) -> dict[str, object]:
-    broker = stack.kafka(user)
-    return {
-        "bootstrap.servers": broker["bootstrap_servers"],
-        "security.protocol": "SASL_PLAINTEXT",
-        "sasl.mechanism": "SCRAM-SHA-512",
-        "sasl.username": broker["username"],
-        "sasl.password": broker["password"],
-        "log_level": 0,
-        **more,
-    }
+    return {**client_options(stack.kafka(user)), "log_level": 0, **more}

@@ -70,7 +70,7 @@ def test_the_controller_rejects_every_service(stack: Stack) -> None:
     address = properties.partition("controller.quorum.voters=1@")[2].splitlines()[0]
     for mechanism in ("SCRAM-SHA-512", "PLAIN"):
         with pytest.raises(kafka_api.KafkaException):
-            make_admin({**stack.kafka("capture"), "bootstrap_servers": address, "mechanism": mechanism}).list_topics(timeout=1)
+            make_admin({**stack.kafka("capture"), "bootstrap_servers": address, "sasl_mechanism": mechanism}).list_topics(timeout=1)
     with pytest.raises(kafka_api.KafkaException):
         make_admin({"bootstrap_servers": address}).list_topics(timeout=1)
 

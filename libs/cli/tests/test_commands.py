@@ -97,7 +97,7 @@ class NoServers:
     hint = "`oms stack status` shows what runs"
 
     def kafka(self, user: str) -> dict[str, str]:
-        return {"bootstrap_servers": "broker:9092", "username": user}
+        return {"bootstrap_servers": "broker:9092", "username": user, "password": "p"}
 
     def service_url(self, service: str) -> str:
         return f"http://{service}"
@@ -787,6 +787,13 @@ def test_without_settings_and_servers_the_missing_setting_is_named(monkeypatch: 
             [line] = errors(CliRunner().invoke(app, list(words), obj=connected), 2)
             assert line.startswith(f"{setting}: is not")
         assert connected.metrics("capture", ()) is None
+
+
+def test_settings_of_the_broker_that_contradict_each_other_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {"OMS_KAFKA_BOOTSTRAP_SERVERS": "b:1", "OMS_KAFKA_USERNAME": "operator", "OMS_KAFKA_PASSWORD": "p4ss"}
+    with closing(with_settings(monkeypatch, None, variables | {"OMS_KAFKA_SASL_MECHANISM": "OAUTHBEARER"})) as connected:
+        [line] = errors(CliRunner().invoke(app, ["stock", "receive", "mug", "BER", "1"], obj=connected), 2)
+        assert line == "OMS_KAFKA_TOKEN_FILE: is not set, and OAUTHBEARER authenticates by a token"
 
 
 # What people are shown

@@ -6,11 +6,11 @@ from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker
 from faststream.security import SASLScram512
 from oms_contracts.tracking import OrderStatusChanged
-from oms_kafka.settings import KafkaSettings
+from oms_kafka.settings import KafkaSettings, ssl_context
 
-kafka = KafkaSettings()  # OMS_KAFKA_BOOTSTRAP_SERVERS, OMS_KAFKA_USERNAME, OMS_KAFKA_PASSWORD
+kafka = KafkaSettings()  # OMS_KAFKA_BOOTSTRAP_SERVERS, OMS_KAFKA_USERNAME, OMS_KAFKA_PASSWORD, OMS_KAFKA_CA_FILE, …
 password = kafka.kafka_password.get_secret_value() if kafka.kafka_password else ""
-security = SASLScram512(kafka.kafka_username, password, use_ssl=False) if kafka.kafka_username else None
+security = SASLScram512(kafka.kafka_username, password, ssl_context(kafka)) if kafka.kafka_username else None
 broker = KafkaBroker(kafka.kafka_bootstrap_servers, security=security, allow_auto_create_topics=False)
 app = FastStream(broker)
 latest: dict[str, int] = {}  # a real consumer keeps it in a table, in the transaction that applies the change

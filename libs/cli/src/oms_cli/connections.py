@@ -17,8 +17,9 @@ from oms_client.publisher import publish_message
 from oms_client.queries import QueryClient, poll
 from oms_contracts.catalogue import Topic
 from oms_kafka.clients import client_options, make_reader
-from oms_kafka.settings import KafkaSettings, settings_of
+from oms_kafka.settings import KafkaSettings, reasons_of, settings_of
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
 
 from oms_cli.errors import INVALID, NOT_DONE, OUT_OF_REACH, CliError
 from oms_cli.plugins import Servers, installed_servers
@@ -78,12 +79,15 @@ class Connections:
     @cached_property
     def broker(self) -> KafkaSettings:
         """How the operator reaches the broker."""
-        settings = KafkaSettings()
-        if "kafka_bootstrap_servers" in settings.model_fields_set:
-            return settings
-        if self._servers is None:
-            raise CliError(INVALID, "OMS_KAFKA_BOOTSTRAP_SERVERS: is not set; it names the broker (host:port)")
-        return settings_of(self._servers.kafka(USER))
+        try:
+            settings = KafkaSettings()
+            if "kafka_bootstrap_servers" in settings.model_fields_set:
+                return settings
+            if self._servers is None:
+                raise CliError(INVALID, "OMS_KAFKA_BOOTSTRAP_SERVERS: is not set; it names the broker (host:port)")
+            return settings_of(self._servers.kafka(USER))
+        except ValidationError as error:
+            raise CliError(INVALID, *reasons_of(error)) from error
 
     @cached_property
     def query(self) -> QueryClient:

@@ -61,4 +61,5 @@ def broker_errors(settings: KafkaSettings) -> Generator[None]:
         raise NotAllowed(f"the broker has no such topic or group, or does not allow {user} to use it: {what}") from error
     except (KafkaError, ConnectionError, TimeoutError) as error:
         address, reason = settings.kafka_bootstrap_servers, type(error).__name__
-        raise BrokerUnreachable(f"the broker at {address} does not answer ({reason})") from error
+        certificate = ", or one of the two does not accept the other's certificate" if settings.uses_tls else ""
+        raise BrokerUnreachable(f"the broker at {address} does not answer ({reason}){certificate}") from error

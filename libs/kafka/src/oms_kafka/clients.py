@@ -6,16 +6,18 @@ aiokafka is untyped in part, so its clients are created as `Any` and handed out 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import aiokafka
 from aiokafka import TopicPartition
+from aiokafka.abc import AbstractTokenProvider
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType]  # aiokafka is untyped in part
 
 from oms_kafka import aiokafka_internals
-from oms_kafka.settings import KafkaSettings
+from oms_kafka.settings import KafkaSettings, ssl_context
 
 MAX_REQUEST_BYTES = 2 * 1024 * 1024 + 64 * 1024
 """Above the largest message that any topic takes."""
@@ -74,16 +76,31 @@ class Reader(Protocol):
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
-    """The options of every aiokafka client: the broker's address and our credentials (SASL SCRAM-SHA-512)."""
-    options: dict[str, Any] = {"bootstrap_servers": settings.kafka_bootstrap_servers}
-    if settings.kafka_username is not None and settings.kafka_password is not None:
-        options |= {
-            "security_protocol": "SASL_PLAINTEXT",
-            "sasl_mechanism": "SCRAM-SHA-512",
-            "sasl_plain_username": settings.kafka_username,
-            "sasl_plain_password": settings.kafka_password.get_secret_value(),
-        }
+    """The options of every aiokafka client: the broker's address, TLS, and our credentials."""
+    options: dict[str, Any] = {"bootstrap_servers": settings.kafka_bootstrap_servers, "security_protocol": settings.security_protocol}
+    if settings.uses_tls:
+        options["ssl_context"] = ssl_context(settings)
+    if settings.uses_sasl:
+        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        options["sasl_oauth_token_provider"] = token_provider(settings)
+    if settings.uses_sasl and settings.kafka_password is not None:
+        options |= {"sasl_plain_username": settings.kafka_username, "sasl_plain_password": settings.kafka_password.get_secret_value()}
     return options
+
+
+def token_provider(settings: KafkaSettings) -> AbstractTokenProvider | None:
+    """Where an aiokafka client gets its OAUTHBEARER token from; None for the other mechanisms."""
+    return _TokenFile(settings.kafka_token_file) if settings.kafka_token_file is not None else None
+
+
+class _TokenFile(AbstractTokenProvider):
+    """The token in a file, which another program replaces before the token expires. aiokafka asks with each new connection."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    async def token(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka has no types here
+        return (await asyncio.to_thread(self._file.read_text)).strip()
 
 
 def make_producer(
@@ -139,7 +156,8 @@ async def broker_is_reachable(settings: KafkaSettings) -> bool:
     try:
         async with asyncio.timeout(2):
             await client.bootstrap()
-        return True
+        # aiokafka takes a token that the broker refuses for accepted, and gets no metadata then.
+        return bool(client.cluster.brokers())
     except (KafkaError, OSError, TimeoutError):
         return False
     finally:

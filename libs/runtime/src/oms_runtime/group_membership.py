@@ -17,9 +17,10 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
-from faststream.security import BaseSecurity, SASLScram512
+from faststream.security import BaseSecurity, SASLOAuthBearer, SASLPlaintext, SASLScram256, SASLScram512
 from oms_kafka import aiokafka_internals
-from oms_kafka.clients import Record
+from oms_kafka.clients import Record, token_provider
+from oms_kafka.settings import KafkaSettings, ssl_context
 from oms_kafka.topic_ids import fetch_topic_ids
 
 from oms_runtime.model import Service
@@ -37,6 +38,8 @@ MAX_POLL_INTERVAL_MS = 300_000
 MAX_PARTITION_FETCH_BYTES = 256 * 1024
 OFFSET_COMMIT_TIMEOUT_SECONDS = 1.0
 """We never read the offsets, so it is not worth longer."""
+SASL = {"SCRAM-SHA-512": SASLScram512, "SCRAM-SHA-256": SASLScram256, "PLAIN": SASLPlaintext}
+"""FastStream's classes of the mechanisms with username and password."""
 
 
 class _GroupConsumer(Protocol):
@@ -79,12 +82,12 @@ class GroupMembership(ConsumerRebalanceListener):
         self._rejoined = False
         self._broker = KafkaBroker(
             settings.kafka_bootstrap_servers,
-            security=_security(settings),
             client_id=f"oms-{service.name}",
             apply_types=False,
             consumer_only=True,
             allow_auto_create_topics=False,
             logger=logging.getLogger("oms_runtime.faststream"),
+            **broker_security(settings),
         )
         self._subscriber = self._broker.subscriber(
             *(topic.name for topic in service.reads),
@@ -232,7 +235,12 @@ async def _undecoded(message: KafkaMessage) -> Any:
     return message.raw_message
 
 
-def _security(settings: RuntimeSettings) -> BaseSecurity | None:
+def broker_security(settings: KafkaSettings) -> dict[str, Any]:
+    """The options of a FastStream broker that secure its connections as `oms_kafka.clients.client_options` does for aiokafka."""
+    context = ssl_context(settings)
+    if not settings.uses_sasl:
+        return {"security": BaseSecurity(ssl_context=context)}
     if settings.kafka_username is None or settings.kafka_password is None:
-        return None
-    return SASLScram512(username=settings.kafka_username, password=settings.kafka_password.get_secret_value(), use_ssl=False)
+        return {"security": SASLOAuthBearer(ssl_context=context), "sasl_oauth_token_provider": token_provider(settings)}
+    make = SASL[settings.kafka_sasl_mechanism]
+    return {"security": make(settings.kafka_username, settings.kafka_password.get_secret_value(), ssl_context=context)}
