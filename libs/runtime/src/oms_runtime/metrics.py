@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+BATCH_FAILURE_REASONS = ("poison", "poison_limit", "retryable", "lost_partition", "unexpected")
+
 
 class Metrics:
     """The runtime's instruments, on a registry of their own so that several runtimes fit in one process."""
@@ -16,6 +18,8 @@ class Metrics:
         )
         self.batch_seconds = Histogram("oms_batch_seconds", "Seconds from a polled batch to its commit", registry=self.registry)
         self.batch_failures = Counter("oms_batch_failures_total", "Batches that were rolled back", ["reason"], registry=self.registry)
+        for reason in BATCH_FAILURE_REASONS:
+            self.batch_failures.labels(reason)  # from 0 on, or Prometheus would not see the first failure as an increase
         self.consumption_stopped = Gauge(
             "oms_consumption_stopped",
             "1 where too many records failed for one reason: an operator decides",
