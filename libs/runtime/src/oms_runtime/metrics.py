@@ -28,7 +28,7 @@ class Metrics:
         self.relay_stalled = Gauge(
             "oms_relay_stalled_seconds", "Seconds since the relay last made progress, while events wait for it", registry=self.registry
         )
-        self.appended = Counter("oms_events_appended_total", "Events committed to the store", registry=self.registry)
+        self.appended = Counter("oms_events_appended_total", "Events committed to the store", ["type"], registry=self.registry)
         self.relay_lag = Gauge("oms_relay_lag_events", "Events committed and not yet acknowledged by the broker", registry=self.registry)
         self.relayed = Counter("oms_events_relayed_total", "Events acknowledged by the broker", registry=self.registry)
         self.leader = Gauge("oms_leader", "1 where this process leads: it runs the relay and the scheduler", registry=self.registry)
