@@ -23,6 +23,15 @@ lock: ## choose dependencies anew and write the requirements files in deploy and
 	$(BIN)/uv export $(EXPORT) --no-dev $(foreach package,$(notdir $(IMAGE)),--package orderstream-$(package)) -o deploy/requirements-image.txt
 	$(BIN)/uv export $(EXPORT) --only-group bench -o tests/load/requirements.txt
 
+TOOLS := $(or $(OMS_STACK_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/orderstream)/tools
+PROMETHEUS := v0.316.0
+PROMTOOL := $(TOOLS)/$(PROMETHEUS)/promtool
+
+promtool: $(PROMTOOL) ## Prometheus' tool, for the tests of the alarms: built once, with Go
+
+$(PROMTOOL):
+	GOBIN=$(@D) go install -tags remove_all_sd -ldflags=-s github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS)
+
 demo: setup ## a week of baskets from channel to door; leaves the stack up
 	$(BIN)/python -m oms_demo $(DEMO)
 
@@ -58,4 +67,4 @@ bench-full: .venv/bench ## the same at 10,000 and 100,000 orders of history
 	$(BIN)/uv pip install --quiet --no-deps --require-hashes -r tests/load/requirements.txt
 	touch $@
 
-.PHONY: help setup lock demo up down lint test test-outages test-faults bench bench-full
+.PHONY: help setup lock promtool demo up down lint test test-outages test-faults bench bench-full

@@ -1,6 +1,7 @@
 """A stack with TLS: orders come through it from channel to delivery, and it refuses clients that do not verify or cannot be verified."""
 
 import os
+import shutil
 import ssl
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from oms_cli.app import app
 from oms_demo.__main__ import run
 from oms_kafka.clients import broker_is_reachable, make_reader
 from oms_kafka.settings import settings_of
+from oms_local.errors import StackError
 from oms_local.ports import find_free
 from oms_local.stack import Stack, StackError, StackSettings
 from oms_local.tls import programs_with_tls
@@ -33,6 +35,12 @@ connect: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, repor
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is missing: the certificates of a stack with TLS cannot be made")
+    try:
+        programs_with_tls(StackSettings.from_environment().postgres_programs)
+    except StackError as error:
+        pytest.skip(f"a stack with TLS cannot be started: {error}")
     first = find_free(10)
     data = tmp_path_factory.mktemp("tls-stack")
     made = Stack(

@@ -97,6 +97,18 @@ async def test_a_poison_record_in_the_middle_of_500_is_set_aside_alone(applier: 
         assert await audit(connection, DECIDER) == []
 
 
+async def test_appended_events_are_counted_by_their_type_from_zero_on(database: Database) -> None:
+    metrics = Metrics()
+    applier = Applier(SERVICE, database, metrics, lambda: NOON)
+
+    def appended(cls: type[Any]) -> float | None:
+        return metrics.registry.get_sample_value("oms_events_appended_total", {"type": type_of(cls).name})
+
+    assert (appended(StockReceived), appended(RecordSetAside)) == (0, 0)
+    await applier.apply([receipt(n, f"r{n}", POISON if n == 2 else 1) for n in range(5)], await applier.checkpoints([(TOPIC, 0)]))
+    assert (appended(StockReceived), appended(RecordSetAside)) == (4, 1)
+
+
 async def test_later_records_of_the_key_wait_for_its_redrive_and_are_applied_in_order(applier: Applier, database: Database) -> None:
     checkpoints = await applier.checkpoints([(TOPIC, 0)])
     await applier.apply([receipt(0, "r", POISON), receipt(1, "other"), receipt(2, "r", 5), receipt(3, "r", 6)], checkpoints)

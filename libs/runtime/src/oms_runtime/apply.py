@@ -12,6 +12,7 @@ How records arrive is not known here: the consumer provides them, and so do its 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from hashlib import md5
@@ -81,6 +82,8 @@ class Applier:
         self._transaction_lock = asyncio.Lock()
         """One transaction at a time in this process: the store's lock would make the others wait anyway, each with a connection."""
         self._topics = service.topics_of_events()
+        for kind in self._topics:
+            self._metrics.appended.labels(kind)  # from 0 on, or Prometheus would not see the first event as an increase
         self._trusted = service.trusted_topics()
         self._sifter = RecordSifter(service)
         self._poison = poison or PoisonLimit(0, 0, monotonic)
@@ -278,7 +281,8 @@ class Applier:
         self._cache.update(unit)
         self._head = unit.head
         if unit.events:
-            self._metrics.appended.inc(len(unit.events))
+            for kind, count in Counter(event.type for event in unit.events).items():
+                self._metrics.appended.labels(kind).inc(count)
             self._committed(unit)
 
     async def _handle(

@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+BATCH_FAILURE_REASONS = ("poison", "poison_limit", "retryable", "lost_partition", "unexpected")
+
 
 class Metrics:
     """The runtime's instruments, on a registry of their own so that several runtimes fit in one process."""
@@ -16,6 +18,8 @@ class Metrics:
         )
         self.batch_seconds = Histogram("oms_batch_seconds", "Seconds from a polled batch to its commit", registry=self.registry)
         self.batch_failures = Counter("oms_batch_failures_total", "Batches that were rolled back", ["reason"], registry=self.registry)
+        for reason in BATCH_FAILURE_REASONS:
+            self.batch_failures.labels(reason)  # from 0 on, or Prometheus would not see the first failure as an increase
         self.consumption_stopped = Gauge(
             "oms_consumption_stopped",
             "1 where too many records failed for one reason: an operator decides",
@@ -27,7 +31,7 @@ class Metrics:
         self.relay_stalled = Gauge(
             "oms_relay_stalled_seconds", "Seconds since the relay last made progress, while events wait for it", registry=self.registry
         )
-        self.appended = Counter("oms_events_appended_total", "Events committed to the store", registry=self.registry)
+        self.appended = Counter("oms_events_appended_total", "Events committed to the store", ["type"], registry=self.registry)
         self.relay_lag = Gauge("oms_relay_lag_events", "Events committed and not yet acknowledged by the broker", registry=self.registry)
         self.relayed = Counter("oms_events_relayed_total", "Events acknowledged by the broker", registry=self.registry)
         self.leader = Gauge("oms_leader", "1 where this process leads: it runs the relay and the scheduler", registry=self.registry)
