@@ -79,7 +79,7 @@ def make_api(orders: Orders, query_url: str, clock: Callable[[], datetime]) -> F
         responses={
             202: _response("Accepted for processing. The same order again is the same order.", "application/json", _ACCEPTED) | _LOCATION,
             413: _response(f"Larger than {MAX_BYTES} bytes", PROBLEM_JSON, PROBLEM_SCHEMA),
-            422: _response("Not an order; every field at fault is named", PROBLEM_JSON, PROBLEM_SCHEMA),
+            422: _response("Not an order; the fields at fault are named, up to 100", PROBLEM_JSON, PROBLEM_SCHEMA),
             503: _response("The broker cannot be reached: send the order again", PROBLEM_JSON, PROBLEM_SCHEMA),
         },
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _schema()}}}},
