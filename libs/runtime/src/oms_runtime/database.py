@@ -95,12 +95,13 @@ async def savepoint(connection: Connection) -> AsyncGenerator[None]:
     await connection.execute("release savepoint part")
 
 
-async def connect(url: str, *, idle_timeout_ms: int = 0) -> Connection:
-    """One connection outside the pool, for a lock that is held as long as its session.
+async def connect(url: str, *, idle_timeout_ms: int = 0, statement_timeout_ms: int = 0) -> Connection:
+    """One connection outside the pool: for a lock that is held as long as its session, or for what must not take the pool's connections.
 
-    With `idle_timeout_ms` the server ends the session, and releases its locks, once it has been idle for as long.
+    With `idle_timeout_ms` the server ends the session, and releases its locks, once it has been idle for as long; with
+    `statement_timeout_ms` it ends a statement that takes longer.
     """
-    settings = {"idle_session_timeout": str(idle_timeout_ms)} | KEEPALIVE
+    settings = {"idle_session_timeout": str(idle_timeout_ms), "statement_timeout": str(statement_timeout_ms)} | KEEPALIVE
     return await _asyncpg.connect(url, timeout=10, command_timeout=30, server_settings=settings)
 
 

@@ -28,5 +28,7 @@ class RuntimeSettings(KafkaSettings):
     poison_max_share: float = Field(default=0.1, ge=0, le=1)
     session_timeout_ms: int = 10_000
     """A process that is silent for longer loses its partitions, its open transaction, and the lead."""
+    audit_timeout_seconds: float = Field(default=600, gt=0)
+    """For one audit, which reads every event. Its snapshot keeps PostgreSQL from removing old row versions for as long."""
     rebalance_timeout_ms: int = 60_000
     """Longer than the longest batch: a revocation waits for the batch in hand."""
