@@ -44,7 +44,7 @@ class Operable(Protocol):
 class DeferredApp:
     """A service's own API, which cannot be built before its runtime has started."""
 
-    app: Starlette | None = None
+    app: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = self.app or problem(503, "the service is starting", "ask again in a moment")

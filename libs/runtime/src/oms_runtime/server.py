@@ -7,13 +7,15 @@ from contextlib import AsyncExitStack, nullcontext
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from oms_runtime.health import DeferredApp, operations_app
+from oms_runtime.limits import KEEP_ALIVE_SECONDS, MAX_HEAD_BYTES, LimitedProtocol, TimeLimit
 from oms_runtime.logs import configure_logs
 from oms_runtime.loop import run_loop
 from oms_runtime.model import Service
 from oms_runtime.runtime import Runtime
-from oms_runtime.settings import RuntimeSettings
+from oms_runtime.settings import HttpSettings, RuntimeSettings
 
 GRACEFUL_SHUTDOWN_SECONDS = 5
 
@@ -30,22 +32,33 @@ def run(
     run_loop(_serve(Runtime(service, settings, migrations=migrations), settings, api))
 
 
-async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Runtime], Starlette] | None) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    own = DeferredApp() if api is not None else None
+def make_server(app: ASGIApp, settings: HttpSettings) -> uvicorn.Server:
+    """An HTTP server with the limits of `settings` and `limits`. Its caller handles signals and lifespans."""
     server = uvicorn.Server(
         uvicorn.Config(
-            operations_app(runtime, own),
+            app,
             host=settings.http_host,
             port=settings.http_port,
+            http=LimitedProtocol,
+            ws="none",
+            limit_concurrency=settings.http_max_connections,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             log_config=None,
             lifespan="off",
             timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
         )
     )
     server.capture_signals = nullcontext  # type: ignore[method-assign]  # the signals are ours: the batch in hand is finished first
+    return server
+
+
+async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Runtime], Starlette] | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    own = DeferredApp() if api is not None else None
+    server = make_server(operations_app(runtime, own), settings)
     # It answers from the beginning: a process that waits for its servers is alive, and says what it waits for.
     serving = asyncio.create_task(server.serve())
     stopped = asyncio.create_task(stop.wait())
@@ -57,7 +70,7 @@ async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Run
             if api is not None and own is not None:
                 app = api(runtime)
                 await running.enter_async_context(app.router.lifespan_context(app))
-                own.app = app
+                own.app = TimeLimit(app, settings.http_request_timeout_seconds)
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             await runtime.stop()
         else:
