@@ -64,6 +64,14 @@ async def open_database(url: str, *, max_connections: int = 6, idle_timeout_ms: 
     )
 
 
+async def open_for_queries(url: str, *, statement_timeout_ms: int, max_connections: int = 6) -> Database:
+    """A pool whose connections only read, and whose statements end after `statement_timeout_ms`. It connects when first used."""
+    settings = {"default_transaction_read_only": "on", "statement_timeout": str(statement_timeout_ms)} | KEEPALIVE
+    return await _asyncpg.create_pool(
+        url, min_size=0, max_size=max_connections, command_timeout=60, timeout=10, server_settings=settings, reset=_no_reset
+    )
+
+
 async def _no_reset(_connection: Connection) -> None:
     """Do not reset a session between transactions: ours leave nothing in it. An open transaction is rolled back nevertheless."""
 

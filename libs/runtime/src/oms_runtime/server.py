@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,13 +19,16 @@ from oms_runtime.settings import HttpSettings, RuntimeSettings
 
 GRACEFUL_SHUTDOWN_SECONDS = 5
 
+Api = Callable[[Runtime], AbstractAsyncContextManager[Starlette]]
+"""Makes a service's own API once its runtime has started, and ends what the API alone uses."""
+
 
 def run(
     service: Service,
     settings: RuntimeSettings,
     *,
     migrations: str | None = None,
-    api: Callable[[Runtime], Starlette] | None = None,
+    api: Api | None = None,
 ) -> None:
     """Run a service until SIGTERM or SIGINT. `api` makes what is served beside health, metrics and audit."""
     configure_logs(service.name, settings.log_level)
@@ -53,7 +56,7 @@ def make_server(app: ASGIApp, settings: HttpSettings) -> uvicorn.Server:
     return server
 
 
-async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Runtime], Starlette] | None) -> None:
+async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Api | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -68,7 +71,7 @@ async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Run
         if starting.done():
             await starting
             if api is not None and own is not None:
-                app = api(runtime)
+                app = await running.enter_async_context(api(runtime))
                 await running.enter_async_context(app.router.lifespan_context(app))
                 own.app = TimeLimit(app, settings.http_request_timeout_seconds)
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
