@@ -17,7 +17,6 @@ from oms_cli.app import app
 from oms_demo.__main__ import run
 from oms_kafka.clients import broker_is_reachable, make_reader
 from oms_kafka.settings import settings_of
-from oms_local.errors import StackError
 from oms_local.ports import find_free
 from oms_local.stack import Stack, StackError, StackSettings
 from oms_local.tls import programs_with_tls

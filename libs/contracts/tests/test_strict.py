@@ -1,6 +1,7 @@
 """What external parties send is taken as it is or refused, with every mistake named."""
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from oms_contracts.catalogue import EXTERNAL_MAX_BYTES
 from oms_contracts.channel import OrderPlaced
+from oms_contracts.fulfillments import FulfillmentShipped
 from oms_contracts.message import UnreadableMessage, encode, find_type, type_of, validate
 from oms_contracts.samples import sample
 from oms_contracts.schemas import schema_of
+from oms_contracts.strict import MAX_REASONS, Refused, read_strictly
 
 PLACED = type_of(OrderPlaced).name
 SOUND: dict[str, Any] = json.loads(encode(sample(OrderPlaced)))
@@ -101,10 +105,52 @@ def test_every_mistake_is_named_at_once() -> None:
     }
 
 
-def test_many_mistakes_are_counted_instead() -> None:
-    reasons = refusal(order(lines=[{}] * 1_000))
+def test_a_hundred_mistakes_are_named_and_of_further_ones_only_that_they_exist() -> None:
+    wrong, sound = {**SOUND["lines"][0], "sku": 7}, SOUND["lines"][0]
+    reasons = refusal(order(lines=[sound] * 2_000 + [wrong] * 100 + [sound] * 1_000))
+    assert [reason.split(":")[0] for reason in reasons] == [f"lines.{index}.sku" for index in range(2_000, 2_100)]
+    reasons = refusal(order(lines=[sound] * 2_000 + [wrong] * 101, total="4295"))
     assert len(reasons) == 101
-    assert reasons[-1] == "value: 4900 more mistakes"
+    assert reasons[-1] == "value: more mistakes"
+
+
+UNKNOWN = "abcdefghijklmno"
+MAX_CPU_SECONDS = 0.05
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        order(lines=[dict.fromkeys(UNKNOWN, 1)] * 5_000),
+        order(lines=[dict.fromkeys(SOUND["lines"][0], False)] * 5_000),
+        order(lines=[dict.fromkeys(map(str, range(50_000)), 1)]),
+        order(**dict.fromkeys(map(str, range(50_000)), 1)),
+        order(customer=dict.fromkeys(map(str, range(50_000)), 1)),
+        order(unknown=[{"a": 1}] * 60_000),
+        order(lines=[0] * 240_000),
+        (json.dumps(SOUND)[:-1] + ',"":1' * 100_000 + "}").encode(),
+    ],
+    ids=["unknown fields", "wrong values", "one line", "one order", "one customer", "unknown list", "long list", "repeated field"],
+)
+def test_a_body_full_of_mistakes_is_cheap(value: Any) -> None:
+    body = value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode()
+    assert len(body) < EXTERNAL_MAX_BYTES
+
+    def cpu_seconds() -> float:
+        began = time.process_time()
+        assert len(refusal(body)) <= MAX_REASONS + 1
+        return time.process_time() - began
+
+    assert min(cpu_seconds() for _ in range(3)) < MAX_CPU_SECONDS
+
+
+def test_mistakes_in_lists_of_lists_are_counted_once() -> None:
+    shipped: dict[str, Any] = json.loads(encode(sample(FulfillmentShipped)))
+    package: dict[str, Any] = {**shipped["packages"][0], "carrier": 7}
+    package["lines"] = [{**package["lines"][0], "sku": 7}]
+    with pytest.raises(Refused) as refused:
+        read_strictly(FulfillmentShipped, json.dumps({**shipped, "packages": [package] * 50}).encode())
+    assert len(refused.value.reasons) == 100
 
 
 def test_an_unknown_fields_name_is_shown_short_and_printable() -> None:

@@ -267,11 +267,11 @@ class Process:
         lines = self._log.read_text().split("\n")[:-1]  # what is behind the last newline is being written
         return [json.loads(line) for line in lines]
 
-    async def get(self, path: str) -> "httpx.Response | None":
-        """What it answers over HTTP; None where it does not listen yet, or no more."""
+    async def get(self, path: str, *, timeout_seconds: float = 10) -> "httpx.Response | None":
+        """What it returns over HTTP; None where it does not listen yet, or no more."""
         import httpx  # noqa: PLC0415
 
-        async with httpx.AsyncClient(base_url=self._base, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=self._base, timeout=timeout_seconds) as client:
             try:
                 return await client.get(path)
             except httpx.TransportError:

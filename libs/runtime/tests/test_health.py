@@ -1,13 +1,19 @@
 """What a process reports about itself is true: alive, ready, metrics and log."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import httpx
 import pytest
+from oms_contracts.message import encode, type_of
+from oms_contracts.stock import StockReceived
 from oms_runtime.consumer import STUCK_SECONDS
+from oms_runtime.database import migrate, open_database
 from oms_runtime.health import DeferredApp, operations_app
 from oms_runtime.runtime import Runtime
 from probe import POISON, Probe, Process, receipt, until
@@ -85,6 +91,53 @@ async def test_ready_gives_its_reasons(probe: Probe) -> None:
         assert "stopping" in (await client.get("/ready")).json()["reasons"]
 
 
+AUDITED_EVENTS = 100_000
+MAX_DELAY_SECONDS = 2
+
+
+async def test_audits_do_not_delay_new_records(probe: Probe) -> None:
+    await _store_events(probe, AUDITED_EVENTS)
+    process = probe.start()
+    await until(process.ready)
+    await until(partial(_is, process, "oms_leader", 1))
+    await probe.send([receipt("before")])
+    await until(partial(_booked, probe, AUDITED_EVENTS + 1))
+
+    audits = [asyncio.create_task(process.get("/audit", timeout_seconds=120)) for _ in range(8)]
+    await until(partial(_an_audit_reads, probe))
+    delays: list[float] = []
+    while not all(audit.done() for audit in audits):
+        began = monotonic()
+        await probe.send([receipt(f"new-{len(delays)}")])
+        await until(partial(_booked, probe, AUDITED_EVENTS + 2 + len(delays)), 120)
+        delays.append(monotonic() - began)
+
+    assert max(delays) < MAX_DELAY_SECONDS
+    responses = [response for response in await asyncio.gather(*audits) if response is not None]
+    assert sorted(response.status_code for response in responses) == [200, *[429] * 7]
+    for response in responses:
+        if response.status_code == 200:
+            assert response.json()["ok"]
+        else:
+            assert int(response.headers["retry-after"]) > 0
+            assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_an_audit_ends_in_time_and_says_that_it_did_not_finish(probe: Probe) -> None:
+    runtime = Runtime(probe.service(), probe.settings(audit_timeout_seconds=0.5))
+    await runtime.start()
+    try:
+        async with asking(runtime) as client:
+            async with probe.session() as session, session.transaction():
+                await session.execute("lock table states in access exclusive mode")
+                response = await client.get("/audit")
+            assert (response.status_code, response.json()["title"]) == (503, "the audit did not end")
+            assert "OMS_AUDIT_TIMEOUT_SECONDS" in response.json()["reasons"][0]
+            assert (await client.get("/audit")).json()["ok"]
+    finally:
+        await runtime.stop()
+
+
 async def test_a_service_is_not_ready_before_its_own_api_is(probe: Probe) -> None:
     own = DeferredApp()
     async with probe.running() as runtime, asking(runtime, own) as client:
@@ -123,6 +176,28 @@ async def test_metrics_are_right_and_the_log_has_the_correlation_id(probe: Probe
     assert (line["level"], line["service"], line["correlation_id"]) == ("error", probe.name, "bad")
     assert line["letter_id"].startswith(f"{probe.inbox.name}/")
     assert "this receipt cannot be booked" in line["exception"]
+
+
+async def _store_events(probe: Probe, count: int) -> None:
+    """Fill the empty store with published events on a hundred streams. The first process folds them."""
+    database = await open_database(probe.database_url)
+    await migrate(database)
+    event = StockReceived(receipt_id="stored", lines=receipt("stored").lines, at=datetime.now(UTC))
+    async with database.acquire() as connection, connection.transaction():
+        await connection.execute(
+            """insert into events select n, 'stored-' || n % 100, n / 100, $1, $2, 'stored-' || n % 100, 'flow', '', '', now(), $3
+               from generate_series(1, $4::bigint) n""",
+            type_of(StockReceived).name,
+            probe.outbox.name,
+            encode(event).decode(),
+            count,
+        )
+        await connection.execute("update relay set position = $1", count)
+    await database.close()
+
+
+async def _an_audit_reads(probe: Probe) -> bool:
+    return await probe.ask("select count(*) from pg_stat_activity where datname = current_database() and xact_start < query_start") > 0
 
 
 async def _batch_in_hand(probe: Probe) -> bool:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -70,6 +71,19 @@ async def client(api: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 async def post(client: httpx.AsyncClient, order: dict[str, Any] | bytes) -> httpx.Response:
     content = order if isinstance(order, bytes) else json.dumps(order).encode()
     return await client.post("/orders", content=content, headers={"content-type": "application/json"})
+
+
+async def post_slowly(orders: InMemoryOrders) -> httpx.Response:
+    """The response to a body that does not end."""
+    never = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{"
+        await never.wait()
+
+    api = make_api(orders, "http://query", lambda: NOON, body_timeout_seconds=0.05)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=api), base_url="http://capture") as client:
+        return await client.post("/orders", content=body())
 
 
 def reasons_of(response: httpx.Response, status: int) -> list[str]:
@@ -151,6 +165,13 @@ async def test_an_endless_body_is_read_only_to_the_limit(client: httpx.AsyncClie
     assert sent < 2 * MAX_BYTES
 
 
+async def test_a_body_that_does_not_end_is_a_problem(orders: InMemoryOrders):
+    response = await post_slowly(orders)
+    assert reasons_of(response, 408) == ["body: it must arrive within 0.05 s"]
+    assert response.headers["connection"] == "close"
+    assert orders.published == []
+
+
 @pytest.mark.parametrize("error", [KafkaConnectionError("gone"), TimeoutError()])
 async def test_without_a_broker_the_order_has_to_be_sent_again(client: httpx.AsyncClient, orders: InMemoryOrders, error: Exception):
     orders.error = error
@@ -181,9 +202,9 @@ async def test_the_document_describes_the_request_and_every_response(client: htt
     document = (await client.get("/openapi.json")).json()
     operation = document["paths"]["/orders"]["post"]
     assert document["openapi"].startswith("3.1")
-    assert set(operation["responses"]) == {"202", "413", "422", "503"}
+    assert set(operation["responses"]) == {"202", "408", "413", "422", "503"}
     assert "Location" in operation["responses"]["202"]["headers"]
-    for status in ("413", "422", "503"):
+    for status in ("408", "413", "422", "503"):
         assert set(operation["responses"][status]["content"]) == {"application/problem+json"}
 
 
@@ -203,6 +224,7 @@ async def test_every_response_is_described_by_the_document(client: httpx.AsyncCl
     responses = [await post(client, ORDER), await post(client, {}), await post(client, b" " * (MAX_BYTES + 1))]
     orders.error = TimeoutError()
     responses.append(await post(client, ORDER))
+    responses.append(await post_slowly(orders))
     assert {str(response.status_code) for response in responses} == {*documented}
     for response in responses:
         described = documented[str(response.status_code)]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Protocol
 
+import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
@@ -15,7 +16,7 @@ from oms_projection.api import make_api
 from oms_projection.projector import project
 from oms_projection.rebuild import table_digests
 from oms_projection.tables import TABLES
-from oms_runtime.database import Database, migrate, open_database
+from oms_runtime.database import Database, migrate, open_database, open_for_queries
 from oms_runtime.model import IncomingRecord
 
 LATER = datetime(2026, 3, 2, tzinfo=UTC)
@@ -188,6 +189,26 @@ async def test_an_unreachable_database_is_a_problem(servers: Servers) -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
         response = await client.get("/outcomes")
     assert (response.status_code, response.headers["content-type"]) == (503, "application/problem+json")
+
+
+async def test_queries_only_read_and_end_in_time(servers: Servers) -> None:
+    url = await servers.create_database("projection_queries")
+    writer = await open_database(url)
+    await migrate(writer, "oms_projection")
+    reader = await open_for_queries(url, statement_timeout_ms=200)
+    try:
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await reader.fetch("delete from orders")
+        transport = httpx.ASGITransport(make_api(reader, lambda: LATER))
+        async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
+            async with writer.acquire() as connection, connection.transaction():
+                await connection.execute("lock table orders in access exclusive mode")
+                response = await client.get("/audits/orders")
+            assert (response.status_code, response.json()["title"]) == (503, "the query took too long")
+            assert (await client.get("/audits/orders")).json()["green"]
+    finally:
+        await reader.close()
+        await writer.close()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -69,6 +69,14 @@ async def open_database(url: str, *, max_connections: int = 6, idle_timeout_ms: 
     )
 
 
+async def open_for_queries(url: str, *, statement_timeout_ms: int, max_connections: int = 6) -> Database:
+    """A pool whose connections only read, and whose statements end after `statement_timeout_ms`. It connects when first used."""
+    settings = {"default_transaction_read_only": "on", "statement_timeout": str(statement_timeout_ms)} | KEEPALIVE
+    return await _asyncpg.create_pool(
+        url, min_size=0, max_size=max_connections, command_timeout=60, timeout=10, server_settings=settings, reset=_no_reset
+    )
+
+
 async def _no_reset(_connection: Connection) -> None:
     """Do not reset a session between transactions: ours leave nothing in it. An open transaction is rolled back nevertheless."""
 
@@ -100,14 +108,15 @@ async def savepoint(connection: Connection) -> AsyncGenerator[None]:
     await connection.execute("release savepoint part")
 
 
-async def connect(url: str, *, idle_timeout_ms: int = 0, command_timeout: float | None = 30) -> Connection:
-    """One connection outside the pool, for a lock that is held as long as its session.
+async def connect(url: str, *, idle_timeout_ms: int = 0, statement_timeout_ms: int = 0, command_timeout: float | None = 30) -> Connection:
+    """One connection outside the pool: for a lock that is held as long as its session, or for what must not take the pool's connections.
 
     With `idle_timeout_ms` the server ends the session, and releases its locks, once it has been idle for as long, in a transaction or
-    between two. `command_timeout` are seconds, None for no limit.
+    between two; with `statement_timeout_ms` it ends a statement that takes longer. `command_timeout` are seconds, None for no limit.
     """
     idle = dict.fromkeys(("idle_session_timeout", "idle_in_transaction_session_timeout"), str(idle_timeout_ms))
-    return await _asyncpg.connect(url, timeout=10, command_timeout=command_timeout, server_settings=idle | KEEPALIVE)
+    settings = idle | {"statement_timeout": str(statement_timeout_ms)} | KEEPALIVE
+    return await _asyncpg.connect(url, timeout=10, command_timeout=command_timeout, server_settings=settings)
 
 
 def migrations_of(package: str) -> list[tuple[str, str]]:

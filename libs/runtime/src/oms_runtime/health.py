@@ -1,5 +1,6 @@
 """What every service answers over HTTP: is it alive, is it ready, its metrics, and an audit of its own store."""
 
+import asyncio
 from typing import Any, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -9,8 +10,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from oms_runtime.errors import StateVersionMismatch
+from oms_runtime.errors import RETRYABLE_ERRORS, StateVersionMismatch
 from oms_runtime.problems import problem
+
+AUDIT_RETRY_AFTER_SECONDS = 10
 
 
 class Operable(Protocol):
@@ -34,14 +37,14 @@ class Operable(Protocol):
         ...
 
     async def audit(self) -> dict[str, Any]:
-        """Whether every stored state is what its events fold to."""
+        """Whether every stored state is what its events fold to. Raises one of RETRYABLE_ERRORS when it could not be found out in time."""
         ...
 
 
 class DeferredApp:
     """A service's own API, which cannot be built before its runtime has started."""
 
-    app: Starlette | None = None
+    app: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = self.app or problem(503, "the service is starting", "ask again in a moment")
@@ -65,13 +68,21 @@ def operations_app(service: Operable, api: ASGIApp | None) -> Starlette:
         await service.measure()
         return Response(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST)
 
+    auditing = asyncio.Lock()
+
     async def audit(_request: Request) -> JSONResponse:
         if not service.started:
             return problem(503, "the service is starting", "ask again in a moment")
-        try:
-            return JSONResponse(await service.audit())
-        except StateVersionMismatch as error:
-            return problem(503, "the states are another version's", str(error))
+        if auditing.locked():
+            retry_after = {"Retry-After": str(AUDIT_RETRY_AFTER_SECONDS)}
+            return problem(429, "an audit is running", "one runs at a time: ask again when it has ended", headers=retry_after)
+        async with auditing:
+            try:
+                return JSONResponse(await service.audit())
+            except StateVersionMismatch as error:
+                return problem(503, "the states are another version's", str(error))
+            except RETRYABLE_ERRORS as error:
+                return problem(503, "the audit did not end", f"{type(error).__name__}: {error}")
 
     routes: list[BaseRoute] = [Route("/live", live), Route("/ready", ready), Route("/metrics", metrics), Route("/audit", audit)]
     if api is not None:

@@ -1,5 +1,6 @@
 """Error answers of HTTP edges: RFC 9457 problem details."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -16,6 +17,7 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 }
 
 
-def problem(status: int, title: str, *reasons: str) -> JSONResponse:
+def problem(status: int, title: str, *reasons: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """A problem: `title` says in short what is wrong, each of `reasons` names a field and why, or what to do next."""
-    return JSONResponse({"title": title, "status": status, "reasons": list(reasons)}, status_code=status, media_type=PROBLEM_JSON)
+    body = {"title": title, "status": status, "reasons": list(reasons)}
+    return JSONResponse(body, status_code=status, headers=headers, media_type=PROBLEM_JSON)

@@ -34,6 +34,7 @@ RETRY_SECONDS = 1
 """Between two attempts to reach a server, or to acquire the leader's lock."""
 QUERY_TIMEOUT_SECONDS = 2
 """For what a probe or a scrape asks the database."""
+AUDIT_STATEMENT_TIMEOUT_MS = 30_000
 RELAY_STALLED_SECONDS = 30
 """Without progress for so long, while events wait, the relay makes the service unready."""
 MAX_REPORTED_KEYS = 100
@@ -252,8 +253,20 @@ class Runtime:
         self.metrics.relay_lag.set(behind)
 
     async def audit(self) -> dict[str, Any]:
-        """Whether every stored state is what its events fold to, and how much is waiting."""
-        async with self.database.acquire() as connection:
+        """Whether every stored state is what its events fold to, and how much is waiting.
+
+        It has a connection of its own, so that no batch waits for one. Raises TimeoutError, and whatever else RETRYABLE_ERRORS lists.
+        """
+        timeout_seconds = self.settings.audit_timeout_seconds
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._audit()
+        except TimeoutError as error:
+            raise TimeoutError(f"it took longer than {timeout_seconds:g} s (OMS_AUDIT_TIMEOUT_SECONDS), or a statement too long") from error
+
+    async def _audit(self) -> dict[str, Any]:
+        connection = await connect(self.settings.database_url.get_secret_value(), statement_timeout_ms=AUDIT_STATEMENT_TIMEOUT_MS)
+        try:
             wrong = await refold.audit(connection, self.service.decider) if self.service.decider else []
             return {
                 "service": self.service.name,
@@ -264,6 +277,8 @@ class Runtime:
                 "relayed": await connection.fetchval("select position from relay"),
                 "dead_letters": await count_dead_letters(connection),
             }
+        finally:
+            connection.terminate()
 
     def _committed(self, unit: UnitOfWork) -> None:
         self.relay.offer(unit.events)

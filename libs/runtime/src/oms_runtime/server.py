@@ -5,22 +5,27 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from oms_runtime.checkpoint_tool import reset_checkpoint, show_checkpoints
 from oms_runtime.errors import RETRYABLE_ERRORS
 from oms_runtime.health import DeferredApp, operations_app
+from oms_runtime.limits import KEEP_ALIVE_SECONDS, MAX_HEAD_BYTES, LimitedProtocol, TimeLimit
 from oms_runtime.logs import configure_logs
 from oms_runtime.loop import run_loop
 from oms_runtime.model import Service
 from oms_runtime.recovery import recover
 from oms_runtime.runtime import Runtime
-from oms_runtime.settings import RuntimeSettings
+from oms_runtime.settings import HttpSettings, RuntimeSettings
 
 GRACEFUL_SHUTDOWN_SECONDS = 5
+
+Api = Callable[[Runtime], AbstractAsyncContextManager[Starlette]]
+"""Makes a service's own API once its runtime has started, and ends what the API alone uses."""
 
 
 def run(
@@ -28,7 +33,7 @@ def run(
     settings: RuntimeSettings,
     *,
     migrations: str | None = None,
-    api: Callable[[Runtime], Starlette] | None = None,
+    api: Api | None = None,
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Run a service until SIGTERM or SIGINT. `api` makes what is served beside health, metrics and audit.
@@ -39,6 +44,27 @@ def run(
     if words := sys.argv[1:] if arguments is None else arguments:
         sys.exit(run_loop(_operate(service, settings, words)))
     run_loop(_serve(Runtime(service, settings, migrations=migrations), settings, api))
+
+
+def make_server(app: ASGIApp, settings: HttpSettings) -> uvicorn.Server:
+    """An HTTP server with the limits of `settings` and `limits`. Its caller handles signals and lifespans."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.http_host,
+            port=settings.http_port,
+            http=LimitedProtocol,
+            ws="none",
+            limit_concurrency=settings.http_max_connections,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        )
+    )
+    server.capture_signals = nullcontext  # type: ignore[method-assign]  # the signals are ours: the batch in hand is finished first
+    return server
 
 
 USAGE = """usage, with the service's environment:
@@ -75,22 +101,12 @@ async def _operate(service: Service, settings: RuntimeSettings, arguments: Seque
     return 0
 
 
-async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Runtime], Starlette] | None) -> None:
+async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Api | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     own = DeferredApp() if api is not None else None
-    server = uvicorn.Server(
-        uvicorn.Config(
-            operations_app(runtime, own),
-            host=settings.http_host,
-            port=settings.http_port,
-            log_config=None,
-            lifespan="off",
-            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
-        )
-    )
-    server.capture_signals = nullcontext  # type: ignore[method-assign]  # the signals are ours: the batch in hand is finished first
+    server = make_server(operations_app(runtime, own), settings)
     # It answers from the beginning: a process that waits for its servers is alive, and says what it waits for.
     serving = asyncio.create_task(server.serve())
     stopped = asyncio.create_task(stop.wait())
@@ -100,9 +116,9 @@ async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Callable[[Run
         if starting.done():
             await starting
             if api is not None and own is not None:
-                app = api(runtime)
+                app = await running.enter_async_context(api(runtime))
                 await running.enter_async_context(app.router.lifespan_context(app))
-                own.app = app
+                own.app = TimeLimit(app, settings.http_request_timeout_seconds)
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             await runtime.stop()
         else:

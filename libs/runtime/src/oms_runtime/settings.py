@@ -5,18 +5,29 @@ from typing import Annotated
 
 from oms_kafka.settings import KafkaSettings
 from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0))]
 """For a setting that makes a deadline: a deadline without any delay would be due again and again without end."""
 
 
-class RuntimeSettings(KafkaSettings):
+class HttpSettings(BaseSettings):
+    """The variables of every process that serves HTTP, all beginning with `OMS_`."""
+
+    model_config = SettingsConfigDict(env_prefix="OMS_", extra="ignore")
+
+    http_host: str = "127.0.0.1"
+    http_port: int = 8000
+    http_max_connections: int = Field(default=200, ge=2)
+    """A request on one more gets 503 at once."""
+    http_request_timeout_seconds: float = Field(default=30, gt=0)
+    log_level: str = "INFO"
+
+
+class RuntimeSettings(HttpSettings, KafkaSettings):
     """The variables of every service, all beginning with `OMS_`."""
 
     database_url: SecretStr
-    http_host: str = "127.0.0.1"
-    http_port: int = 8000
-    log_level: str = "INFO"
     batch_records: int = 2_000
     """At most so many records in one transaction."""
     instance: str | None = None
@@ -28,5 +39,7 @@ class RuntimeSettings(KafkaSettings):
     poison_max_share: float = Field(default=0.1, ge=0, le=1)
     session_timeout_ms: int = 10_000
     """A process that is silent for longer loses its partitions, its open transaction, and the lead."""
+    audit_timeout_seconds: float = Field(default=600, gt=0)
+    """For one audit, which reads every event. Its snapshot keeps PostgreSQL from removing old row versions for as long."""
     rebalance_timeout_ms: int = 60_000
     """Longer than the longest batch: a revocation waits for the batch in hand."""

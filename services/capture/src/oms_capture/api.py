@@ -18,6 +18,7 @@ from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import UnreadableMessage, encode, key_of, type_of, validate
 from oms_contracts.schemas import schema_of
 from oms_kafka.settings import KafkaSettings
+from oms_runtime.limits import BODY_TIMEOUT_SECONDS, BodyLimit
 from oms_runtime.problems import PROBLEM_JSON, PROBLEM_SCHEMA, problem
 
 PLACED = type_of(OrderPlaced)
@@ -55,7 +56,9 @@ class KafkaOrders:
         return order_id
 
 
-def make_api(orders: Orders, query_url: str, clock: Callable[[], datetime]) -> FastAPI:
+def make_api(
+    orders: Orders, query_url: str, clock: Callable[[], datetime], *, body_timeout_seconds: float = BODY_TIMEOUT_SECONDS
+) -> FastAPI:
     """The HTTP edge. `query_url` is where an order can be looked up."""
 
     @asynccontextmanager
@@ -70,6 +73,7 @@ def make_api(orders: Orders, query_url: str, clock: Callable[[], datetime]) -> F
         summary="Takes orders from channels.",
         lifespan=lifespan,
     )
+    api.add_middleware(BodyLimit, max_bytes=MAX_BYTES, timeout_seconds=body_timeout_seconds)
 
     @api.post(
         "/orders",
@@ -78,22 +82,22 @@ def make_api(orders: Orders, query_url: str, clock: Callable[[], datetime]) -> F
         summary="Place an order",
         responses={
             202: _response("Accepted for processing. The same order again is the same order.", "application/json", _ACCEPTED) | _LOCATION,
+            408: _response("The body did not arrive in time", PROBLEM_JSON, PROBLEM_SCHEMA),
             413: _response(f"Larger than {MAX_BYTES} bytes", PROBLEM_JSON, PROBLEM_SCHEMA),
-            422: _response("Not an order; every field at fault is named", PROBLEM_JSON, PROBLEM_SCHEMA),
-            503: _response("The broker cannot be reached: send the order again", PROBLEM_JSON, PROBLEM_SCHEMA),
+            422: _response("Not an order; the fields at fault are named, up to 100", PROBLEM_JSON, PROBLEM_SCHEMA),
+            503: _response(
+                "The broker cannot be reached, or there are too many requests: send the order again", PROBLEM_JSON, PROBLEM_SCHEMA
+            ),
         },
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _schema()}}}},
     )
     async def place(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]  # its route uses it
-        body = await _body(request)
-        if body is None:
-            return _too_large()
         try:
-            placed: OrderPlaced = validate(PLACED.name, body)
+            placed: OrderPlaced = validate(PLACED.name, await request.body())
         except UnreadableMessage as error:
             return problem(422, "this is not an order", *str(error).removeprefix(f"{PLACED.name}: ").split("; "))
         if len(encode(placed)) > MAX_BYTES:  # the published form has the defaults that the request left out
-            return _too_large()
+            return problem(413, "the order is too large", f"body: an order has at most {MAX_BYTES} bytes")
         try:
             order_id = await orders.publish(placed, clock())
         except (KafkaError, TimeoutError):
@@ -102,20 +106,6 @@ def make_api(orders: Orders, query_url: str, clock: Callable[[], datetime]) -> F
         return JSONResponse({"order_id": order_id, "status_url": status_url}, status_code=202, headers={"Location": status_url})
 
     return api
-
-
-async def _body(request: Request) -> bytes | None:
-    """The request's body. None as soon as it is larger than an order may be."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            return None
-    return bytes(body)
-
-
-def _too_large() -> JSONResponse:
-    return problem(413, "the order is too large", f"body: an order has at most {MAX_BYTES} bytes")
 
 
 def _schema() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Builds capture from its parts."""
 
+from contextlib import nullcontext
 from functools import partial
 
 from oms_runtime.clock import utc_now
@@ -25,4 +26,4 @@ def main() -> None:
     """Run capture until SIGTERM or SIGINT."""
     settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
     orders = KafkaOrders(settings)
-    run(make_service(settings.terms()), settings, api=lambda _runtime: make_api(orders, settings.query_url, utc_now))
+    run(make_service(settings.terms()), settings, api=lambda _runtime: nullcontext(make_api(orders, settings.query_url, utc_now)))

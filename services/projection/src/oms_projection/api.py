@@ -161,6 +161,7 @@ def _handlers() -> dict[int | type[Exception], Any]:
         RequestValidationError: _invalid_parameters,
         UnknownCursor: _invalid_parameter,
         asyncpg.DataError: _invalid_parameter,
+        asyncpg.QueryCanceledError: _too_slow,
     }
     return handlers | {error: _database_error for error in RETRYABLE_ERRORS if issubclass(error, Exception)}
 
@@ -169,6 +170,10 @@ async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     title, _, reason = str(error.detail).partition("; ")
     return problem(error.status_code, title, *([reason] if reason else []))
+
+
+async def _too_slow(_request: Request, _error: Exception) -> JSONResponse:
+    return problem(503, "the query took too long", "ask for less at a time, or raise OMS_HTTP_REQUEST_TIMEOUT_SECONDS")
 
 
 async def _invalid_parameters(_request: Request, error: Exception) -> JSONResponse:

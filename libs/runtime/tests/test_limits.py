@@ -1,0 +1,142 @@
+"""What one HTTP client may take of a process is bounded: on a real server, with raw sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+from oms_local.ports import LOOPBACK, find_free
+from oms_runtime.limits import MAX_HEAD_BYTES, BodyLimit, TimeLimit
+from oms_runtime.server import make_server
+from oms_runtime.settings import HttpSettings
+from probe import until
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+MAX_BODY_BYTES = 1_000
+MAX_CONNECTIONS = 5
+TIMEOUT_SECONDS = 1.0
+POST = b"POST /size HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n"
+GET = b"GET /size HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+class Client:
+    """One connection, of which a test sends any bytes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    async def status(self, *sent: bytes) -> int:
+        """Send, and return the status of the response."""
+        self.writer.writelines(sent)
+        async with asyncio.timeout(10):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+        return int(head.split(b" ")[1])
+
+    async def closed(self) -> bool:
+        """Wait until the server has closed the connection."""
+        async with asyncio.timeout(10):
+            await self._reader.read()
+        return True
+
+
+class Server:
+    """A real server in this process, whose app has the limits of a service's own API."""
+
+    def __init__(self, port: int, connections: AsyncExitStack) -> None:
+        self._port = port
+        self._connections = connections
+
+    async def connect(self) -> Client:
+        """A new connection."""
+        reader, writer = await asyncio.open_connection(LOOPBACK, self._port)
+        self._connections.callback(writer.close)
+        return Client(reader, writer)
+
+
+async def _size(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+async def _never(_request: Request) -> PlainTextResponse:
+    await asyncio.Event().wait()
+    return PlainTextResponse("")
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    monkeypatch.setattr("oms_runtime.limits.HEAD_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
+    routes = [Route("/size", _size, methods=["GET", "POST"]), Route("/never", _never)]
+    app = BodyLimit(Starlette(routes=routes), max_bytes=MAX_BODY_BYTES, timeout_seconds=TIMEOUT_SECONDS)
+    settings = HttpSettings(http_host=LOOPBACK, http_port=find_free(), http_max_connections=MAX_CONNECTIONS)
+    running = make_server(TimeLimit(app, 2 * TIMEOUT_SECONDS), settings)
+    serving = asyncio.create_task(running.serve())
+
+    async def started() -> bool:
+        return running.started
+
+    await until(started)
+    async with AsyncExitStack() as connections:
+        yield Server(settings.http_port, connections)
+    running.should_exit = True
+    await serving
+
+
+async def test_a_request_within_the_limits_is_served(server: Server) -> None:
+    client = await server.connect()
+    assert await client.status(POST, b"x" * 100) == 200
+
+
+async def test_a_body_that_is_slow_is_refused_and_its_connection_closed(server: Server) -> None:
+    client = await server.connect()
+    assert await client.status(POST, b"x" * 99) == 408
+    assert await client.closed()
+
+
+async def test_a_body_that_is_too_large_is_refused(server: Server) -> None:
+    client = await server.connect()
+    assert await client.status(POST.replace(b"100", b"1001"), b"x" * 1_001) == 413
+
+
+async def test_a_head_that_is_slow_ends_the_connection(server: Server) -> None:
+    client = await server.connect()
+    client.writer.write(GET[:-2])
+    assert await client.closed()
+
+
+async def test_the_second_head_of_a_connection_is_limited_too(server: Server) -> None:
+    client = await server.connect()
+    assert await client.status(GET) == 200
+    client.writer.write(GET[:-2])
+    assert await client.closed()
+
+
+async def test_a_head_that_is_too_large_is_refused(server: Server) -> None:
+    client = await server.connect()
+    assert await client.status(b"GET /size HTTP/1.1\r\nHost: h\r\nX: ", b"x" * (MAX_HEAD_BYTES + 1)) == 400
+
+
+async def test_a_response_that_takes_too_long_is_a_problem(server: Server) -> None:
+    client = await server.connect()
+    assert await client.status(GET.replace(b"/size", b"/never")) == 503
+
+
+async def test_one_connection_more_than_allowed_is_refused_and_later_ones_are_served(server: Server) -> None:
+    slow = [await server.connect() for _ in range(MAX_CONNECTIONS - 1)]
+    for client in slow:
+        client.writer.write(POST)
+    assert await (await server.connect()).status(GET) == 503
+    assert [await client.status(b"x" * 100) for client in slow] == [200] * len(slow)
+    for client in slow:
+        client.writer.close()
+
+    async def served_again() -> bool:
+        client = await server.connect()
+        status = await client.status(GET)
+        client.writer.close()
+        return status == 200
+
+    await until(served_again)
