@@ -242,7 +242,7 @@ CAPTURE = Search(
     bounded=lambda order: order.attempt <= max(ATTEMPTS),
     commands=(
         PlaceOrder(content_hash="sound", placed=PLACED, **OF),
-        PlaceOrder(content_hash="unsound", placed=replace(PLACED, total=1), **OF),
+        *(PlaceOrder(content_hash=name, placed=replace(PLACED, total=1), **OF) for name in ("unsound", "unsound again")),
         *(RecordReservation(attempt=attempt, **OF) for attempt in ATTEMPTS),
         *(RecordShortage(attempt=attempt, shortages=(Shortage(sku="MUG", requested=2, available=0),), **OF) for attempt in ATTEMPTS),
         *(RecordReservationExpiry(attempt=attempt, **OF) for attempt in ATTEMPTS),

@@ -44,7 +44,8 @@ class PlannedReturn:
 class Scenario:
     """How an order is paid (`token`), and its last status (`ends`). `cancels` is when its customer cancels: waiting, planned or shipped.
 
-    An order with `repeated` is placed again at the end, with the `same` content or with `other` content.
+    An order with `repeated` is placed again at the end, with the `same` content or with `other` content. One that is `corrected` is first
+    placed with an invalid total, and at the end with the right one.
     """
 
     token: str = "tok_visa"
@@ -55,6 +56,7 @@ class Scenario:
     invalid: bool = False
     sold_out: bool = False
     repeated: str = ""
+    corrected: bool = False
 
 
 PLAIN = Scenario()
@@ -87,6 +89,7 @@ SCENARIOS = (
     Scenario(ends="canceled", sold_out=True, cancels="waiting"),
     Scenario(repeated="same"),
     Scenario(repeated="other"),
+    Scenario(corrected=True),
 )
 
 
@@ -139,11 +142,13 @@ class Orders:
 
     def placed(self) -> list[OrderPlaced]:
         """Everything the channel publishes, in order."""
+        first = [replace(order, total=order.total + scenario.corrected) for order, scenario in self.planned]
+        corrected = [order for order, scenario in self.planned if scenario.corrected]
         again = [order for order, scenario in self.planned if scenario.repeated == "same"]
         other = [
             replace(order, customer=replace(order.customer, id="else")) for order, scenario in self.planned if scenario.repeated == "other"
         ]
-        return [*(order for order, _ in self.planned), *again, *other]
+        return [*first, *corrected, *again, *other]
 
     def stock(self) -> list[ReceiveStock]:
         """Exactly the units that valid orders need, so that a unit held twice is missing for another order."""

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from oms_capture.decider import Order as CaptureOrder
 from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentShipped
-from oms_contracts.orders import ENDED_STATUSES, OrderActionRequired, OrderExpired
+from oms_contracts.orders import ENDED_STATUSES, OrderAccepted, OrderActionRequired, OrderExpired, OrderRejected
 from oms_contracts.payments import PaymentCaptured, RefundSettled
 from oms_contracts.returns import ReturnApproved, ReturnExpired, ReturnItemsReceived
 from oms_contracts.stock import (
@@ -173,6 +173,13 @@ def _assert_timeout(system: System) -> None:
 def _assert_ended(system: System, order_id: str, order: CaptureOrder) -> None:
     """Every order has ended, and all services agree on it."""
     assert order.status in ENDED_STATUSES
+    decisions = [
+        type(event)
+        for event in system.published_by("capture")
+        if isinstance(event, OrderAccepted | OrderRejected) and event.order_id == order_id
+    ]
+    assert decisions.count(OrderAccepted) == (order.status != "rejected")
+    assert OrderAccepted not in decisions[:-1], "nothing is decided once the order is accepted"
     ordered = Counter({line.line_id: line.quantity for line in order.lines})
     for author, kind in (("fulfillment", FulfillmentShipped), ("inventory", StockShipped), ("tracking", PackageDelivered)):
         moved = Counter[str]()

@@ -112,6 +112,10 @@ DETERMINED: Mapping[str, Determined] = {
         "completed", lambda good, _: _scenario(order(good), replace(order(good), total=1), order(good), replace(order(good), shipping=0))
     ),
     "is not valid": Determined("rejected", lambda good, _: _scenario(replace(order(good), total=1))),
+    "is corrected after a rejection": Determined(
+        "completed",
+        lambda good, _: _scenario(*_garbage(order(good)), order(good), *_garbage(order(good))),
+    ),
     "is returned and restocked": Determined("completed", lambda good, _: _scenario(order(good, disposition="restock"))),
     "is returned and written off": Determined("completed", lambda good, _: _scenario(order(good, disposition="write-off"))),
     "is declined, then amended": Determined(
@@ -151,12 +155,15 @@ determined = st.tuples(st.sampled_from(list(DETERMINED)), st.sampled_from(APPROV
 def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
     """Up to `max_orders` orders for too little stock. Their customers may cancel, amend and return while deadlines pass.
 
+    Before or after an order, garbage may come under its reference.
+
     Returns a function that makes the scenario again.
     """
     placed = tuple(_orders(draw, number) for number in range(draw(st.integers(1, max_orders))))
     stock = tuple((sku, location, draw(st.integers(1, 4))) for sku in ("MUG", "POT") for location in ("BER", "HAM"))
     tokens = {key_of(one): draw(st.lists(st.sampled_from(("tok_visa", *SCRIPTS)), max_size=2)) for one in placed}
     cancellations = tuple((CancelOrder(order_id=key_of(one), reason="changed my mind"),) for one in placed if draw(st.booleans()))
+    garbage = tuple(_garbage(one) for one in placed if draw(st.booleans()))
     cancels_unpaid, returns, cancels_return, loses, scans_early = (draw(st.booleans()) for _ in range(5))
 
     def make() -> Scenario:
@@ -173,7 +180,10 @@ def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
         if scans_early:
             reactions |= {FulfillmentShipped: _scans_early}
         return Scenario(
-            messages=(*((one,) for one in placed), *cancellations), stock=_receipt(stock), reactions=reactions, clock_steps=LONG_STEPS
+            messages=(*((one,) for one in placed), *cancellations, *garbage),
+            stock=_receipt(stock),
+            reactions=reactions,
+            clock_steps=LONG_STEPS,
         )
 
     return make
@@ -188,6 +198,11 @@ def _orders(draw: st.DrawFn, number: int) -> OrderPlaced:
     )
     disposition = draw(st.sampled_from((None, "restock", "write-off")))
     return order(draw(st.sampled_from(("tok_visa", "tok_visa", *SCRIPTS))), disposition=disposition, number=number, lines=lines)
+
+
+def _garbage(placed: OrderPlaced) -> tuple[OrderPlaced, ...]:
+    """Invalid orders under the reference of an order."""
+    return replace(placed, total=-1), replace(placed, lines=())
 
 
 def _cancels_return(event: ReturnRequested) -> Iterator[Any]:

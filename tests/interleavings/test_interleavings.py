@@ -78,7 +78,8 @@ def test_every_interleaving_of_all_topics_ends_the_same(drawn: tuple[str, str, s
 def test_after_any_race_money_and_stock_add_up_and_every_order_has_ended(
     make: Callable[[], Scenario], schedule: Schedule, runner: asyncio.Runner
 ):
-    run(make(), schedule, runner)
+    system = run(make(), schedule, runner)
+    assert "rejected" not in {order.status for order in system.nodes["capture"].states.values()}, "all orders are valid"
 
 
 @examples

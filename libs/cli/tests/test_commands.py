@@ -19,8 +19,9 @@ from oms_cli.events import causal, record_as_json
 from oms_cli.plugins import Servers
 from oms_client.publisher import check_message, content_id
 from oms_contracts.catalogue import TOPICS, topic_of
+from oms_contracts.channel import content_hash_of
 from oms_contracts.envelope import Envelope, to_headers
-from oms_contracts.message import decode, encode, key_of, type_of
+from oms_contracts.message import decode, encode, key_of, type_of, validate
 from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.orders import CancelOrder, OrderAccepted, OrderCancellationRejected, OrderCommandRefused, OrderRejected
 from oms_contracts.samples import sample
@@ -130,7 +131,14 @@ def entry(event: Any, position: int = 1, causation: str = "", at: datetime = NOO
 
 def accepted(**other: Any) -> OrderAccepted:
     """The event of ORDER that capture publishes."""
-    return sample_of(OrderAccepted, **ORDER | {"order_id": ORDER_ID, "ship_to": None, "location": None} | other)
+    placed = validate("oms.channel.OrderPlaced.v1", json.dumps(ORDER | other).encode())
+    values = {"order_id": ORDER_ID, "content_hash": content_hash_of(placed), "ship_to": None, "location": None}
+    return sample_of(OrderAccepted, **ORDER | values | other)
+
+
+def rejected(reasons: list[str], **other: Any) -> OrderRejected:
+    """The event that capture publishes of ORDER, had it been invalid."""
+    return sample_of(OrderRejected, content_hash=accepted(**other).content_hash, reasons=reasons)
 
 
 def sample_of(cls: type[Any], **values: Any) -> Any:
@@ -377,16 +385,34 @@ def test_an_order_is_waited_for_until_it_is_confirmed(oms: Run, connected: FakeC
     assert len(answer["event_id"]) == 64
 
 
+def test_a_corrected_order_is_waited_for_although_other_content_was_rejected(oms: Run, connected: FakeConnections) -> None:
+    path = f"/orders/{ORDER_ID}"
+    garbage, own = entry(rejected(["total: no"], total=7)), entry(accepted())
+    connected.responses |= {
+        path: [order_detail("rejected"), order_detail("accepted"), order_detail("confirmed")],
+        f"{path}/timeline": [page(garbage), page(garbage, own)],
+    }
+    answer = shown(placing(oms, "--wait", "--json"))
+    assert (answer["status"], answer["reasons"]) == ("confirmed", [])
+
+
+def test_a_rejected_order_is_reported_as_rejected_after_other_content_was_accepted(oms: Run, connected: FakeConnections) -> None:
+    path = f"/orders/{ORDER_ID}"
+    timeline = page(entry(rejected(["total: no"])), entry(accepted(total=7)))
+    connected.responses |= {path: order_detail("confirmed"), f"{path}/timeline": timeline}
+    assert f"order {ORDER_ID} is confirmed: total: no" in errors(placing(oms, "--wait"), 1)
+
+
 @pytest.mark.parametrize(
     ("detail", "event", "expected"),
     [
         (
             order_detail("rejected", ended_because="total: no"),
-            sample_of(OrderRejected, reasons=["total: no", "currency: no"]),
+            rejected(["total: no", "currency: no"]),
             [
                 "is rejected: total: no",
                 "is rejected: currency: no",
-                "is rejected: place a corrected one under a channel_reference of its own",
+                "is rejected: place a corrected one under the same channel_reference",
             ],
         ),
         (

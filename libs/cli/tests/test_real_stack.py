@@ -154,6 +154,28 @@ def test_an_order_from_goods_in_to_cancellation(oms: Run) -> None:
     until(lambda: document(oms("stock", "show", "mug", "--json"))["positions"][0]["available"] == 3)
 
 
+def test_garbage_under_the_next_number_does_not_exclude_the_genuine_order(oms: Run) -> None:
+    genuine = order("M-1002", "vase").replace(b'"web"', b'"marketplace"')
+    oms("stock", "receive", "vase", "BER", "2", "--wait")
+    for total in (b"7", b"8"):
+        garbage = genuine.replace(b'"total": 1000, "pay', b'"total": %b, "pay' % total)
+        refusal = oms("order", "place", "-", "--wait", code=1, given=garbage).stderr
+        assert f"total: is {total.decode()}, lines and shipping add up to 1000" in refusal
+    assert document(oms("order", "show", "marketplace/M-1002", "--json"))["status"] == "rejected"
+
+    assert document(oms("order", "place", "-", "--wait", "--json", given=genuine))["status"] in {"confirmed", "released"}
+    until(lambda: document(oms("order", "show", "marketplace/M-1002", "--json"))["status"] == "released")
+    found = document(oms("order", "show", "marketplace/M-1002", "--json"))
+    assert (found["ended_because"], found["total"], found["payment"]["totals"]["authorized"]) == (None, 1000, 1000)
+    events = document(oms("events", "show", "marketplace/M-1002", "--json"))["events"]
+    names = [event["type"].split(".")[2] for event in events]
+    assert (names.count("OrderRejected"), names.count("OrderAccepted"), names.count("PaymentAuthorized")) == (2, 1, 1)
+    public = [event["data"]["status"] for event in events if event["type"].endswith("OrderStatusChanged.v1")]
+    assert public[:3] == ["rejected", "accepted", "confirmed"]
+    oms("order", "place", "-", "--wait", code=1, given=genuine.replace(b'"total": 1000, "pay', b'"total": 7, "pay'))
+    assert document(oms("order", "show", "marketplace/M-1002", "--json"))["conflicts"] == 0
+
+
 def test_the_example_order_can_be_placed(oms: Run) -> None:
     example = oms("order", "example")
     order = document(example)

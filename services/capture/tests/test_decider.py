@@ -21,7 +21,7 @@ from oms_capture.commands import (
     RecordReservationExpiry,
     RecordShortage,
 )
-from oms_capture.decider import INITIAL, MAX_CONFLICTS, Order, Terms, decide, due, evolve
+from oms_capture.decider import INITIAL, MAX_CONFLICTS, MAX_REFUSALS, MAX_REJECTIONS, Order, Terms, decide, due, evolve
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.orders import (
     AmendPayment,
@@ -176,7 +176,49 @@ def test_the_same_order_again_is_the_same_order(status: str):
     assert outcome(given=status, when=PLACE) == []
 
 
-@in_all_but("new")
+INVALID = replace(PLACE, content_hash="h0", placed=replace(PLACED, currency="DM"))
+
+
+def rejected(content_hash: str) -> OrderRejected:
+    return replace(REJECTED, content_hash=content_hash, reasons=("currency: 'DM' is not an ISO 4217 code",))
+
+
+def test_a_corrected_order_is_a_new_attempt_of_a_rejected_order():
+    corrected = replace(PLACE, content_hash="h2")
+    accepted = replace(ACCEPTED, content_hash="h2")
+    assert outcome(given="rejected", when=corrected) == [accepted]
+    after: list[Event] = [REJECTED, accepted]
+    assert folded(after).status == "accepted"
+    assert folded(after).attempt == 1
+    for again in (corrected, PLACE):
+        assert outcome(given=after, when=again) == []
+    assert outcome(given=after, when=RecordReservation(order_id="o", attempt=1)) == [reserved()]
+
+
+def test_an_order_may_be_rejected_again_for_other_reasons():
+    assert outcome(given="rejected", when=INVALID) == [rejected("h0")]
+    assert outcome(given=[REJECTED, rejected("h0")], when=INVALID) == []
+
+
+def test_a_limited_number_of_rejections_is_published_and_a_valid_order_is_still_accepted():
+    flood: list[Event] = [rejected(str(number)) for number in range(MAX_REJECTIONS)]
+    assert outcome(given=flood[:-1], when=INVALID) == [rejected("h0")]
+    assert outcome(given=flood, when=INVALID) == []
+    assert outcome(given=flood, when=PLACE) == [ACCEPTED]
+
+
+def test_an_order_whose_genuine_content_was_once_reported_as_a_conflict_with_a_rejected_one_can_be_accepted():
+    """Streams of earlier versions: there, other content after a rejection was a conflict."""
+    conflict = OrderConflictReported(order_id="o", channel="web", channel_reference="W1", content_hash="h2", reported_at=NOON)
+    assert outcome(given=[REJECTED, conflict], when=replace(PLACE, content_hash="h2")) == [replace(ACCEPTED, content_hash="h2")]
+
+
+def test_a_limited_number_of_refusals_is_published():
+    refusals: list[Event] = [refused("AmendPayment", str(number)) for number in range(MAX_REFUSALS)]
+    assert outcome(given=[ACCEPTED, *refusals], when=replace(AMEND, attempt=7)) == []
+
+
+@in_all_but("new", "rejected")
 def test_other_content_under_the_same_reference_is_a_conflict_reported_once(status: str):
     other = replace(PLACE, content_hash="h2")
     conflict = OrderConflictReported(order_id="o", channel="web", channel_reference="W1", content_hash="h2", reported_at=NOON)

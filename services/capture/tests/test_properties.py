@@ -25,9 +25,9 @@ from oms_capture.commands import (
     RecordReservationExpiry,
     RecordShortage,
 )
-from oms_capture.decider import INITIAL, Order, Terms, decide, due, evolve
+from oms_capture.decider import INITIAL, MAX_CONFLICTS, MAX_REJECTIONS, Order, Terms, decide, due, evolve
 from oms_capture.policies import POLICIES
-from oms_contracts.channel import OrderPlaced
+from oms_contracts.channel import OrderPlaced, content_hash_of
 from oms_contracts.fulfillments import FulfillmentCancellationRejected
 from oms_contracts.message import encode, key_of
 from oms_contracts.orders import (
@@ -68,9 +68,12 @@ PLACED = OrderPlaced(
     delivery="pickup",
 )
 ID = key_of(PLACED)
-ENDS = (OrderRejected, OrderCanceled, OrderExpired, OrderCompleted)
+GARBAGE = replace(PLACED, currency="DM")
+LATER = replace(PLACED, customer=Customer(id="eve"))
+ENDS = (OrderCanceled, OrderExpired, OrderCompleted)
 AFTER_END = (OrderConflictReported, OrderCommandRefused)
-"""The only events of an order that has ended."""
+"""The only events of an order that has ended. One that was rejected may be accepted or rejected again."""
+AFTER_REJECTION = (OrderAccepted, OrderRejected, OrderCommandRefused)
 
 
 def units(quantity: int) -> tuple[AllocatedLine, ...]:
@@ -100,7 +103,7 @@ commands = st.one_of(
     st.just(RecordFulfillmentCanceled(order_id=ID, requested_at=NOON)),
     st.just(RecordCancellationRejected(order_id=ID, reason="already shipped", requested_at=NOON)),
     st.builds(PlaceOrder, order_id=st.just(ID), content_hash=st.sampled_from("hij"), placed=st.just(PLACED)),
-    st.just(PlaceOrder(order_id=ID, content_hash="h", placed=replace(PLACED, currency="DM"))),
+    st.builds(PlaceOrder, order_id=st.just(ID), content_hash=st.sampled_from("xyz"), placed=st.just(GARBAGE)),
     st.just(PassDeadline()),
 )
 USUAL: tuple[Command, ...] = (
@@ -114,7 +117,7 @@ USUAL: tuple[Command, ...] = (
 @settings(deadline=None, max_examples=300)
 @given(st.integers(0, len(USUAL)), st.lists(commands, max_size=30))
 def test_every_order_ends_once_or_waits_for_a_deadline(begun: int, history: list[Command | PassDeadline]):
-    order, now, ends = INITIAL, NOON, 0
+    order, now, ends, accepted = INITIAL, NOON, 0, 0
     for drawn in [*USUAL[:begun], *history]:
         command: Command | PassDeadline | None = drawn
         if isinstance(drawn, PassDeadline):
@@ -126,13 +129,52 @@ def test_every_order_ends_once_or_waits_for_a_deadline(begun: int, history: list
         order = reduce(evolve, events, order)
 
         ends += sum(isinstance(event, ENDS) for event in events)
-        assert ends == (order.status in ENDED_STATUSES)
-        if before.status in ENDED_STATUSES:
+        accepted += sum(isinstance(event, OrderAccepted) for event in events)
+        assert ends == (order.status in ENDED_STATUSES - {"rejected"})
+        assert accepted == (order.status not in {"new", "rejected"})
+        if before.status == "rejected":
+            assert all(isinstance(event, AFTER_REJECTION) for event in events)
+        elif before.status in ENDED_STATUSES:
             assert all(isinstance(event, AFTER_END) for event in events)
             assert order.status == before.status
         assert (due(ID, order, TERMS) is None) == (order.status in {"new", *ENDED_STATUSES})
         assert decide(command, order, now, TERMS) == []
         assert msgspec.json.decode(encode(order), type=Order) == order
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_one_valid_order_among_any_garbage_under_its_reference_is_accepted_exactly_once(data: st.DataObject):
+    """The garbage differs each time, or comes again, and may be far more than is remembered. The valid order may come again too."""
+    numbers = data.draw(st.lists(st.integers(1, 2 * MAX_REJECTIONS), max_size=20))
+    if data.draw(st.booleans()):
+        numbers += range(1, MAX_REJECTIONS + data.draw(st.integers(-1, 30)))
+    contents = [replace(PLACED, total=-number) for number in numbers] + [PLACED] * data.draw(st.integers(1, 3))
+    order, events = INITIAL, list[Event]()
+    for placed in data.draw(st.permutations(contents)):
+        new = handle(placed, order)
+        order = reduce(evolve, new, order)
+        events += new
+        assert handle(placed, order) == []
+
+    [accepted] = [event for event in events if isinstance(event, OrderAccepted)]
+    assert accepted.content_hash == order.content_hash == content_hash_of(PLACED)
+    assert order.status == "accepted"
+    rejections = [event.content_hash for event in events if isinstance(event, OrderRejected)]
+    assert len(set(rejections)) == len(rejections) == len(order.rejected) <= MAX_REJECTIONS
+    assert len(order.conflicts) <= MAX_CONFLICTS
+    assert not any(isinstance(event, OrderRejected) for event in events[events.index(accepted) :])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.sampled_from([PLACED, LATER, GARBAGE, replace(GARBAGE, total=0)]), max_size=20))
+def test_of_several_valid_contents_under_one_reference_only_the_first_is_accepted(contents: list[OrderPlaced]):
+    order, accepted = INITIAL, list[str]()
+    for placed in contents:
+        for event in handle(placed, order):
+            order = evolve(order, event)
+            accepted += [event.content_hash] if isinstance(event, OrderAccepted) else []
+    assert accepted == [content_hash_of(placed) for placed in contents if placed in {PLACED, LATER}][:1]
 
 
 events_of_any_kind = st.one_of(*(st.from_type(cls) for cls in get_args(Event)))
@@ -148,6 +190,8 @@ def test_evolve_accepts_any_events(history: list[Event]):
 
 # One order's life, its facts on five topics
 
+ORDERS = GARBAGE, PLACED, LATER
+"""What the channel publishes under one reference: rejected, accepted, and in conflict with what was accepted."""
 STOCK, PAYMENTS, FULFILLMENTS, TRACKING, ASKED = "stock", "payments", "fulfillments", "tracking", "commands"
 AT: dict[str, Any] = {"order_id": ID, "at": NOON}
 MAX_MESSAGES = 500
@@ -190,7 +234,7 @@ def handle(message: Any, order: Order) -> list[Event]:
 @given(st.data())
 def test_every_interleaving_of_topics_with_repeats_ends_the_same(data: st.DataObject):
     """Records of one topic stay in order; a record of another topic may come at any time after its cause."""
-    topics: dict[str, list[Any]] = {"orders": [PLACED], STOCK: [], PAYMENTS: [], FULFILLMENTS: [], TRACKING: [], ASKED: []}
+    topics: dict[str, list[Any]] = {"orders": [*ORDERS], STOCK: [], PAYMENTS: [], FULFILLMENTS: [], TRACKING: [], ASKED: []}
     handled: list[Any] = []
     order = INITIAL
     ends = 0
@@ -219,7 +263,7 @@ def settled(order: Order) -> Order:
 
 def without_interleaving() -> Order:
     """Every message once, in the order in which it was published."""
-    waiting: list[Any] = [PLACED]
+    waiting: list[Any] = [*ORDERS]
     order = INITIAL
     for _ in range(MAX_MESSAGES):
         for event in handle(waiting.pop(0), order) if waiting else []:

@@ -27,7 +27,7 @@ from oms_contracts.message import decode, encode, type_of
 from oms_contracts.sscc import check_digit, is_sscc
 from oms_contracts.values import Address, AllocatedLine, Package
 from oms_fulfillment.commands import Command, Event, PlanFulfillments, StopFulfillments
-from oms_fulfillment.decider import INITIAL, Order, decide, due, evolve
+from oms_fulfillment.decider import INITIAL, Fulfillment, Order, decide, due, evolve
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOME = Address(name="A. Lovelace", street="Main St 1", postal_code="10115", city="Berlin", country="DE")
@@ -234,6 +234,16 @@ def test_an_order_of_which_anything_has_shipped_is_not_canceled():
     rejected = FulfillmentCancellationRejected(order_id="A", reason="already shipped: A/BER", at=NOON, requested_at=NOON)
     assert after(*given, when=stop()) == [rejected]
     assert after(*given, stop(), when=accept(HAM)) == [FulfillmentAccepted(order_id="A", fulfillment_id=HAM, at=NOON)]
+
+
+def test_a_rejected_cancellation_names_the_first_of_many_fulfillments_that_have_shipped():
+    locations = [f"{'L' * 96}{number:04}" for number in range(200)]
+    shipped = {f"A/{location}": Fulfillment(location=location, lines=(mugs(1, location),), status="shipped") for location in locations}
+    [rejected] = decide(stop(), Order(fulfillments=shipped), NOON)
+    assert isinstance(rejected, FulfillmentCancellationRejected)
+    assert rejected.reason.startswith(f"already shipped: A/{locations[0]}, A/{locations[1]}, ")
+    assert rejected.reason.endswith(" more")
+    assert len(rejected.reason) < 2_100
 
 
 def test_a_cancellation_request_is_decided_once_and_the_next_one_again():

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given as for_all
 from hypothesis import settings
@@ -14,14 +15,17 @@ from oms_contracts.catalogue import topics_read_by
 from oms_contracts.message import encode
 from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.orders import (
+    OrderAccepted,
     OrderActionRequired,
     OrderCancellationRejected,
     OrderCancellationRequested,
     OrderCommandRefused,
     OrderConfirmed,
+    OrderRejected,
 )
 from oms_contracts.payments import RefundFailed
 from oms_contracts.returns import ReturnActionRequired, ReturnDeclined, ReturnExpired
+from oms_contracts.samples import sample
 from oms_contracts.stock import StockAdjusted, StockAllocated, StockReleased, StockReserved
 from oms_contracts.values import AllocatedLine, StockLine
 from oms_projection.changes import Key, Row
@@ -110,6 +114,18 @@ def test_reasons_are_counted_by_field_for_all_lines_together(scenarios: Any) -> 
     found = folded(scenarios.records)[REJECTIONS]
     assert found["bad", "lines.quantity"]["reasons"] == 2
     assert found["bad", "total"]["example"] == "total: is 5, not 6"
+
+
+def test_an_order_that_is_accepted_after_a_rejection_is_an_accepted_order(given: Given) -> None:
+    def rejected(*reasons: str) -> OrderRejected:
+        return msgspec.structs.replace(sample(OrderRejected), order_id="o", content_hash=reasons[0], reasons=reasons)
+
+    attempts = (rejected("total: is 1, not 2"), rejected("total: is 3, not 2", "currency: no"))
+    found = folded(given("oms.orders", *attempts))
+    assert found[ORDERS]["o",].items() >= {"status": "rejected", "ended_because": "total: is 3, not 2 (and 1 more)"}.items()
+    found = folded(given("oms.orders", *attempts, msgspec.structs.replace(sample(OrderAccepted), order_id="o")))
+    assert found[ORDERS]["o",].items() >= {"status": "accepted", "ended_because": None, "attempt": 1}.items()
+    assert {field: row["reasons"] for (_, field), row in found[REJECTIONS].items()} == {"total": 2, "currency": 1}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
+from oms_contracts.orders import OrderAccepted, OrderRejected
 from oms_contracts.payments import PaymentCaptured
+from oms_contracts.samples import sample
 from oms_contracts.stock import StockReleased
 from oms_contracts.values import AllocatedLine
 from oms_projection.api import make_api
@@ -364,3 +367,24 @@ async def test_the_document_describes_every_response(api: httpx.AsyncClient) -> 
     for path, methods in description["paths"].items():
         assert set(methods) == {"get"}, path
         assert methods["get"]["responses"]["200"]["content"]["application/json"]["schema"], path
+
+
+async def test_an_order_that_is_accepted_after_a_rejection_no_longer_names_why_it_had_ended(database: Database, given: Given) -> None:
+    """In one batch and in two."""
+    rejected, accepted = sample(OrderRejected), replace(sample(OrderAccepted), order_id=sample(OrderRejected).order_id)
+    records = given("oms.orders", rejected, accepted)
+    await write(database, records[:1])
+    async with database.acquire() as connection:
+        row = await connection.fetchrow("select status, ended_because from orders")
+        assert row is not None
+        assert row["status"] == "rejected"
+        assert row["ended_because"] is not None
+    await write(database, records[1:])
+    two_batches = await digests(database)
+    async with database.acquire() as connection:
+        row = await connection.fetchrow("select status, ended_because from orders")
+        assert row is not None
+        assert (row["status"], row["ended_because"]) == ("accepted", None)
+        await connection.execute(f"truncate {', '.join(table.name for table in TABLES)}")
+    await write(database, records)
+    assert await digests(database) == two_batches

@@ -176,10 +176,19 @@ def test_an_ended_order_stays_as_it_is(end: str):
         assert after(*given, when=late) == []
 
 
-def test_a_rejected_order_is_rejected_only():
-    given = becomes("rejected", 1, "total: is 1")
-    assert run([given])[0] == announced(1, "rejected", None, minute(1), "total: is 1")
-    assert after(given, when=given) == []
+def test_a_rejected_order_is_rejected_until_it_is_corrected():
+    rejected, again, accepted = becomes("rejected", 1, "total: is 1"), becomes("rejected", 2, "total: is 2"), becomes("accepted", 3)
+    assert run([rejected])[0] == announced(1, "rejected", None, minute(1), "total: is 1")
+    assert after(rejected, when=rejected) == []
+    assert after(rejected, when=again) == []
+    assert after(rejected, again, when=accepted) == announced(2, "accepted", "rejected", minute(3))
+    for late in (rejected, again, accepted):
+        assert after(rejected, again, accepted, when=late) == []
+
+
+@pytest.mark.parametrize("late", [becomes("canceled", 2), becomes("expired", 2), becomes("completed", 2), becomes("confirmed", 2)])
+def test_a_rejected_order_can_become_nothing_but_accepted(late: RecordOrderStatus):
+    assert after(becomes("rejected", 1), when=late) == []
 
 
 def test_a_package_shipped_after_the_end_is_labeled_but_changes_no_status():

@@ -19,9 +19,10 @@ from oms_tracking.decider import INITIAL, RANKS, Order, decide, evolve
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 STAGES = {
+    "rejected": 0,
     **dict.fromkeys(("accepted", "awaiting_customer", "confirmed"), 1),
     **{"in_fulfillment": 2, "shipped": 3, "delivered": 4},
-    **dict.fromkeys(("rejected", "canceled", "expired", "completed"), 5),
+    **dict.fromkeys(("canceled", "expired", "completed"), 5),
 }
 
 
@@ -59,8 +60,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         """The time by clocks that differ by up to a minute."""
         return minute(len(orders) + draw(st.integers(0, 1)))
 
-    if draw(st.integers(0, 9)) == 0:
-        return Scenario(orders=[becomes("rejected")], fulfillments=[], scans=[], packages=0)
+    orders += [becomes("rejected") for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2])))]
+    if orders and draw(st.booleans()):
+        return Scenario(orders=orders, fulfillments=[], scans=[], packages=0)
     orders.append(becomes("accepted"))
     attempts = draw(st.integers(1, 3))
     for attempt in range(1, attempts):

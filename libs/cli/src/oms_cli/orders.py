@@ -7,7 +7,7 @@ import msgspec
 import typer
 from oms_client.errors import NotFound
 from oms_client.queries import QueryClient, event_of, order_path, timeline_path
-from oms_contracts.channel import OrderPlaced
+from oms_contracts.channel import OrderPlaced, content_hash_of
 from oms_contracts.message import encode, key_of, type_of
 from oms_contracts.orders import (
     ENDED_STATUSES,
@@ -55,7 +55,7 @@ def place(context: typer.Context, file: File, wait: Wait = False, timeout: Timeo
     event_id = connected.publish(placed)
     answer: dict[str, Any] = {"order_id": order_id, "event_id": event_id, "status": None, "reasons": []}
     if wait:
-        settled = connected.wait(lambda query: _settled(query, order_id), timeout)
+        settled = connected.wait(lambda query: _settled(query, placed), timeout)
         if settled is not None:
             answer |= {"status": settled["status"], "reasons": _reasons(connected, settled, placed)}
     if as_json:
@@ -108,7 +108,7 @@ def cancel(
     found = connected.get(order_path(order))
     answer: dict[str, Any] = {"order_id": order, "event_id": None, "status": found["status"], "reason": None}
     if found["status"] in ENDED_STATUSES - {"canceled"}:
-        answer["reason"] = f"the order is {found['status']}, which is final"
+        answer["reason"] = f"the order is {found['status']}, and has ended"
     elif found["status"] != "canceled":
         event_id = answer["event_id"] = connected.publish(CancelOrder(order_id=order, reason=reason), event_id=connected.new_id())
         if wait:
@@ -123,23 +123,30 @@ def cancel(
         say(f"order {order} is canceled" if canceled else f"asked to cancel {order}; `oms order show {order}` shows its progress")
 
 
-async def _settled(query: QueryClient, order_id: str) -> dict[str, Any] | None:
-    """The order once it is confirmed, or will not be unless a person acts."""
+async def _settled(query: QueryClient, placed: OrderPlaced) -> dict[str, Any] | None:
+    """The order once it is confirmed, or will not be unless a person acts.
+
+    A rejection of other content does not settle it: `placed` is then a corrected order, which is decided on anew.
+    """
+    order_id = key_of(placed)
     try:
         found = await query.order(order_id)
     except NotFound:
         return None
-    return found if found["status"] in CONFIRMED | STOPPED else None
+    if found["status"] != "rejected":
+        return found if found["status"] in CONFIRMED | STOPPED else None
+    rejected = _events(await query.timeline(order_id), OrderRejected)
+    return found if any(event.content_hash == content_hash_of(placed) for event in rejected) else None
 
 
 def _reasons(connected: Connections, order: dict[str, Any], placed: OrderPlaced) -> list[str]:
     """Why this is not the outcome that was asked for; empty when it is."""
     for event in _events(connected.collect(timeline_path(order["order_id"])), OrderAccepted, OrderRejected):
-        if isinstance(event, OrderRejected):
-            return [*event.reasons, "place a corrected one under a channel_reference of its own"]
-        if any(getattr(event, name) != getattr(placed, name) for name in placed.__struct_fields__):
+        is_placed = event.content_hash == content_hash_of(placed)
+        if isinstance(event, OrderRejected) and is_placed:
+            return [*event.reasons, "place a corrected one under the same channel_reference"]
+        if isinstance(event, OrderAccepted) and not is_placed:
             return ["channel_reference: an order with other content was placed under it before; that one counts, and this one does not"]
-        break
     if order["status"] in CONFIRMED:
         return []
     waits = f"waits for {order['action']} until {moment(order['deadline'])}: {order['action_reason']}" if order["action"] else None
@@ -173,7 +180,7 @@ def _headlines(order: dict[str, Any]) -> Iterator[str]:
     if order["cancellation"]:
         yield f"cancellation is asked for: {order['cancellation']}"
     if order["conflicts"]:
-        yield f"other content was placed under the same reference ({order['conflicts']} times); the first counts"
+        yield f"other content was placed under the same reference ({order['conflicts']} times); the accepted content counts"
     total = f"{money(order['total'], order['currency'])}, of which shipping {money(order['shipping'], order['currency'])}"
     yield f"placed {moment(order['placed_at'])} by {order['customer_id'] or 'an unknown customer'}" + (
         f", {total}" if order["currency"] else ""

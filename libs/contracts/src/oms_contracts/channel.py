@@ -1,8 +1,9 @@
 """What sales channels publish on oms.channel.orders. They come from external parties and are validated, not trusted."""
 
 from datetime import datetime
+from hashlib import sha256
 
-from oms_contracts.message import Value, message
+from oms_contracts.message import Value, encode, message
 from oms_contracts.values import Address, Code, Customer, OrderLine, PaymentMethod, order_id_of
 
 
@@ -26,3 +27,8 @@ class OrderPlaced(Value, frozen=True, kw_only=True):
     delivery: str = "ship"
     ship_to: Address | None = None
     location: Code | None = None
+
+
+def content_hash_of(placed: OrderPlaced) -> str:
+    """The `content_hash` in OrderAccepted, OrderRejected and OrderConflictReported: the SHA-256 of the order as `encode` writes it."""
+    return sha256(encode(placed)).hexdigest()

@@ -6,7 +6,11 @@ from oms_contracts.message import Value, message
 from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod, Prose
 
 ENDED_STATUSES = frozenset({"rejected", "canceled", "expired", "completed"})
-"""The statuses of an order, internal and public, that it never leaves."""
+"""The statuses of an order, internal and public, in which nothing is held, due or expected of anybody.
+
+An order never leaves them, with one exception: a `rejected` order becomes `accepted` when a corrected one comes under its reference. Until
+then it has ended as the others have: it has no deadline, and no service works on it.
+"""
 WAITING_STATUSES = {"amend_payment": "awaiting_payment", "resolve_stock": "awaiting_stock"}
 """By the action that an order cannot continue without: its status until then. Any other action leaves the status as it is."""
 
@@ -34,7 +38,10 @@ class OrderAccepted(Value, frozen=True, kw_only=True):
 
 @message("oms.capture.OrderRejected.v1", key="order_id")
 class OrderRejected(Value, frozen=True, kw_only=True):
-    """The order is not sound; `reasons` names every field at fault and why."""
+    """The order is not sound; `reasons` names every field at fault and why.
+
+    A corrected order under the same reference is a new attempt of the same order: OrderAccepted or another OrderRejected follows.
+    """
 
     order_id: str
     channel: str
@@ -46,7 +53,7 @@ class OrderRejected(Value, frozen=True, kw_only=True):
 
 @message("oms.capture.OrderConflictReported.v1", key="order_id")
 class OrderConflictReported(Value, frozen=True, kw_only=True):
-    """The same channel reference came again with other content. The first stands; nothing is merged."""
+    """The channel reference of an accepted order came again with other content. The accepted content stands; nothing is merged."""
 
     order_id: str
     channel: str

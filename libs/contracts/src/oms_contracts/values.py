@@ -1,7 +1,6 @@
 """Values that several messages share. Amounts are integer minor units of the order's currency (ISO 4217); quantities are whole units."""
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable
 from typing import Annotated
 from uuid import UUID, uuid5
 
@@ -15,6 +14,10 @@ Code = Annotated[str, MaxLen(100)]
 Prose = Annotated[str, MaxLen(2_000)]
 """Text of a person, or a token that only its issuer understands. `validate` checks these limits, `decode` does not."""
 
+MAX_REASON_CHARACTERS = 500
+MAX_REASONS_CHARACTERS = 2_000
+"""Of one reason, and of all reasons of one event together. Each character takes at most four bytes."""
+
 ORDER_NAMESPACE = UUID("6f1b2c9e-0d0f-5b6e-9a51-7a2f7f3f6c11")
 
 
@@ -23,11 +26,31 @@ def order_id_of(channel: str, channel_reference: str) -> str:
     return str(uuid5(ORDER_NAMESPACE, f"{channel}\x1f{channel_reference}"))
 
 
-def bounded_reasons(reasons: Iterator[str]) -> tuple[str, ...]:
-    """The first MAX_REASONS, and how many more there are: an event about external input must stay small enough to be published."""
-    first = tuple(islice(reasons, MAX_REASONS))
-    others = sum(1 for _ in reasons)
-    return (*first, f"and {others} more") if others else first
+def bounded_reasons(reasons: Iterable[str]) -> tuple[str, ...]:
+    """The first reasons, and how many more there are: an event about external input must stay small enough to be published.
+
+    They are at most MAX_REASONS, each has at most MAX_REASON_CHARACTERS, and all together have about MAX_REASONS_CHARACTERS at most.
+    """
+    named: list[str] = []
+    left, others = MAX_REASONS_CHARACTERS, 0
+    for reason in reasons:
+        text = shortened(reason, MAX_REASON_CHARACTERS)
+        if others or len(named) == MAX_REASONS or len(text) > left:
+            others += 1
+        else:
+            named.append(text)
+            left -= len(text)
+    return (*named, f"and {others} more") if others else tuple(named)
+
+
+def shortened(text: str, max_characters: int) -> str:
+    """The text, cut to so many characters; three dots at its end show that it was cut."""
+    return text if len(text) <= max_characters else f"{text[: max_characters - 3]}..."
+
+
+def quoted(text: str) -> str:
+    """External text as a reason quotes it: cut to 50 characters, and without characters that do something to a terminal."""
+    return repr(shortened(text, 50))
 
 
 class Address(Value, frozen=True, kw_only=True):

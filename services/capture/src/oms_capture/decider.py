@@ -31,7 +31,7 @@ from oms_contracts.orders import (
     OrderReleased,
     OrderReserved,
 )
-from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod
+from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod, bounded_reasons
 
 from oms_capture.commands import (
     ActOnDeadline,
@@ -53,6 +53,11 @@ from oms_capture.validation import Market, objections
 
 MAX_CONFLICTS = 100
 """Reported for one order. It keeps the state small when a channel reuses a reference without end."""
+MAX_REJECTIONS = 100
+"""Attempts of one order that are rejected with an event, and remembered. Further invalid content changes nothing and publishes nothing,
+and valid content is still accepted: a flood of garbage under a reference cannot exclude the genuine order."""
+MAX_REFUSALS = 100
+"""Refused commands that are published for one order. A sender that counts the attempt of AmendPayment up would otherwise have no end."""
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -68,13 +73,15 @@ class Terms(Struct, frozen=True, kw_only=True):
 class Order(Struct, frozen=True, kw_only=True):
     """`status` is new, accepted, reserved, confirmed, released, awaiting_payment, awaiting_stock, or one of ENDED_STATUSES.
 
-    `conflicts` are hashes of other content under this order's reference. `refused` are the refusals already published: command and reason.
+    `content_hash` is that of the accepted content, and empty before. `rejected` are hashes of the content that was rejected before it, and
+    `conflicts` of other content that came after it. `refused` are the refusals already published: command and reason.
     `delivered` are the units by package. `too_late` is why the order can no longer be canceled. `cancellation` is why it is to be canceled,
     while fulfillment has not yet accepted or rejected the request of `cancellation_at`.
     """
 
     status: str = "new"
     content_hash: str = ""
+    rejected: frozenset[str] = frozenset()
     conflicts: frozenset[str] = frozenset()
     customer: Customer | None = None
     currency: str = ""
@@ -124,7 +131,7 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
         case RecordShortage(order_id=order_id, attempt=attempt, shortages=shortages):
             if order.status not in {"accepted", "confirmed"} or attempt != order.attempt:
                 return []
-            reason = ", ".join(f"{s.sku}: {s.requested} wanted, {s.available} available" for s in shortages)
+            reason = ", ".join(bounded_reasons(f"{s.sku}: {s.requested} wanted, {s.available} available" for s in shortages))
             return [_ask(order_id, order, "resolve_stock", reason, now=now, timeout=terms.stock_timeout)]
 
         case RecordReservationExpiry(order_id=order_id, attempt=attempt):
@@ -214,7 +221,7 @@ def evolve(order: Order, event: Event) -> Order:
                 waiting_since=event.accepted_at,
             )
         case OrderRejected(content_hash=content_hash):
-            return replace(order, status="rejected", content_hash=content_hash)
+            return replace(order, status="rejected", rejected=order.rejected | {content_hash})
         case OrderConflictReported(content_hash=content_hash):
             return replace(order, conflicts=order.conflicts | {content_hash})
         case OrderReserved(at=at):
@@ -256,8 +263,11 @@ def due(order_id: str, order: Order, terms: Terms) -> tuple[datetime, Command] |
 
 
 def _place(command: PlaceOrder, order: Order, now: datetime, terms: Terms) -> list[Event]:
+    """The first valid content under a reference is accepted. Content before it is rejected, content after it conflicts, each once."""
     placed, order_id = command.placed, command.order_id
-    if order.status != "new":
+    if command.content_hash in order.rejected:
+        return []
+    if order.status not in {"new", "rejected"}:
         if command.content_hash in order.conflicts | {order.content_hash} or len(order.conflicts) >= MAX_CONFLICTS:
             return []
         return [
@@ -270,6 +280,8 @@ def _place(command: PlaceOrder, order: Order, now: datetime, terms: Terms) -> li
             )
         ]
     if reasons := objections(placed, now, terms.market):
+        if len(order.rejected) >= MAX_REJECTIONS:
+            return []
         return [
             OrderRejected(
                 order_id=order_id,
@@ -317,9 +329,9 @@ def _cancel(command: CancelOrder, order: Order, now: datetime) -> list[Event]:
 
 
 def _refuse(order: Order, command: CancelOrder | AmendPayment, reason: str, now: datetime) -> list[Event]:
-    """The refusal of a command that does not fit. The same refusal is published once."""
+    """The refusal of a command that does not fit. The same refusal is published once, and of one order MAX_REFUSALS."""
     name = type_of(command).name
-    if f"{name}: {reason}" in order.refused:
+    if f"{name}: {reason}" in order.refused or len(order.refused) >= MAX_REFUSALS:
         return []
     return [OrderCommandRefused(order_id=command.order_id, command=name, reason=reason, at=now)]
 

@@ -1,11 +1,10 @@
 """The commands that other services' events mean for capture. Pure, and safe to repeat."""
 
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 
-from oms_contracts.channel import OrderPlaced
+from oms_contracts.channel import OrderPlaced, content_hash_of
 from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentCancellationRejected
-from oms_contracts.message import Value, encode
+from oms_contracts.message import Value
 from oms_contracts.payments import PaymentAuthorized, PaymentDeclined
 from oms_contracts.stock import StockAllocated, StockReservationExpired, StockReservationFailed, StockReserved
 from oms_contracts.tracking import PackageDelivered, PackageLost, PackageReturnedToSender
@@ -29,7 +28,7 @@ from oms_capture.commands import (
 
 def on_order_placed(event: OrderPlaced) -> Iterator[Command]:
     order_id = order_id_of(event.channel, event.channel_reference)
-    yield PlaceOrder(order_id=order_id, content_hash=sha256(encode(event)).hexdigest(), placed=event)
+    yield PlaceOrder(order_id=order_id, content_hash=content_hash_of(event), placed=event)
 
 
 def on_stock_reserved(event: StockReserved) -> Iterator[Command]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from oms_contracts.channel import OrderPlaced
-from oms_contracts.values import Address, OrderLine, bounded_reasons
+from oms_contracts.values import Address, OrderLine, bounded_reasons, quoted
 
 MAX_LINES = 1_000
 MAX_UNITS = 10**9
@@ -31,11 +31,11 @@ def objections(placed: OrderPlaced, now: datetime, market: Market) -> tuple[str,
 
 def _objections(placed: OrderPlaced, now: datetime, market: Market) -> Iterator[str]:
     if market.channels and placed.channel not in market.channels:
-        yield f"channel: {placed.channel!r} is not a known channel"
+        yield f"channel: {quoted(placed.channel)} is not a known channel"
     if not placed.channel_reference.strip():
         yield "channel_reference: must not be empty"
     if placed.currency not in market.currencies:
-        yield f"currency: {placed.currency!r} is not an ISO 4217 code"
+        yield f"currency: {quoted(placed.currency)} is not an ISO 4217 code"
     if placed.placed_at > now + market.clock_skew:
         yield "placed_at: lies in the future"
     if not placed.customer.id.strip():
@@ -52,7 +52,7 @@ def _objections(placed: OrderPlaced, now: datetime, market: Market) -> Iterator[
     if not 0 <= placed.total <= MAX_MONEY:
         yield f"total: must be between 0 and {MAX_MONEY}"
     if placed.delivery not in {"ship", "pickup"}:
-        yield f"delivery: {placed.delivery!r} is neither ship nor pickup"
+        yield f"delivery: {quoted(placed.delivery)} is neither ship nor pickup"
     if placed.delivery == "ship":
         yield from _address_objections(placed.ship_to, market)
     seen: set[str] = set()
@@ -63,7 +63,7 @@ def _objections(placed: OrderPlaced, now: datetime, market: Market) -> Iterator[
 
 def _line_objections(line: OrderLine, seen: set[str]) -> Iterator[str]:
     if not line.line_id.strip() or line.line_id in seen:
-        yield f"line_id: {line.line_id!r} is empty or used twice"
+        yield f"line_id: {quoted(line.line_id)} is empty or used twice"
     if not line.sku.strip():
         yield "sku: must not be empty"
     if not 1 <= line.quantity <= MAX_UNITS:
@@ -85,4 +85,4 @@ def _address_objections(address: Address | None, market: Market) -> Iterator[str
         if not value.strip():
             yield f"ship_to.{name}: must not be empty"
     if address.country not in market.countries:
-        yield f"ship_to.country: {address.country!r} is not an ISO 3166-1 alpha-2 code"
+        yield f"ship_to.country: {quoted(address.country)} is not an ISO 3166-1 alpha-2 code"

@@ -31,7 +31,7 @@ from oms_contracts.fulfillments import (
 )
 from oms_contracts.message import type_of
 from oms_contracts.sscc import is_sscc
-from oms_contracts.values import AllocatedLine, Package
+from oms_contracts.values import AllocatedLine, Package, bounded_reasons, quoted
 
 from oms_fulfillment.commands import Command, Event, PlanFulfillments, StopFulfillments, WarehouseCommand
 
@@ -91,7 +91,7 @@ def decide(command: Command, order: Order, now: datetime) -> list[Event]:
                 return _refuse(command, "the fulfillment is not known", order, now)
             if _has_had_effect(command, fulfillment):
                 return []
-            if reasons := "; ".join(_objections(command, fulfillment, order)):
+            if reasons := "; ".join(bounded_reasons(_objections(command, fulfillment, order))):
                 return _refuse(command, reasons, order, now)
             return [_carry_out(command, fulfillment, now)]
 
@@ -145,7 +145,7 @@ def _stop(command: StopFulfillments, order: Order, now: datetime) -> list[Event]
         return []
     shipped = [fulfillment_id for fulfillment_id, fulfillment in order.fulfillments.items() if fulfillment.status == "shipped"]
     if shipped:
-        reason = f"already shipped: {', '.join(sorted(shipped))}"
+        reason = f"already shipped: {', '.join(bounded_reasons(sorted(shipped)))}"
         return [FulfillmentCancellationRejected(order_id=command.order_id, reason=reason, at=now, requested_at=command.requested_at)]
     return [FulfillmentCanceled(order_id=command.order_id, reason=command.reason, at=now, requested_at=command.requested_at)]
 
@@ -177,7 +177,7 @@ def _objections(command: WarehouseCommand, fulfillment: Fulfillment, order: Orde
 
 def _packing_objections(command: PackPackage, fulfillment: Fulfillment, order: Order) -> Iterator[str]:
     if not is_sscc(command.package_id):
-        yield f"package_id: {command.package_id!r} is not an SSCC: 18 digits, the last the check digit of the others"
+        yield f"package_id: {quoted(command.package_id)} is not an SSCC: 18 digits, the last the check digit of the others"
     if any(parcel.package_id == command.package_id for other in order.fulfillments.values() for parcel in other.parcels):
         yield f"package_id: {command.package_id} is packed already, with other contents"
     if not command.lines:

@@ -15,7 +15,7 @@ from oms_contracts.stock import (
     StockReturned,
     StockWrittenOff,
 )
-from oms_contracts.values import StockLine
+from oms_contracts.values import StockLine, bounded_reasons
 
 from oms_inventory.commands import BookReturn, Event, LedgerCommand, LedgerEvent
 
@@ -61,7 +61,7 @@ def decide(command: LedgerCommand, entry: Entry, now: datetime) -> list[Event]:
             name, booked = RECEIVE, StockReceived(receipt_id=entry_id, lines=lines, at=now)
         case AdjustStock(adjustment_id=entry_id, lines=lines, reason=reason):
             name, booked = ADJUST, StockAdjusted(adjustment_id=entry_id, lines=lines, reason=reason, at=now)
-    reasons = tuple(objections(command))
+    reasons = bounded_reasons(objections(command))
     if not reasons:
         return [booked]
     return [] if reasons == entry.refused else [StockCommandRefused(entry_id=entry_id, command=name, reasons=reasons, at=now)]

@@ -21,7 +21,7 @@ from oms_contracts.stock import (
     StockReserved,
     StockShipped,
 )
-from oms_contracts.values import AllocatedLine
+from oms_contracts.values import AllocatedLine, bounded_reasons
 
 from oms_inventory.commands import (
     AllocateStock,
@@ -120,7 +120,8 @@ def decide(command: HoldingCommand, reservation: Reservation, now: datetime) -> 
                 return []
             shipped = _summed(lines)
             if unknown := [line for line in _without(held if status == "allocated" else (), shipped) if line.quantity < 0]:
-                raise NotAllocated(f"{fulfillment_id} shipped what the order, which is {status}, does not hold: {unknown}")
+                units = ", ".join(bounded_reasons(f"{-line.quantity} of {line.sku} at {line.location}" for line in unknown))
+                raise NotAllocated(f"{fulfillment_id} shipped what the order, which is {status}, does not hold: {units}")
             return [StockShipped(order_id=order_id, fulfillment_id=fulfillment_id, lines=shipped, at=now)]
 
 

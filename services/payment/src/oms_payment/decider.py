@@ -28,6 +28,7 @@ from oms_contracts.payments import (
     RefundRequested,
     RefundSettled,
 )
+from oms_contracts.values import MAX_REASON_CHARACTERS, shortened
 
 from oms_payment.commands import (
     AuthorizeOrder,
@@ -116,7 +117,8 @@ def decide(command: Command, payment: Payment, now: datetime, terms: Terms) -> l
 
         case RecordRefusal(order_id=order_id, request_id=request_id, reason=reason):
             request = _open_request(request_id, payment)
-            return [_refused(order_id, request, reason, payment, now)] if request else []
+            bounded = shortened(reason, MAX_REASON_CHARACTERS)  # it is the provider's text
+            return [_refused(order_id, request, bounded, payment, now)] if request else []
 
         case RecordUnknownOutcome(order_id=order_id, request_id=request_id, checks=checks):
             request = _open_request(request_id, payment)

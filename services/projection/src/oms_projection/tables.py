@@ -83,7 +83,7 @@ ORDERS = Table(
         "updated_at": MOMENT,
     },
     sums=("conflicts",),
-    tied={"action_reason": "action", "action_since": "action", "deadline": "action"},
+    tied={"action_reason": "action", "action_since": "action", "deadline": "action", "ended_because": "status"},
 )
 
 ORDER_LINES = Table(

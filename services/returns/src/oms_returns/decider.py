@@ -30,7 +30,7 @@ from oms_contracts.returns import (
     ReturnRequested,
     ReturnWindowOpened,
 )
-from oms_contracts.values import InspectedLine, OrderLine, ReturnLine, bounded_reasons
+from oms_contracts.values import InspectedLine, OrderLine, ReturnLine, bounded_reasons, quoted
 
 from oms_returns.commands import ActOnDeadline, Command, Event, ExternalCommand, OpenReturnWindow, RecordRefund, RecordRefundFailure
 
@@ -217,13 +217,13 @@ def _objections(command: RequestReturn, order: Returns, closes_at: datetime, now
         if line.quantity < 1:
             yield f"lines.{index}.quantity: must be at least 1, is {line.quantity}"
         if line.reason not in terms.reasons:
-            yield f"lines.{index}.reason: {_short(line.reason)} is not one of {', '.join(sorted(terms.reasons))}"
+            yield f"lines.{index}.reason: {quoted(line.reason)} is not one of {', '.join(sorted(terms.reasons))}"
     left = _left(order)
     for line_id, quantity in _units(command.lines).items():
         if line_id not in left:
-            yield f"the order has no line {_short(line_id)}"
+            yield f"the order has no line {quoted(line_id)}"
         elif quantity > left[line_id]:
-            yield f"line {_short(line_id)}: {quantity} asked for, {left[line_id]} left to return"
+            yield f"line {quoted(line_id)}: {quantity} asked for, {left[line_id]} left to return"
 
 
 def _receive(command: ReceiveReturnItems, order: Returns, now: datetime) -> list[Event]:
@@ -255,7 +255,7 @@ def _receipt_objections(command: ReceiveReturnItems, return_: Return) -> Iterato
     for line_id, quantity in _units(command.lines).items():
         open_units = return_.units.get(line_id, 0) - return_.received.get(line_id, 0)
         if quantity > open_units:
-            yield f"line {_short(line_id)}: {quantity} received, {open_units} of the approved are still to come"
+            yield f"line {quoted(line_id)}: {quantity} received, {open_units} of the approved are still to come"
 
 
 def _inspect(command: InspectReturn, order: Returns, now: datetime) -> list[Event]:
@@ -284,13 +284,13 @@ def _inspection_objections(lines: tuple[InspectedLine, ...], order: Returns, ret
     yield from _quantity_objections(lines)
     for index, line in enumerate(lines):
         if line.disposition not in DISPOSITIONS:
-            yield f"lines.{index}.disposition: {_short(line.disposition)} is neither restock nor write-off"
+            yield f"lines.{index}.disposition: {quoted(line.disposition)} is neither restock nor write-off"
         if line.line_id in skus and line.sku != skus[line.line_id]:
-            yield f"lines.{index}.sku: {_short(line.sku)} is not {_short(skus[line.line_id])}, which the order's line has"
+            yield f"lines.{index}.sku: {quoted(line.sku)} is not {quoted(skus[line.line_id])}, which the order's line has"
     found = _units(lines)
     for line_id in sorted(found.keys() | return_.received.keys()):
         if found[line_id] != return_.received.get(line_id, 0):
-            yield f"line {_short(line_id)}: {found[line_id]} inspected, {return_.received.get(line_id, 0)} received"
+            yield f"line {quoted(line_id)}: {found[line_id]} inspected, {return_.received.get(line_id, 0)} received"
 
 
 def _id_objections(**ids: str) -> Iterator[str]:
@@ -379,8 +379,3 @@ def _units(lines: tuple[ReturnLine, ...] | tuple[InspectedLine, ...]) -> Counter
 
 def _digest(lines: tuple[ReturnLine, ...] | tuple[InspectedLine, ...]) -> str:
     return sha256(encode(lines)).hexdigest()
-
-
-def _short(text: str) -> str:
-    """Quoted, and cut to 50 characters."""
-    return repr(text if len(text) <= 50 else f"{text[:50]}...")

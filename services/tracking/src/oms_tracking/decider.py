@@ -31,7 +31,7 @@ from oms_contracts.tracking import (
     ScanRecorded,
     TrackingCommandRefused,
 )
-from oms_contracts.values import AllocatedLine
+from oms_contracts.values import AllocatedLine, bounded_reasons, quoted
 
 from oms_tracking.commands import Command, Event, RecordActionRequired, RecordOrderStatus, RecordRelease, RecordShipment, ScanEvent
 
@@ -153,12 +153,14 @@ def _may_become(status: str, order: Order, attempt: int | None) -> bool:
     late = attempt is not None and attempt <= order.asked
     match status:
         case "accepted":
-            return order.status is None or (order.status == "awaiting_customer" and not late)
+            # A rejected order is accepted once it is corrected.
+            return order.status in {None, "rejected"} or (order.status == "awaiting_customer" and not late)
         case "awaiting_customer":
             return order.status in {"accepted", "confirmed"} and not late
         case "confirmed":
             return order.status == "accepted"
         case "rejected":
+            # The next rejection of the same order is no change: the reasons of each are on oms.orders.
             return order.status is None
         case _:
             return order.status not in ENDED_STATUSES
@@ -201,7 +203,7 @@ def _scan(command: RecordScan, order: Order, now: datetime) -> list[Event]:
     parcel = _parcel(order, command.package_id)
     if command.scan_id in parcel.scan_ids:
         return []
-    if reason := "; ".join(_objections(command, order, now)):
+    if reason := "; ".join(bounded_reasons(_objections(command, order, now))):
         return _refuse(command, reason, order, now)
     scan = ScanRecorded(
         order_id=command.order_id,
@@ -219,7 +221,7 @@ def _scan(command: RecordScan, order: Order, now: datetime) -> list[Event]:
 def _objections(command: RecordScan, order: Order, now: datetime) -> Iterator[str]:
     """Everything that is wrong with a scan. A late scan is valid."""
     if command.status not in RANKS:
-        yield f"status: {command.status[:MAX_TEXT]!r} is none of {', '.join(RANKS)}"
+        yield f"status: {quoted(command.status)} is none of {', '.join(RANKS)}"
     if not is_sscc(command.package_id):
         yield "package_id: is not an SSCC: 18 digits, the last the check digit of the others"
     if not 1 <= len(command.scan_id) <= MAX_TEXT:

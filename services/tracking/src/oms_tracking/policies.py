@@ -15,6 +15,7 @@ from oms_contracts.orders import (
     OrderRejected,
     OrderReleased,
 )
+from oms_contracts.values import bounded_reasons
 
 from oms_tracking.commands import Command, RecordActionRequired, RecordOrderStatus, RecordRelease, RecordShipment
 
@@ -24,7 +25,9 @@ def on_order_accepted(event: OrderAccepted) -> Iterator[Command]:
 
 
 def on_order_rejected(event: OrderRejected) -> Iterator[Command]:
-    yield RecordOrderStatus(order_id=event.order_id, status="rejected", detail="; ".join(event.reasons), at=event.rejected_at)
+    yield RecordOrderStatus(
+        order_id=event.order_id, status="rejected", detail="; ".join(bounded_reasons(event.reasons)), at=event.rejected_at
+    )
 
 
 def on_order_action_required(event: OrderActionRequired) -> Iterator[Command]:

@@ -73,13 +73,14 @@ def field_of(reason: str) -> str:
     return _NUMBER.sub("", name) if found else "order"
 
 
-def _set_status(changes: Changes, order_id: str, status: str, at: datetime, **more: Any) -> None:
-    """Set the order's status. It no longer waits for an action."""
+def _set_status(changes: Changes, order_id: str, status: str, at: datetime, ended_because: str | None = None, **more: Any) -> None:
+    """Set the order's status. It no longer waits for an action. A rejected order that is accepted has no longer ended."""
     changes.set(
         ORDERS,
         order_id,
         status=status,
         since=at,
+        ended_because=ended_because,
         action="",
         action_reason=None,
         action_since=None,
@@ -92,7 +93,7 @@ def _set_status(changes: Changes, order_id: str, status: str, at: datetime, **mo
 def _require_action(changes: Changes, event: OrderActionRequired) -> None:
     order_id, at = event.order_id, event.at
     if event.action in WAITING_STATUSES:
-        changes.set(ORDERS, order_id, status=WAITING_STATUSES[event.action], since=at)
+        changes.set(ORDERS, order_id, status=WAITING_STATUSES[event.action], since=at, ended_because=None)
     changes.set(ORDERS, order_id, action=event.action, action_reason=event.reason, action_since=at, deadline=event.deadline, updated_at=at)
 
 
