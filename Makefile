@@ -20,7 +20,7 @@ setup: .venv/ready ## everything the project needs, into .venv
 lock: ## choose dependencies anew and write the requirements files in deploy and tests/load
 	$(BIN)/uv lock --upgrade
 	$(BIN)/uv export $(EXPORT) --all-packages --all-groups --no-group bench -o deploy/requirements.txt
-	$(BIN)/uv export $(EXPORT) --no-dev $(foreach package,$(notdir $(IMAGE)),--package orderstream-$(package)) -o deploy/requirements-image.txt
+	$(BIN)/uv export $(EXPORT) --no-dev --extra traces $(foreach package,$(notdir $(IMAGE)),--package orderstream-$(package)) -o deploy/requirements-image.txt
 	$(BIN)/uv export $(EXPORT) --only-group bench -o tests/load/requirements.txt
 
 TOOLS := $(or $(OMS_STACK_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/orderstream)/tools

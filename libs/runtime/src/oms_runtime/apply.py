@@ -15,7 +15,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import datetime
-from hashlib import md5
+from secrets import token_hex
 from time import monotonic
 
 import msgspec
@@ -40,6 +40,7 @@ from oms_runtime.model import Command, IncomingRecord, Service
 from oms_runtime.poison import PoisonLimit
 from oms_runtime.records import Checkpoint, Partition, PartitionFacts, RecordSifter
 from oms_runtime.store import CheckpointMove, StoreSnapshot, move_checkpoints, move_checkpoints_and_load
+from oms_runtime.traces import Handled, RecordSpans, handled_record, span_id, trace_id, traceparent
 from oms_runtime.unit_of_work import Cause, StateCache, UnitOfWork
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,8 @@ MAX_REDRIVEN_AT_ONCE = 100
 class Applier:
     """Applies records, commands and providers' answers to one service's store.
 
-    `committed` gets every committed unit of work; `poison` limits how many records may fail for one reason.
+    `committed` gets every committed unit of work; `poison` limits how many records may fail for one reason; `record_spans` gets what was
+    handled, where it is traced.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Applier:
         committed: Callable[[UnitOfWork], None] = lambda _unit: None,
         *,
         poison: PoisonLimit | None = None,
+        record_spans: RecordSpans | None = None,
     ) -> None:
         self._service = service
         self._database = database
@@ -87,6 +90,7 @@ class Applier:
         self._trusted = service.trusted_topics()
         self._sifter = RecordSifter(service)
         self._poison = poison or PoisonLimit(0, 0, monotonic)
+        self._record_spans = record_spans
 
     def trust_store(self, head: int) -> None:
         """The store was found to have all that is published, and ends at `head`."""
@@ -215,6 +219,8 @@ class Applier:
             checkpoints.update(next_checkpoints)
             self._poison.count(len(new), self._our_faults(new, errors))
             self._after_commit(unit)
+            if self._record_spans is not None:
+                self._record_spans(self._spans([new[index] for index in handled], set_aside), monotonic() - began)
         if errors:
             self._metrics.batch_failures.labels("poison").inc(len(errors))
         self._metrics.batch_size.observe(len(records))
@@ -234,7 +240,8 @@ class Applier:
 
     async def apply_commands(self, commands: Sequence[tuple[str, Command]]) -> None:
         """Apply commands from inside (deadlines, providers' answers), each with the key it is for, in one transaction."""
-        caused = [(command, Cause(correlation_id=key, causation_id=f"{self._service.name}-deadline")) for key, command in commands]
+        began = monotonic()
+        caused = [(command, self._cause_inside(key)) for key, command in commands]
         async with self._transaction_lock:
             async with writing(self._database) as connection:
                 unit = self._unit(await self._load(connection, caused))
@@ -242,6 +249,9 @@ class Applier:
                 unit.decide(caused)
                 await unit.write(connection)
             self._after_commit(unit)
+            if self._record_spans is not None:
+                spans = [Handled(type(command).__name__, cause.traceparent[3:35], cause.traceparent[36:52]) for command, cause in caused]
+                self._record_spans(spans, monotonic() - began)
 
     async def move_checkpoints(self, checkpoints: dict[Partition, Checkpoint], next_checkpoints: Mapping[Partition, Checkpoint]) -> None:
         """Store `next_checkpoints` where no record was for us, and update `checkpoints` to them. Raises as `apply` does."""
@@ -254,7 +264,29 @@ class Applier:
         """What records ask of the decider."""
         if self._service.projector is not None:
             return []
-        return [(command, _cause(record)) for record in records for command in self._service.commands_for(record.message)]
+        return [(command, self._cause(record)) for record in records for command in self._service.commands_for(record.message)]
+
+    def _cause(self, record: IncomingRecord) -> Cause:
+        envelope = record.envelope
+        assert envelope is not None
+        correlation = envelope.correlationid or record.key or envelope.id
+        span = span_id(self._service.name, record.topic, record.partition, record.offset)
+        trace = trace_id(record.key or correlation)
+        return Cause(correlation_id=correlation, causation_id=envelope.id, traceparent=traceparent(trace, span))
+
+    def _cause_inside(self, key: str) -> Cause:
+        """The cause of a deadline's command or an effect's outcome for `key`. It has a span only where spans are recorded."""
+        trace = "" if self._record_spans is None else traceparent(trace_id(key), token_hex(8))
+        return Cause(correlation_id=key, causation_id=f"{self._service.name}-deadline", traceparent=trace)
+
+    def _spans(self, handled: Iterable[IncomingRecord], set_aside: Iterable[tuple[IncomingRecord, Exception | None]]) -> Iterable[Handled]:
+        """The spans of what one transaction handled and set aside. A record that cannot be read has none."""
+        for record in handled:
+            yield handled_record(record, self._cause(record).traceparent)
+        for record, error in set_aside:
+            if record.envelope is not None:
+                reason = "parked behind an earlier dead letter of its key" if error is None else explain(error)[0]
+                yield handled_record(record, self._cause(record).traceparent, reason)
 
     async def _load(
         self, connection: Connection, commands: Iterable[tuple[Command, Cause]] = (), moves: Sequence[CheckpointMove] = ()
@@ -440,12 +472,3 @@ def _advance(records: Sequence[IncomingRecord], checkpoints: dict[Partition, Che
         before = advanced.get(name) or checkpoints[name]
         advanced[name] = Checkpoint(record.offset + 1, max(before.position, record.position or 0))
     return advanced
-
-
-def _cause(record: IncomingRecord) -> Cause:
-    envelope = record.envelope
-    assert envelope is not None
-    correlation = envelope.correlationid or record.key or envelope.id
-    trace = envelope.traceparent[3:35] or md5(correlation.encode(), usedforsecurity=False).hexdigest()
-    span = md5(f"{record.topic}/{record.partition}/{record.offset}".encode(), usedforsecurity=False).hexdigest()[:16]
-    return Cause(correlation_id=correlation, causation_id=envelope.id, traceparent=f"00-{trace}-{span}-01")

@@ -24,6 +24,7 @@ from oms_runtime.relay import Relay
 from oms_runtime.scheduler import Scheduler
 from oms_runtime.settings import RuntimeSettings
 from oms_runtime.tails import read_tails
+from oms_runtime.traces import RecordSpans, open_traces
 from oms_runtime.unit_of_work import UnitOfWork
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,8 @@ MAX_REPORTED_KEYS = 100
 class Runtime:
     """One service's machinery in one process. `migrations` names the package whose migrations come after the runtime's own.
 
-    `clock` gives the times that are stored, `ticks` seconds to measure by.
+    `clock` gives the times that are stored, `ticks` seconds to measure by. `record_spans` gets what was handled; without it the environment
+    says whether it is traced.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Runtime:
         migrations: str | None = None,
         clock: Callable[[], datetime] = utc_now,
         ticks: Callable[[], float] = monotonic,
+        record_spans: RecordSpans | None = None,
     ) -> None:
         self.service = service
         self.settings = settings
@@ -62,6 +65,7 @@ class Runtime:
         self._migrations = [migrations] if migrations else []
         self._clock = clock
         self._ticks = ticks
+        self._record_spans = record_spans or open_traces(service.name)
         self._election: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._store_watch: asyncio.Task[None] | None = None
@@ -89,7 +93,9 @@ class Runtime:
         self.relay = Relay(self.service.name, self.service.writes, self.settings, self.metrics)
         self.metrics.relay_stalled.set_function(self.relay.stalled_seconds)
         poison = PoisonLimit(self.settings.poison_max_records, self.settings.poison_max_share, self._ticks)
-        self.applier = Applier(self.service, self.database, self.metrics, self._clock, self._committed, poison=poison)
+        self.applier = Applier(
+            self.service, self.database, self.metrics, self._clock, self._committed, poison=poison, record_spans=self._record_spans
+        )
         self.scheduler = Scheduler(self.service, self.database, self.applier, self.metrics, self._clock)
         self.consumer = Consumer(self.service, self.settings, self.applier, self.metrics, self._ticks)
         await self._when_reachable(self._check_store)
