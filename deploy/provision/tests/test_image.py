@@ -14,6 +14,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+EXTRAS = {"orderstream-runtime": frozenset({"traces"})}
+"""What the image has beside what its packages must have: traces are switched on by a setting."""
 LIBRARIES = {"orderstream-client", "orderstream-contracts", "orderstream-kafka", "orderstream-runtime"}
 
 
@@ -56,7 +58,7 @@ def _required_by(packages: set[str]) -> set[str]:
     assert version
     environment: dict[str, Any] = {**default_environment(), "python_version": version[1], "python_full_version": f"{version[1]}.0"}
     found: set[tuple[str, frozenset[str]]] = set()
-    ahead = [(canonicalize_name(package), frozenset[str]()) for package in packages]
+    ahead = [(canonicalize_name(package), EXTRAS.get(package, frozenset[str]())) for package in packages]
     while ahead:
         item = ahead.pop()
         if item not in found:
