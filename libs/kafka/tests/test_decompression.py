@@ -29,7 +29,7 @@ def records_of(count: int, headers: int, value: bytes = b"v" * 100) -> bytes:
 
 @pytest.mark.parametrize("name", CODECS)
 def test_a_batch_within_bounds_is_what_it_was(name: str) -> None:
-    records = records_of(2_000, 3)
+    records = records_of(8_000, 3)
     assert len(records) > SCANNED_FROM_BYTES
     assert decompress(name, getattr(codec, f"{name}_encode")(records)) == records
 
