@@ -188,11 +188,13 @@ class Consumer:
     async def _apply(self, batch: Sequence[Record]) -> None:
         in_position = await self.membership.partitions_in_position(batch)
         reading = {name: self._reached(name) for name in in_position if name in self._checkpoints}
-        if any(record.offset < at.next_offset for record in batch if (at := reading.get((record.topic, record.partition)))):
-            # Fetched from Kafka's offset before we seeked; or aiokafka began at offset 0, because the broker has lost what we had read.
-            await self._reject_misfits()
-            reading = {name: at for name, at in reading.items() if name in self._checkpoints}
         records, reached = self._sifter.sift(batch, reading)
+        if self._sifter.passed_below_checkpoint:
+            # Fetched from Kafka's offset before we seeked; or aiokafka began at offset 0, because the broker has lost what we had read.
+            self._sifter.passed_below_checkpoint = False
+            await self._reject_misfits()
+            records = [record for record in records if (record.topic, record.partition) in self._checkpoints]
+            reached = {name: at for name, at in reached.items() if name in self._checkpoints}
         next_checkpoints = self._passed | reached
         if records:
             await self._applier.apply(records, self._checkpoints, next_checkpoints)

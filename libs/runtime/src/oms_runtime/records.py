@@ -43,6 +43,8 @@ class RecordSifter:
     """Reads a service's records: `sift` what Kafka delivered, drop what comes `without_duplicates`, `parse` the rest."""
 
     def __init__(self, service: Service) -> None:
+        self.passed_below_checkpoint = False
+        """Whether a record was left out because its offset is below the checkpoint. The caller resets it."""
         self._handled = {name.encode(): name for name in service.handled_types()}
         self._trusted = service.trusted_topics()
         self._max_value_bytes = {topic.name: topic.max_message_bytes for topic in service.reads}
@@ -63,7 +65,10 @@ class RecordSifter:
         for record in batch:
             topic, offset = record.topic, record.offset
             at = reached.get((topic, record.partition))
-            if at is None or offset < at[0]:
+            if at is None:
+                continue
+            if offset < at[0]:
+                self.passed_below_checkpoint = True
                 continue
             at[0] = offset + 1
             kind, position_text = own_type_and_position(record.headers)
