@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 from deploy.provision.tests.clients import query
 
 ROOT = Path(__file__).parents[3]
-COMPOSE, COMPOSE_TLS = ROOT / "docker-compose.yml", ROOT / "docker-compose.tls.yml"
+COMPOSE, COMPOSE_TLS = ROOT / "docker-compose.yml", ROOT / "deploy" / "docker-compose.tls.yml"
 SECRETS, AUTHORITY = ".orderstream/compose", "/etc/orderstream/ca.pem"
 
 
@@ -103,7 +103,7 @@ class TestDescription:
 
 
 class TestTls:
-    """`docker-compose.tls.yml`, which is laid over the description."""
+    """`deploy/docker-compose.tls.yml`, which is laid over the description."""
 
     def test_it_is_a_valid_compose_file(self) -> None:
         _check_schema(COMPOSE_TLS)

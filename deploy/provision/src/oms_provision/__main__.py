@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if chosen.command == "secrets":
             files = make_secrets(chosen.folder, tls=chosen.tls)
-            compose = "docker compose -f docker-compose.yml -f docker-compose.tls.yml" if chosen.tls else "docker compose"
+            compose = "docker compose -f docker-compose.yml -f deploy/docker-compose.tls.yml" if chosen.tls else "docker compose"
             _print(f"wrote {len(files)} files of variables to {chosen.folder}. Next: `{compose} up --build --detach --wait`.")
         else:
             provision(os.environ)
@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     secrets.add_argument("folder", type=Path, metavar="FOLDER", help="where to write; docker-compose.yml reads .orderstream/compose")
-    secrets.add_argument("--tls", action="store_true", help="make certificates too, by the program openssl, for docker-compose.tls.yml")
+    secrets.add_argument(
+        "--tls", action="store_true", help="make certificates too, by the program openssl, for deploy/docker-compose.tls.yml"
+    )
     commands.add_parser(
         "provision",
         help="set up topics, users and rights, databases and roles",

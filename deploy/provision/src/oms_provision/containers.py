@@ -28,8 +28,8 @@ ON_THIS_MACHINE = ("localhost", "127.0.0.1")
 def make_secrets(folder: Path, *, tls: bool = False) -> list[Path]:
     """Write a file `<container>.env` for every container, with what that container must know and no more.
 
-    With `tls` also the certificates that `docker-compose.tls.yml` mounts, in the folder `tls`. Passwords and certificates that exist are
-    kept. Returns the files of variables. Raises ProvisionError if `folder` cannot be read or written, or there is no openssl.
+    With `tls` also the certificates that `deploy/docker-compose.tls.yml` mounts, in the folder `tls`. Passwords and certificates that exist
+    are kept. Returns the files of variables. Raises ProvisionError if `folder` cannot be read or written, or there is no openssl.
     """
     files: list[Path] = []
     try:
