@@ -105,7 +105,7 @@ async def test_offsets_in_kafka_are_not_used(probe: Probe) -> None:
         await holder.execute("lock table checkpoints in access exclusive mode")
         async with probe.running() as runtime:
             await probe.send(map(receipt, KEYS[250:]))
-            await until(partial(_delivered, runtime, len(KEYS)))
+            await until(partial(_delivered, runtime, 251))  # the first batch, of however many records: the next waits for it
             await holding.__aexit__(None, None, None)
             await until(partial(_booked, probe, len(KEYS)))
 
@@ -190,7 +190,7 @@ async def _batch_in_hand(probe: Probe) -> bool:
 async def _delivered(runtime: Runtime, offsets: int) -> bool:
     """Whether so many records were handed over, by the client that FastStream runs."""
     consumer = _group_consumer(runtime)
-    return sum([await consumer.position(tp) for tp in consumer.assignment()]) == offsets
+    return sum([await consumer.position(tp) for tp in consumer.assignment()]) >= offsets
 
 
 async def _known(runtime: Runtime, offsets: int) -> bool:
