@@ -34,6 +34,7 @@ connect: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, repor
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    # `.ci/run` installs openssl and a PostgreSQL with TLS wherever it may: a skip is for a bare machine.
     if not shutil.which("openssl"):
         pytest.skip("openssl is missing: the certificates of a stack with TLS cannot be made")
     try:

@@ -26,6 +26,6 @@ def _path() -> Path:
     if built.exists():
         return built
     installed = shutil.which("promtool")
-    if installed is None:
+    if installed is None:  # `.ci/run` builds it wherever there is Go
         pytest.skip("there is no promtool, so the alarms are not tested: `make promtool` builds it (it needs Go)")
     return Path(installed)

@@ -142,7 +142,7 @@ class DeadLetters:
             source_type=record.type or "",
             reason=reason,
             stack=stack,
-            value=base64.b64encode(record.value).decode() if self._keeps(record) else "",
+            value=_text(record.value) if self._keeps(record) else "",
             headers={name: value.decode("utf-8", "replace") for name, value in _bounded_headers(record)},
             attempts=attempts,
             parked=parked,

@@ -123,7 +123,7 @@ class Runtime:
     async def _check_store(self) -> None:
         """Raise StoreBehind unless the store has all that is published."""
         tails = await read_tails(self.settings, self.service.name, [topic.name for topic in self.service.writes])
-        head = await self.database.fetchval("select coalesce(max(position), 0) from events")
+        head = await store.head_of(self.database)
         check_store_not_behind(self.service.name, head, tails.head)
         self.applier.trust_store(head)
 

@@ -118,7 +118,7 @@ async def lock_store(connection: Connection) -> None:
     await connection.execute("select pg_advisory_xact_lock($1)", STORE_LOCK)
 
 
-async def head_of(connection: Connection) -> int:
+async def head_of(connection: Connection | Database) -> int:
     """The position of the newest event, 0 in an empty store."""
     return await connection.fetchval("select coalesce(max(position), 0) from events")
 
