@@ -23,6 +23,7 @@ import structlog
 from oms_contracts.message import type_of
 from oms_contracts.operations import RedriveDeadLetters, is_operation
 
+from oms_runtime.checkpoints import load_checkpoints, reject_checkpoints
 from oms_runtime.database import Connection, Database, savepoint, writing
 from oms_runtime.dead_letters import (
     DeadLetters,
@@ -99,47 +100,13 @@ class Applier:
 
     async def checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Checkpoint]:
         """The stored checkpoints of `partitions`, created at offset 0 where there are none."""
-        wanted = sorted(partitions)
-        topics, numbers = [t for t, _ in wanted], [p for _, p in wanted]
-        async with self._database.acquire() as connection, connection.transaction():
-            await connection.execute(
-                "insert into checkpoints select t, p, 0, 0 from unnest($1::text[], $2::int[]) as w (t, p) on conflict do nothing",
-                topics,
-                numbers,
-            )
-            found = await connection.fetch(
-                """select topic, partition, next_offset, position from checkpoints
-                   join unnest($1::text[], $2::int[]) as w (t, p) on topic = t and partition = p""",
-                topics,
-                numbers,
-            )
-        return {(row["topic"], row["partition"]): Checkpoint(row["next_offset"], row["position"]) for row in found}
+        return await load_checkpoints(self._database, partitions)
 
     async def reject_checkpoints(
         self, checkpoints: Mapping[Partition, Checkpoint], facts: Mapping[Partition, PartitionFacts]
     ) -> dict[Partition, str]:
         """The partitions whose checkpoint does not fit what the broker says of them, each with the reason. Remembers new topic ids."""
-        topics, numbers = [t for t, _ in facts], [p for _, p in facts]
-        async with self._database.acquire() as connection:
-            rows = await connection.fetch(
-                """select topic, partition, topic_id from checkpoints
-                   join unnest($1::text[], $2::int[]) as w (t, p) on topic = t and partition = p""",
-                topics,
-                numbers,
-            )
-            known = {(row["topic"], row["partition"]): row["topic_id"] for row in rows}
-            reasons = {name: reason for name, fact in facts.items() if (reason := _misfit(checkpoints[name], known.get(name), fact))}
-            await connection.execute(
-                """update checkpoints set topic_id = w.id from unnest($1::text[], $2::int[], $3::text[]) as w (t, p, id)
-                   where topic = t and partition = p and topic_id is null
-                       and not (t, p) in (select * from unnest($4::text[], $5::int[]))""",
-                topics,
-                numbers,
-                [fact.topic_id for fact in facts.values()],
-                [t for t, _ in reasons],
-                [p for _, p in reasons],
-            )
-        return reasons
+        return await reject_checkpoints(self._database, checkpoints, facts)
 
     async def apply(
         self,
@@ -205,6 +172,7 @@ class Applier:
                 keys = [record.key for record in new if record.key]
                 blocked = await blocked_keys(connection, keys) if snapshot.has_dead_letters else set[str]()
                 while True:
+                    our_faults = self._our_faults(new, errors) if errors else []
                     unit = self._unit(snapshot)
                     handled, set_aside = _divide(new, errors, blocked)
                     failed = await self._handle(connection, unit, [(new[index], asked[index]) for index in handled])
@@ -213,11 +181,11 @@ class Applier:
                     index = handled[failed[0]]
                     errors[index] = failed[1]
                     self._poison.check(index + 1, self._our_faults(new, errors))
-                self._poison.check(len(new), self._our_faults(new, errors))
+                self._poison.check(len(new), our_faults)
                 await self._set_aside(connection, unit, set_aside)
                 await unit.write(connection)
             checkpoints.update(next_checkpoints)
-            self._poison.count(len(new), self._our_faults(new, errors))
+            self._poison.count(len(new), our_faults)
             self._after_commit(unit)
             if self._record_spans is not None:
                 self._record_spans(self._spans([new[index] for index in handled], set_aside), monotonic() - began)
@@ -229,7 +197,7 @@ class Applier:
     def _ask(self, record: IncomingRecord, index: int, errors: dict[int, Exception]) -> list[tuple[Command, Cause]]:
         """Parse a record, and return what it asks of the decider; what goes wrong is put into `errors`."""
         try:
-            return self._commands([self._sifter.parse(record)])
+            return self._commands(self._sifter.parse(record))
         except Exception as error:  # noqa: BLE001  # whatever it is, the record is set aside with it
             errors[index] = error
             return []
@@ -260,19 +228,22 @@ class Applier:
             _check_moved(moves, await move_checkpoints(connection, moves))
             checkpoints.update(next_checkpoints)
 
-    def _commands(self, records: Sequence[IncomingRecord]) -> list[tuple[Command, Cause]]:
-        """What records ask of the decider."""
+    def _commands(self, record: IncomingRecord) -> list[tuple[Command, Cause]]:
+        """What a parsed record asks of the decider."""
         if self._service.projector is not None:
             return []
-        return [(command, self._cause(record)) for record in records for command in self._service.commands_for(record.message)]
+        cause = self._cause(record)
+        return [(command, cause) for command in self._service.commands_for(record.message)]
 
     def _cause(self, record: IncomingRecord) -> Cause:
+        """What is carried on to the events that a record leads to. Where no spans are recorded, its own `traceparent` is."""
         envelope = record.envelope
         assert envelope is not None
         correlation = envelope.correlationid or record.key or envelope.id
+        if self._record_spans is None:
+            return Cause(correlation, envelope.id, envelope.traceparent)
         span = span_id(self._service.name, record.topic, record.partition, record.offset)
-        trace = trace_id(record.key or correlation)
-        return Cause(correlation_id=correlation, causation_id=envelope.id, traceparent=traceparent(trace, span))
+        return Cause(correlation, envelope.id, traceparent(trace_id(record.key or correlation), span))
 
     def _cause_inside(self, key: str) -> Cause:
         """The cause of a deadline's command or an effect's outcome for `key`. It has a span only where spans are recorded."""
@@ -390,17 +361,17 @@ class Applier:
                 log.exception("redrive_failed", letter_id=letter_id(letter.record), correlation_id=letter.record.key)
                 unit = self._unit(await self._load(connection))
                 await self._dead_letters.failed_again(connection, unit, letter, error)
+                more = False
                 break
         else:
             unit = self._unit(await self._load(connection))
-            self._metrics.dead_letters.set(await count_dead_letters(connection))
-            return unit, len(found) == MAX_REDRIVEN_AT_ONCE
+            more = len(found) == MAX_REDRIVEN_AT_ONCE
         self._metrics.dead_letters.set(await count_dead_letters(connection))
-        return unit, False
+        return unit, more
 
     async def _apply_again(self, connection: Connection, unit: UnitOfWork, record: IncomingRecord) -> None:
         parsed = self._sifter.parse(record)
-        failed = await self._handle(connection, unit, [(parsed, self._commands([parsed]))])
+        failed = await self._handle(connection, unit, [(parsed, self._commands(parsed))])
         if failed is not None:
             raise failed[1]
 
@@ -449,19 +420,6 @@ def _moves(checkpoints: Mapping[Partition, Checkpoint], next_checkpoints: Mappin
 def _check_moved(moves: Sequence[CheckpointMove], moved: int) -> None:
     if moved != len(moves):
         raise LostPartition(f"{len(moves) - moved} of {len(moves)} checkpoints were moved by another consumer")
-
-
-def _misfit(checkpoint: Checkpoint, known_id: str | None, fact: PartitionFacts) -> str:
-    """Why a checkpoint does not fit its partition, empty when it does. A checkpoint at 0 without an id is new, and fits any."""
-    if known_id is not None and known_id != fact.topic_id:
-        return f"the topic was deleted and created again (its id was {known_id}, and is {fact.topic_id})"
-    if checkpoint.next_offset > fact.end:
-        return f"the checkpoint is at offset {checkpoint.next_offset}, and the partition ends at {fact.end}: the broker has lost records"
-    if checkpoint.next_offset < fact.begin and (known_id is not None or checkpoint.next_offset > 0):
-        return (
-            f"the checkpoint is at offset {checkpoint.next_offset}, and the partition begins at {fact.begin}: records were deleted unread"
-        )
-    return ""
 
 
 def _advance(records: Sequence[IncomingRecord], checkpoints: dict[Partition, Checkpoint]) -> dict[Partition, Checkpoint]:

@@ -13,14 +13,14 @@ from aiokafka import TopicPartition
 from oms_contracts.envelope import from_headers
 from oms_contracts.message import decode
 from oms_contracts.operations import is_operation
-from oms_kafka.clients import Reader, Record, count_partitions, make_reader
+from oms_kafka.clients import Reader, Record, make_reader
 
 from oms_runtime.database import LEADER_LOCK, Connection, connect
 from oms_runtime.model import AnyDecider, Service
 from oms_runtime.refold import fold
 from oms_runtime.settings import RuntimeSettings
 from oms_runtime.store import StoredEvent, StoredState, head_of, insert_events, load_states, lock_store, save_states
-from oms_runtime.tails import LOOK_BACK_FACTOR, position_of, read_between
+from oms_runtime.tails import LOOK_BACK_FACTOR, position_of, read_between, read_ranges
 
 log = structlog.get_logger(__name__)
 
@@ -65,9 +65,7 @@ async def _read_missing(service: Service, settings: RuntimeSettings, head: int) 
     reader = make_reader(settings, f"oms-{service.name}-recovery")
     await reader.start()
     try:
-        counts = await count_partitions(reader, topics)
-        partitions = [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
-        begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
+        _, begins, ends = await read_ranges(reader, topics)
         found: dict[int, StoredEvent] = {}
         async for tp, record in read_between(reader, await _offsets_before(reader, service.name, head, begins, ends), ends):
             position = position_of(record, service.name)

@@ -32,23 +32,36 @@ async def read_tails(settings: RuntimeSettings, service: str, topics: Iterable[s
     reader = make_reader(settings, f"oms-{service}-tails")
     await reader.start()
     try:
-        counts = await count_partitions(reader, topics)
-        partitions = [TopicPartition(topic, p) for topic, count in counts.items() for p in range(count)]
-        # Nothing is assigned yet, though the client would learn of all topics at once then: a reader that is stopped just as it is
-        # assigned anew ends seconds later.
-        begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
+        counts, begins, ends = await read_ranges(reader, topics)
         found: dict[TopicPartition, int] = {}
         look_back = 1
-        unread = {tp: max(begins[tp], ends[tp] - look_back) for tp in partitions if ends[tp] > begins[tp]}
+        unread = {tp: max(begins[tp], ends[tp] - look_back) for tp in ends if ends[tp] > begins[tp]}
         while unread:
             async for tp, record in read_between(reader, unread, ends):
                 if (position := position_of(record, service)) is not None:
                     found[tp] = position
             look_back *= LOOK_BACK_FACTOR
             unread = {tp: max(begins[tp], ends[tp] - look_back) for tp, begun in unread.items() if tp not in found and begun > begins[tp]}
-        return Tails(counts, found, dict(ends))
+        return Tails(counts, found, ends)
     finally:
         await reader.stop()
+
+
+class Ranges(NamedTuple):
+    """How many partitions each topic has, and the first offset and the end offset of each partition."""
+
+    counts: Mapping[str, int]
+    begins: dict[TopicPartition, int]
+    ends: dict[TopicPartition, int]
+
+
+async def read_ranges(reader: Reader, topics: Iterable[str]) -> Ranges:
+    """Where the partitions of `topics` begin and end."""
+    counts = await count_partitions(reader, topics)
+    partitions = [TopicPartition(topic, p) for topic, count in counts.items() for p in range(count)]
+    # Nothing is assigned yet, though the client would learn of all topics at once then: a reader that is stopped just as it is assigned
+    # anew ends seconds later.
+    return Ranges(counts, dict(await reader.beginning_offsets(partitions)), dict(await reader.end_offsets(partitions)))
 
 
 async def read_between(

@@ -5,6 +5,8 @@ agree on it without any state, and it joins what an external party begins anew: 
 scan. A span's id is made of the service and the record's place; events carry both on as their `traceparent`. A `traceparent` of another
 trace (the channel's own, or a receipt of goods that lets an order be allocated) becomes a link.
 
+A service that records no spans passes on the `traceparent` that came, as it is.
+
 Only `open_traces` imports OpenTelemetry's SDK, and only where OTEL_EXPORTER_OTLP_ENDPOINT is set.
 """
 
