@@ -1,4 +1,4 @@
-"""The handbook's table of settings has every setting of every service, with its true default, and nothing else."""
+"""The handbook's table of settings has every setting of every process, with its true default, and nothing else."""
 
 import re
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from oms_contracts.catalogue import SERVICES
-from oms_runtime.settings import RuntimeSettings
+from oms_contracts.catalogue import ALL_SERVICES, APIS
+from oms_runtime.settings import OperationsSettings
 from pydantic_core import PydanticUndefined
 
 HANDBOOK = Path(__file__).parents[2] / "deploy/README.md"
-HEADER = "| Variable | Services | Unit | Default | Meaning |"
-ALL_SERVICES = sorted({*SERVICES, "projection"})
+HEADER = "| Variable | Processes | Unit | Default | Meaning |"
+PROCESSES = (*ALL_SERVICES, *APIS)
 REQUIRED = "required"
 REQUIRED_VARIABLES = {"OMS_DATABASE_URL": "postgresql://127.0.0.1/any"}
 UNITS = {"_ms": "milliseconds", "_seconds": "seconds", "_bytes": "bytes"}
@@ -22,7 +22,7 @@ UNITS = {"_ms": "milliseconds", "_seconds": "seconds", "_bytes": "bytes"}
 
 
 class Setting(NamedTuple):
-    """A setting of one service."""
+    """A setting of one process."""
 
     service: str
     variable: str
@@ -32,7 +32,7 @@ class Row(NamedTuple):
     """A row of the table."""
 
     variable: str
-    services: str
+    processes: str
     unit: str
     default: str
     meaning: str
@@ -51,16 +51,20 @@ def documented() -> dict[Setting, Row]:
     """The table by service and variable. Fails where two rows are about the same setting."""
     found: dict[Setting, Row] = {}
     for row in rows():
-        for service in ALL_SERVICES if row.services == "all" else re.split(r",\s*", row.services):
+        named = re.split(r",\s*", row.processes)
+        processes = {process for name in named for process in {"all": PROCESSES, "services": ALL_SERVICES}.get(name, (name,))}
+        for service in sorted(processes):
             setting = Setting(service, row.variable)
             assert setting not in found, f"{setting.variable} of {service} has two rows"
             found[setting] = row
     return found
 
 
-def settings_class(service: str) -> type[RuntimeSettings]:
-    """The settings of a service."""
-    return import_module(f"oms_{service}.settings").Settings
+def settings_class(process: str) -> type[OperationsSettings]:
+    """The settings of a service, or of an API."""
+    if process in APIS:
+        return import_module(f"oms_{APIS[process]}.settings").EdgeSettings
+    return import_module(f"oms_{process}.settings").Settings
 
 
 def variable_of(name: str) -> str:
@@ -69,8 +73,8 @@ def variable_of(name: str) -> str:
 
 
 def declared() -> dict[Setting, str]:
-    """Every setting of every service, with the name of its field."""
-    return {Setting(service, variable_of(name)): name for service in ALL_SERVICES for name in settings_class(service).model_fields}
+    """Every setting of every process, with the name of its field."""
+    return {Setting(service, variable_of(name)): name for service in PROCESSES for name in settings_class(service).model_fields}
 
 
 def test_every_setting_has_a_row_and_every_row_is_a_setting() -> None:
@@ -80,7 +84,7 @@ def test_every_setting_has_a_row_and_every_row_is_a_setting() -> None:
     assert sorted(in_table - in_code) == [], "rows about settings that do not exist"
 
 
-@pytest.mark.parametrize("service", ALL_SERVICES)
+@pytest.mark.parametrize("service", PROCESSES)
 def test_a_default_in_the_table_is_the_default_in_the_code(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each default is given to the settings class as its variable, so it is also proved to be a valid way to write it."""
     settings = settings_class(service)

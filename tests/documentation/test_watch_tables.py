@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from oms_runtime.metrics import BATCH_FAILURE_REASONS, Metrics
+from oms_runtime.metrics import BATCH_FAILURE_REASONS, HttpMetrics, Metrics
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -13,7 +13,8 @@ SOURCES = [file.read_text() for file in (ROOT / "libs/runtime/src/oms_runtime").
 
 
 def test_every_metric_is_explained() -> None:
-    instruments = [instrument for instrument in vars(Metrics()).values() if isinstance(instrument, MetricWrapperBase)]
+    holders = vars(Metrics()) | vars(HttpMetrics())
+    instruments = [instrument for instrument in holders.values() if isinstance(instrument, MetricWrapperBase)]
     names = {family.name + "_total" * isinstance(each, Counter) for each in instruments for family in each.describe()}
 
     assert names

@@ -48,7 +48,8 @@ def test_the_command_line_finds_the_servers_of_the_stack(monkeypatch: pytest.Mon
     servers = installed_servers()
     assert servers is not None
     assert servers.kafka("operator") == {"bootstrap_servers": "kafka.example:9092"}
-    assert [servers.service_url(service) for service in ALL_SERVICES] == [f"http://127.0.0.1:{8100 + number}" for number in range(7)]
+    assert [servers.service_url(service) for service in ALL_SERVICES] == [f"http://127.0.0.1:{8110 + number}" for number in range(7)]
+    assert servers.query_url() == "http://127.0.0.1:8106"
 
 
 def part(name: str, *, ready: bool) -> PartStatus:

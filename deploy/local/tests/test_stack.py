@@ -13,7 +13,6 @@ import psutil
 import pytest
 from oms_contracts.catalogue import ALL_SERVICES, USERS
 from oms_local import kafka_server
-from oms_local.ports import find_free
 from oms_local.stack import Stack, StackError, StackSettings
 from oms_local.testing import local_stack
 from oms_provision.passwords import load
@@ -132,9 +131,7 @@ class TestRefusals:
     def test_a_port_in_use_is_reported_with_its_setting_and_its_user(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            stack = Stack(
-                StackSettings(data=tmp_path / "data", kafka_port=find_free(), postgres_port=port, http_port=find_free(len(ALL_SERVICES)))
-            )
+            stack = Stack(replace(StackSettings.on_free_ports(tmp_path / "data"), postgres_port=port))
             with pytest.raises(StackError, match=rf"port {port}, which postgres needs, .*process {os.getpid()}.*OMS_STACK_POSTGRES_PORT"):
                 stack.up(services=())
         assert stack.status() == []

@@ -17,7 +17,6 @@ from oms_cli.app import app
 from oms_demo.__main__ import run
 from oms_kafka.clients import broker_is_reachable, make_reader
 from oms_kafka.settings import settings_of
-from oms_local.ports import find_free
 from oms_local.stack import Stack, StackError, StackSettings
 from oms_local.tls import programs_with_tls
 from oms_provision.broker import broker_is_ready, make_admin
@@ -41,11 +40,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         programs_with_tls(StackSettings.from_environment().postgres_programs)
     except StackError as error:
         pytest.skip(f"a stack with TLS cannot be started: {error}")
-    first = find_free(10)
-    data = tmp_path_factory.mktemp("tls-stack")
-    made = Stack(
-        StackSettings(data=data, kafka_port=first, postgres_port=first + 1, http_port=first + 2, partitions=2, tls=True),
-    )
+    made = Stack(StackSettings.on_free_ports(tmp_path_factory.mktemp("tls-stack"), partitions=2, tls=True))
     made.up(environment={"OMS_LOOK_UP_AFTER": "PT0.2S", "OMS_LOOK_UP_AT_MOST": "PT1S"}, owner=os.getpid())
     yield made
     made.abandon()

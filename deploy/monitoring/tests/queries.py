@@ -3,7 +3,7 @@
 import re
 from typing import cast
 
-from oms_runtime.metrics import Metrics
+from oms_runtime.metrics import HttpMetrics, Metrics
 from prometheus_client import Counter, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -14,7 +14,7 @@ SCRAPED = {"job", "service", "instance"}
 def samples() -> dict[str, set[str]]:
     """The labels of every sample, by its name; `up` is Prometheus' own."""
     found = {"up": SCRAPED}
-    for each in vars(Metrics()).values():
+    for each in (vars(Metrics()) | vars(HttpMetrics())).values():
         if isinstance(each, MetricWrapperBase):
             [family] = each.describe()
             labels = {*cast("tuple[str, ...]", vars(each)["_labelnames"]), *SCRAPED}

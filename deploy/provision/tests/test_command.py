@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from oms_contracts.catalogue import ALL_SERVICES
+from oms_contracts.catalogue import ALL_SERVICES, APIS
 from oms_local.ports import LOOPBACK, find_free
 from oms_provision.containers import provision, variables_of
 from oms_provision.errors import ProvisionError, UnreachableError
@@ -37,7 +37,7 @@ def test_secrets_writes_one_file_for_each_container_and_names_the_next_step(tmp_
     done = run("secrets", str(tmp_path / "compose"))
     assert done.returncode == 0
     assert "Next: `docker compose up" in done.stderr
-    assert {file.stem for file in (tmp_path / "compose").glob("*.env")} == {"kafka", "postgres", "provision", *ALL_SERVICES}
+    assert {file.stem for file in (tmp_path / "compose").glob("*.env")} == {"kafka", "postgres", "provision", *ALL_SERVICES, *APIS}
 
 
 def test_a_folder_that_cannot_be_written_has_exit_code_1(tmp_path: Path) -> None:

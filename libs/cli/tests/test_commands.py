@@ -103,6 +103,9 @@ class NoServers:
     def service_url(self, service: str) -> str:
         return f"http://{service}"
 
+    def query_url(self) -> str:
+        return "http://projection-api"
+
 
 def problem(status: int, title: str, *reasons: str) -> httpx.Response:
     content = {"title": title, "status": status, "reasons": reasons}
@@ -782,26 +785,26 @@ def test_a_value_that_the_service_could_not_apply_is_refused(
 
 
 def with_settings(
-    monkeypatch: pytest.MonkeyPatch, servers: Servers | None, variables: Mapping[str, str], service_url: str | None = None
+    monkeypatch: pytest.MonkeyPatch, servers: Servers | None, variables: Mapping[str, str], query_url: str | None = None
 ) -> Connections:
     for name in [name for name in os.environ if name.startswith("OMS_KAFKA_")]:
         monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return Connections(clock=lambda: NOON, new_id=lambda: "id", find_servers=lambda: servers, service_url=service_url)
+    return Connections(clock=lambda: NOON, new_id=lambda: "id", find_servers=lambda: servers, query_url=query_url)
 
 
 def test_settings_come_before_the_servers_of_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
     variables = {"OMS_KAFKA_BOOTSTRAP_SERVERS": "kafka.example:9092", "OMS_KAFKA_USERNAME": "operator", "OMS_KAFKA_PASSWORD": "p"}
-    with closing(with_settings(monkeypatch, NoServers(), variables, service_url="http://{service}.example:8000/")) as connected:
+    with closing(with_settings(monkeypatch, NoServers(), variables, query_url="http://query.example:8000/")) as connected:
         assert (connected.broker.kafka_bootstrap_servers, connected.broker.kafka_username) == ("kafka.example:9092", "operator")
-        assert connected.query.url == "http://projection.example:8000"
+        assert connected.query.url == "http://query.example:8000"
 
 
 def test_servers_of_an_installed_package_serve_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(with_settings(monkeypatch, NoServers(), {})) as connected:
         assert connected.broker.kafka_bootstrap_servers == "broker:9092"
-        assert connected.query.url == "http://projection"
+        assert connected.query.url == "http://projection-api"
 
 
 def test_without_settings_and_servers_the_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from oms_cli.app import app
-from oms_contracts.catalogue import ALL_SERVICES
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import encode, type_of
 from oms_contracts.operations import RedriveDeadLetters
@@ -23,7 +22,6 @@ from oms_contracts.stock import ReceiveStock
 from oms_contracts.values import StockLine, order_id_of
 from oms_kafka.clients import make_producer, partition_of
 from oms_kafka.settings import settings_of
-from oms_local.ports import find_free
 from oms_local.stack import Stack, StackSettings
 from typer.testing import CliRunner, Result
 
@@ -41,14 +39,9 @@ def variables(settings: StackSettings) -> dict[str, str | None]:
     }
 
 
-def settings_in(data: Path) -> StackSettings:
-    first = find_free(2 + len(ALL_SERVICES))
-    return StackSettings(data=data, kafka_port=first, postgres_port=first + 1, http_port=first + 2)
-
-
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    made = Stack(settings_in(tmp_path_factory.mktemp("stack")))
+    made = Stack(StackSettings.on_free_ports(tmp_path_factory.mktemp("stack")))
     made.up(owner=os.getpid())
     yield made
     made.abandon()
@@ -120,7 +113,7 @@ def test_the_status_of_a_stack_that_is_up(oms: Run) -> None:
     status = document(oms("stack", "status", "--json"))
     assert status["up"]
     assert all(part["ready"] for part in status["parts"])
-    assert len(status["parts"]) == 2 + 7
+    assert len(status["parts"]) == 2 + len(ALL_SERVICES) + len(APIS)
 
 
 def test_an_order_from_goods_in_to_cancellation(oms: Run) -> None:
@@ -187,9 +180,9 @@ def test_the_example_order_can_be_placed(oms: Run) -> None:
 
 def test_settings_name_servers_without_the_local_stack(stack: Stack, tmp_path: Path) -> None:
     broker = {f"OMS_KAFKA_{name.upper()}": value for name, value in stack.kafka("operator").items()}
-    first = stack.settings.http_port
-    urls = {"OMS_QUERY_URL": f"http://127.0.0.1:{first + 6}", "OMS_SERVICE_URL": f"http://127.0.0.1:{first}"}
-    oms = runner(variables(settings_in(tmp_path)) | broker | urls)
+    query_port, operations_port = stack.settings.http_port_of("projection"), stack.settings.operations_port_of("capture")
+    urls = {"OMS_QUERY_URL": f"http://127.0.0.1:{query_port}", "OMS_SERVICE_URL": f"http://127.0.0.1:{operations_port}"}
+    oms = runner(variables(StackSettings.on_free_ports(tmp_path)) | broker | urls)
     oms("stock", "receive", "lid", "BER", "1", "--receipt-id", "DC/7", "--wait")
     assert all(service["answers"] for service in document(oms("lag", "--json"))["services"])
 
@@ -291,7 +284,7 @@ def test_what_the_broker_does_not_allow_is_an_error(stack: Stack) -> None:
 
 
 def test_a_stack_that_is_down_is_out_of_reach(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
+    settings = StackSettings.on_free_ports(tmp_path)
     oms = runner(variables(settings))
     for words in ("stack status", "order show web/W-1", "lag", "stock receive mug BER 1", "events tail", "dead-letters list"):
         assert "oms stack" in oms(*words.split(), code=3).stderr

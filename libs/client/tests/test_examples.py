@@ -55,7 +55,7 @@ def test_an_order_of_the_channel_shows_in_the_query_api_and_in_the_consumer(stac
     order: OrderPlaced = sample(OrderPlaced)
     file = tmp_path / "order.json"
     file.write_bytes(encode(order))
-    query_url = f"http://127.0.0.1:{stack.settings.http_port + 6}"
+    query_url = f"http://127.0.0.1:{stack.settings.http_port_of('projection')}"
     with running(stack, "channel", "channel.py", str(file), query_url) as channel:
         output, _ = channel.communicate(timeout=TIMEOUT_SECONDS)
     assert output == f"{key_of(order)} accepted\n"

@@ -325,7 +325,7 @@ class Probe:
             "OMS_SESSION_TIMEOUT_MS": str(settings.session_timeout_ms),
             "OMS_BATCH_RECORDS": str(batch_records),
             "OMS_HTTP_HOST": LOOPBACK,
-            "OMS_HTTP_PORT": str(port),
+            "OMS_OPERATIONS_PORT": str(port),
         }
         if settings.kafka_username is not None and settings.kafka_password is not None:
             variables |= {"OMS_KAFKA_USERNAME": settings.kafka_username, "OMS_KAFKA_PASSWORD": settings.kafka_password.get_secret_value()}

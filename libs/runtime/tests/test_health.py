@@ -14,21 +14,16 @@ from oms_contracts.message import encode, type_of
 from oms_contracts.stock import StockReceived
 from oms_runtime.consumer import STUCK_SECONDS
 from oms_runtime.database import migrate, open_database
-from oms_runtime.health import DeferredApp, operations_app
+from oms_runtime.health import operations_app
 from oms_runtime.runtime import Runtime
 from probe import POISON, Probe, Process, receipt, until
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-from starlette.types import ASGIApp
 
 KEYS = [f"r{n}" for n in range(100)]
 
 
 @asynccontextmanager
-async def asking(runtime: Runtime, api: ASGIApp | None = None) -> AsyncGenerator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(operations_app(runtime, api)), base_url="http://probe") as client:
+async def asking(runtime: Runtime) -> AsyncGenerator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(operations_app(runtime, runtime.audit)), base_url="http://probe") as client:
         yield client
 
 
@@ -138,16 +133,6 @@ async def test_an_audit_ends_in_time_and_says_that_it_did_not_finish(probe: Prob
         await runtime.stop()
 
 
-async def test_a_service_is_not_ready_before_its_own_api_is(probe: Probe) -> None:
-    own = DeferredApp()
-    async with probe.running() as runtime, asking(runtime, own) as client:
-        await until(partial(_unready, client, ["the service's own API has not started"]))
-        assert (await client.get("/orders")).status_code == 503
-        own.app = Starlette(routes=[Route("/orders", partial(_answer, "here"))])
-        assert (await client.get("/ready")).status_code == 200
-        assert (await client.get("/orders")).text == "here"
-
-
 async def test_metrics_are_right_and_the_log_has_the_correlation_id(probe: Probe) -> None:
     process = probe.start()
     await until(process.ready)
@@ -226,14 +211,6 @@ async def _is_alive(client: httpx.AsyncClient) -> bool:
 
 async def _ready(client: httpx.AsyncClient) -> bool:
     return (await client.get("/ready")).status_code == 200
-
-
-async def _unready(client: httpx.AsyncClient, reasons: list[str]) -> bool:
-    return (await client.get("/ready")).json()["reasons"] == reasons
-
-
-async def _answer(text: str, _request: Request) -> PlainTextResponse:
-    return PlainTextResponse(text)
 
 
 async def _is(process: Process, metric: str, value: float) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from oms_local.ports import LOOPBACK, find_free
 from oms_runtime.limits import MAX_HEAD_BYTES, BodyLimit, TimeLimit
 from oms_runtime.server import make_server
-from oms_runtime.settings import HttpSettings
+from oms_runtime.settings import OperationsSettings
 from probe import until
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -71,8 +71,8 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     monkeypatch.setattr("oms_runtime.limits.HEAD_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
     routes = [Route("/size", _size, methods=["GET", "POST"]), Route("/never", _never)]
     app = BodyLimit(Starlette(routes=routes), max_bytes=MAX_BODY_BYTES, timeout_seconds=TIMEOUT_SECONDS)
-    settings = HttpSettings(http_host=LOOPBACK, http_port=find_free(), http_max_connections=MAX_CONNECTIONS)
-    running = make_server(TimeLimit(app, 2 * TIMEOUT_SECONDS), settings)
+    settings = OperationsSettings(http_host=LOOPBACK, operations_port=find_free(), http_max_connections=MAX_CONNECTIONS)
+    running = make_server(TimeLimit(app, 2 * TIMEOUT_SECONDS), settings, settings.operations_port)
     serving = asyncio.create_task(running.serve())
 
     async def started() -> bool:
@@ -80,7 +80,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
 
     await until(started)
     async with AsyncExitStack() as connections:
-        yield Server(settings.http_port, connections)
+        yield Server(settings.operations_port, connections)
     running.should_exit = True
     await serving
 

@@ -160,7 +160,9 @@ async def audits_of(stack: Stack, query: QueryClient) -> dict[str, dict[str, Any
         "3 money adds up": await query.get("/audits/money?settle_seconds=0"),
     }
     async with httpx.AsyncClient(timeout=120) as client:
-        refolded = [(await client.get(f"http://127.0.0.1:{stack.settings.http_port_of(service)}/audit")).json() for service in SERVICES]
+        refolded = [
+            (await client.get(f"http://127.0.0.1:{stack.settings.operations_port_of(service)}/audit")).json() for service in SERVICES
+        ]
     audits["4 every state is what its events fold to"] = {"green": all(audit["ok"] for audit in refolded), "services": refolded}
     audits["4 rebuilt read models are the same"] = await _rebuilt(stack)
     return audits

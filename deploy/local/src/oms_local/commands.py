@@ -31,8 +31,12 @@ class StackServers:
             raise CliError(OUT_OF_REACH, str(error)) from error
 
     def service_url(self, service: str) -> str:
-        """The URL of a service's HTTP server."""
-        return f"http://{LOOPBACK}:{self._stack.settings.http_port_of(service)}"
+        """The URL of a service's health and metrics."""
+        return f"http://{LOOPBACK}:{self._stack.settings.operations_port_of(service)}"
+
+    def query_url(self) -> str:
+        """The URL of projection's query API."""
+        return f"http://{LOOPBACK}:{self._stack.settings.http_port_of('projection')}"
 
 
 def servers() -> StackServers:

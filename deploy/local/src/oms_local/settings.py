@@ -4,18 +4,22 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from oms_contracts.catalogue import ALL_SERVICES
+from oms_contracts.catalogue import ALL_SERVICES, APIS
 from oms_provision.broker import CONNECTION
 
 from oms_local.errors import StackError
+from oms_local.ports import find_free
 
 PARTITIONS = range(1, 1_001)
+HTTP_PORTS = 10 + len(ALL_SERVICES) + len(APIS)
+"""From the first HTTP port to the last; some between are not used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackSettings:
-    """Where a stack lives. The services have successive HTTP ports from `http_port` on, in the order of the catalogue's list.
+    """Where a stack lives. Its HTTP ports are the HTTP_PORTS from `http_port` on; see `http_port_of` and `operations_port_of`.
 
     `partitions` is how many each topic gets when it is made, None for the catalogue's number: a topic keeps what it has. On a machine of
     two cores four partitions cost a tenth less than twelve, and half the latency.
@@ -36,6 +40,12 @@ class StackSettings:
     postgres_programs: Path | None = None
     brokers: Mapping[str, str] | None = None
     databases: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def on_free_ports(cls, data: Path, **others: Any) -> "StackSettings":
+        """Settings for a stack in the folder `data` on ports that are free; `others` are further settings."""
+        first = find_free(3 + HTTP_PORTS)  # between the broker's and the database's is the broker's controller
+        return cls(data=data, kafka_port=first, postgres_port=first + 2, http_port=first + 3, **others)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "StackSettings":
@@ -61,8 +71,12 @@ class StackSettings:
         )
 
     def http_port_of(self, service: str) -> int:
-        """The port on which a service serves HTTP."""
+        """The port of a service's API, for the services that have one."""
         return self.http_port + ALL_SERVICES.index(service)
+
+    def operations_port_of(self, part: str) -> int:
+        """The port on which a service's process, or an API's, serves health and metrics."""
+        return self.http_port + 10 + (*ALL_SERVICES, *APIS).index(part)
 
 
 def brokers_from(environment: Mapping[str, str]) -> dict[str, str] | None:

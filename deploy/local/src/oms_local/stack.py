@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from oms_contracts.catalogue import ALL_SERVICES, TOPICS
+from oms_contracts.catalogue import ALL_SERVICES, APIS, TOPICS
 from oms_provision import broker, databases, passwords
 from oms_provision.passwords import ADMIN, Passwords
 from oms_provision.sql import database_is_ready, run_to_end
@@ -52,7 +52,10 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartStatus:
-    """The state of a part. `ready` means that it responds, not only that its process runs."""
+    """The state of a part. `ready` means that it responds, not only that its process runs.
+
+    `port` is where a server or an API is used, and where a service has health and metrics.
+    """
 
     name: str
     pid: int | None
@@ -84,19 +87,21 @@ class Stack:
     ) -> None:
         """Start what does not run yet, and return when every part is ready.
 
-        `services` are those to start (None: all; empty: only broker and database). `environment` is for those that this call starts.
+        `services` are those to start, each with its API (None: all; empty: only broker and database). `environment` is for those that this
+        call starts.
         With `owner`, a process id, the stack goes down by itself when that process has ended. Raises StackError; if the stack was down
         before, it is down again then.
         """
         chosen = tuple(ALL_SERVICES if services is None else services)
         _check_installed(chosen)
+        parts = (*chosen, *(api for api, service in APIS.items() if service in chosen))
         with self._locked(), as_stack_errors(self.settings.data):
             was_down = not self._control.running()
             if was_down:
                 self._start_supervisor(owner, progress)
             try:
                 self._check_same_ports()
-                self._start(chosen, environment or {}, progress)
+                self._start(parts, environment or {}, progress)
             except BaseException:  # also an interrupted start must leave no process behind; the exception is raised again
                 if was_down:
                     self._control.end()
@@ -122,10 +127,15 @@ class Stack:
             state = "starting" if report.state == "running" and not ready else report.state
             result.append(
                 PartStatus(
-                    name=report.name, pid=report.pid, state=state, restarts=report.restarts, port=self._port_of(report.name), ready=ready
+                    name=report.name,
+                    pid=report.pid,
+                    state=state,
+                    restarts=report.restarts,
+                    port=self._ports_of(report.name)[0],
+                    ready=ready,
                 )
             )
-        order = (*SERVERS, *ALL_SERVICES)
+        order = (*SERVERS, *ALL_SERVICES, *APIS)
         return sorted(result, key=lambda part: order.index(part.name))
 
     def kill(self, part: str, signal: int = signal.SIGKILL) -> None:
@@ -165,16 +175,25 @@ class Stack:
         url = f"postgresql://{role}:{by_service[service]}@{LOOPBACK}:{self.settings.postgres_port}/{database}"
         return url + (self._tls.of_database_url() if self._tls is not None else "")
 
-    def environment(self, service: str) -> dict[str, str]:
-        """The variables of a service's process."""
-        return {
-            **{f"OMS_KAFKA_{name.upper()}": value for name, value in self.kafka(service).items()},
-            "OMS_DATABASE_URL": self.database_url(service),
+    def environment(self, part: str) -> dict[str, str]:
+        """The variables of a service's process, or of an API's: no more than it needs."""
+        service = APIS.get(part, part)
+        variables = {
             "OMS_HTTP_HOST": LOOPBACK,
-            "OMS_HTTP_PORT": str(self.settings.http_port_of(service)),
-            "OMS_INSTANCE": "1",  # one process a service: its successor need not wait until a killed one's session has timed out
+            "OMS_OPERATIONS_PORT": str(self.settings.operations_port_of(part)),
             "OMS_LOG_LEVEL": os.environ.get("OMS_LOG_LEVEL", "INFO"),
         }
+        if part in APIS:
+            variables["OMS_HTTP_PORT"] = str(self.settings.http_port_of(service))
+        else:
+            variables["OMS_INSTANCE"] = "1"  # one process a service: its successor need not wait until a killed one's session has timed out
+        if part != "projection-api":
+            variables |= {f"OMS_KAFKA_{name.upper()}": value for name, value in self.kafka(service).items()}
+        if part == "capture-api":
+            variables["OMS_QUERY_URL"] = f"http://{LOOPBACK}:{self.settings.http_port_of('projection')}"
+        else:
+            variables["OMS_DATABASE_URL"] = self.database_url(service)
+        return variables
 
     def _start_supervisor(self, owner: int | None, progress: Progress) -> None:
         killed = self._control.start(self._folder("log") / "supervisor.log", owner)
@@ -183,22 +202,22 @@ class Stack:
         ports = {name: getattr(self.settings, name) for name in ("kafka_port", "postgres_port", "http_port", "tls")}
         (self._folder("run") / "ports").write_text(json.dumps(ports))
 
-    def _start(self, services: tuple[str, ...], environment: Mapping[str, str], progress: Progress) -> None:
+    def _start(self, parts: tuple[str, ...], environment: Mapping[str, str], progress: Progress) -> None:
         running = {report.name for report in self._control.reports() if report.state != "stopped"}
         servers = [name for name in SERVERS if self._runs_itself(name)]
-        missing = [name for name in (*servers, *services) if name not in running]
+        missing = [name for name in (*servers, *parts) if name not in running]
         self._check_ports(missing)
         all_passwords = passwords.load_or_make(self._folder("secrets"))
         if self._tls is not None:
             self._tls.make()
         self._start_servers([name for name in servers if name in missing], progress)
         self._provision(all_passwords, progress)
-        missing_services = [name for name in services if name in missing]
-        if missing_services:
-            progress(f"starting {', '.join(missing_services)}")
-        for name in missing_services:
+        missing_parts = [name for name in parts if name in missing]
+        if missing_parts:
+            progress(f"starting {', '.join(missing_parts)}")
+        for name in missing_parts:
             self._control.run(self._service_part(name, environment))
-        for name in (*servers, *services):
+        for name in (*servers, *parts):
             self._wait_until_ready(name)
         progress("the stack is up" if missing else "the stack was up already")
 
@@ -228,13 +247,14 @@ class Stack:
             roles = {service: all_passwords.postgres[service] for service in ALL_SERVICES if service not in self.settings.databases}
             run_to_end(lambda: databases.provision_databases(self.database_url(ADMIN), roles))
 
-    def _service_part(self, service: str, environment: Mapping[str, str]) -> Part:
+    def _service_part(self, part: str, environment: Mapping[str, str]) -> Part:
+        program = (sys.executable, "-P", "-m", f"oms_{APIS.get(part, part)}")
         return Part(
-            name=service,
-            arguments=(sys.executable, "-P", "-m", f"oms_{service}"),
-            environment={**os.environ, **environment, **self.environment(service), "PYTHONUNBUFFERED": "1"},
+            name=part,
+            arguments=(*program, "api") if part in APIS else program,
+            environment={**os.environ, **environment, **self.environment(part), "PYTHONUNBUFFERED": "1"},
             folder=str(self.settings.data),
-            log=str(self._log_of(service)),
+            log=str(self._log_of(part)),
             stage=2,
             stop_timeout_seconds=SERVICE_STOP_TIMEOUT_SECONDS,
         )
@@ -252,7 +272,7 @@ class Stack:
 
     def _controller_port(self) -> int:
         """The next free port above the broker's. It may change with every start: only the broker itself uses it."""
-        taken = {self._port_of(name) for name in (*SERVERS, *ALL_SERVICES)}
+        taken = {port for name in (*SERVERS, *ALL_SERVICES, *APIS) for port in self._ports_of(name)}
         return next(port for port in range(self.settings.kafka_port + 1, 65_536) if port not in taken and is_free(port))
 
     def _postgres_server(self) -> postgres_server.Server:
@@ -275,19 +295,21 @@ class Stack:
             return self.settings.brokers is None
         return not set(ALL_SERVICES) <= set(self.settings.databases)
 
-    def _port_of(self, part: str) -> int:
+    def _ports_of(self, part: str) -> tuple[int, ...]:
+        """The ports of a part, first the one by which it is used."""
         if part == kafka_server.NAME:
-            return self.settings.kafka_port
+            return (self.settings.kafka_port,)
         if part == postgres_server.NAME:
-            return self.settings.postgres_port
-        return self.settings.http_port_of(part)
+            return (self.settings.postgres_port,)
+        operations = (self.settings.operations_port_of(part),)
+        return (self.settings.http_port_of(APIS[part]), *operations) if part in APIS else operations
 
     def _is_ready(self, part: str) -> bool:
         if part == kafka_server.NAME:
             return accepts_connections(self.settings.kafka_port) and broker.broker_is_ready(self.kafka(ADMIN))
         if part == postgres_server.NAME:
             return database_is_ready(self.database_url(ADMIN))
-        return http_is_ready(self._port_of(part))
+        return http_is_ready(self.settings.operations_port_of(part))
 
     def _wait_until_ready(self, name: str) -> None:
         """Wait until a part responds. Raises StackError if it keeps ending, or is not ready after READY_TIMEOUT_SECONDS."""
@@ -306,8 +328,7 @@ class Stack:
 
     def _check_ports(self, parts: Iterable[str]) -> None:
         for part in parts:
-            port = self._port_of(part)
-            if not is_free(port):
+            for port in (port for port in self._ports_of(part) if not is_free(port)):
                 setting = PORT_SETTINGS.get(part, "OMS_STACK_HTTP_PORT")
                 user = user_of(port)
                 in_use = f"in use by {user}" if user else "in use"

@@ -102,15 +102,11 @@ def local_stack(place: Path, partitions: int | None = None) -> "Generator[Stack]
 
     `partitions` is how many each topic gets, None for the catalogue's number.
     """
-    from oms_contracts.catalogue import ALL_SERVICES  # noqa: PLC0415
-
     from oms_local.kafka_server import start_cache  # noqa: PLC0415
-    from oms_local.ports import find_free  # noqa: PLC0415
     from oms_local.stack import Stack, StackSettings  # noqa: PLC0415
 
     with _own_folder(place) as data:
-        ports = find_free(3 + len(ALL_SERVICES))  # the broker's, its controller's, the database's; one for each service
-        stack = Stack(StackSettings(data=data, kafka_port=ports, postgres_port=ports + 2, http_port=ports + 3, partitions=partitions))
+        stack = Stack(StackSettings.on_free_ports(data, partitions=partitions))
         try:
             stack.up(services=(), owner=os.getpid())
             yield stack

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from oms_contracts.catalogue import ALL_SERVICES, USERS
+from oms_contracts.catalogue import ALL_SERVICES, APIS, USERS
 
 from oms_provision.broker import CONNECTION, broker_is_ready, make_admin, provision_topics, provision_users
 from oms_provision.certificates import Certificate, load_or_issue, load_or_make_authority
@@ -75,7 +75,13 @@ def variables_of(passwords: Passwords, broker: Certificate | None = None) -> dic
         }
         for service in ALL_SERVICES
     }
-    return servers | services
+    apis = {api: {name: value for name, value in services[service].items() if _is_needed(api, name)} for api, service in APIS.items()}
+    return servers | services | apis
+
+
+def _is_needed(api: str, variable: str) -> bool:
+    """Whether an API needs a variable of its service: that of capture has no database, that of projection no broker."""
+    return variable.startswith("OMS_KAFKA_" if api == "capture-api" else "OMS_DATABASE_")
 
 
 def provision(environment: Mapping[str, str], timeout_seconds: float = READY_TIMEOUT_SECONDS) -> None:

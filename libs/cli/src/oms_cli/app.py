@@ -69,7 +69,7 @@ def root(
         typer.Option(
             metavar="URL",
             envvar="OMS_SERVICE_URL",
-            help="Where services answer, with {service} for the name of one: http://{service}:8000",
+            help="Where services have health and metrics, with {service} for the name of one: http://{service}:8001",
             show_default="those of the local stack",
         ),
     ] = None,

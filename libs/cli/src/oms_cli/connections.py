@@ -46,8 +46,8 @@ class Offsets:
 class Connections:
     """Made once for a run of `oms`, and connected only as far as a command needs.
 
-    Settings come first: `query_url`, `service_url` (a URL with `{service}` in the place of the service's name) and the variables
-    `OMS_KAFKA_*`. What they leave open, `find_servers` returns: those of the local stack where it is installed.
+    Settings come first: `query_url`, `service_url` (of health and metrics, with `{service}` in the place of the service's name) and the
+    variables `OMS_KAFKA_*`. What they leave open, `find_servers` returns: those of the local stack where it is installed.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Connections:
     @cached_property
     def query(self) -> QueryClient:
         """The query API."""
-        url = self._query_url or self._url_of("projection")
+        url = self._query_url or (self._servers.query_url() if self._servers is not None else None)
         if url is None:
             raise CliError(INVALID, "--query-url: is not given; it, or OMS_QUERY_URL, names the query API")
         try:

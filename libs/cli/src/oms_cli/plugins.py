@@ -24,7 +24,11 @@ class Servers(Protocol):
         ...
 
     def service_url(self, service: str) -> str:
-        """The URL of a service's HTTP server."""
+        """The URL of a service's health and metrics."""
+        ...
+
+    def query_url(self) -> str:
+        """The URL of projection's query API."""
         ...
 
 

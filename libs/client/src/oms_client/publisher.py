@@ -77,7 +77,11 @@ class Sender:
     async def start(self) -> None:
         """Connect. Raises KafkaError when the broker is not reachable."""
         self._producer = make_producer(self._settings, self._client_id, idempotent=False, linger_ms=5, request_timeout_ms=10_000)
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except BaseException:  # its connections would stay open; the error is raised again
+            await self._producer.stop()
+            raise
 
     async def stop(self) -> None:
         """Send what is buffered, and disconnect."""

@@ -22,6 +22,8 @@ PROJECTION = "projection"
 """The service that owns no stream: it builds the read models."""
 ALL_SERVICES = (*SERVICES, PROJECTION)
 """Every service, in the order of their HTTP ports. What has one entry for each service is made from this list or checked against it."""
+APIS = {f"{service}-api": service for service in ("capture", PROJECTION)}
+"""The HTTP APIs, which are processes of their own (`python -m oms_<service> api`), each with the service whose credentials it has."""
 USERS = (*ALL_SERVICES, "channel", "warehouse", "carrier", "downstream", "operator")
 """Every broker user: the services, four kinds of external parties, and the operator."""
 

@@ -1,14 +1,14 @@
-"""What every service answers over HTTP: is it alive, is it ready, its metrics, and an audit of its own store."""
+"""What every process answers over HTTP, on a port of its own: is it alive, is it ready, its metrics, an audit of its service's store."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Route
 
 from oms_runtime.errors import RETRYABLE_ERRORS, StateVersionMismatch
 from oms_runtime.problems import problem
@@ -16,8 +16,12 @@ from oms_runtime.problems import problem
 AUDIT_RETRY_AFTER_SECONDS = 10
 
 
+Audit = Callable[[], Awaitable[dict[str, Any]]]
+"""Whether every stored state is what its events fold to. Raises one of RETRYABLE_ERRORS when it could not be found out in time."""
+
+
 class Operable(Protocol):
-    """What these routes need of a running service."""
+    """What these routes need of a running process."""
 
     @property
     def started(self) -> bool: ...
@@ -29,30 +33,16 @@ class Operable(Protocol):
         ...
 
     async def unready(self) -> list[str]:
-        """The reasons why the service cannot do its work now; empty when it can."""
+        """The reasons why the process cannot do its work now; empty when it can."""
         ...
 
     async def measure(self) -> None:
         """Bring the metrics up to date that only the store knows."""
         ...
 
-    async def audit(self) -> dict[str, Any]:
-        """Whether every stored state is what its events fold to. Raises one of RETRYABLE_ERRORS when it could not be found out in time."""
-        ...
 
-
-class DeferredApp:
-    """A service's own API, which cannot be built before its runtime has started."""
-
-    app: ASGIApp | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self.app or problem(503, "the service is starting", "ask again in a moment")
-        await answer(scope, receive, send)
-
-
-def operations_app(service: Operable, api: ASGIApp | None) -> Starlette:
-    """The routes of every service, and behind them `api`, a service's own, whose lifespan is the caller's business."""
+def operations_app(service: Operable, run_audit: Audit | None = None) -> Starlette:
+    """The routes of every process; `/audit` where there is a store to audit."""
 
     async def live(_request: Request) -> JSONResponse:
         alive = await service.alive()
@@ -60,8 +50,6 @@ def operations_app(service: Operable, api: ASGIApp | None) -> Starlette:
 
     async def ready(_request: Request) -> JSONResponse:
         reasons = await service.unready()
-        if isinstance(api, DeferredApp) and api.app is None:
-            reasons.append("the service's own API has not started")
         return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     async def metrics(_request: Request) -> Response:
@@ -71,6 +59,8 @@ def operations_app(service: Operable, api: ASGIApp | None) -> Starlette:
     auditing = asyncio.Lock()
 
     async def audit(_request: Request) -> JSONResponse:
+        if run_audit is None:
+            return problem(404, "there is no store to audit here", "ask the service's own process")
         if not service.started:
             return problem(503, "the service is starting", "ask again in a moment")
         if auditing.locked():
@@ -78,14 +68,10 @@ def operations_app(service: Operable, api: ASGIApp | None) -> Starlette:
             return problem(429, "an audit is running", "one runs at a time: ask again when it has ended", headers=retry_after)
         async with auditing:
             try:
-                return JSONResponse(await service.audit())
+                return JSONResponse(await run_audit())
             except StateVersionMismatch as error:
                 return problem(503, "the states are another version's", str(error))
             except RETRYABLE_ERRORS as error:
                 return problem(503, "the audit did not end", f"{type(error).__name__}: {error}")
 
-    routes: list[BaseRoute] = [Route("/live", live), Route("/ready", ready), Route("/metrics", metrics), Route("/audit", audit)]
-    if api is not None:
-        routes.append(Mount("/", api))
-
-    return Starlette(routes=routes)
+    return Starlette(routes=[Route("/live", live), Route("/ready", ready), Route("/metrics", metrics), Route("/audit", audit)])

@@ -38,3 +38,12 @@ class Metrics:
         self.dead_letters = Gauge("oms_dead_letters", "Records set aside or parked, not yet redriven", registry=self.registry)
         self.effects = Counter("oms_effects_total", "Outside effects performed", ["effect", "result"], registry=self.registry)
         self.deadlines_stuck = Gauge("oms_deadlines_stuck", "States whose deadline or effect failed and is retried", registry=self.registry)
+
+
+class HttpMetrics:
+    """An API's instruments, on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.responses = Counter("oms_http_responses_total", "Responses of the API", ["status"], registry=self.registry)
+        self.response_seconds = Histogram("oms_http_response_seconds", "Seconds to a response's first byte", registry=self.registry)

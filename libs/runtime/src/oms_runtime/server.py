@@ -1,58 +1,47 @@
-"""A service's process from the outside: signals, logs, and the HTTP server beside the runtime."""
+"""A service's process from the outside: signals, logs, the operator's commands, and the HTTP server for operations beside the runtime."""
 
 import asyncio
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from oms_runtime.checkpoint_tool import reset_checkpoint, show_checkpoints
 from oms_runtime.errors import RETRYABLE_ERRORS
-from oms_runtime.health import DeferredApp, operations_app
-from oms_runtime.limits import KEEP_ALIVE_SECONDS, MAX_HEAD_BYTES, LimitedProtocol, TimeLimit
+from oms_runtime.health import operations_app
+from oms_runtime.limits import KEEP_ALIVE_SECONDS, MAX_HEAD_BYTES, LimitedProtocol
 from oms_runtime.logs import configure_logs
 from oms_runtime.loop import run_loop
 from oms_runtime.model import Service
 from oms_runtime.recovery import recover
 from oms_runtime.runtime import Runtime
-from oms_runtime.settings import HttpSettings, RuntimeSettings
+from oms_runtime.settings import OperationsSettings, RuntimeSettings
 
 GRACEFUL_SHUTDOWN_SECONDS = 5
 
-Api = Callable[[Runtime], AbstractAsyncContextManager[Starlette]]
-"""Makes a service's own API once its runtime has started, and ends what the API alone uses."""
 
-
-def run(
-    service: Service,
-    settings: RuntimeSettings,
-    *,
-    migrations: str | None = None,
-    api: Api | None = None,
-    arguments: Sequence[str] | None = None,
-) -> None:
-    """Run a service until SIGTERM or SIGINT. `api` makes what is served beside health, metrics and audit.
+def run(service: Service, settings: RuntimeSettings, *, migrations: str | None = None, arguments: Sequence[str] | None = None) -> None:
+    """Run a service until SIGTERM or SIGINT.
 
     With `arguments` (None: those of the program) it does what USAGE says of them instead, prints the result as JSON, and exits.
     """
     configure_logs(service.name, settings.log_level)
     if words := sys.argv[1:] if arguments is None else arguments:
         sys.exit(run_loop(_operate(service, settings, words)))
-    run_loop(_serve(Runtime(service, settings, migrations=migrations), settings, api))
+    run_loop(_serve(Runtime(service, settings, migrations=migrations), settings))
 
 
-def make_server(app: ASGIApp, settings: HttpSettings) -> uvicorn.Server:
-    """An HTTP server with the limits of `settings` and `limits`. Its caller handles signals and lifespans."""
+def make_server(app: ASGIApp, settings: OperationsSettings, port: int) -> uvicorn.Server:
+    """An HTTP server on `port` with the limits of `settings` and `limits`. Its caller handles signals and lifespans."""
     server = uvicorn.Server(
         uvicorn.Config(
             app,
             host=settings.http_host,
-            port=settings.http_port,
+            port=port,
             http=LimitedProtocol,
             ws="none",
             limit_concurrency=settings.http_max_connections,
@@ -63,8 +52,16 @@ def make_server(app: ASGIApp, settings: HttpSettings) -> uvicorn.Server:
             timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
         )
     )
-    server.capture_signals = nullcontext  # type: ignore[method-assign]  # the signals are ours: the batch in hand is finished first
+    server.capture_signals = nullcontext  # type: ignore[method-assign]  # the signals are ours: the work in hand is finished first
     return server
+
+
+def stop_signal() -> asyncio.Event:
+    """Set when the process is asked to end."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 USAGE = """usage, with the service's environment:
@@ -101,28 +98,20 @@ async def _operate(service: Service, settings: RuntimeSettings, arguments: Seque
     return 0
 
 
-async def _serve(runtime: Runtime, settings: RuntimeSettings, api: Api | None) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    own = DeferredApp() if api is not None else None
-    server = make_server(operations_app(runtime, own), settings)
+async def _serve(runtime: Runtime, settings: RuntimeSettings) -> None:
+    stop = stop_signal()
+    server = make_server(operations_app(runtime, runtime.audit), settings, settings.operations_port)
     # It answers from the beginning: a process that waits for its servers is alive, and says what it waits for.
     serving = asyncio.create_task(server.serve())
     stopped = asyncio.create_task(stop.wait())
     starting = asyncio.create_task(runtime.start())
     await asyncio.wait({starting, serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    async with AsyncExitStack() as running:
-        if starting.done():
-            await starting
-            if api is not None and own is not None:
-                app = await running.enter_async_context(api(runtime))
-                await running.enter_async_context(app.router.lifespan_context(app))
-                own.app = TimeLimit(app, settings.http_request_timeout_seconds)
-            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            await runtime.stop()
-        else:
-            starting.cancel()
-            await asyncio.wait({starting})
-        server.should_exit = True
-        await serving
+    if starting.done():
+        await starting
+        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await runtime.stop()
+    else:
+        starting.cancel()
+        await asyncio.wait({starting})
+    server.should_exit = True
+    await serving

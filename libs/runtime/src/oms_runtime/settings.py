@@ -11,20 +11,27 @@ PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0))]
 """For a setting that makes a deadline: a deadline without any delay would be due again and again without end."""
 
 
-class HttpSettings(BaseSettings):
-    """The variables of every process that serves HTTP, all beginning with `OMS_`."""
+class OperationsSettings(BaseSettings):
+    """The variables of every process, all beginning with `OMS_`."""
 
     model_config = SettingsConfigDict(env_prefix="OMS_", extra="ignore")
 
     http_host: str = "127.0.0.1"
-    http_port: int = 8000
+    operations_port: int = 8001
+    """Where health, metrics and the audit are served, apart from any API: whoever floods that leaves them alone."""
     http_max_connections: int = Field(default=200, ge=2)
-    """A request on one more gets 503 at once."""
-    http_request_timeout_seconds: float = Field(default=30, gt=0)
+    """On each port. A request on one more gets 503 at once."""
     log_level: str = "INFO"
 
 
-class RuntimeSettings(HttpSettings, KafkaSettings):
+class ApiSettings(OperationsSettings):
+    """The variables of every process that serves an API, all beginning with `OMS_`."""
+
+    http_port: int = 8000
+    http_request_timeout_seconds: float = Field(default=30, gt=0)
+
+
+class RuntimeSettings(OperationsSettings, KafkaSettings):
     """The variables of every service, all beginning with `OMS_`."""
 
     database_url: SecretStr

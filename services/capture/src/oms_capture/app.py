@@ -1,8 +1,11 @@
 """Builds capture from its parts."""
 
+import sys
 from contextlib import nullcontext
 from functools import partial
 
+from oms_kafka.clients import broker_is_reachable
+from oms_runtime.api_process import run_api
 from oms_runtime.clock import utc_now
 from oms_runtime.model import Decider, Service, one_stream, service_of
 from oms_runtime.server import run
@@ -11,7 +14,7 @@ from oms_capture.api import KafkaOrders, make_api
 from oms_capture.commands import Command, Event
 from oms_capture.decider import INITIAL, Order, Terms, decide, due, evolve
 from oms_capture.policies import POLICIES
-from oms_capture.settings import Settings
+from oms_capture.settings import EdgeSettings, Settings
 
 
 def make_service(terms: Terms) -> Service:
@@ -23,7 +26,18 @@ def make_service(terms: Terms) -> Service:
 
 
 def main() -> None:
-    """Run capture until SIGTERM or SIGINT."""
-    settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
-    orders = KafkaOrders(settings)
-    run(make_service(settings.terms()), settings, api=lambda _runtime: nullcontext(make_api(orders, settings.query_url, utc_now)))
+    """Run capture, or with the argument `api` its HTTP edge alone, until SIGTERM or SIGINT."""
+    if sys.argv[1:] == ["api"]:
+        run_edge(EdgeSettings())
+    else:
+        settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+        run(make_service(settings.terms()), settings)
+
+
+def run_edge(settings: EdgeSettings) -> None:
+    """Run the HTTP edge until SIGTERM or SIGINT."""
+
+    async def fault() -> str:
+        return "" if await broker_is_reachable(settings) else "the broker cannot be reached: OMS_KAFKA_BOOTSTRAP_SERVERS names it"
+
+    run_api("capture-api", lambda: nullcontext(make_api(KafkaOrders(settings), settings.query_url, utc_now)), settings, fault)

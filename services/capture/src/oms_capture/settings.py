@@ -4,7 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 import pycountry
-from oms_runtime.settings import PositiveDuration, RuntimeSettings
+from oms_kafka.settings import KafkaSettings
+from oms_runtime.settings import ApiSettings, PositiveDuration, RuntimeSettings
 
 from oms_capture.decider import Terms
 from oms_capture.validation import Market
@@ -23,8 +24,6 @@ class Settings(RuntimeSettings):
     """How long an order waits for another service's event before an operator is asked to investigate."""
     delivery_timeout: PositiveDuration = timedelta(days=30)
     """From the release to the question whether the order was delivered."""
-    query_url: str = "http://127.0.0.1:8006"
-    """Where projection's query API is: `POST /orders` puts it into its `Location` header."""
 
     def terms(self) -> Terms:
         """The business's settings, with the currencies of ISO 4217 and the countries of ISO 3166-1."""
@@ -41,3 +40,10 @@ class Settings(RuntimeSettings):
             answer_timeout=self.answer_timeout,
             delivery_timeout=self.delivery_timeout,
         )
+
+
+class EdgeSettings(ApiSettings, KafkaSettings):
+    """Of the HTTP edge's process. Variables begin with `OMS_`."""
+
+    query_url: str = "http://127.0.0.1:8006"
+    """Where projection's query API is: `POST /orders` puts it into its `Location` header."""

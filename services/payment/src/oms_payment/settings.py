@@ -10,7 +10,6 @@ from oms_payment.decider import Terms
 class Settings(RuntimeSettings):
     """Variables begin with `OMS_`; durations are ISO 8601 or seconds."""
 
-    http_port: int = 8002
     look_up_after: timedelta = timedelta(seconds=5)
     """From a request without a response to its first look-up. The wait doubles with each further look-up."""
     look_up_at_most: timedelta = timedelta(hours=1)

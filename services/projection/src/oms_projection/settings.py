@@ -1,9 +1,15 @@
 """Projection's settings, beside those of every service."""
 
-from oms_runtime.settings import RuntimeSettings
+from oms_runtime.settings import ApiSettings, RuntimeSettings
+from pydantic import SecretStr
 
 
 class Settings(RuntimeSettings):
     """Variables begin with `OMS_`."""
 
+
+class EdgeSettings(ApiSettings):
+    """Of the query API's process. Variables begin with `OMS_`."""
+
     http_port: int = 8006
+    database_url: SecretStr

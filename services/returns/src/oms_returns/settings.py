@@ -10,7 +10,6 @@ from oms_returns.decider import Terms
 class Settings(RuntimeSettings):
     """Variables begin with `OMS_`; lists are JSON, durations ISO 8601 or seconds."""
 
-    http_port: int = 8005
     return_window: PositiveDuration = timedelta(days=30)
     """From an order's completion until its goods can no longer be returned."""
     goods_timeout: PositiveDuration = timedelta(days=14)
