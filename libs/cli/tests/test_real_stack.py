@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from oms_cli.app import app
-from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.catalogue import ALL_SERVICES, APIS
+from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import encode, type_of
 from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.stock import ReceiveStock
