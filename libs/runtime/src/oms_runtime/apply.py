@@ -341,7 +341,8 @@ class Applier:
         """
         unit = self._unit(await self._load(connection))
         if asked.letter_id is not None and not await is_dead_letter_of(connection, asked.letter_id, asked.source_key):
-            self._dead_letters.refuse(unit, record, asked, f"{asked.letter_id} is no dead letter of key {asked.source_key!r}")
+            reason = f"{asked.letter_id} is no dead letter of key {asked.source_key!r}"
+            await self._dead_letters.refuse(connection, unit, record, asked, reason)
             return unit, False
         if asked.letter_id is not None and asked.value is not None:
             await replace_value(connection, asked.letter_id, asked.value.encode())

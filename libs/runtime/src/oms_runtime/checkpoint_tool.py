@@ -10,9 +10,9 @@ from oms_runtime.database import connect
 from oms_runtime.settings import RuntimeSettings
 
 
-async def show_checkpoints(settings: RuntimeSettings) -> list[dict[str, Any]]:
-    """Every checkpoint, beside what the broker says of its partition (None where it does not know the topic)."""
-    connection = await connect(settings.database_url.get_secret_value())
+async def show_checkpoints(settings: RuntimeSettings, schema: str = "") -> list[dict[str, Any]]:
+    """Every checkpoint in `schema`, beside what the broker says of its partition (None where it does not know the topic)."""
+    connection = await connect(settings.database_url.get_secret_value(), schema=schema)
     reader = make_reader(settings, "oms-checkpoints")
     try:
         rows = await connection.fetch("select topic, partition, next_offset, position, topic_id from checkpoints order by 1, 2")
@@ -34,14 +34,14 @@ async def show_checkpoints(settings: RuntimeSettings) -> list[dict[str, Any]]:
         await reader.stop()
 
 
-async def reset_checkpoint(settings: RuntimeSettings, partition: str, to: str, *, dry_run: bool) -> dict[str, Any]:
-    """Set the checkpoint of `partition` (TOPIC/NUMBER) to `begin`, `end` or an offset, in the topic as it is now.
+async def reset_checkpoint(settings: RuntimeSettings, partition: str, to: str, *, schema: str = "", dry_run: bool) -> dict[str, Any]:
+    """Set the checkpoint of `partition` (TOPIC/NUMBER) in `schema` to `begin`, `end` or an offset, in the topic as it is now.
 
     The highest position applied stays: events of our services that were applied before take no effect again. Raises ValueError when the
     partition has no checkpoint, or the offset lies outside of it.
     """
     topic, _, number = partition.rpartition("/")
-    found = [row for row in await show_checkpoints(settings) if (row["topic"], str(row["partition"])) == (topic, number)]
+    found = [row for row in await show_checkpoints(settings, schema) if (row["topic"], str(row["partition"])) == (topic, number)]
     if not found:
         raise ValueError(f"{partition}: has no checkpoint; `checkpoints` without arguments shows them all")
     [row] = found
@@ -53,7 +53,7 @@ async def reset_checkpoint(settings: RuntimeSettings, partition: str, to: str, *
             raise ValueError(f"{to}: is not begin, end, or an offset from {row['begin']} to {row['end']}")
         offset = int(to)
     if not dry_run:
-        connection = await connect(settings.database_url.get_secret_value())
+        connection = await connect(settings.database_url.get_secret_value(), schema=schema)
         try:
             await connection.execute(
                 "update checkpoints set next_offset = $3, topic_id = $4 where topic = $1 and partition = $2",

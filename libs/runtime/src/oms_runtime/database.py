@@ -53,8 +53,8 @@ MIGRATION_TIMEOUT_SECONDS = 7 * 24 * 3_600
 """For a statement of a migration: one that rewrites a large table must not be cancelled, and begun again for ever."""
 
 
-async def open_database(url: str, *, max_connections: int = 6, idle_timeout_ms: int = 10_000) -> Database:
-    """A pool on one service's own database. It holds at most `max_connections`.
+async def open_database(url: str, *, schema: str = "", max_connections: int = 6, idle_timeout_ms: int = 10_000) -> Database:
+    """A pool on one service's own database. It holds at most `max_connections`, which also find the tables of `schema`.
 
     The server ends a transaction that is idle for `idle_timeout_ms`: a paused process must not hold the store's lock for ever.
     """
@@ -64,14 +64,17 @@ async def open_database(url: str, *, max_connections: int = 6, idle_timeout_ms: 
         max_size=max_connections,
         command_timeout=COMMAND_TIMEOUT_SECONDS,
         timeout=10,
-        server_settings={"idle_in_transaction_session_timeout": str(idle_timeout_ms)} | KEEPALIVE,
+        server_settings={"idle_in_transaction_session_timeout": str(idle_timeout_ms)} | KEEPALIVE | _search_path(schema),
         reset=_no_reset,
     )
 
 
-async def open_for_queries(url: str, *, statement_timeout_ms: int, max_connections: int = 6) -> Database:
-    """A pool whose connections only read, and whose statements end after `statement_timeout_ms`. It connects when first used."""
-    settings = {"default_transaction_read_only": "on", "statement_timeout": str(statement_timeout_ms)} | KEEPALIVE
+async def open_for_queries(url: str, *, statement_timeout_ms: int, schema: str = "", max_connections: int = 6) -> Database:
+    """A pool whose connections only read, and whose statements end after `statement_timeout_ms`. It connects when first used.
+
+    They also find the tables of `schema`.
+    """
+    settings = {"default_transaction_read_only": "on", "statement_timeout": str(statement_timeout_ms)} | KEEPALIVE | _search_path(schema)
     return await _asyncpg.create_pool(
         url, min_size=0, max_size=max_connections, command_timeout=60, timeout=10, server_settings=settings, reset=_no_reset
     )
@@ -108,15 +111,23 @@ async def savepoint(connection: Connection) -> AsyncGenerator[None]:
     await connection.execute("release savepoint part")
 
 
-async def connect(url: str, *, idle_timeout_ms: int = 0, statement_timeout_ms: int = 0, command_timeout: float | None = 30) -> Connection:
+async def connect(
+    url: str, *, schema: str = "", idle_timeout_ms: int = 0, statement_timeout_ms: int = 0, command_timeout: float | None = 30
+) -> Connection:
     """One connection outside the pool: for a lock that is held as long as its session, or for what must not take the pool's connections.
 
     With `idle_timeout_ms` the server ends the session, and releases its locks, once it has been idle for as long, in a transaction or
-    between two; with `statement_timeout_ms` it ends a statement that takes longer. `command_timeout` are seconds, None for no limit.
+    between two; with `statement_timeout_ms` it ends a statement that takes longer. `command_timeout` are seconds, None for no limit. It
+    also finds the tables of `schema`.
     """
     idle = dict.fromkeys(("idle_session_timeout", "idle_in_transaction_session_timeout"), str(idle_timeout_ms))
-    settings = idle | {"statement_timeout": str(statement_timeout_ms)} | KEEPALIVE
+    settings = idle | {"statement_timeout": str(statement_timeout_ms)} | KEEPALIVE | _search_path(schema)
     return await _asyncpg.connect(url, timeout=10, command_timeout=command_timeout, server_settings=settings)
+
+
+def _search_path(schema: str) -> dict[str, str]:
+    """`public` comes first: what all versions share is never hidden by a table of the same name, and migrations make their tables there."""
+    return {"search_path": f"public, {schema}"} if schema else {}
 
 
 def migrations_of(package: str) -> list[tuple[str, str]]:

@@ -112,12 +112,17 @@ class DeadLetters:
         version = (await self._versions(connection, [letter_id(letter.record)])).get(_stream(letter.record), 0) + 1
         self._append(unit, letter.record, version, event)
 
-    def refuse(self, unit: UnitOfWork, record: IncomingRecord, asked: RedriveDeadLetters, reason: str) -> None:
-        """A redrive asks for what cannot be done: announce why. Nothing else changes."""
+    async def refuse(
+        self, connection: Connection, unit: UnitOfWork, record: IncomingRecord, asked: RedriveDeadLetters, reason: str
+    ) -> None:
+        """A redrive asks for what cannot be done: announce why, once, whoever else reads the same command. Nothing else changes."""
+        stream = f"redrive/{letter_id(record)}"
+        if await connection.fetchval("select exists (select from events where stream = $1)", stream):
+            return
         event = RedriveRefused(
             letter_id=asked.letter_id or "", service=self.service, source_key=asked.source_key, reason=reason, at=unit.now
         )
-        unit.append(event, f"redrive/{letter_id(record)}", 1, self.topic, _cause(record))
+        unit.append(event, stream, 1, self.topic, _cause(record))
 
     def _keeps(self, record: IncomingRecord) -> bool:
         return len(record.value) <= self.max_value_bytes

@@ -8,6 +8,10 @@ class StateVersionMismatch(Exception):
     """Another version of this service has started since, and stores its states under another `state_version`: we may not write."""
 
 
+class TablesMissing(Exception):
+    """This version of the service has no tables in the store, not yet or no more. The message says what an operator can do."""
+
+
 class LostPartition(Exception):
     """Another consumer has moved the checkpoint: this one no longer owns the partition, and has changed nothing."""
 
@@ -56,6 +60,7 @@ RETRYABLE_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.InvalidCachedStatementError,
     StateVersionMismatch,
     StoreBehind,
+    TablesMissing,
 )
 """Faults of the environment, not of a record. They are retried for as long as they last, and never make a dead letter.
 

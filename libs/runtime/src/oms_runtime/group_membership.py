@@ -92,7 +92,7 @@ class GroupMembership(ConsumerRebalanceListener):
         self._subscriber = self._broker.subscriber(
             *(topic.name for topic in service.reads),
             batch=True,
-            group_id=f"oms.{service.name}",
+            group_id=service.consumer_group(),
             group_instance_id=settings.instance,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,

@@ -11,7 +11,7 @@ from oms_contracts.envelope import Envelope
 from oms_contracts.message import type_of
 from oms_contracts.operations import RedriveDeadLetters
 
-from oms_runtime.database import Connection
+from oms_runtime.database import Connection, Database
 
 StateT = TypeVar("StateT")
 CommandT = TypeVar("CommandT")
@@ -136,6 +136,10 @@ class Service:
     `commands` are the messages of its own command topic, decided as they come; `projected` are the messages that its projector wants.
     A record of any other type is dropped by its header, unread. `linger_seconds` is how long records that come in quick succession wait
     for more of them.
+
+    A service whose tables have versions keeps those of one version in a `schema`, beside checkpoints and dead letters of their own, and
+    fills them by a consumer `group` of their own. `open_tables` is called with the migrated store at each start, and every second from
+    then on. It raises TablesMissing where this version has no tables: then the process does nothing.
     """
 
     name: str
@@ -149,6 +153,13 @@ class Service:
     projector: Projector | None = None
     projected: tuple[type[Any], ...] = ()
     linger_seconds: float = LINGER_SECONDS
+    schema: str = ""
+    group: str = ""
+    open_tables: Callable[[Database], Awaitable[None]] | None = None
+
+    def consumer_group(self) -> str:
+        """The name of its consumer group."""
+        return self.group or f"oms.{self.name}"
 
     def handled_types(self) -> frozenset[str]:
         """The published types this service reads."""

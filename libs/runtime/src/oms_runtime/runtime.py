@@ -16,7 +16,7 @@ from oms_runtime.clock import utc_now
 from oms_runtime.consumer import Consumer
 from oms_runtime.database import LEADER_LOCK, Database, connect, migrate, open_database
 from oms_runtime.dead_letters import count_dead_letters
-from oms_runtime.errors import RETRYABLE_ERRORS, LostLeadership, StoreBehind, check_store_not_behind
+from oms_runtime.errors import RETRYABLE_ERRORS, LostLeadership, StoreBehind, TablesMissing, check_store_not_behind
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import AnyDecider, Service
 from oms_runtime.poison import PoisonLimit
@@ -73,6 +73,8 @@ class Runtime:
         """The error that keeps this process from starting, or from continuing."""
         self._other_version: int | None = None
         """The state version of the stored states, where it is not this process's and so this process does nothing."""
+        self._tables_missing = ""
+        """Why this process does nothing any more: its tables are gone."""
         self._build_progress: tuple[int, int] | None = None
         """While states are being built: the events that are folded, and all events."""
         self.started = False
@@ -108,11 +110,13 @@ class Runtime:
 
     async def _open(self) -> None:
         url, idle_timeout_ms = self.settings.database_url.get_secret_value(), self.settings.session_timeout_ms
-        self.database = await open_database(url, idle_timeout_ms=idle_timeout_ms)
+        self.database = await open_database(url, schema=self.service.schema, idle_timeout_ms=idle_timeout_ms)
         try:
             applied = await migrate(self.database, *self._migrations)
             if applied:
                 log.info("migrated", applied=applied)
+            if self.service.open_tables is not None:
+                await self.service.open_tables(self.database)
             if self.service.decider is not None:
                 await self._build_states(self.service.decider)
             self.metrics.dead_letters.set(await self.database.fetchval("select count(*) from dead_letters"))
@@ -170,21 +174,32 @@ class Runtime:
         log.info("stopped")
 
     async def _retire_when_replaced(self) -> None:
-        """Once another version's states are in use: leave the partitions and the leadership to its processes, and do nothing more."""
-        decider = self.service.decider
-        while decider is not None:
+        """Once another version's states are in use: leave the partitions and the leadership to its processes, and do nothing more.
+
+        The same once this version's tables are gone.
+        """
+        decider, open_tables = self.service.decider, self.service.open_tables
+        while decider is not None or open_tables is not None:
             await asyncio.sleep(RETRY_SECONDS)
             try:
                 stored = await store.stored_state_version(self.database)
+                if open_tables is not None:
+                    await open_tables(self.database)
+            except TablesMissing as error:
+                self._tables_missing = str(error)
+                log.warning("replaced_by_another_version", reason=self._tables_missing)
+                return await self._retire()
             except RETRYABLE_ERRORS:
                 continue
-            if stored not in (None, decider.state_version):
+            if decider is not None and stored not in (None, decider.state_version):
                 self._other_version = stored
                 log.warning("replaced_by_another_version", stored_state_version=stored, state_version=decider.state_version)
-                await self.consumer.finish()
-                await self._stop_leading()
-                await self.consumer.leave()
-                return
+                return await self._retire()
+
+    async def _retire(self) -> None:
+        await self.consumer.finish()
+        await self._stop_leading()
+        await self.consumer.leave()
 
     async def _stop_leading(self) -> None:
         if self._election is not None:
@@ -201,12 +216,14 @@ class Runtime:
 
     async def alive(self) -> bool:
         """False only where ending this process would help. One that still waits for its servers is alive."""
-        return not self.started or self._other_version is not None or await self.consumer.alive()
+        return not self.started or self._other_version is not None or bool(self._tables_missing) or await self.consumer.alive()
 
     async def unready(self) -> list[str]:
         """The reasons why this process cannot do its work now; empty when it can."""
         if self._other_version is not None:
             return self._of_other_version(self._other_version)
+        if self._tables_missing:
+            return [self._tables_missing]
         if self._build_progress is not None:
             return ["states are being built: {:,} of {:,} events".format(*self._build_progress)]
         if not self.started:
@@ -271,7 +288,9 @@ class Runtime:
             raise TimeoutError(f"it took longer than {timeout_seconds:g} s (OMS_AUDIT_TIMEOUT_SECONDS), or a statement too long") from error
 
     async def _audit(self) -> dict[str, Any]:
-        connection = await connect(self.settings.database_url.get_secret_value(), statement_timeout_ms=AUDIT_STATEMENT_TIMEOUT_MS)
+        connection = await connect(
+            self.settings.database_url.get_secret_value(), schema=self.service.schema, statement_timeout_ms=AUDIT_STATEMENT_TIMEOUT_MS
+        )
         try:
             wrong = await refold.audit(connection, self.service.decider) if self.service.decider else []
             return {
@@ -327,7 +346,7 @@ class Runtime:
                 self._waiting_for = ""
                 return done
             except RETRYABLE_ERRORS as error:
-                self._waiting_for = str(error) if isinstance(error, StoreBehind) else f"{type(error).__name__}: {error}"
+                self._waiting_for = str(error) if isinstance(error, StoreBehind | TablesMissing) else f"{type(error).__name__}: {error}"
                 log.warning("waiting_for_servers", error=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(RETRY_SECONDS)
 

@@ -84,9 +84,10 @@ async def _operate(service: Service, settings: RuntimeSettings, arguments: Seque
                 sys.stdout.write(f"{json.dumps(report)}\n")
                 return 0 if report["agrees"] else 1
             case ["checkpoints"]:
-                sys.stdout.writelines(f"{json.dumps(row)}\n" for row in await show_checkpoints(settings))
+                sys.stdout.writelines(f"{json.dumps(row)}\n" for row in await show_checkpoints(settings, service.schema))
             case ["checkpoints", partition, to]:
-                sys.stdout.write(f"{json.dumps(await reset_checkpoint(settings, partition, to, dry_run=dry_run))}\n")
+                report = await reset_checkpoint(settings, partition, to, schema=service.schema, dry_run=dry_run)
+                sys.stdout.write(f"{json.dumps(report)}\n")
             case ["--help"] | ["-h"]:
                 sys.stdout.write(USAGE)
             case _:
