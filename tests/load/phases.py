@@ -123,7 +123,7 @@ async def rebuild(rig: Rig) -> Figures:
     records = sum((await rig.services.records()).values())
     used, before = resource.getrusage(resource.RUSAGE_CHILDREN), read_usage(rig.pids)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "oms_projection.rebuild", env=rig.stack.environment("projection"), stdout=subprocess.PIPE
+        sys.executable, "-m", "oms_projection", "read-models", "verify", env=rig.stack.environment("projection"), stdout=subprocess.PIPE
     )
     seconds = 120 + records / SLOWEST_REBUILD
     try:

@@ -12,6 +12,8 @@ from oms_contracts.tracking import OrderStatusChanged
 from oms_kafka.clients import Reader, make_reader
 from oms_kafka.settings import settings_of
 from oms_local.stack import Stack
+from oms_projection.tables import READ_MODELS_VERSION
+from oms_projection.versions import schema_of
 from oms_runtime.database import Connection, connect
 
 TOPIC = "oms.order-status-changes"
@@ -99,7 +101,8 @@ class Services:
     async def __aenter__(self) -> "Services":
         await self._reader.start()
         for service in ALL_SERVICES:
-            self._connections[service] = await connect(self._stack.database_url(service))
+            schema = schema_of(READ_MODELS_VERSION) if service == "projection" else ""
+            self._connections[service] = await connect(self._stack.database_url(service), schema=schema)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -17,13 +17,15 @@ from oms_contracts.stock import StockReleased
 from oms_contracts.values import AllocatedLine
 from oms_projection.api import make_api
 from oms_projection.projector import project
-from oms_projection.rebuild import table_digests
-from oms_projection.tables import TABLES
+from oms_projection.rebuild import columns_of, digests_of
+from oms_projection.tables import READ_MODELS_VERSION, TABLES
+from oms_projection.versions import open_version, schema_of
 from oms_runtime.database import Database, migrate, open_database, open_for_queries
 from oms_runtime.model import IncomingRecord
 
 LATER = datetime(2026, 3, 2, tzinfo=UTC)
 """A day after the last event: everything is settled."""
+SCHEMA = schema_of(READ_MODELS_VERSION)
 Given = Callable[..., Sequence[IncomingRecord]]
 
 
@@ -33,8 +35,9 @@ class Servers(Protocol):
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def pool(servers: Servers) -> AsyncIterator[Database]:
-    database = await open_database(await servers.create_database("projection"))
+    database = await open_database(await servers.create_database("projection"), schema=SCHEMA)
     await migrate(database, "oms_projection")
+    await open_version(database)
     yield database
     await database.close()
 
@@ -62,7 +65,8 @@ async def write(database: Database, records: Sequence[IncomingRecord]) -> None:
 
 async def digests(database: Database) -> Any:
     async with database.acquire() as connection, connection.transaction():
-        return await table_digests(connection)
+        columns = await columns_of(connection, SCHEMA)
+        return await digests_of(connection, SCHEMA, {table: list(names) for table, names in columns.items()})
 
 
 async def ask(api: httpx.AsyncClient, path: str, **params: Any) -> Any:
@@ -84,11 +88,11 @@ async def every(api: httpx.AsyncClient, path: str, **params: Any) -> list[Any]:
         after = {"after": page["next"]}
 
 
-async def test_the_declared_tables_are_those_of_the_migrations(database: Database) -> None:
+async def test_the_declared_tables_are_those_of_the_definitions(database: Database) -> None:
     found = await database.fetch(
         """select table_name as name, column_name as column, data_type as kind from information_schema.columns
-           where table_schema = 'public' and table_name = any($1)""",
-        [table.name for table in TABLES],
+           where table_schema = $1 and table_name not in ('checkpoints', 'dead_letters')""",
+        SCHEMA,
     )
     kinds = {"timestamp with time zone": "timestamptz"}
     stored = {(row["name"], row["column"], kinds.get(row["kind"], row["kind"])) for row in found}
@@ -196,9 +200,10 @@ async def test_an_unreachable_database_is_a_problem(servers: Servers) -> None:
 
 async def test_queries_only_read_and_end_in_time(servers: Servers) -> None:
     url = await servers.create_database("projection_queries")
-    writer = await open_database(url)
+    writer = await open_database(url, schema=SCHEMA)
     await migrate(writer, "oms_projection")
-    reader = await open_for_queries(url, statement_timeout_ms=200)
+    await open_version(writer)
+    reader = await open_for_queries(url, schema=SCHEMA, statement_timeout_ms=200)
     try:
         with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
             await reader.fetch("delete from orders")

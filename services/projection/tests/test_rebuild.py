@@ -1,4 +1,4 @@
-"""On a real broker and a real PostgreSQL: the service reads every topic, and a rebuild from the first offset gives the same rows."""
+"""On a real broker and a real PostgreSQL: the service reads every topic, and folding all of them anew gives the same rows."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -16,8 +16,10 @@ from oms_kafka.clients import make_producer, partition_of
 from oms_projection.api import make_api
 from oms_projection.app import make_service
 from oms_projection.projector import project
-from oms_projection.rebuild import CannotRebuild, rebuild
+from oms_projection.read_models import Report, build, verify
+from oms_projection.rebuild import SCRATCH, CannotRebuild
 from oms_projection.settings import Settings
+from oms_projection.tables import TABLES
 from oms_runtime.clock import utc_now
 from oms_runtime.database import Connection
 from oms_runtime.model import IncomingRecord
@@ -90,20 +92,26 @@ async def test_what_the_service_read_can_be_queried(running: Runtime) -> None:
     assert (await running.audit())["ok"]
 
 
+async def verified(running: Runtime) -> Report:
+    return await verify(make_service(), running.settings)
+
+
 async def test_a_rebuild_gives_the_same_rows(running: Runtime, scenarios: Any) -> None:
-    comparison = await rebuild(running.settings)
-    assert comparison.differing == []
-    assert comparison.same
-    assert comparison.records >= len(scenarios.records)
-    assert comparison.seconds > 0
-    assert all(rows > 0 for rows, _ in comparison.rebuilt.values())
-    assert not await running.database.fetchval("select exists (select from pg_namespace where nspname = 'rebuild')")
+    report = await verified(running)
+    assert report["same"]
+    assert report["differing"] == report["not_comparable"] == []
+    assert report["left_out"] == {}
+    assert report["records"] >= len(scenarios.records)
+    assert report["seconds"] > 0
+    assert report["rows"].keys() == {table.name for table in TABLES}
+    assert all(rows > 0 and rows == stored for rows, stored in report["rows"].values())
+    assert not await running.database.fetchval("select exists (select from pg_namespace where nspname = $1)", SCRATCH)
 
 
 async def test_a_rebuild_in_many_small_writes_gives_the_same_rows(running: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oms_projection.rebuild.MAX_RECORDS", 2)
     monkeypatch.setattr("oms_projection.rebuild.MAX_BYTES", 1)
-    assert (await rebuild(running.settings)).differing == []
+    assert (await verified(running))["differing"] == []
 
 
 async def test_a_rebuild_without_records_gives_up_and_the_next_one_starts_again(running: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,24 +119,34 @@ async def test_a_rebuild_without_records_gives_up_and_the_next_one_starts_again(
     async with running.database.acquire() as connection:
         await connection.execute("update checkpoints set next_offset = next_offset + 1 where topic = 'oms.orders' and next_offset > 0")
         with pytest.raises(CannotRebuild, match=r"nothing came for 0 s, and [1-9]\d* partitions are not at their end"):
-            await rebuild(running.settings)
+            await verified(running)
         await connection.execute("update checkpoints set next_offset = next_offset - 1 where topic = 'oms.orders' and next_offset > 0")
     monkeypatch.undo()
-    assert (await rebuild(running.settings)).same
+    assert (await verified(running))["same"]
 
 
 async def test_a_rebuild_names_the_table_that_differs(running: Runtime) -> None:
     async with running.database.acquire() as connection:
         await connection.execute("update stock set on_hand = on_hand + 1 where sku = 'A' and location = 'BER'")
-        comparison = await rebuild(running.settings)
+        report = await verified(running)
         await connection.execute("update stock set on_hand = on_hand - 1 where sku = 'A' and location = 'BER'")
-    assert not comparison.same
-    assert comparison.differing == ["stock"]
+    assert not report["same"]
+    assert report["differing"] == ["stock"]
 
 
 async def test_nothing_is_compared_while_records_are_set_aside(running: Runtime) -> None:
     async with running.database.acquire() as connection:
         await connection.execute("insert into dead_letters values ('t/0/0', default, 't', 0, 0, 'k', '', '', 'r', 1, false, now())")
         with pytest.raises(CannotRebuild, match="1 records are set aside"):
-            await rebuild(running.settings)
+            await verified(running)
         await connection.execute("delete from dead_letters")
+
+
+async def test_a_build_again_replaces_wrong_rows_while_they_are_in_use(running: Runtime) -> None:
+    async with running.database.acquire() as connection:
+        await connection.execute("update stock set on_hand = on_hand + 1")
+        await connection.execute("delete from timeline")
+    report = await build(make_service(), running.settings, again=True)
+    assert report["in_use"]
+    assert sorted(report["comparison"].differing) == ["stock", "timeline"]
+    assert (await verified(running))["same"]

@@ -180,7 +180,7 @@ async def _report(stack: Stack, query: QueryClient, facts: dict[str, Any]) -> di
 
 async def _rebuilt(stack: Stack) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "oms_projection.rebuild", env=stack.environment("projection"), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "oms_projection", "read-models", "verify", env=stack.environment("projection"), stdout=asyncio.subprocess.PIPE
     )
     out, _ = await process.communicate()
     return {"green": process.returncode == 0, "comparison": json.loads(out) if out else None}

@@ -162,8 +162,10 @@ def _handlers() -> dict[int | type[Exception], Any]:
         UnknownCursor: _invalid_parameter,
         asyncpg.DataError: _invalid_parameter,
         asyncpg.QueryCanceledError: _too_slow,
+        asyncpg.UndefinedTableError: _other_version,
+        asyncpg.UndefinedColumnError: _other_version,
     }
-    return handlers | {error: _database_error for error in RETRYABLE_ERRORS if issubclass(error, Exception)}
+    return {error: _database_error for error in RETRYABLE_ERRORS if issubclass(error, Exception)} | handlers
 
 
 async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
@@ -174,6 +176,14 @@ async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
 
 async def _too_slow(_request: Request, _error: Exception) -> JSONResponse:
     return problem(503, "the query took too long", "ask for less at a time, or raise OMS_HTTP_REQUEST_TIMEOUT_SECONDS")
+
+
+async def _other_version(_request: Request, _error: Exception) -> JSONResponse:
+    return problem(
+        503,
+        "the read models in use are not those of this process",
+        "none are in use yet, or they have another version: `python -m oms_projection read-models status` shows them",
+    )
 
 
 async def _invalid_parameters(_request: Request, error: Exception) -> JSONResponse:

@@ -7,32 +7,53 @@ from functools import partial
 
 from oms_runtime.api_process import run_api
 from oms_runtime.clock import utc_now
-from oms_runtime.database import connect, open_for_queries
+from oms_runtime.database import Database, connect, open_for_queries
 from oms_runtime.errors import RETRYABLE_ERRORS
+from oms_runtime.logs import configure_logs
+from oms_runtime.loop import run_loop
 from oms_runtime.model import LINGER_LONG_SECONDS, Service, service_of
 from oms_runtime.server import run
 from starlette.applications import Starlette
 
 from oms_projection.api import make_api
 from oms_projection.projector import PROJECTED, project
+from oms_projection.read_models import operate, parse
 from oms_projection.settings import EdgeSettings, Settings
+from oms_projection.tables import READ_MODELS_VERSION
+from oms_projection.versions import TablesInUse, group_of, open_version, schema_of
 
 PROBE_TIMEOUT_SECONDS = 2
 """For what a readiness probe asks the database."""
 
 
 def make_service() -> Service:
-    """Projection. It owns no streams, and writes read models from the events of all services."""
-    return service_of("projection", projector=project, projected=PROJECTED, linger_seconds=LINGER_LONG_SECONDS)
+    """Projection. It owns no streams, and writes its version of the read models from the events of all services."""
+    return service_of(
+        "projection",
+        projector=project,
+        projected=PROJECTED,
+        linger_seconds=LINGER_LONG_SECONDS,
+        schema=schema_of(READ_MODELS_VERSION),
+        group=group_of(READ_MODELS_VERSION),
+        open_tables=open_version,
+    )
 
 
 def main() -> None:
-    """Run projection, or with the argument `api` its query API alone, until SIGTERM or SIGINT."""
+    """Run projection, or with the argument `api` its query API alone, until SIGTERM or SIGINT.
+
+    With `read-models …` do what an operator asks of the read models instead, and exit.
+    """
     if sys.argv[1:] == ["api"]:
         run_query_api(EdgeSettings())  # pyright: ignore[reportCallIssue]  # its fields come from the environment
-    else:
-        settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+        return
+    asked = parse(sys.argv[1:])
+    settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
+    if asked is None:
         run(make_service(), settings, migrations="oms_projection")
+    else:
+        configure_logs("projection", "WARNING")
+        sys.exit(run_loop(operate(make_service(), settings, asked)))
 
 
 def run_query_api(settings: EdgeSettings) -> None:
@@ -51,9 +72,13 @@ def run_query_api(settings: EdgeSettings) -> None:
 
 @asynccontextmanager
 async def query_api(settings: EdgeSettings) -> AsyncGenerator[Starlette]:
-    """The query API on connections of its own, whose statements only read, and end in time."""
-    timeout_ms = int(settings.http_request_timeout_seconds * 1_000)
-    database = await open_for_queries(settings.database_url.get_secret_value(), statement_timeout_ms=timeout_ms)
+    """The query API on connections of its own, whose statements only read, and end in time. It reads the version in use."""
+    url, timeout_ms = settings.database_url.get_secret_value(), int(settings.http_request_timeout_seconds * 1_000)
+
+    async def open_pool(schema: str) -> Database:
+        return await open_for_queries(url, schema=schema, statement_timeout_ms=timeout_ms)
+
+    database = TablesInUse(open_pool)
     try:
         yield make_api(database, utc_now)
     finally:

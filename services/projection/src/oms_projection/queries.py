@@ -146,20 +146,21 @@ async def stock(database: Database, *, location: str | None, available_below: in
 
 async def sku(database: Database, name: str, *, after: str | None, limit: int) -> SkuDetail | None:
     """The positions of a SKU, and its ledger, newest first. None where the SKU has no position."""
-    positions = await _many(
-        database,
-        Position,
-        "select *, on_hand - reserved - allocated as available from stock where sku = $1 order by location",
-        name,
-    )
-    if not positions:
-        return None
     where = Where()
     where.add("sku = {}", name)
     if after is not None:
         where.add("(position, line) < ({}, {})", *key_of(after, int, int))
     query = f"select * from stock_ledger{where.text()} order by position desc, line desc limit {limit + 1}"  # noqa: S608  # our own conditions
-    entries = await _many(database, LedgerEntry, query, *where.args)
+    async with database.acquire() as connection:
+        positions = await _many(
+            connection,
+            Position,
+            "select *, on_hand - reserved - allocated as available from stock where sku = $1 order by location",
+            name,
+        )
+        if not positions:
+            return None
+        entries = await _many(connection, LedgerEntry, query, *where.args)
     return SkuDetail(sku=name, positions=positions, ledger=page_of(entries, limit, lambda entry: (entry.position, entry.line)))
 
 
@@ -257,8 +258,11 @@ async def _one(source: Connection | Database, cls: type[T], query: str, *args: A
 
 
 def _read(cls: type[T], row: Mapping[str, Any]) -> T:
-    """A row as a response. Empty text in a column of NO_VALUE_IS_EMPTY means that there is no value."""
-    return msgspec.convert({name: _plain(name, row[name]) for name in _fields(cls)}, cls)
+    """A row as a response. Empty text in a column of NO_VALUE_IS_EMPTY means that there is no value.
+
+    A field without a column has its default: the version in use may be an older one than this code's.
+    """
+    return msgspec.convert({name: _plain(name, row[name]) for name in _fields(cls) if name in row}, cls)
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -1,33 +1,33 @@
-"""`python -m oms_projection.rebuild` reads every topic from its first offset into a scratch schema, and compares the rows.
+"""Folding all topics anew into a scratch schema, and comparing the rows: what `read-models build` and `verify` share.
 
-Both sides end at the same offsets: the service's checkpoints when its own rows were counted. The exit status is 1 when any table differs.
-The scratch schema is made in the service's own database and dropped again; nothing the service reads or writes is touched.
+Records are read as the consumer reads them. One that was set aside before, and that an operator corrected or discarded, counts as corrected
+or discarded. One that cannot be folded ends the rebuild, and is named: nobody reads these tables yet, so to stop costs nothing, and the
+fault is nearly always in the new fold.
 """
 
 import asyncio
-import sys
+import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
 import asyncpg
 import msgspec
 from aiokafka import TopicPartition
-from oms_kafka.clients import Reader, Record, make_reader
-from oms_runtime.database import Connection, migrations_of
-from oms_runtime.loop import run_loop
+from oms_contracts.message import type_of
+from oms_contracts.operations import RecordRedriven
+from oms_kafka.clients import Reader, Record
+from oms_runtime.database import Connection
+from oms_runtime.dead_letters import explain, letter_id
 from oms_runtime.model import IncomingRecord
 from oms_runtime.records import Checkpoint, Partition, RecordSifter
-from oms_runtime.settings import RuntimeSettings
 
-from oms_projection.app import make_service
 from oms_projection.changes import Changes
-from oms_projection.projector import FOLDS, fold_into
-from oms_projection.settings import Settings
+from oms_projection.projector import fold_into
 from oms_projection.tables import TABLES
+from oms_projection.versions import RUNTIME_TABLES, create_tables
 
-SCRATCH = "rebuild"
+SCRATCH = "read_models_build"
 READ_TIMEOUT_SECONDS = 60
 """Without any record for so long, while partitions are not at their end, the rebuild gives up."""
 MAX_RECORDS = 250
@@ -35,150 +35,274 @@ MAX_RECORDS = 250
 MAX_BYTES = 8 * 1024 * 1024
 """Of records, folded in memory before their changes are written. The rows take several times as much, and twice that during a write."""
 
-Digests = dict[str, tuple[int, str]]
+Columns = Mapping[str, Mapping[str, str]]
+"""By table: its columns, with their types."""
+Digests = Mapping[str, tuple[int, str]]
 """By table: how many rows, and a digest of all of them that is the same in any order."""
+Corrections = Mapping[tuple[str, str], bytes | None]
+"""By id and key of records that were dead letters once: the value an operator put in, None where the record was discarded."""
 
 
 class CannotRebuild(Exception):
-    """The topics no longer hold, or do not deliver, the records that the read models were made of."""
+    """The topics no longer hold, or do not deliver, the records that the read models were made of; or one of them cannot be folded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The stored and the rebuilt read models at the same offsets. `differing` names tables.
+    """Two versions' read models at the same offsets. `differing` and `not_comparable` name tables.
 
-    `records` is how many were folded, `seconds` how long reading, folding and writing them took, without the comparison.
+    `not_comparable` are those that only one version has. Of the others the columns that both have were compared; `left_out` names the
+    rest. `rows` are those of either version.
     """
 
     same: bool
     differing: list[str]
-    records: int
-    seconds: float
-    stored: Digests
-    rebuilt: Digests
+    not_comparable: list[str]
+    left_out: dict[str, list[str]]
+    rows: dict[str, tuple[int, int]]
 
 
-async def table_digests(connection: Connection) -> Digests:
-    """The digests of the read models on the connection's search path. They do not depend on the order of the writes."""
-    await connection.execute("set local timezone to 'UTC'")
-    return {table.name: await _digest(connection, table.name) for table in TABLES}
-
-
-async def rebuild(settings: RuntimeSettings) -> Comparison:
-    """Fold all topics anew and compare. Raises CannotRebuild, KafkaError or asyncpg's errors."""
-    url = settings.database_url.get_secret_value()
-    live, scratch = await _connect(url), await _connect(url)
-    reader = make_reader(settings, "oms-projection-rebuild")
-    try:
-        await reader.start()
-        async with live.transaction(isolation="repeatable_read", readonly=True):
-            dead_letters = await live.fetchval("select count(*) from dead_letters")
-            ends = {TopicPartition(r["topic"], r["partition"]): r["next_offset"] for r in await live.fetch("select * from checkpoints")}
-            stored = await table_digests(live)
-        if dead_letters:
-            raise CannotRebuild(f"{dead_letters} records are set aside: redrive or discard them first")
-        await _make_scratch(scratch)
-        began = monotonic()
-        batches = _read(reader, RecordSifter(make_service()), {tp: end for tp, end in ends.items() if end and tp.topic in FOLDS})
-        records = await _write(scratch, batches)
-        seconds = monotonic() - began
-        async with scratch.transaction():
-            rebuilt = await table_digests(scratch)
-        await scratch.execute(f"drop schema {SCRATCH} cascade")
-    finally:
-        await reader.stop()
-        live.terminate()
-        scratch.terminate()
-    differing = [name for name, digest in stored.items() if rebuilt[name] != digest]
-    return Comparison(same=not differing, differing=differing, records=records, seconds=seconds, stored=stored, rebuilt=rebuilt)
-
-
-async def _connect(url: str) -> Connection:
-    """A connection whose statements may take as long as they need: a digest reads a whole table."""
-    open_one: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # asyncpg is untyped in part
-    return await open_one(url, timeout=10)
-
-
-async def _digest(connection: Connection, table: str) -> tuple[int, str]:
-    found = await connection.fetchrow(
-        f"select count(*) as rows, coalesce(sum(hashtextextended(t::text, 0)), 0)::text as digest from {table} t"  # noqa: S608  # our own name
+def compare(one: Columns, other: Columns, digests: Digests, other_digests: Digests) -> Comparison:
+    """Compare the digests of the columns that two versions share."""
+    common = shared(one, other)
+    differing = [table for table in common if digests[table] != other_digests[table]]
+    left_out = {table: sorted({*one[table], *other[table]} - {*columns}) for table, columns in common.items()}
+    return Comparison(
+        same=not differing,
+        differing=differing,
+        not_comparable=sorted(one.keys() ^ other.keys()),
+        left_out={table: columns for table, columns in left_out.items() if columns},
+        rows={table: (digests[table][0], other_digests[table][0]) for table in common},
     )
-    assert found is not None
-    return found["rows"], found["digest"]
 
 
-async def _make_scratch(connection: Connection) -> None:
-    """Make an empty schema with this service's tables, the only one on the connection's search path.
+def shared(one: Columns, other: Columns) -> dict[str, list[str]]:
+    """By table that both have: the columns that both have with the same type."""
+    return {table: [name for name, kind in one[table].items() if other[table].get(name) == kind] for table in one if table in other}
 
-    The tables need not survive a crash, and no query reads them: only the primary keys that upserts use are kept of all indexes.
-    """
-    await connection.execute(f"drop schema if exists {SCRATCH} cascade; create schema {SCRATCH}; set search_path to {SCRATCH}")
-    for _, text in migrations_of("oms_projection"):
-        await connection.execute(text)
-    for table in TABLES:
-        dropped = f", drop constraint if exists {table.name}_pkey" if table.append else ""
-        await connection.execute(f"alter table {table.name} set unlogged{dropped}")
-    for index in await connection.fetch(
-        "select indexrelid::regclass::text as name from pg_index join pg_class on pg_class.oid = indrelid "
-        "where relnamespace = $1::regnamespace and not indisprimary",
-        SCRATCH,
+
+async def columns_of(connection: Connection, schema: str) -> Columns:
+    """The read models' columns in a schema."""
+    found: dict[str, dict[str, str]] = {}
+    for row in await connection.fetch(
+        """select table_name as table, column_name as name, data_type as kind from information_schema.columns
+           where table_schema = $1 and not table_name = any($2::text[]) order by table_name, ordinal_position""",
+        schema,
+        RUNTIME_TABLES,
     ):
-        await connection.execute(f"drop index {index['name']}")
+        found.setdefault(row["table"], {})[row["name"]] = row["kind"]
+    return found
 
 
-async def _write(connection: Connection, batches: AsyncIterator[Sequence[IncomingRecord]]) -> int:
-    """Fold all batches, and write their changes while the next ones are read and folded. Returns the number of records."""
-    records, size, changes, writing = 0, 0, Changes(), asyncio.create_task(asyncio.sleep(0))
-    try:
-        async for batch in batches:
-            fold_into(changes, batch)
-            records += len(batch)
-            size += sum(len(record.value) for record in batch)
-            if size >= MAX_BYTES:
-                await writing
-                size, changes, writing = 0, Changes(), asyncio.create_task(changes.write(connection))
-            await asyncio.sleep(0)  # records that are already fetched come without a pause, and no write would proceed
-        await writing
-        await changes.write(connection)
-    finally:
-        writing.cancel()
-        await asyncio.wait({writing})
-    return records
+async def digests_of(connection: Connection, schema: str, columns: Mapping[str, Sequence[str]]) -> Digests:
+    """The digests of some columns of a schema's tables, inside a transaction. They do not depend on the order of the writes."""
+    await connection.execute("set local timezone to 'UTC'")
+    found: dict[str, tuple[int, str]] = {}
+    for table, names in columns.items():
+        row = await connection.fetchrow(
+            f"""select count(*) as rows, coalesce(sum(hashtextextended(row({", ".join(names)})::text, 0)), 0)::text as digest
+                from {schema}.{table}"""  # noqa: S608  # names of our own alone
+        )
+        assert row is not None
+        found[table] = row["rows"], row["digest"]
+    return found
 
 
-async def _read(reader: Reader, sifter: RecordSifter, ends: Mapping[TopicPartition, int]) -> AsyncIterator[Sequence[IncomingRecord]]:
-    """Every record that the service handles before `ends`, in each partition's order, without duplicates, as the consumer reads them.
+async def read_corrections(connection: Connection) -> Corrections:
+    """What operators did to this service's dead letters: it is on the service's own events."""
+    kind = type_of(RecordRedriven).name
+    found = await connection.fetch("select data from events where type = $1 order by position", kind)
+    corrections: dict[tuple[str, str], bytes | None] = {}
+    for event in (msgspec.json.decode(row["data"], type=RecordRedriven) for row in found):
+        if event.discarded:
+            corrections[event.letter_id, event.source_key] = None
+        elif event.value_after is not None:
+            corrections[event.letter_id, event.source_key] = base64.b64decode(event.value_after)
+    return corrections
 
-    All records about one order are on the partitions of one number. These are read together, all up to about the same time, so that most
-    rows are complete before they are written.
+
+class Rebuild:
+    """One rebuild. `connection` is its own, and finds the scratch schema alone; `reader` is started.
+
+    `max_records_per_second` 0 means no limit. `checkpoints` are how far it has read.
     """
-    reader.assign(list(ends))  # otherwise the partitions' leaders are looked up one after the other
-    reader.pause(*ends)
-    beginnings = await reader.beginning_offsets(ends)
-    if lost := [tp for tp in ends if beginnings[tp] > 0]:
-        raise CannotRebuild(f"the first records are gone from {', '.join(f'{tp.topic}/{tp.partition}' for tp in sorted(lost))}")
-    left = set(ends)
-    checkpoints: dict[Partition, Checkpoint] = dict.fromkeys(ends, Checkpoint(0, 0))
-    last_read = monotonic()
-    for number in sorted({tp.partition for tp in ends}):
-        timestamps_ms = {tp: 0 for tp in ends if tp.partition == number}
-        reader.assign(list(timestamps_ms))
-        for tp in timestamps_ms:
-            reader.seek(tp, 0)
-        while timestamps_ms:
-            found = await _fetch(reader, timestamps_ms)
-            if found:
-                last_read = monotonic()
-            elif monotonic() - last_read > READ_TIMEOUT_SECONDS:
-                raise CannotRebuild(f"nothing came for {READ_TIMEOUT_SECONDS} s, and {len(left)} partitions are not at their end")
-            for tp, records in found.items():
-                timestamps_ms[tp] = records[-1].timestamp
-                if records[-1].offset >= ends[tp] - 1:
-                    reader.pause(tp)  # the broker would wait for more of it before it returns records of another partition
-                    left.discard(tp)
-                    del timestamps_ms[tp]
-                if batch := _receive(sifter, records, ends[tp], checkpoints, tp):
-                    yield batch
+
+    def __init__(
+        self, connection: Connection, reader: Reader, sifter: RecordSifter, corrections: Corrections, max_records_per_second: float = 0
+    ) -> None:
+        self._connection = connection
+        self._reader = reader
+        self._sifter = sifter
+        self._corrections = corrections
+        self._max_records_per_second = max_records_per_second
+        self._next_at = 0.0
+        self._deferred: list[str] = []
+        """The statements that make what was left out of the tables to fill them faster."""
+        self.checkpoints: dict[Partition, Checkpoint] = {}
+        self.records = 0
+        """How many were folded."""
+        self.seconds = 0.0
+        """How long reading, folding and writing them took."""
+
+    @property
+    def read(self) -> int:
+        """How many records were read, whether they were folded or not."""
+        return sum(checkpoint.next_offset for checkpoint in self.checkpoints.values())
+
+    async def make_tables(self) -> None:
+        """Make empty tables in the scratch schema.
+
+        They need not survive a crash yet, and no query reads them: only the primary keys that upserts use are kept of all indexes.
+        """
+        connection, append = self._connection, [table.name for table in TABLES if table.append]
+        await connection.execute(f"drop schema if exists {SCRATCH} cascade")
+        async with connection.transaction():
+            await create_tables(connection, SCRATCH)
+        await connection.execute(f"set search_path to {SCRATCH}")
+        for row in await connection.fetch(
+            """select conrelid::regclass::text as table, conname as name, pg_get_constraintdef(oid) as definition from pg_constraint
+               where connamespace = $1::text::regnamespace and contype = 'p' and conrelid::regclass::text = any($2::text[])""",
+            SCRATCH,
+            append,
+        ):
+            await connection.execute(f"alter table {row['table']} drop constraint {row['name']}")
+            self._deferred.append(f"alter table {row['table']} add constraint {row['name']} {row['definition']}")
+        for row in await connection.fetch(
+            """select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as definition
+               from pg_index join pg_class on pg_class.oid = indrelid
+               where relnamespace = $1::text::regnamespace and not indisprimary and relname <> all($2::text[])""",
+            SCRATCH,
+            RUNTIME_TABLES,
+        ):
+            await connection.execute(f"drop index {row['name']}")
+            self._deferred.append(row["definition"])
+        for table in TABLES:
+            await connection.execute(f"alter table {table.name} set unlogged")
+
+    async def finish_tables(self) -> None:
+        """Make the tables durable, with all their indexes and statistics."""
+        for table in TABLES:
+            await self._connection.execute(f"alter table {table.name} set logged")
+        for statement in self._deferred:
+            await self._connection.execute(statement)
+        for table in TABLES:
+            await self._connection.execute(f"analyze {table.name}")
+
+    async def fold_up_to(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Fold the records before `ends`, and write their changes while the next ones are read and folded. May be called again.
+
+        Raises CannotRebuild, KafkaError or asyncpg's errors.
+        """
+        began = monotonic()
+        size, changes, writing = 0, Changes(), asyncio.create_task(asyncio.sleep(0))
+        try:
+            async for batch in self._read(ends):
+                _fold(changes, batch)
+                self.records += len(batch)
+                size += sum(len(record.value) for record in batch)
+                if size >= MAX_BYTES:
+                    await writing
+                    size, changes, writing = 0, Changes(), asyncio.create_task(self._write(changes))
+                await self._keep_rate(len(batch))
+            await writing
+            await self._write(changes)
+        finally:
+            writing.cancel()
+            await asyncio.wait({writing})
+            self.seconds += monotonic() - began
+
+    async def _write(self, changes: Changes) -> None:
+        try:
+            await changes.write(self._connection)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            raise CannotRebuild(f"rows cannot be written: {type(error).__name__}: {error}") from error
+
+    async def _keep_rate(self, records: int) -> None:
+        """Wait as long as the limit asks for. At least a write must proceed: records that are already fetched come without a pause."""
+        pause_seconds = 0.0
+        if self._max_records_per_second:
+            self._next_at = max(monotonic(), self._next_at) + records / self._max_records_per_second
+            pause_seconds = self._next_at - monotonic()
+        await asyncio.sleep(max(0, pause_seconds))
+
+    async def _read(self, ends: Mapping[TopicPartition, int]) -> AsyncIterator[Sequence[IncomingRecord]]:
+        """Every record that the service handles before `ends`, in each partition's order, without duplicates, as the consumer reads them.
+
+        All records about one order are on the partitions of one number. These are read together, all up to about the same time, so that
+        most rows are complete before they are written.
+        """
+        for tp in ends:
+            self.checkpoints.setdefault(tp, Checkpoint(0, 0))
+        left = {tp for tp, end in ends.items() if self.checkpoints[tp].next_offset < end}
+        reader = self._reader
+        reader.assign(list(left))  # otherwise the partitions' leaders are looked up one after the other
+        reader.pause(*left)
+        beginnings = await reader.beginning_offsets(left)
+        if lost := [tp for tp in left if beginnings[tp] > self.checkpoints[tp].next_offset]:
+            raise CannotRebuild(f"the first records are gone from {', '.join(f'{tp.topic}/{tp.partition}' for tp in sorted(lost))}")
+        waited_seconds = 0.0
+        for number in sorted({tp.partition for tp in left}):
+            timestamps_ms = {tp: 0 for tp in left if tp.partition == number}
+            reader.assign(list(timestamps_ms))
+            for tp in timestamps_ms:
+                reader.seek(tp, self.checkpoints[tp].next_offset)
+            while timestamps_ms:
+                asked_at = monotonic()
+                found = await _fetch(reader, timestamps_ms)
+                waited_seconds = 0 if found else waited_seconds + monotonic() - asked_at
+                if waited_seconds > READ_TIMEOUT_SECONDS:
+                    raise CannotRebuild(f"nothing came for {READ_TIMEOUT_SECONDS} s, and {len(left)} partitions are not at their end")
+                for tp, records in found.items():
+                    timestamps_ms[tp] = records[-1].timestamp
+                    if records[-1].offset >= ends[tp] - 1:
+                        reader.pause(tp)  # the broker would wait for more of it before it returns records of another partition
+                        left.discard(tp)
+                        del timestamps_ms[tp]
+                    if batch := self._receive(records, ends[tp], tp):
+                        yield batch
+
+    def _receive(self, records: Sequence[Record], end: int, partition: Partition) -> list[IncomingRecord]:
+        """One partition's records before offset `end` that the service handles, parsed and without duplicates. Moves the checkpoint."""
+        before = {partition: self.checkpoints[partition]}
+        received, moved = self._sifter.sift((record for record in records if record.offset < end), before)
+        self.checkpoints.update(moved)
+        new = self._sifter.without_duplicates(received, before)
+        if self._corrections:
+            new = [corrected for record in new if (corrected := self._corrected(record)) is not None]
+        return [self._parsed(record) for record in new]
+
+    def _corrected(self, record: IncomingRecord) -> IncomingRecord | None:
+        """The record as an operator corrected it, None where it was discarded."""
+        name = letter_id(record), record.key or ""
+        if name not in self._corrections:
+            return record
+        value = self._corrections[name]
+        return None if value is None else msgspec.structs.replace(record, value=value, fault="")
+
+    def _parsed(self, record: IncomingRecord) -> IncomingRecord:
+        try:
+            return self._sifter.parse(record)
+        except Exception as error:
+            raise CannotRebuild(_refusal(record, "cannot be read", error)) from error
+
+
+def _fold(changes: Changes, batch: Sequence[IncomingRecord]) -> None:
+    try:
+        fold_into(changes, batch)
+    except Exception:
+        for record in batch:
+            try:
+                fold_into(Changes(), [record])
+            except Exception as error:
+                raise CannotRebuild(_refusal(record, "cannot be folded", error)) from error
+        raise
+
+
+def _refusal(record: IncomingRecord, what: str, error: Exception) -> str:
+    return (
+        f"record {letter_id(record)} ({record.type}) {what}: {explain(error)[0]}. Correct the fold; or, where the version in use has set "
+        "this record aside too, redrive or discard it there (`oms dead-letters`). Then build again"
+    )
 
 
 async def _fetch(reader: Reader, timestamps_ms: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, Sequence[Record]]:
@@ -187,19 +311,3 @@ async def _fetch(reader: Reader, timestamps_ms: Mapping[TopicPartition, int]) ->
     return await reader.getmany(oldest, timeout_ms=0, max_records=MAX_RECORDS) or await reader.getmany(
         *timestamps_ms, timeout_ms=1_000, max_records=MAX_RECORDS
     )
-
-
-def _receive(
-    sifter: RecordSifter, records: Sequence[Record], end: int, checkpoints: dict[Partition, Checkpoint], partition: Partition
-) -> list[IncomingRecord]:
-    """One partition's records before offset `end` that the service handles, parsed and without duplicates. Moves the checkpoint."""
-    before = {partition: checkpoints[partition]}
-    received, moved = sifter.sift((record for record in records if record.offset < end), before)
-    checkpoints.update(moved)
-    return [sifter.parse(record) for record in sifter.without_duplicates(received, before)]
-
-
-if __name__ == "__main__":
-    outcome = run_loop(rebuild(Settings()))  # pyright: ignore[reportCallIssue]  # its fields come from the environment
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(outcome)).decode() + "\n")
-    sys.exit(0 if outcome.same else 1)

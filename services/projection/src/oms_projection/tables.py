@@ -10,6 +10,12 @@ A column that can become null again is `tied` to another: it is replaced wheneve
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
+
+READ_MODELS_VERSION = 1
+"""Raised, never lowered, when a table or a fold changes: the tables of a new version are built beside those in use (see `versions`)."""
+DEFINITIONS = (files("oms_projection") / "read_models.sql").read_text()
+"""The tables of this version, as SQL."""
 
 TEXT, COUNT, AMOUNT, MOMENT = "text", "bigint", "numeric", "timestamptz"
 

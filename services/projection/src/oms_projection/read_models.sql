@@ -1,0 +1,265 @@
+-- The read models of one version: all tables of a schema of its own, in which this text is run (see versions.py).
+-- Every row is folded from events alone: no clock, no serial numbers, so that a rebuild gives the same rows.
+-- A column belongs to one topic, or is a sum; what a topic has not said yet is null. Amounts are minor units, times UTC.
+-- Rows of some kilobytes stay whole, uncompressed, as in the stores: toast_tuple_target.
+-- To change anything here, raise READ_MODELS_VERSION in tables.py.
+
+-- oms.orders
+create table orders (
+    order_id       text collate "C" primary key,
+    channel        text,
+    reference      text,
+    customer_id    text,
+    customer_email text,
+    currency       text,
+    line_count     bigint,
+    units          bigint,
+    shipping       bigint,
+    total          bigint,
+    payment_kind   text,
+    delivery       text,
+    ship_to        text,                             -- JSON
+    location       text,
+    placed_at      timestamptz,                      -- of a rejected order only the time of its rejection is known
+    received_at    timestamptz,                      -- accepted or rejected
+    status         text,
+    since          timestamptz,
+    attempt        bigint,
+    action         text,                             -- what it waits for, '' when for nobody in particular
+    action_reason  text,
+    action_since   timestamptz,
+    deadline       timestamptz,
+    cancellation   text,                             -- why somebody wants it canceled, '' when nobody does
+    ended_because  text,
+    conflicts      bigint not null,
+    updated_at     timestamptz
+) with (fillfactor = 80);
+create index orders_placed on orders (placed_at, order_id);
+create index orders_status on orders (status, placed_at, order_id);
+create index orders_customer on orders (customer_id, placed_at, order_id);
+create index orders_reference on orders (reference);
+
+-- oms.orders; shipped: oms.fulfillments; delivered: oms.tracking; returned: oms.returns
+create table order_lines (
+    order_id   text collate "C",
+    line_id    text collate "C",
+    number     bigint,
+    sku        text,
+    quantity   bigint,
+    unit_price numeric,
+    discount   numeric,
+    total      bigint,
+    shipped    bigint not null,
+    delivered  bigint not null,
+    returned   bigint not null,
+    primary key (order_id, line_id)
+) with (fillfactor = 80);
+
+-- oms.orders: why orders were rejected, by the field at fault (lines.3.quantity counts as lines.quantity)
+create table rejections (
+    order_id text collate "C",
+    field    text collate "C",
+    channel  text,
+    example  text,
+    at       timestamptz,
+    reasons  bigint not null,
+    primary key (order_id, field)
+);
+create index rejections_field on rejections (field, at);
+
+-- all topics: every event that concerns an order (or else its record's key), data as published. An order has some dozens of entries: they
+-- are sorted when they are read. Keeping them sorted by four columns took half of writing them.
+create table timeline (
+    subject   text collate "C",
+    time      timestamptz,
+    source    text collate "C",
+    position  bigint,                                -- in the source's store
+    topic     text,
+    sequence  bigint,                                -- in its stream
+    type      text,
+    causation text,
+    data      text                                   -- JSON
+) with (toast_tuple_target = 8160);
+create index timeline_subject on timeline (subject);
+
+-- oms.stock
+create table stock (
+    sku       text collate "C",
+    location  text collate "C",
+    on_hand   bigint not null,
+    reserved  bigint not null,
+    allocated bigint not null,
+    primary key (sku, location)
+) with (fillfactor = 50);
+
+-- oms.stock: every change of on hand, signed
+create table stock_ledger (
+    sku       text collate "C",
+    position  bigint,                                -- in inventory's store
+    line      bigint,
+    location  text,
+    kind      text,                                  -- received, adjusted, returned, shipped, written_off
+    quantity  bigint,
+    reference text,                                  -- the receipt, adjustment, return or fulfillment
+    order_id  text,
+    reason    text,
+    at        timestamptz,
+    primary key (sku, position, line)
+);
+
+-- oms.stock: what is held for each order, in units
+create table order_stock (
+    order_id   text collate "C" primary key,
+    status     text,                                 -- reserved, failed, expired, requested, allocated, shipped, released
+    attempt    bigint,
+    lines      text,                                 -- JSON: what was last reserved or allocated
+    shortages  text,                                 -- JSON
+    expires_at timestamptz,
+    at         timestamptz,
+    reserved   bigint not null,
+    allocated  bigint not null,
+    shipped    bigint not null
+) with (fillfactor = 80, toast_tuple_target = 8160);
+
+-- oms.payments
+create table payments (
+    order_id      text collate "C" primary key,
+    currency      text,
+    status        text,                              -- what happened last to the order's money
+    at            timestamptz,
+    attempt       bigint,
+    next_check_at timestamptz,                       -- of an outcome that is unknown
+    failure       text,                              -- the newest reason why a person must see to it
+    failures      bigint not null,
+    authorized    bigint not null,
+    captured      bigint not null,
+    refunded      bigint not null
+) with (fillfactor = 80);
+create index payments_at on payments (at, order_id);
+create index payments_status on payments (status, at, order_id);
+
+create table authorizations (
+    order_id         text collate "C",
+    authorization_id text collate "C",
+    attempt          bigint,
+    amount           bigint,
+    at               timestamptz,
+    voided_at        timestamptz,
+    void_failure     text,
+    primary key (order_id, authorization_id)
+);
+
+create table captures (
+    order_id       text collate "C",
+    fulfillment_id text collate "C",
+    status         text,                             -- requested, captured, failed
+    requested      bigint,
+    lines          text,                             -- JSON
+    failure        text,
+    at             timestamptz,
+    captured       bigint not null,
+    times          bigint not null,                  -- how often money was taken: never more than once
+    primary key (order_id, fulfillment_id)
+) with (toast_tuple_target = 8160);
+
+create table refunds (
+    order_id  text collate "C",
+    refund_id text collate "C",
+    status    text,                                  -- postponed, requested, settled, failed
+    requested bigint,
+    reason    text,
+    at        timestamptz,
+    refunded  bigint not null,
+    times     bigint not null,
+    primary key (order_id, refund_id)
+);
+
+-- oms.fulfillments; delivered: oms.tracking. Units of the whole order.
+create table deliveries (
+    order_id        text collate "C" primary key,
+    canceled_at     timestamptz,
+    canceled_reason text,
+    last_shipped_at timestamptz,
+    planned         bigint not null,
+    shipped         bigint not null,
+    delivered       bigint not null
+) with (fillfactor = 80);
+
+create table fulfillments (
+    order_id       text collate "C",
+    fulfillment_id text collate "C",
+    location       text,
+    delivery       text,
+    status         text,                             -- planned, accepted, picked, packed (some of it), shipped
+    lines          text,                             -- JSON
+    planned_at     timestamptz,
+    at             timestamptz,
+    shipped_at     timestamptz,
+    packages       bigint not null,
+    primary key (order_id, fulfillment_id)
+) with (fillfactor = 80, toast_tuple_target = 8160);
+
+-- oms.fulfillments; status, status_at, trouble and late_scans: oms.tracking
+create table packages (
+    order_id        text collate "C",
+    package_id      text collate "C",
+    fulfillment_id  text,
+    lines           text,                            -- JSON
+    packed_at       timestamptz,
+    carrier         text,
+    tracking_number text,
+    shipped_at      timestamptz,
+    status          text,                            -- what the carrier said last
+    status_at       timestamptz,
+    trouble         text,
+    late_scans      bigint not null,                 -- late or repeated
+    primary key (order_id, package_id)
+) with (fillfactor = 80, toast_tuple_target = 8160);
+
+-- oms.returns
+create table return_windows (
+    order_id  text collate "C" primary key,
+    opened_at timestamptz,
+    closes_at timestamptz
+);
+
+create table returns (
+    order_id         text collate "C",
+    return_id        text collate "C",
+    status           text,                           -- requested, approved, declined, received, inspected, refunding, closed, canceled, expired
+    at               timestamptz,
+    lines            text,                           -- JSON
+    inspected        text,                           -- JSON
+    location         text,
+    reason           text,
+    expires_at       timestamptz,
+    requested_at     timestamptz,
+    refund_requested bigint,
+    outcome          text,
+    refunded         bigint,
+    action           text,                           -- what it waits for, '' when for nobody in particular
+    deadline         timestamptz,
+    received         bigint not null,
+    primary key (order_id, return_id)
+) with (fillfactor = 80);
+
+-- oms.<service>.dead-letters
+create table letters (
+    service          text collate "C",
+    letter_id        text collate "C",
+    status           text,                           -- set_aside, parked, redriven, discarded
+    at               timestamptz,
+    source_topic     text,
+    source_partition bigint,
+    source_offset    bigint,
+    source_key       text,
+    source_type      text,
+    reason           text,
+    stack            text,
+    headers          text,                           -- JSON
+    value            text,                           -- base64
+    attempts         bigint,
+    primary key (service, letter_id)
+);
+create index letters_open on letters (at, service, letter_id) where status in ('set_aside', 'parked');
+create index letters_key on letters (source_key);
