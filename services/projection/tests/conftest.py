@@ -1,15 +1,17 @@
 """Events as the services publish them, for examples and properties."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
+from time import time_ns
 from typing import Any, get_args, get_origin, get_type_hints
 
+import msgspec
 import pytest
 from oms_contracts.catalogue import topics_read_by
-from oms_contracts.envelope import Envelope
+from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.fulfillments import (
     FulfillmentAccepted,
     FulfillmentCanceled,
@@ -81,6 +83,8 @@ from oms_contracts.values import (
     Shortage,
     StockLine,
 )
+from oms_kafka.clients import make_producer, partition_of
+from oms_kafka.settings import KafkaSettings
 from oms_runtime.model import IncomingRecord
 
 BEGIN = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -435,6 +439,33 @@ SIMPLE: dict[Any, Callable[[Random], Any]] = {
     datetime: lambda random: BEGIN + timedelta(minutes=random.randint(0, 99)),
     type(None): lambda _chance: None,
 }
+
+
+Publish = Callable[[KafkaSettings, Sequence[IncomingRecord]], Awaitable[None]]
+
+
+@pytest.fixture(scope="session")
+def publish() -> Publish:
+    """`await publish(settings, records)` publishes as the relays do, with positions higher than any so far. Every tenth comes twice."""
+
+    async def send(settings: KafkaSettings, records: Sequence[IncomingRecord]) -> None:
+        begin, counts = time_ns() // 1_000, {topic.name: topic.partitions for topic in topics_read_by("projection")}
+        producer = make_producer(settings, "scenarios")
+        await producer.start()
+        try:
+            for number, record in enumerate(records):
+                assert record.envelope is not None
+                assert record.key is not None
+                assert record.position is not None
+                key = record.key.encode()
+                headers = to_headers(msgspec.structs.replace(record.envelope, position=begin + record.position))
+                for _ in range(2 if number % 10 == 0 else 1):
+                    partition = partition_of(key, counts[record.topic])
+                    await producer.send_and_wait(record.topic, key=key, value=record.value, headers=headers, partition=partition)
+        finally:
+            await producer.stop()
+
+    return send
 
 
 @pytest.fixture(scope="session")

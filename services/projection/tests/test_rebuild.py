@@ -3,16 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from time import time_ns
 from typing import Any, Protocol
 
 import httpx
-import msgspec
 import pytest
 import pytest_asyncio
 from oms_contracts.catalogue import Topic, topics_read_by
-from oms_contracts.envelope import to_headers
-from oms_kafka.clients import make_producer, partition_of
 from oms_projection.api import make_api
 from oms_projection.app import make_service
 from oms_projection.projector import project
@@ -37,7 +33,7 @@ class Servers(Protocol):
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def running(servers: Servers, scenarios: Any) -> AsyncIterator[Runtime]:
+async def running(servers: Servers, scenarios: Any, publish: Any) -> AsyncIterator[Runtime]:
     """The service, once it has projected the scenarios."""
     servers.create_topics(TOPICS)
     password = servers.kafka["password"]
@@ -64,23 +60,6 @@ async def running(servers: Servers, scenarios: Any) -> AsyncIterator[Runtime]:
     await runtime.consumer.stop()  # waits until the batch in hand is committed
     yield runtime
     await runtime.stop()
-
-
-async def publish(settings: Settings, records: Sequence[IncomingRecord]) -> None:
-    """Publish as the relays do, with positions higher than any on the topics so far. Every tenth record comes twice."""
-    begin, counts = time_ns() // 1_000_000, {topic.name: topic.partitions for topic in TOPICS}
-    producer = make_producer(settings, "scenarios")
-    await producer.start()
-    for number, record in enumerate(records):
-        assert record.envelope is not None
-        assert record.key is not None
-        assert record.position is not None
-        key = record.key.encode()
-        headers = to_headers(msgspec.structs.replace(record.envelope, position=begin + record.position))
-        for _ in range(2 if number % 10 == 0 else 1):
-            partition = partition_of(key, counts[record.topic])
-            await producer.send_and_wait(record.topic, key=key, value=record.value, headers=headers, partition=partition)
-    await producer.stop()
 
 
 async def test_what_the_service_read_can_be_queried(running: Runtime) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 
+import asyncpg
 from oms_runtime.api_process import run_api
 from oms_runtime.clock import utc_now
 from oms_runtime.database import Database, connect, open_for_queries
@@ -20,7 +21,7 @@ from oms_projection.projector import PROJECTED, project
 from oms_projection.read_models import operate, parse
 from oms_projection.settings import EdgeSettings, Settings
 from oms_projection.tables import READ_MODELS_VERSION
-from oms_projection.versions import TablesInUse, group_of, open_version, schema_of
+from oms_projection.versions import TablesInUse, group_of, open_version, schema_of, version_in_use
 
 PROBE_TIMEOUT_SECONDS = 2
 """For what a readiness probe asks the database."""
@@ -62,10 +63,15 @@ def run_query_api(settings: EdgeSettings) -> None:
     async def fault() -> str:
         try:
             connection = await connect(settings.database_url.get_secret_value(), command_timeout=PROBE_TIMEOUT_SECONDS)
-            connection.terminate()
+            try:
+                in_use = await version_in_use(connection)
+            finally:
+                connection.terminate()
+        except asyncpg.UndefinedTableError:
+            in_use = None
         except RETRYABLE_ERRORS as error:
             return f"the database does not answer: {type(error).__name__}"
-        return ""
+        return "" if in_use is not None else "no read models are in use yet: `python -m oms_projection` makes them in a new store"
 
     run_api("projection-api", partial(query_api, settings), settings, fault)
 
