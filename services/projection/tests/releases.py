@@ -21,7 +21,7 @@ CHANNELS = Table(name="channels", key={"channel": TEXT}, sums=("orders",))
 def upgrade() -> None:
     """Make the modules those of the next release. Nothing may have imported them yet."""
     replaced = {tables.ORDERS: ORDERS, tables.ORDER_LINES: ORDER_LINES}
-    vars(tables).update(
+    tables.__dict__.update(
         READ_MODELS_VERSION=2,
         ORDERS=ORDERS,
         ORDER_LINES=ORDER_LINES,
