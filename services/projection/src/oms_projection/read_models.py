@@ -403,7 +403,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m oms_projection read-models",
         description=f"Versions of the read models. This code has version {READ_MODELS_VERSION}.",
         epilog="The result is JSON on standard output, progress goes to standard error. Exit codes: 0 done, 1 refused, failed, or rows "
-        "differ, 2 usage. Example: read-models build --max-events-per-second 20000 && read-models switch",
+        "differ, 2 usage. Example: read-models build --max-events-per-second 20000, then start processes of this release, then "
+        "read-models switch",
     )
     commands = read_models.add_subparsers(dest="command", required=True)
     command = commands.add_parser("build", help="build this code's version beside the one in use, and compare the two")
@@ -431,6 +432,9 @@ async def operate(service: Service, settings: RuntimeSettings, arguments: argpar
     """Do what an operator asks of the read models; returns the exit code."""
     try:
         report = await _do(service, settings, arguments)
+    except asyncpg.UndefinedTableError as error:
+        _say(f"error: {error}: this store has no versions yet; start projection, or build one")
+        return 1
     except (Refused, CannotRebuild, asyncpg.PostgresError, *RETRYABLE_ERRORS) as error:
         named = isinstance(error, Refused | CannotRebuild)
         _say(f"error: {error}" if named else f"error: {type(error).__name__}: {error}")
