@@ -36,6 +36,8 @@ from probe import Process, until
 from pydantic import SecretStr
 
 LOOPBACK = "127.0.0.1"
+START_SECONDS = 120
+"""A process starts in two, and waits for its group as long as a rebalance may take where another member does not answer."""
 PROGRAM = Path(__file__).with_name("releases.py")
 Given = Callable[..., Sequence[IncomingRecord]]
 
@@ -102,7 +104,7 @@ class Stand:
     async def started(self, version: int, *words: str, unfoldable: str = "", http_port: int = 0) -> Process:
         """Start a process of a release, and wait until it is ready."""
         process = self.start(version, *words, unfoldable=unfoldable, http_port=http_port)
-        await until(process.ready, 60)
+        await until(process.ready, START_SECONDS)
         return process
 
     async def begin(self, version: int, *words: str, unfoldable: str = "") -> asyncio.subprocess.Process:
