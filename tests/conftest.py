@@ -8,9 +8,13 @@ from oms_local.stack import Stack, StackSettings
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Real broker, real database and all services, empty. Unknown payments are looked up after 0.2 s instead of 5 s."""
-    stack = Stack(StackSettings.on_free_ports(tmp_path_factory.mktemp("stack")))
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Real broker, real database and all services, empty; its parameter is the number of replicas of each service.
+
+    Unknown payments are looked up after 0.2 s instead of 5 s.
+    """
+    replicas: int = getattr(request, "param", 1)
+    stack = Stack(StackSettings.on_free_ports(tmp_path_factory.mktemp("stack"), replicas=replicas))
     stack.up(environment={"OMS_LOOK_UP_AFTER": "PT0.2S", "OMS_LOOK_UP_AT_MOST": "PT1S"}, owner=os.getpid())
     yield stack
     stack.down()

@@ -5,13 +5,14 @@ import signal
 import socket
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-from oms_contracts.catalogue import ALL_SERVICES, USERS
+from oms_contracts.catalogue import ALL_SERVICES, APIS, USERS
 from oms_local import kafka_server
 from oms_local.stack import Stack, StackError, StackSettings
 from oms_local.testing import local_stack
@@ -122,6 +123,15 @@ class TestRefusals:
         stack.up(services=(), progress=lines.append)
         assert lines[-1] == "the stack was up already"
         assert pids(stack) == before
+
+    def test_replicas_have_ports_and_instance_names_of_their_own(self, stack: Stack) -> None:
+        doubled = Stack(replace(stack.settings, replicas=2))
+        parts = doubled.settings.parts_of(ALL_SERVICES)
+        assert parts["projection-2"] == ("projection", 2)
+        environments = [doubled.environment(part) for part in parts]
+        assert len({environment["OMS_OPERATIONS_PORT"] for environment in environments}) == 2 * len(ALL_SERVICES) + len(APIS)
+        instances = Counter(environment.get("OMS_INSTANCE") for environment in environments)
+        assert instances == {"1": len(ALL_SERVICES), "2": len(ALL_SERVICES), None: len(APIS)}
 
     def test_other_ports_are_refused_while_the_stack_is_up(self, stack: Stack) -> None:
         other = Stack(replace(stack.settings, kafka_port=stack.settings.kafka_port + 1))

@@ -1,7 +1,7 @@
 """Where a stack lives, and which ports it uses, as the environment says."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from oms_local.ports import find_free
 
 PARTITIONS = range(1, 1_001)
 HTTP_PORTS = 10 + len(ALL_SERVICES) + len(APIS)
-"""From the first HTTP port to the last; some between are not used."""
+"""From the first HTTP port to the last, with one replica of each service; some between are not used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackSettings:
     """Where a stack lives. Its HTTP ports are the HTTP_PORTS from `http_port` on; see `http_port_of` and `operations_port_of`.
+
+    `replicas` is how many processes each service has; those beyond the first are the parts `capture-2` and so on. An API has one process.
 
     `partitions` is how many each topic gets when it is made, None for the catalogue's number: a topic keeps what it has. On a machine of
     two cores four partitions cost a tenth less than twelve, and half the latency.
@@ -35,6 +37,7 @@ class StackSettings:
     kafka_port: int = 9092
     postgres_port: int = 5433
     http_port: int = 8000
+    replicas: int = 1
     partitions: int | None = None
     tls: bool = False
     postgres_programs: Path | None = None
@@ -42,10 +45,11 @@ class StackSettings:
     databases: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
-    def on_free_ports(cls, data: Path, **others: Any) -> "StackSettings":
+    def on_free_ports(cls, data: Path, *, replicas: int = 1, **others: Any) -> "StackSettings":
         """Settings for a stack in the folder `data` on ports that are free; `others` are further settings."""
-        first = find_free(3 + HTTP_PORTS)  # between the broker's and the database's is the broker's controller
-        return cls(data=data, kafka_port=first, postgres_port=first + 2, http_port=first + 3, **others)
+        http_ports = HTTP_PORTS + (replicas - 1) * len(ALL_SERVICES)
+        first = find_free(3 + http_ports)  # between the broker's and the database's is the broker's controller
+        return cls(data=data, kafka_port=first, postgres_port=first + 2, http_port=first + 3, replicas=replicas, **others)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "StackSettings":
@@ -76,7 +80,18 @@ class StackSettings:
 
     def operations_port_of(self, part: str) -> int:
         """The port on which a service's process, or an API's, serves health and metrics."""
-        return self.http_port + 10 + (*ALL_SERVICES, *APIS).index(part)
+        return self.http_port + 10 + list(self.parts_of(ALL_SERVICES)).index(part)
+
+    def parts_of(self, services: Collection[str]) -> dict[str, tuple[str, int]]:
+        """The processes of `services` and of their APIs by name: the service of each, and which of its replicas it is, from 1 on."""
+        replicas = {part_of(service, number): (service, number) for number in range(1, self.replicas + 1) for service in services}
+        first = {service: replicas[service] for service in services}
+        return first | {api: (service, 1) for api, service in APIS.items() if service in services} | replicas
+
+
+def part_of(service: str, replica: int = 1) -> str:
+    """The name of a service's process as a part of the stack."""
+    return service if replica == 1 else f"{service}-{replica}"
 
 
 def brokers_from(environment: Mapping[str, str]) -> dict[str, str] | None:

@@ -94,7 +94,7 @@ class Stack:
         """
         chosen = tuple(ALL_SERVICES if services is None else services)
         _check_installed(chosen)
-        parts = (*chosen, *(api for api, service in APIS.items() if service in chosen))
+        parts = tuple(self.settings.parts_of(chosen))
         with self._locked(), as_stack_errors(self.settings.data):
             was_down = not self._control.running()
             if was_down:
@@ -135,7 +135,7 @@ class Stack:
                     ready=ready,
                 )
             )
-        order = (*SERVERS, *ALL_SERVICES, *APIS)
+        order = (*SERVERS, *self.settings.parts_of(ALL_SERVICES))
         return sorted(result, key=lambda part: order.index(part.name))
 
     def kill(self, part: str, signal: int = signal.SIGKILL) -> None:
@@ -177,7 +177,7 @@ class Stack:
 
     def environment(self, part: str) -> dict[str, str]:
         """The variables of a service's process, or of an API's: no more than it needs."""
-        service = APIS.get(part, part)
+        service, replica = self.settings.parts_of(ALL_SERVICES)[part]
         variables = {
             "OMS_HTTP_HOST": LOOPBACK,
             "OMS_OPERATIONS_PORT": str(self.settings.operations_port_of(part)),
@@ -186,7 +186,7 @@ class Stack:
         if part in APIS:
             variables["OMS_HTTP_PORT"] = str(self.settings.http_port_of(service))
         else:
-            variables["OMS_INSTANCE"] = "1"  # one process a service: its successor need not wait until a killed one's session has timed out
+            variables["OMS_INSTANCE"] = str(replica)  # its successor need not wait until a killed one's session has timed out
         if part != "projection-api":
             variables |= {f"OMS_KAFKA_{name.upper()}": value for name, value in self.kafka(service).items()}
         if part == "capture-api":
@@ -248,7 +248,8 @@ class Stack:
             run_to_end(lambda: databases.provision_databases(self.database_url(ADMIN), roles))
 
     def _service_part(self, part: str, environment: Mapping[str, str]) -> Part:
-        program = (sys.executable, "-P", "-m", f"oms_{APIS.get(part, part)}")
+        service, _ = self.settings.parts_of(ALL_SERVICES)[part]
+        program = (sys.executable, "-P", "-m", f"oms_{service}")
         return Part(
             name=part,
             arguments=(*program, "api") if part in APIS else program,
@@ -272,7 +273,7 @@ class Stack:
 
     def _controller_port(self) -> int:
         """The next free port above the broker's. It may change with every start: only the broker itself uses it."""
-        taken = {port for name in (*SERVERS, *ALL_SERVICES, *APIS) for port in self._ports_of(name)}
+        taken = {port for name in (*SERVERS, *self.settings.parts_of(ALL_SERVICES)) for port in self._ports_of(name)}
         return next(port for port in range(self.settings.kafka_port + 1, 65_536) if port not in taken and is_free(port))
 
     def _postgres_server(self) -> postgres_server.Server:
