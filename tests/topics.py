@@ -1,6 +1,5 @@
 """The records on a stack's topics."""
 
-from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -25,19 +24,25 @@ async def reading(stack: Stack) -> AsyncGenerator[Reader]:
         await reader.stop()
 
 
-async def duplicate_events(stack: Stack) -> list[tuple[str, str, str]]:
-    """Topic, source and position of every event that is on a topic more than once."""
+async def repeated_events(stack: Stack) -> list[tuple[str, int, int]]:
+    """Topic, partition and offset of every event that does not follow, by its position, on those before it on its partition.
+
+    So it is there a second time, or out of order: a topic has one writer, and an event belongs on the partition of its key alone.
+    """
     async with reading(stack) as reader:
         reader.assign(PARTITIONS)
         ends = {tp: end for tp, end in (await reader.end_offsets(PARTITIONS)).items() if end}
-        seen: Counter[tuple[str, str, str]] = Counter()
+        highest: dict[tuple[TopicPartition, str], int] = {}
+        found: list[tuple[str, int, int]] = []
         while ends:
             for tp, records in (await reader.getmany(*ends, timeout_ms=200)).items():
                 for record in records:
                     source, position = header(record.headers, "ce_source"), header(record.headers, "ce_position")
                     if source and position:
-                        seen[record.topic, source, position] += 1
+                        if int(position) <= highest.get((tp, source), 0):
+                            found.append((tp.topic, tp.partition, record.offset))
+                        highest[tp, source] = int(position)
                 if records and records[-1].offset + 1 >= ends[tp]:
                     del ends[tp]
-        assert seen
-        return [event for event, times in seen.items() if times > 1]
+        assert highest
+        return found

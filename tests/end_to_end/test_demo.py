@@ -19,7 +19,7 @@ from oms_kafka.settings import settings_of
 from oms_local.stack import Stack
 from oms_runtime.clock import utc_now
 
-from tests.topics import duplicate_events
+from tests.topics import repeated_events
 
 ORDERS = 60
 SEED = 7
@@ -34,7 +34,7 @@ async def test_every_order_reaches_its_end_and_every_audit_is_green(stack: Stack
     assert {name: audit for name, audit in report["audits"].items() if not audit["green"]} == {}
     assert sum(report["outcomes"].values()) == ORDERS
     assert report["outcomes"]["completed"] > ORDERS // 2
-    assert await duplicate_events(stack) == []
+    assert await repeated_events(stack) == []
 
 
 async def test_the_same_orders_again_change_nothing_even_after_every_service_was_killed(stack: Stack) -> None:
@@ -47,7 +47,7 @@ async def test_the_same_orders_again_change_nothing_even_after_every_service_was
     assert after["new"] == 0
     assert after["outcomes"] == before["outcomes"]
     assert after["green"]
-    assert await duplicate_events(stack) == []
+    assert await repeated_events(stack) == []
 
 
 async def test_an_order_is_completed_although_a_flood_of_garbage_came_under_its_reference(stack: Stack) -> None:

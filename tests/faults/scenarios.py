@@ -176,11 +176,18 @@ def _spread(sku: str, units: int, locations: Sequence[str]) -> Iterator[StockLin
 
 
 class ExternalParties:
-    """Warehouse, carrier, customers and operators. Each reacts to events with commands; repeated commands have no effect."""
+    """Warehouse, carrier, customers and operators. Each reacts to events with commands; repeated commands have no effect.
 
-    def __init__(self, *sets: Orders) -> None:
-        self._scenarios = {order_id: scenario for orders in sets for order_id, scenario in orders.scenarios.items()}
-        self._lines = {order_id: line for orders in sets for order_id, line in orders.first_lines.items()}
+    They react to the orders they `serve`, one set at a time: those of an earlier set have finished.
+    """
+
+    def __init__(self) -> None:
+        self._scenarios: dict[str, Scenario] = {}
+        self._lines: dict[str, OrderLine] = {}
+
+    def serve(self, orders: Orders) -> None:
+        """React to `orders` from now on, and no longer to those before."""
+        self._scenarios, self._lines = orders.scenarios, orders.first_lines
 
     def reactions(self) -> Mapping[str, Reactions]:
         """By broker user."""
@@ -200,28 +207,35 @@ class ExternalParties:
         }
 
     def _ship(self, event: FulfillmentPlanned) -> Iterator[Any]:
-        if self._scenarios[event.order_id].cancels != "planned":
+        scenario = self._scenarios.get(event.order_id)
+        if scenario is not None and scenario.cancels != "planned":
             yield from warehouse(event)
 
     def _handle_action(self, event: OrderActionRequired) -> Iterator[Any]:
-        if self._scenarios[event.order_id].amends:
+        scenario = self._scenarios.get(event.order_id)
+        if scenario is not None and scenario.amends:
             yield AmendPayment(order_id=event.order_id, payment=PaymentMethod(kind="card", token="tok_visa"))
         yield from self._cancel(event.order_id, "waiting")
 
     def _cancel(self, order_id: str, when: str) -> Iterator[Any]:
-        if self._scenarios[order_id].cancels == when:
+        scenario = self._scenarios.get(order_id)
+        if scenario is not None and scenario.cancels == when:
             yield CancelOrder(order_id=order_id, reason="changed my mind")
 
     def _request_return(self, order_id: str, number: int) -> Iterator[Any]:
-        returns, line = self._scenarios[order_id].returns, self._lines[order_id]
-        if number < len(returns):
+        scenario = self._scenarios.get(order_id)
+        if scenario is not None and number < len(scenario.returns):
+            returns, line = scenario.returns, self._lines[order_id]
             left = line.quantity - sum(_units(planned, line) for planned in returns[:number])
             lines = (ReturnLine(line_id=line.line_id, quantity=min(returns[number].announced, left)),)
             yield RequestReturn(order_id=order_id, return_id=f"{order_id}-{number}", lines=lines)
 
     def _receive_return(self, event: ReturnApproved) -> Iterator[Any]:
+        scenario = self._scenarios.get(event.order_id)
+        if scenario is None:
+            return
         ids = {"order_id": event.order_id, "return_id": event.return_id}
-        planned, line = self._scenarios[event.order_id].returns[_number(event.return_id)], self._lines[event.order_id]
+        planned, line = scenario.returns[_number(event.return_id)], self._lines[event.order_id]
         units = _units(planned, line)
         arrived = ReturnLine(line_id=line.line_id, quantity=units)
         yield ReceiveReturnItems(**ids, receipt_id=f"{event.return_id}-1", location=RETURNS_LOCATION, lines=(arrived,))
