@@ -9,10 +9,11 @@ import pytest
 from aiokafka.errors import OutOfOrderSequenceNumber
 from oms_kafka.clients import partition_of
 from oms_local.testing import Servers
-from oms_runtime.database import connect
+from oms_runtime.database import LEADER_LOCK, connect
 from oms_runtime.errors import LostLeadership
 from oms_runtime.metrics import Metrics
 from oms_runtime.relay import MAX_EVENTS_PER_ROUND, Relay
+from oms_runtime.runtime import Runtime
 from probe import PARTITIONS, Probe, make_probe, receipt, until
 
 ROUNDS = 4
@@ -43,6 +44,16 @@ async def test_a_kill_between_commit_and_publish_or_between_publish_and_its_reco
 
     await probe.check_published_once()
     await probe.check_booked_once(keys)
+
+
+async def test_a_relay_that_has_nothing_to_publish_does_not_stay_stalled(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oms_runtime.runtime.RELAY_STALLED_SECONDS", 0)
+    async with probe.running() as runtime:
+        await runtime.relay.caught_up()
+        async with probe.session() as connection:
+            await connection.execute("select pg_terminate_backend(pid) from pg_locks where objid = $1 and granted", LEADER_LOCK)
+        await until(partial(_says_stalled, runtime, True))
+        await until(partial(_says_stalled, runtime, False))
 
 
 async def test_several_leaders_at_once_publish_each_event_once(probe: Probe) -> None:
@@ -131,3 +142,7 @@ async def _published(probe: Probe, least: int) -> bool:
 
 async def _booked(probe: Probe, count: int) -> bool:
     return await probe.booked() == count
+
+
+async def _says_stalled(runtime: Runtime, stalled: bool) -> bool:
+    return any("the relay has made no progress" in reason for reason in await runtime.unready()) == stalled

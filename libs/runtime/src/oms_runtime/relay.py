@@ -119,6 +119,7 @@ class Relay:
                     await connection.execute("update relay set position = $1", published)
                     recorded, self._last_statement = published, monotonic()
                 if not events:
+                    self._stalled_since, self.last_error = None, ""  # what an earlier attempt met is over, and nothing waits
                     continue
                 await self._with_keepalive(connection, self._publish(producer, events, last_positions))
                 published = self._published = events[-1].position
