@@ -345,6 +345,13 @@ SERVICES = Dashboard(
                     limit=1,
                 ),
                 Panel(
+                    "Clocks untrusted",
+                    "1 where a process's clock disagrees with others.",
+                    "bool",
+                    by_service("oms_clock_untrusted", "max"),
+                    limit=1,
+                ),
+                Panel(
                     "Relay stalled",
                     "Seconds that a leader with events to publish made no progress.",
                     "s",

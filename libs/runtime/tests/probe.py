@@ -335,9 +335,9 @@ class Probe:
         return process
 
     @asynccontextmanager
-    async def running(self, service: Service | None = None, **parts: Any) -> AsyncGenerator[Runtime]:
+    async def running(self, service: Service | None = None, *, max_clock_skew_seconds: float = 60, **parts: Any) -> AsyncGenerator[Runtime]:
         """The service in this very process, of `parts` as Runtime takes them."""
-        runtime = Runtime(service or self.service(), self.settings(), **parts)
+        runtime = Runtime(service or self.service(), self.settings(max_clock_skew_seconds=max_clock_skew_seconds), **parts)
         await runtime.start()
         try:
             yield runtime

@@ -15,6 +15,7 @@ from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDead
 from oms_contracts.stock import ReceiveStock, StockReceived
 from oms_contracts.values import StockLine
 from oms_runtime.apply import Applier
+from oms_runtime.clock import Clock
 from oms_runtime.database import Database, migrate, open_database
 from oms_runtime.errors import RETRYABLE_ERRORS, ConsumptionStopped, LostPartition
 from oms_runtime.metrics import Metrics
@@ -64,7 +65,7 @@ async def database(servers: Any) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def applier(database: Database) -> Applier:
-    return Applier(SERVICE, database, Metrics(), lambda: NOON)
+    return Applier(SERVICE, database, Metrics(), Clock(lambda: NOON))
 
 
 def record(offset: int, key: str, message: Any, value: bytes | None = None) -> IncomingRecord:
@@ -99,7 +100,7 @@ async def test_a_poison_record_in_the_middle_of_500_is_set_aside_alone(applier: 
 
 async def test_appended_events_are_counted_by_their_type_from_zero_on(database: Database) -> None:
     metrics = Metrics()
-    applier = Applier(SERVICE, database, metrics, lambda: NOON)
+    applier = Applier(SERVICE, database, metrics, Clock(lambda: NOON))
 
     def appended(cls: type[Any]) -> float | None:
         return metrics.registry.get_sample_value("oms_events_appended_total", {"type": type_of(cls).name})
@@ -153,7 +154,7 @@ async def test_a_failing_dead_letter_event_is_not_announced_as_a_dead_letter(dat
         raise ValueError("cannot make sense of it")
 
     topic = next(topic for topic in SERVICE.writes if topic.name == SERVICE.dead_letters)
-    applier = Applier(replace(SERVICE, reads=(topic,), policies={RecordSetAside: fail}), database, Metrics(), lambda: NOON)
+    applier = Applier(replace(SERVICE, reads=(topic,), policies={RecordSetAside: fail}), database, Metrics(), Clock(lambda: NOON))
     dead_letter = RecordSetAside(
         letter_id="t/0/0",
         service="inventory",
@@ -210,7 +211,7 @@ async def test_an_event_about_a_dead_letter_never_waits_behind_it(database: Data
         seen.extend(type(received.message).__name__ for received in batch)
 
     service = service_of("projection", projector=project, projected=(RecordSetAside, RecordRedriven))
-    applier = Applier(service, database, Metrics(), lambda: NOON)
+    applier = Applier(service, database, Metrics(), Clock(lambda: NOON))
     commands, dead_letters = "oms.projection.commands", "oms.projection.dead-letters"
     checkpoints = await applier.checkpoints([(commands, 0), (dead_letters, 0)])
     garbage = msgspec.structs.replace(record(0, "r", RedriveDeadLetters(source_key="r"), b"garbage"), topic=commands)
@@ -242,7 +243,7 @@ async def test_2000_records_of_external_garbage_cost_one_transaction(applier: Ap
 
 @pytest.fixture
 def limited(database: Database) -> Applier:
-    return Applier(SERVICE, database, Metrics(), lambda: NOON, poison=PoisonLimit(20, 0.1, lambda: 0.0))
+    return Applier(SERVICE, database, Metrics(), Clock(lambda: NOON), poison=PoisonLimit(20, 0.1, lambda: 0.0))
 
 
 async def test_too_many_records_that_fail_for_one_reason_stop_consumption(limited: Applier, database: Database) -> None:
@@ -278,7 +279,7 @@ async def test_an_event_too_large_for_its_topic_is_never_stored(database: Databa
             return [event]
         return [msgspec.structs.replace(event, lines=(StockLine(sku=large, location="l", quantity=1),))]
 
-    applier = Applier(replace(SERVICE, decider=replace(DECIDER, decide=decide_large)), database, Metrics(), lambda: NOON)
+    applier = Applier(replace(SERVICE, decider=replace(DECIDER, decide=decide_large)), database, Metrics(), Clock(lambda: NOON))
     checkpoints = await applier.checkpoints([(TOPIC, 0)])
     await applier.apply([receipt(0, "before"), receipt(1, "large"), receipt(2, "after")], checkpoints)
 
@@ -305,7 +306,7 @@ async def test_a_value_that_makes_its_event_too_large_is_left_out_of_it(applier:
     noisy = record(0, "noisy", ReceiveStock(receipt_id="x", lines=()), value=value)
     noisy.headers = [*noisy.headers, *((f"h{n}", b"\x01" * 1_000) for n in range(100))]
     small = replace(SERVICE, writes=tuple(replace(topic, max_message_bytes=1024 * 1024) for topic in SERVICE.writes))
-    await Applier(small, database, Metrics(), lambda: NOON).apply([noisy], checkpoints)
+    await Applier(small, database, Metrics(), Clock(lambda: NOON)).apply([noisy], checkpoints)
 
     assert await database.fetchval("select length(value) from dead_letters") == len(value)
     event = decode(type_of(RecordSetAside).name, (await database.fetchval("select data from events")).encode())

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import secrets
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from oms_contracts.catalogue import Topic
 from oms_local.ports import find_free
 from oms_local.testing import Servers
 from oms_runtime.apply import Applier
+from oms_runtime.clock import Clock
 from oms_runtime.consumer import Consumer
 from oms_runtime.database import Database, migrate, open_database
 from oms_runtime.metrics import Metrics
@@ -77,7 +77,7 @@ def member(servers: Servers, database: Database, monkeypatch: pytest.MonkeyPatch
         }
         chosen = RuntimeSettings(**{**kafka, **settings}, database_url=SecretStr(""), session_timeout_ms=session)
         metrics = Metrics()
-        return Member(service, chosen, Applier(service, database, metrics, lambda: datetime.now(UTC)), metrics)
+        return Member(service, chosen, Applier(service, database, metrics, Clock()), metrics)
 
     return make
 

@@ -30,7 +30,7 @@ def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_deadline_fires_once_and_not_early(probe: Probe) -> None:
     now = NOON
     keys = [f"r{n}" for n in range(100)]
-    async with probe.running(clock=lambda: now):
+    async with probe.running(clock=lambda: now, max_clock_skew_seconds=0):
         await probe.send(receipt(key, EXPIRING) for key in keys)
         await until(partial(_booked, probe, len(keys)))
         await _polled_again(probe, "before")

@@ -13,6 +13,7 @@ from oms_contracts.message import encode, type_of
 from oms_contracts.stock import StockReceived
 from oms_contracts.values import StockLine
 from oms_runtime.apply import Applier
+from oms_runtime.clock import Clock
 from oms_runtime.database import Database, connect, migrate, open_database
 from oms_runtime.errors import StateVersionMismatch
 from oms_runtime.metrics import Metrics
@@ -122,7 +123,7 @@ async def test_a_build_makes_writers_wait_for_less_than_a_second(probe: Probe) -
     events = 100_000
     await _store_events(probe, events, keys=50_000)
     async with _database(probe) as database:
-        applier = Applier(probe.service(), database, Metrics(), lambda: datetime.now(UTC))
+        applier = Applier(probe.service(), database, Metrics(), Clock())
         writing = asyncio.create_task(_write_until_replaced(applier))
         assert await _build(probe)
         written, longest_seconds = await writing
@@ -140,7 +141,7 @@ async def test_a_build_makes_writers_wait_for_less_than_a_second(probe: Probe) -
 async def test_a_build_waits_for_a_reader_of_the_states_without_making_writers_wait(probe: Probe) -> None:
     await _store_events(probe, 1_000, keys=1_000)
     async with _database(probe) as database:
-        applier = Applier(probe.service(), database, Metrics(), lambda: datetime.now(UTC))
+        applier = Applier(probe.service(), database, Metrics(), Clock())
         async with probe.session() as reader, reader.transaction():
             await reader.execute("select count(*) from states")
             writing = asyncio.create_task(_write_until_replaced(applier))

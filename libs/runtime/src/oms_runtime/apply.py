@@ -3,8 +3,8 @@
 The transaction of a batch (`Applier._transact`), step by step; each of the first four is one round trip to PostgreSQL:
 
 1. Begin, and take the store's advisory lock.
-2. Move each partition's checkpoint by compare-and-set, read the store's head, and load the states that the batch's commands read and the
-   cache lacks.
+2. Move each partition's checkpoint by compare-and-set, read the store's head and the server's clock, and load the states that the batch's
+   commands read and the cache lacks.
 3. Decide on each command in order, and fold each event at once; then append all events and save all changed states in one statement.
 4. Commit. Now the cache takes over what was read and changed, the relay gets the events, and the scheduler what is due.
 
@@ -14,7 +14,6 @@ How records arrive is not known here: the consumer provides them, and so do its 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from datetime import datetime
 from secrets import token_hex
 from time import monotonic
 
@@ -24,6 +23,7 @@ from oms_contracts.message import type_of
 from oms_contracts.operations import RedriveDeadLetters, is_operation
 
 from oms_runtime.checkpoints import load_checkpoints, reject_checkpoints
+from oms_runtime.clock import Clock
 from oms_runtime.database import Connection, Database, savepoint, writing
 from oms_runtime.dead_letters import (
     DeadLetters,
@@ -65,7 +65,7 @@ class Applier:
         service: Service,
         database: Database,
         metrics: Metrics,
-        clock: Callable[[], datetime],
+        clock: Clock,
         committed: Callable[[UnitOfWork], None] = lambda _unit: None,
         *,
         poison: PoisonLimit | None = None,
@@ -265,7 +265,7 @@ class Applier:
         """In one round trip: move checkpoints, and load what `commands` will be decided on into the cache."""
         decider = self._service.decider
         keys = {key for command, _ in commands for key in decider.reads(command)} if decider else set[str]()
-        snapshot = await move_checkpoints_and_load(connection, decider, moves, sorted(self._cache.missing(keys)))
+        snapshot = await move_checkpoints_and_load(connection, decider, moves, sorted(self._cache.missing(keys)), self._clock)
         _check_moved(moves, snapshot.moved)
         if snapshot.head < self._head:
             # A store only grows. It was restored under us: what we decided since is on the topics, and no longer in it.
@@ -278,7 +278,8 @@ class Applier:
     def _unit(self, snapshot: StoreSnapshot) -> UnitOfWork:
         """A new unit of work on the store as `snapshot` found it."""
         cached = self._cache.at(snapshot.head)
-        return UnitOfWork(self._service.decider, self._topics, self._max_event_bytes, base=snapshot.head, now=self._clock(), cached=cached)
+        now = self._clock.now()
+        return UnitOfWork(self._service.decider, self._topics, self._max_event_bytes, base=snapshot.head, now=now, cached=cached)
 
     def _after_commit(self, unit: UnitOfWork) -> None:
         self._cache.update(unit)

@@ -28,6 +28,10 @@ class ConsumptionStopped(Exception):
     """Too many records failed for one reason (see `poison`): nothing more is applied until an operator has decided."""
 
 
+class ClockUntrusted(Exception):
+    """This process's clock disagrees with others (see `clock`): nothing is decided, and no deadline met, until they agree again."""
+
+
 class StoreBehind(Exception):
     """The store lacks events that the topics have: it was restored from a backup. It may not lead or decide until it has them again."""
 
@@ -61,6 +65,7 @@ RETRYABLE_ERRORS: tuple[type[BaseException], ...] = (
     StateVersionMismatch,
     StoreBehind,
     TablesMissing,
+    ClockUntrusted,
 )
 """Faults of the environment, not of a record. They are retried for as long as they last, and never make a dead letter.
 

@@ -25,6 +25,9 @@ class Metrics:
             "1 where too many records failed for one reason: an operator decides",
             registry=self.registry,
         )
+        self.clock_untrusted = Gauge(
+            "oms_clock_untrusted", "1 where this process's clock disagrees with others, and so it decides nothing", registry=self.registry
+        )
         self.partitions_rejected = Gauge(
             "oms_partitions_rejected", "Assigned partitions that are not read because their checkpoint does not fit", registry=self.registry
         )

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import datetime
 from time import monotonic
 from typing import Any
@@ -12,11 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from oms_runtime import refold, store
 from oms_runtime.apply import Applier
-from oms_runtime.clock import utc_now
+from oms_runtime.clock import Clock, elapsed_seconds, utc_now
 from oms_runtime.consumer import Consumer
-from oms_runtime.database import LEADER_LOCK, Database, connect, migrate, open_database
+from oms_runtime.database import LEADER_LOCK, Connection, Database, connect, migrate, open_database
 from oms_runtime.dead_letters import count_dead_letters
-from oms_runtime.errors import RETRYABLE_ERRORS, LostLeadership, StoreBehind, TablesMissing, check_store_not_behind
+from oms_runtime.errors import RETRYABLE_ERRORS, ClockUntrusted, LostLeadership, StoreBehind, TablesMissing, check_store_not_behind
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import AnyDecider, Service
 from oms_runtime.poison import PoisonLimit
@@ -44,8 +45,8 @@ MAX_REPORTED_KEYS = 100
 class Runtime:
     """One service's machinery in one process. `migrations` names the package whose migrations come after the runtime's own.
 
-    `clock` gives the times that are stored, `ticks` seconds to measure by. `record_spans` gets what was handled; without it the environment
-    says whether it is traced.
+    `clock` gives the times that are stored, `elapsed` seconds to check it by, `ticks` seconds to measure by. `record_spans` gets what was
+    handled; without it the environment says whether it is traced.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Runtime:
         *,
         migrations: str | None = None,
         clock: Callable[[], datetime] = utc_now,
+        elapsed: Callable[[], float] = elapsed_seconds,
         ticks: Callable[[], float] = monotonic,
         record_spans: RecordSpans | None = None,
     ) -> None:
@@ -63,7 +65,8 @@ class Runtime:
         self.metrics = Metrics()
         self.database: Database
         self._migrations = [migrations] if migrations else []
-        self._clock = clock
+        self._clock = Clock(clock, elapsed, max_skew_seconds=settings.max_clock_skew_seconds)
+        self.metrics.clock_untrusted.set_function(lambda: bool(self._clock.fault))
         self._ticks = ticks
         self._record_spans = record_spans or open_traces(service.name)
         self._election: asyncio.Task[None] | None = None
@@ -245,11 +248,20 @@ class Runtime:
         try:
             async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
                 state_version = await store.stored_state_version(self.database)
+                await self._compare_clock(self.database)
             if self.service.decider is not None and state_version != self.service.decider.state_version:
                 reasons += self._of_other_version(state_version)
         except RETRYABLE_ERRORS as error:
             reasons.append(f"the database does not answer: {type(error).__name__}")
+        if self._clock.fault:
+            reasons.append(f"nothing is decided: {self._clock.fault}")
         return reasons
+
+    async def _compare_clock(self, connection: Connection | Database) -> bool:
+        """Whether the clock can be trusted; what is wrong with it is kept for `unready`, and the metric."""
+        with suppress(ClockUntrusted):
+            await store.compare_clock(connection, self._clock)
+        return not self._clock.fault
 
     def _of_other_version(self, stored: int | None) -> list[str]:
         """Why a process does nothing whose state version is not the stored one."""
@@ -307,7 +319,7 @@ class Runtime:
 
     def _committed(self, unit: UnitOfWork) -> None:
         self.relay.offer(unit.events)
-        self.scheduler.offer(unit.dues)
+        self.scheduler.offer(unit.dues, unit.now)
 
     async def _stand_for_leader(self) -> None:
         """Acquire the leader's lock, relay and schedule while it is held, and begin anew when leading ends."""
@@ -317,8 +329,10 @@ class Runtime:
                 url = self.settings.database_url.get_secret_value()
                 connection = await connect(url, idle_timeout_ms=self.settings.session_timeout_ms)
                 try:
-                    # The lock is PostgreSQL's, and it tells nobody when it is free.
-                    while not await connection.fetchval("select pg_try_advisory_lock($1)", LEADER_LOCK):  # noqa: ASYNC110
+                    # The lock is PostgreSQL's, and it tells nobody when it is free. Another process may have a clock that can be trusted.
+                    while not (  # noqa: ASYNC110
+                        await self._compare_clock(connection) and await connection.fetchval("select pg_try_advisory_lock($1)", LEADER_LOCK)
+                    ):
                         await asyncio.sleep(RETRY_SECONDS)
                     self._set_leading(True)
                     async with asyncio.TaskGroup() as tasks:

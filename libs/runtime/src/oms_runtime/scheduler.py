@@ -14,11 +14,12 @@ from typing import Any
 import structlog
 
 from oms_runtime.apply import Applier
+from oms_runtime.clock import Clock
 from oms_runtime.database import Database
 from oms_runtime.errors import is_retryable
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import AnyDecider, Command, Due, Service
-from oms_runtime.store import check_state_version, decode_state, stored_state_version
+from oms_runtime.store import check_state_version, compare_clock, decode_state, stored_state_version
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +36,7 @@ RETRY_BACKOFF_SECONDS = 2.0, 60.0
 class Scheduler:
     """One a process. `offer` takes what this process's commits made due; `run` works while this process leads."""
 
-    def __init__(self, service: Service, database: Database, applier: Applier, metrics: Metrics, clock: Callable[[], datetime]) -> None:
+    def __init__(self, service: Service, database: Database, applier: Applier, metrics: Metrics, clock: Clock) -> None:
         self._service = service
         self._database = database
         self._applier = applier
@@ -51,11 +52,10 @@ class Scheduler:
         self._failed: dict[str, tuple[int, float]] = {}
         """By key: how often it failed, and until when it is not tried again."""
 
-    def offer(self, dues: Mapping[str, Due | None]) -> None:
-        """What states just committed by this process ask for next, None where they ask for nothing."""
+    def offer(self, dues: Mapping[str, Due | None], now: datetime) -> None:
+        """What states just committed by this process, on decisions made at `now`, ask for next, None where they ask for nothing."""
         if not self._leading:
             return
-        now = self._clock()
         for key, due in dues.items():
             if due is not None and due[0] <= now and len(self._offered) < MAX_OFFERED:
                 self._offered[key] = due
@@ -88,7 +88,8 @@ class Scheduler:
             self._in_flight.clear()
 
     async def _round(self, decider: AnyDecider) -> bool:
-        """Do what is due, as far as there is room; returns whether there may be more at once."""
+        """Do what is due, as far as there is room; returns whether there may be more at once. Raises ClockUntrusted."""
+        self._clock.now()  # an effect takes no transaction, which would compare the clock
         commands, self._answers = self._answers, []
         if monotonic() - self._last_poll >= POLL_SECONDS:
             await self._poll(decider)
@@ -112,9 +113,10 @@ class Scheduler:
     async def _poll(self, decider: AnyDecider) -> None:
         """Find in the table what nobody offered."""
         limit = min(MAX_STATES_PER_ROUND, MAX_OFFERED - len(self._offered))
+        now = await compare_clock(self._database, self._clock)
         rows = await self._database.fetch(
             "select key, state from states where due_at <= $1 and key <> all($2::text[]) order by due_at limit $3",
-            self._clock(),
+            now,
             [*self._in_flight, *self._offered, *self._postponed()],
             limit,
         )

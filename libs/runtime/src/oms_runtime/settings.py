@@ -48,5 +48,7 @@ class RuntimeSettings(OperationsSettings, KafkaSettings):
     """A process that is silent for longer loses its partitions, its open transaction, and the lead."""
     audit_timeout_seconds: float = Field(default=600, gt=0)
     """For one audit, which reads every event. Its snapshot keeps PostgreSQL from removing old row versions for as long."""
+    max_clock_skew_seconds: float = Field(default=60, ge=0)
+    """A clock that differs by more from the database server's, or jumps by more, decides nothing. 0: it is believed, whatever it says."""
     rebalance_timeout_ms: int = 60_000
     """Longer than the longest batch: a revocation waits for the batch in hand."""

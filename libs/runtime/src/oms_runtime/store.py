@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from oms_runtime.clock import Clock
 from oms_runtime.database import STORE_LOCK, Connection, Database
 from oms_runtime.errors import StateVersionMismatch
 from oms_runtime.model import AnyDecider, Due, State
@@ -74,8 +75,9 @@ class StoreSnapshot(NamedTuple):
 _MOVE = """update checkpoints c set next_offset = m.next_offset, position = m.position
     from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[]) as m (topic, partition, expected, next_offset, position)
     where c.topic = m.topic and c.partition = m.partition and c.next_offset = m.expected returning 1"""
+_TIMES = """clock_timestamp() as database_now, (select recorded_at from events order by position desc limit 1) as newest"""
 _MOVE_AND_LOAD = f"""with moved as ({_MOVE})
-    select (select count(*) from moved) as moved, (select coalesce(max(position), 0) from events) as head,
+    select {_TIMES}, (select count(*) from moved) as moved, (select coalesce(max(position), 0) from events) as head,
         (select fold from rules) as state_version, exists (select from dead_letters) as has_dead_letters, found.*
     from (select array_agg(key) as keys, array_agg(version) as versions, array_agg(state) as states
           from states where key = any($6::text[])) found"""  # noqa: S608  # names of our own alone
@@ -87,19 +89,30 @@ async def move_checkpoints(connection: Connection, moves: Sequence[CheckpointMov
 
 
 async def move_checkpoints_and_load(
-    connection: Connection, decider: AnyDecider | None, moves: Sequence[CheckpointMove], keys: Sequence[str]
+    connection: Connection, decider: AnyDecider | None, moves: Sequence[CheckpointMove], keys: Sequence[str], clock: Clock
 ) -> StoreSnapshot:
-    """In one round trip, under the store's lock: move checkpoints, read the store's head, and load the states of `keys`.
+    """In one round trip, under the store's lock: move checkpoints, read the store's head, load the states of `keys`, compare `clock`.
 
-    Raises StateVersionMismatch when the states are another version's.
+    Raises StateVersionMismatch when the states are another version's, and ClockUntrusted.
     """
+    asked_at = clock.reading()
     row = await connection.fetchrow(_MOVE_AND_LOAD, *_columns(moves, len(CheckpointMove._fields)), keys)
     assert row is not None
+    clock.compare(asked_at, row["database_now"], row["newest"])
     if decider is None:
         return StoreSnapshot(row["moved"], row["head"], row["has_dead_letters"], {})
     check_state_version(row["state_version"], decider)
     stored = zip(row["keys"] or (), row["versions"] or (), row["states"] or (), strict=True)
     return StoreSnapshot(row["moved"], row["head"], row["has_dead_letters"], _states(decider, keys, stored))
+
+
+async def compare_clock(connection: Connection | Database, clock: Clock) -> datetime:
+    """The time now by `clock`, which agrees with the database server's and the newest event's. Raises ClockUntrusted where it does not."""
+    asked_at = clock.reading()
+    row = await connection.fetchrow(f"select {_TIMES}")  # names of our own alone
+    assert row is not None
+    clock.compare(asked_at, row["database_now"], row["newest"])
+    return asked_at
 
 
 async def stored_state_version(connection: Connection | Database) -> int | None:
