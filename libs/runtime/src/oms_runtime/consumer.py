@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 RETRY_BACKOFF_SECONDS = 0.1, 5.0
 """Before a batch that met a fault is tried again: at first, and at most."""
+FAILURES_BEFORE_UNREADY = 3
+"""So many attempts in a row: a takeover or a server's restart makes one or two fail."""
 STUCK_SECONDS = 120.0
 """Without an attempt for so long, while records wait, something is wrong with this process. Twice what a statement may take."""
 OFFSET_COMMIT_SECONDS = 1.0
@@ -51,6 +53,7 @@ class Consumer:
         self._passed: dict[Partition, Checkpoint] = {}
         """How far we have read beyond the checkpoints where no record was for us; stored with the next one that is, or periodically."""
         self._failures = 0
+        self._last_error = ""
         self._stopping = asyncio.Event()
         self._committing: asyncio.Task[None] | None = None
         self._last_attempt = ticks()
@@ -62,6 +65,11 @@ class Consumer:
         self.membership = GroupMembership(
             service, settings, handle=self._handle, revoked=self._on_revoked, assigned=self._on_assigned, ticks=ticks
         )
+
+    @property
+    def retries_because(self) -> str:
+        """The error for which a batch is tried again and again; empty while batches succeed."""
+        return self._last_error if self._failures >= FAILURES_BEFORE_UNREADY else ""
 
     async def start(self) -> None:
         """Join the group, and return once it has assigned partitions. May be tried again after it failed."""
@@ -107,6 +115,7 @@ class Consumer:
         async with self._lock:
             await self._commit_offsets()
             self._passed.clear()
+            self._failures = 0  # what failed may be another process's now
             for name in partitions:
                 if self._checkpoints.pop(name, None) is not None:
                     self._metrics.lag.remove(*name)
@@ -173,12 +182,14 @@ class Consumer:
                 self._metrics.consumption_stopped.set(1)
                 self._fetch_again("poison_limit")
             except RETRYABLE_ERRORS as error:
-                log.warning("batch_postponed", error=f"{type(error).__name__}: {error}", records=len(batch))
+                self._last_error = f"{type(error).__name__}: {error}"
+                log.warning("batch_postponed", error=self._last_error, records=len(batch))
                 self._failures += 1
                 self._fetch_again("retryable")
-            except Exception:
+            except Exception as error:
                 # Not even setting aside worked. FastStream would go on behind this batch, and it would be lost.
                 log.exception("batch_failed", records=len(batch))
+                self._last_error = f"{type(error).__name__}: {error}"
                 self._failures += 1
                 self._fetch_again("unexpected")
         if self._failures:
