@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from oms_contracts.catalogue import ALL_SERVICES, APIS, TOPICS
 from oms_provision import broker, databases, passwords
@@ -238,8 +239,7 @@ class Stack:
 
     def _provision(self, all_passwords: Passwords, progress: Progress) -> None:
         progress("checking topics, users and databases")
-        admin = broker.make_admin(self.kafka(ADMIN))
-        count = self.settings.partitions
+        admin, count = self._admin, self.settings.partitions
         broker.provision_topics(admin, [replace(topic, partitions=count or topic.partitions) for topic in TOPICS])
         if self._runs_itself(kafka_server.NAME):
             broker.provision_users(admin, all_passwords.kafka)
@@ -286,6 +286,11 @@ class Stack:
             tls=self._tls,
         )
 
+    @cached_property
+    def _admin(self) -> Any:
+        """One client for the life of this object: making one for each look at the broker, while that dies, has killed processes."""
+        return broker.make_admin(self.kafka(ADMIN))
+
     @property
     def _tls(self) -> Tls | None:
         return Tls(self._folder("secrets") / "tls") if self.settings.tls else None
@@ -307,7 +312,7 @@ class Stack:
 
     def _is_ready(self, part: str) -> bool:
         if part == kafka_server.NAME:
-            return accepts_connections(self.settings.kafka_port) and broker.broker_is_ready(self.kafka(ADMIN))
+            return accepts_connections(self.settings.kafka_port) and broker.responds(self._admin)
         if part == postgres_server.NAME:
             return database_is_ready(self.database_url(ADMIN))
         return http_is_ready(self.settings.operations_port_of(part))

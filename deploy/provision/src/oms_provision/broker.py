@@ -66,8 +66,13 @@ def client_options(kafka: Mapping[str, str]) -> dict[str, Any]:
 
 def broker_is_ready(kafka: Mapping[str, str], timeout_seconds: float = 2) -> bool:
     """Whether the broker returns its metadata to this user."""
+    return responds(make_admin(kafka), timeout_seconds)
+
+
+def responds(admin: Any, timeout_seconds: float = 2) -> bool:
+    """Whether the broker returns its metadata to this client. Who asks again and again does so by one client."""
     try:
-        make_admin(kafka).list_topics(timeout=timeout_seconds)
+        admin.list_topics(timeout=timeout_seconds)
     except KafkaException:
         return False
     return True
