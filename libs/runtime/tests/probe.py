@@ -210,6 +210,15 @@ def headers_of(message: Any) -> Headers:
     return to_headers(envelope)
 
 
+async def recreate(probe: "Probe", *topics: Topic) -> None:
+    """Delete topics with all that is on them, and create them again under their names."""
+    admin = AIOKafkaAdminClient(**client_options(probe.settings()))
+    await admin.start()
+    await admin.delete_topics([topic.name for topic in topics])
+    await admin.close()
+    await asyncio.to_thread(probe.servers.create_topics, topics)
+
+
 async def until(condition: Callable[[], Awaitable[object]], seconds: float = 30) -> None:
     """Wait for a condition. Raises TimeoutError when it has not come about in `seconds`."""
     async with asyncio.timeout(seconds):

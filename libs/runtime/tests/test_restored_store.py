@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from oms_contracts.envelope import header
 from oms_runtime.recovery import recover
 from oms_runtime.refold import audit
 from oms_runtime.runtime import Runtime
@@ -97,6 +98,11 @@ async def test_a_process_that_starts_on_a_restored_store_refuses_until_it_is_rec
         assert await audit(connection, DECIDER_ONCE) == []
     published = [record for records in (await probe.read(probe.outbox)).values() for record in records]
     assert len(published) == len(OLD) + len(NEW) + 1
+    epochs = {int(header(record.headers, "ce_position") or 0): header(record.headers, "ce_storeepoch") or "" for record in published}
+    before, after = epochs[1], await probe.ask("select epoch from relay")
+    assert "" < before < after
+    assert {position for position, epoch in epochs.items() if epoch == after} == {max(epochs)}
+    assert set(epochs.values()) == {before, after}
 
 
 async def test_a_running_process_stops_deciding_when_its_store_is_restored(probe: Probe) -> None:

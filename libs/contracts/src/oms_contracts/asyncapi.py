@@ -147,6 +147,7 @@ def _headers() -> Schema:
             "ce_partitionkey": {**text, "description": "The record's key (CloudEvents partitioning extension)."},
             "ce_sequence": {**number, "description": "The event's version in its stream, from 1; our services' events have it."},
             "ce_position": {**number, "description": "Its place among all that its service published: a repeated record repeats it."},
+            "ce_storeepoch": {**text, "description": "The life of that store in which it was stored; later ones sort behind earlier ones."},
             "ce_correlationid": {**text, "description": "Shared by everything that one order caused."},
             "ce_causationid": {**text, "description": "The id of the record that led to this one."},
             "traceparent": {**text, "description": "W3C Trace Context."},

@@ -1,7 +1,7 @@
 """CloudEvents 1.0 in Kafka's binary mode: attributes travel as `ce_` headers, the value is the JSON data alone.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md; `sequence`, `partitionkey` and the tracing
-extension are documented extensions, `position`, `correlationid` and `causationid` are ours.
+extension are documented extensions, `position`, `storeepoch`, `correlationid` and `causationid` are ours.
 """
 
 import re
@@ -27,8 +27,9 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """What a record says about itself beside its data.
 
     `sequence` is the event's version in its stream, `position` its place in its owner's store; both are None on the records of
-    external parties and on commands. `correlationid` is shared by all that one order caused, `causationid` names the record that led
-    to this one.
+    external parties and on commands. `storeepoch` names the life of that store: it changes when a recovered store goes on behind
+    what it had lost, and sorts by time; it is empty where it is not known. `correlationid` is shared by all that one order caused,
+    `causationid` names the record that led to this one.
     """
 
     type: str
@@ -41,6 +42,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     correlationid: str = ""
     causationid: str = ""
     traceparent: str = ""
+    storeepoch: str = ""
 
 
 def to_headers(envelope: Envelope) -> Headers:
@@ -65,6 +67,8 @@ def to_headers(envelope: Envelope) -> Headers:
         headers.append(("ce_causationid", envelope.causationid.encode()))
     if envelope.traceparent:
         headers.append(("traceparent", envelope.traceparent.encode()))
+    if envelope.storeepoch:
+        headers.append(("ce_storeepoch", envelope.storeepoch.encode()))
     return headers
 
 
@@ -90,6 +94,7 @@ def from_headers(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
         correlationid=_text(found, "ce_correlationid"),
         causationid=_text(found, "ce_causationid"),
         traceparent=trace.decode() if _TRACEPARENT.fullmatch(trace) else "",
+        storeepoch=_repeated_text(found, "ce_storeepoch"),
     )
 
 

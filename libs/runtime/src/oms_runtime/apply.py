@@ -39,7 +39,7 @@ from oms_runtime.errors import ConsumptionStopped, LostPartition, check_store_no
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Command, IncomingRecord, Service
 from oms_runtime.poison import PoisonLimit
-from oms_runtime.records import Checkpoint, Partition, PartitionFacts, RecordSifter
+from oms_runtime.records import Checkpoint, Partition, PartitionFacts, RecordSifter, ReusedPosition, store_epoch
 from oms_runtime.store import CheckpointMove, StoreSnapshot, move_checkpoints, move_checkpoints_and_load
 from oms_runtime.traces import Handled, RecordSpans, handled_record, span_id, trace_id, traceparent
 from oms_runtime.unit_of_work import Cause, StateCache, UnitOfWork
@@ -163,6 +163,7 @@ class Applier:
         """
         began = monotonic()
         new = self._sifter.without_duplicates(records, checkpoints)
+        reused = self._sifter.reused_positions(records, checkpoints) if len(new) < len(records) else []
         errors = dict(known or {}) if len(new) == len(records) else {}
         asked = [[] if index in errors else self._ask(record, index, errors) for index, record in enumerate(new)]
         async with self._transaction_lock:
@@ -191,8 +192,30 @@ class Applier:
                 self._record_spans(self._spans([new[index] for index in handled], set_aside), monotonic() - began)
         if errors:
             self._metrics.batch_failures.labels("poison").inc(len(errors))
+        if reused:
+            self._report_reused(reused)
         self._metrics.batch_size.observe(len(records))
         self._metrics.batch_seconds.observe(monotonic() - began)
+
+    def _report_reused(self, reused: Sequence[ReusedPosition]) -> None:
+        """Say which events were dropped although they are no repeats, the first of each partition in full."""
+        counts = Counter((record.topic, record.partition) for record, _, _ in reused)
+        first = {(each.record.topic, each.record.partition): each for each in reversed(reused)}
+        for partition, (record, epoch, applied) in first.items():
+            log.error(
+                "position_reused",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                type=record.type,
+                correlation_id=record.key,
+                position=record.position,
+                epoch=epoch,
+                applied_up_to=applied.position,
+                applied_epoch=applied.epoch,
+                records=counts[partition],
+            )
+        self._metrics.positions_reused.inc(len(reused))
 
     def _ask(self, record: IncomingRecord, index: int, errors: dict[int, Exception]) -> list[tuple[Command, Cause]]:
         """Parse a record, and return what it asks of the decider; what goes wrong is put into `errors`."""
@@ -414,9 +437,7 @@ _REDRIVE = type_of(RedriveDeadLetters).name
 
 
 def _moves(checkpoints: Mapping[Partition, Checkpoint], next_checkpoints: Mapping[Partition, Checkpoint]) -> list[CheckpointMove]:
-    return [
-        CheckpointMove(*name, checkpoints[name].next_offset, at.next_offset, at.position) for name, at in sorted(next_checkpoints.items())
-    ]
+    return [CheckpointMove(*name, checkpoints[name].next_offset, *at) for name, at in sorted(next_checkpoints.items())]
 
 
 def _check_moved(moves: Sequence[CheckpointMove], moved: int) -> None:
@@ -429,6 +450,8 @@ def _advance(records: Sequence[IncomingRecord], checkpoints: dict[Partition, Che
     advanced: dict[Partition, Checkpoint] = {}
     for record in records:
         name = record.topic, record.partition
-        before = advanced.get(name) or checkpoints[name]
-        advanced[name] = Checkpoint(record.offset + 1, max(before.position, record.position or 0))
+        at = advanced.get(name) or checkpoints[name]
+        if (record.position or 0) > at.position:
+            at = at._replace(position=record.position, epoch=store_epoch(record.headers) or at.epoch)
+        advanced[name] = at._replace(next_offset=record.offset + 1, timestamp_ms=None)
     return advanced

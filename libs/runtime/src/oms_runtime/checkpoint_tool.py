@@ -56,7 +56,7 @@ async def reset_checkpoint(settings: RuntimeSettings, partition: str, to: str, *
         connection = await connect(settings.database_url.get_secret_value(), schema=schema)
         try:
             await connection.execute(
-                "update checkpoints set next_offset = $3, topic_id = $4 where topic = $1 and partition = $2",
+                "update checkpoints set next_offset = $3, topic_id = $4, timestamp_ms = null where topic = $1 and partition = $2",
                 topic,
                 row["partition"],
                 offset,

@@ -17,12 +17,13 @@ async def load_checkpoints(database: Database, partitions: Iterable[Partition]) 
             numbers,
         )
         found = await connection.fetch(
-            """select topic, partition, next_offset, position from checkpoints
+            """select topic, partition, next_offset, position, epoch, case when timestamp_at = next_offset then timestamp_ms end
+               from checkpoints
                join unnest($1::text[], $2::int[]) as w (t, p) on topic = t and partition = p""",
             topics,
             numbers,
         )
-    return {(row["topic"], row["partition"]): Checkpoint(row["next_offset"], row["position"]) for row in found}
+    return {(topic, partition): Checkpoint(*at) for topic, partition, *at in (row.values() for row in found)}
 
 
 async def reject_checkpoints(
@@ -61,5 +62,10 @@ def _misfit(checkpoint: Checkpoint, known_id: str | None, fact: PartitionFacts) 
     if checkpoint.next_offset < fact.begin and (known_id is not None or checkpoint.next_offset > 0):
         return (
             f"the checkpoint is at offset {checkpoint.next_offset}, and the partition begins at {fact.begin}: records were deleted unread"
+        )
+    if checkpoint.timestamp_ms is not None and fact.timestamp_ms not in (None, checkpoint.timestamp_ms):
+        return (
+            f"the record at offset {checkpoint.next_offset - 1}, just before the checkpoint, is another one than was read: the broker has "
+            "lost records, and others are in their place"
         )
     return ""

@@ -7,7 +7,7 @@ the checkpoints stored in PostgreSQL.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,13 +19,14 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.security import BaseSecurity, SASLOAuthBearer, SASLPlaintext, SASLScram256, SASLScram512
 from oms_kafka import aiokafka_internals
-from oms_kafka.clients import Record, token_provider
+from oms_kafka.clients import Record, make_reader, token_provider
 from oms_kafka.settings import KafkaSettings, ssl_context
 from oms_kafka.topic_ids import fetch_topic_ids
 
 from oms_runtime.model import Service
-from oms_runtime.records import Partition, PartitionFacts
+from oms_runtime.records import Checkpoint, Partition, PartitionFacts
 from oms_runtime.settings import RuntimeSettings
+from oms_runtime.tails import read_between
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,8 @@ MAX_POLL_INTERVAL_MS = 300_000
 MAX_PARTITION_FETCH_BYTES = 256 * 1024
 OFFSET_COMMIT_TIMEOUT_SECONDS = 1.0
 """We never read the offsets, so it is not worth longer."""
+READ_TIMEOUT_SECONDS = 10.0
+"""For the records just before the checkpoints."""
 SASL = {"SCRAM-SHA-512": SASLScram512, "SCRAM-SHA-256": SASLScram256, "PLAIN": SASLPlaintext}
 """FastStream's classes of the mechanisms with username and password."""
 
@@ -157,13 +160,31 @@ class GroupMembership(ConsumerRebalanceListener):
         ends = {(record.topic, record.partition): record.offset for record in batch}
         return {name for name, last in ends.items() if (tp := TopicPartition(*name)) in assignment and await consumer.position(tp) > last}
 
-    async def facts(self, partitions: Collection[Partition]) -> dict[Partition, PartitionFacts]:
-        """What the broker says of partitions that are assigned to us. Partitions of topics that it does not know are left out."""
+    async def facts(self, checkpoints: Mapping[Partition, Checkpoint]) -> dict[Partition, PartitionFacts]:
+        """What the broker says of partitions that are assigned to us. Partitions of topics that it does not know are left out.
+
+        Raises TimeoutError when the records before the checkpoints do not come.
+        """
         consumer: Any = self._consumer()
-        ids = await fetch_topic_ids(consumer, {topic for topic, _ in partitions})
-        found = [TopicPartition(*name) for name in partitions if name[0] in ids]
+        ids = await fetch_topic_ids(consumer, {topic for topic, _ in checkpoints})
+        found = [TopicPartition(*name) for name in checkpoints if name[0] in ids]
         begins, ends = await consumer.beginning_offsets(found), await consumer.end_offsets(found)
-        return {(tp.topic, tp.partition): PartitionFacts(ids[tp.topic], begins[tp], ends[tp]) for tp in found}
+        last = {tp: checkpoints[tp.topic, tp.partition].next_offset - 1 for tp in found if checkpoints[tp.topic, tp.partition].timestamp_ms}
+        timestamps = await self._timestamps({tp: offset for tp, offset in last.items() if begins[tp] <= offset < ends[tp]})
+        return {(tp.topic, tp.partition): PartitionFacts(ids[tp.topic], begins[tp], ends[tp], timestamps.get(tp)) for tp in found}
+
+    async def _timestamps(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """The timestamps of the records at `offsets`, in milliseconds. Records that were deleted are left out."""
+        if not offsets:
+            return {}
+        reader = make_reader(self._settings, f"oms-{self._service.name}-checkpoints")
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_SECONDS):
+                await reader.start()
+                ends = {tp: offset + 1 for tp, offset in offsets.items()}
+                return {tp: record.timestamp async for tp, record in read_between(reader, offsets, ends)}
+        finally:
+            await reader.stop()
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """Fetch nothing more of these partitions until they are assigned anew."""

@@ -31,6 +31,11 @@ class Metrics:
         self.partitions_rejected = Gauge(
             "oms_partitions_rejected", "Assigned partitions that are not read because their checkpoint does not fit", registry=self.registry
         )
+        self.positions_reused = Counter(
+            "oms_positions_reused_total",
+            "Events that were dropped because their position was applied before, though their store has a newer epoch",
+            registry=self.registry,
+        )
         self.relay_stalled = Gauge(
             "oms_relay_stalled_seconds", "Seconds since the relay last made progress, while events wait for it", registry=self.registry
         )

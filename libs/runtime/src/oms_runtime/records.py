@@ -4,11 +4,12 @@ The consumer and the rebuild of read models both read through here, so they agre
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import md5
 from typing import NamedTuple
 
-from oms_contracts.envelope import CONTROL, MAX_ATTRIBUTE_BYTES, from_headers, own_type_and_position
+from oms_contracts.envelope import CONTROL, MAX_ATTRIBUTE_BYTES, from_headers, header, own_type_and_position
 from oms_contracts.message import UnreadableMessage, decode, type_of, validate
 from oms_kafka.aiokafka_internals import UnreadableRecord
 from oms_kafka.clients import Record
@@ -25,18 +26,52 @@ MAX_POSITION_DIGITS = 18
 
 
 class PartitionFacts(NamedTuple):
-    """What the broker says of a partition: its topic's id, its first offset, and the offset of its next record."""
+    """What the broker says of a partition: its topic's id, its first offset, the offset of its next record, and the timestamp of the
+    record before the checkpoint, None where that is not known."""
 
     topic_id: str
     begin: int
     end: int
+    timestamp_ms: int | None = None
 
 
 class Checkpoint(NamedTuple):
-    """Where a partition's consumer is: the next offset to apply, and the highest `ce_position` applied."""
+    """Where a partition's consumer is: the next offset to apply, and the highest `ce_position` applied.
+
+    `epoch` is the store epoch under which that position was published, empty where it is not known. `timestamp_ms` is what the broker has
+    as the time of the record before `next_offset`, None where it is not known: another time means another record.
+    """
 
     next_offset: int
     position: int
+    epoch: str = ""
+    timestamp_ms: int | None = None
+
+
+class ReusedPosition(NamedTuple):
+    """A record whose position was applied before, and which is another event: its store's epoch is newer than the applied one's."""
+
+    record: IncomingRecord
+    epoch: str
+    applied: Checkpoint
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a batch moves a partition's checkpoint."""
+
+    before: Checkpoint
+    next_offset: int
+    position: int
+    newest: Record | None = None
+    """The record that `position` is from."""
+    last: Record | None = None
+
+    def checkpoint(self) -> Checkpoint:
+        epoch = store_epoch(self.newest.headers) if self.newest is not None else ""
+        # What stands for a batch that cannot be read has no timestamp of its own.
+        timestamp_ms = None if self.last is None or isinstance(self.last, UnreadableRecord) else self.last.timestamp
+        return Checkpoint(self.next_offset, self.position, epoch or self.before.epoch, timestamp_ms)
 
 
 class RecordSifter:
@@ -60,29 +95,29 @@ class RecordSifter:
         to be shown, and so is one that cannot be read.
         """
         records: list[IncomingRecord] = []
-        reached = {name: [*at] for name, at in checkpoints.items()}
+        reached = {name: _Progress(at, at.next_offset, at.position) for name, at in checkpoints.items()}
         trusted, handled = self._trusted, self._handled
         for record in batch:
             topic, offset = record.topic, record.offset
             at = reached.get((topic, record.partition))
             if at is None:
                 continue
-            if offset < at[0]:
+            if offset < at.next_offset:
                 self.passed_below_checkpoint = True
                 continue
-            at[0] = offset + 1
+            at.next_offset, at.last = offset + 1, record
             kind, position_text = own_type_and_position(record.headers)
             if topic not in trusted:
                 records.append(_received(record, _text(kind), None, self._fault(record)))
                 continue
             position = _position(position_text)
-            if position is not None and position > at[1]:
-                at[1] = position
+            if position is not None and position > at.position:
+                at.position, at.newest = position, record
             if kind in handled:
                 records.append(_received(record, handled[kind], position, ""))
             elif kind is None and isinstance(record, UnreadableRecord):
                 records.append(_received(record, None, None, record.fault))
-        return records, {name: Checkpoint(*at) for name, at in reached.items() if at[0] > checkpoints[name].next_offset}
+        return records, {name: at.checkpoint() for name, at in reached.items() if at.last is not None}
 
     def _fault(self, record: Record) -> str:
         """Why an external record is not even parsed, empty when it is."""
@@ -109,6 +144,24 @@ class RecordSifter:
                 highest[partition] = position
             new.append(record)
         return new
+
+    def reused_positions(self, records: Sequence[IncomingRecord], checkpoints: Mapping[Partition, Checkpoint]) -> list[ReusedPosition]:
+        """Those of the records that `without_duplicates` drops which are no repeats: other events under positions that were applied.
+
+        An older epoch than the applied one's is what a topic says that is read again; without an epoch nothing is known.
+        """
+        applied = dict(checkpoints)
+        reused: list[ReusedPosition] = []
+        for record in records:
+            if record.position is None or record.topic not in self._trusted:
+                continue
+            partition, epoch = (record.topic, record.partition), store_epoch(record.headers)
+            at = applied[partition]
+            if record.position > at.position:
+                applied[partition] = at._replace(position=record.position, epoch=epoch or at.epoch)
+            elif at.epoch and epoch > at.epoch:
+                reused.append(ReusedPosition(record, epoch, at))
+        return reused
 
     def parse(self, record: IncomingRecord) -> IncomingRecord:
         """Read envelope and message into `record`: decoded where only our own services write, validated strictly elsewhere.
@@ -139,6 +192,11 @@ def _received(record: Record, kind: str | None, position: int | None, fault: str
         position=position,
         fault=fault,
     )
+
+
+def store_epoch(headers: Sequence[tuple[str, bytes | None]]) -> str:
+    """The epoch of the store that published a record, empty where the record has none."""
+    return header(headers, "ce_storeepoch") or ""
 
 
 def _position(value: bytes | None) -> int | None:

@@ -19,7 +19,7 @@ from oms_runtime.database import LEADER_LOCK, Connection, connect
 from oms_runtime.model import AnyDecider, Service
 from oms_runtime.refold import fold
 from oms_runtime.settings import RuntimeSettings
-from oms_runtime.store import StoredEvent, StoredState, head_of, insert_events, load_states, lock_store, save_states
+from oms_runtime.store import StoredEvent, StoredState, begin_epoch, head_of, insert_events, load_states, lock_store, save_states
 from oms_runtime.tails import LOOK_BACK_FACTOR, position_of, read_between, read_ranges
 
 log = structlog.get_logger(__name__)
@@ -43,6 +43,8 @@ async def recover(service: Service, settings: RuntimeSettings, *, dry_run: bool)
             missing = await _read_missing(service, settings, head)
             if missing and not dry_run:
                 await _append(connection, service.decider, missing)
+            if not dry_run:
+                await begin_epoch(connection)
             stored = await head_of(connection)
         published = missing[-1].position if missing else head
         return {

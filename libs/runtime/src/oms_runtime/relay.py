@@ -29,7 +29,7 @@ from oms_runtime.database import Connection
 from oms_runtime.errors import LostLeadership, check_store_not_behind
 from oms_runtime.metrics import Metrics
 from oms_runtime.settings import RuntimeSettings
-from oms_runtime.store import StoredEvent, head_of, read_events
+from oms_runtime.store import StoredEvent, head_of, read_events, read_relay
 from oms_runtime.tails import read_tails
 
 T = TypeVar("T")
@@ -58,6 +58,8 @@ class Relay:
         self._published_on = {name: [name, *(copy.name for copy in topics if copy.compacted_copy_of == name)] for name in self._topics}
         """By the topic an event is stored for: that topic, and its compacted copies."""
         self._partitions: Mapping[str, int] = {}
+        self._epoch, self._epoch_after = "", 0
+        """The store's epoch, and the position behind which it counts."""
         self._settings = settings
         self._metrics = metrics
         self._offered: deque[StoredEvent] = deque()
@@ -108,7 +110,7 @@ class Relay:
             self._partitions, last_positions, end_offsets = tails
             check_store_not_behind(self._service, await head_of(connection), tails.head)
             await self._start_producer(connection, producer, end_offsets)
-            stored = await connection.fetchval("select position from relay")
+            stored, self._epoch, self._epoch_after = await read_relay(connection)
             published = recorded = self._published = min([stored, *self._missing_on_copies(last_positions)])
             while True:
                 events = await self._next(connection, published)
@@ -230,6 +232,7 @@ class Relay:
                 correlationid=event.correlation_id,
                 causationid=event.causation_id,
                 traceparent=event.traceparent,
+                storeepoch=self._epoch if event.position > self._epoch_after else "",
             )
         )
 

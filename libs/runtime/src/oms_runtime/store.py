@@ -60,6 +60,8 @@ class CheckpointMove(NamedTuple):
     expected: int
     next_offset: int
     position: int
+    epoch: str
+    timestamp_ms: int | None
 
 
 class StoreSnapshot(NamedTuple):
@@ -72,15 +74,17 @@ class StoreSnapshot(NamedTuple):
     states: dict[str, tuple[int, State]]
 
 
-_MOVE = """update checkpoints c set next_offset = m.next_offset, position = m.position
-    from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[]) as m (topic, partition, expected, next_offset, position)
+_MOVE = """update checkpoints c
+    set next_offset = m.next_offset, position = m.position, epoch = m.epoch, timestamp_ms = m.timestamp_ms, timestamp_at = m.next_offset
+    from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[])
+        as m (topic, partition, expected, next_offset, position, epoch, timestamp_ms)
     where c.topic = m.topic and c.partition = m.partition and c.next_offset = m.expected returning 1"""
 _TIMES = """clock_timestamp() as database_now, (select recorded_at from events order by position desc limit 1) as newest"""
 _MOVE_AND_LOAD = f"""with moved as ({_MOVE})
     select {_TIMES}, (select count(*) from moved) as moved, (select coalesce(max(position), 0) from events) as head,
         (select fold from rules) as state_version, exists (select from dead_letters) as has_dead_letters, found.*
     from (select array_agg(key) as keys, array_agg(version) as versions, array_agg(state) as states
-          from states where key = any($6::text[])) found"""  # noqa: S608  # names of our own alone
+          from states where key = any($8::text[])) found"""  # noqa: S608  # names of our own alone
 
 
 async def move_checkpoints(connection: Connection, moves: Sequence[CheckpointMove]) -> int:
@@ -134,6 +138,18 @@ async def lock_store(connection: Connection) -> None:
 async def head_of(connection: Connection | Database) -> int:
     """The position of the newest event, 0 in an empty store."""
     return await connection.fetchval("select coalesce(max(position), 0) from events")
+
+
+async def read_relay(connection: Connection) -> tuple[int, str, int]:
+    """The position up to which all is published, the store's epoch, and the position behind which that epoch counts."""
+    row = await connection.fetchrow("select position, epoch, epoch_after from relay")
+    assert row is not None
+    return row["position"], row["epoch"], row["epoch_after"]
+
+
+async def begin_epoch(connection: Connection) -> None:
+    """Give the store a new epoch, for all events behind those it has."""
+    await connection.execute("update relay set epoch = default, epoch_after = (select coalesce(max(position), 0) from events)")
 
 
 async def insert_events(connection: Connection, events: Sequence[StoredEvent]) -> None:
