@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from oms_cli import output
 from oms_cli.app import app
 from oms_cli.connections import Connections, Offsets
+from oms_cli.errors import CliError
 from oms_cli.events import causal, record_as_json
 from oms_cli.plugins import Servers
 from oms_client.publisher import check_message, content_id
@@ -102,6 +103,9 @@ class NoServers:
 
     def service_url(self, service: str) -> str:
         return f"http://{service}"
+
+    def environment(self, service: str) -> dict[str, str]:
+        return {"OMS_DATABASE_URL": "postgresql://127.0.0.1:1/none", "OMS_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
 
     def query_url(self) -> str:
         return "http://projection-api"
@@ -262,6 +266,9 @@ COMMANDS = [
     *(f"events {name}" for name in ("tail", "show")),
     "lag",
     *(f"dead-letters {name}" for name in ("list", "show", "redrive")),
+    "store recover",
+    *(f"checkpoints {name}" for name in ("show", "reset")),
+    *(f"read-models {name}" for name in ("build", "status", "switch", "drop", "verify")),
 ]
 
 
@@ -805,6 +812,31 @@ def test_servers_of_an_installed_package_serve_where_nothing_is_set(monkeypatch:
     with closing(with_settings(monkeypatch, NoServers(), {})) as connected:
         assert connected.broker.kafka_bootstrap_servers == "broker:9092"
         assert connected.query.url == "http://projection-api"
+
+
+def test_a_service_that_is_not_installed_here_is_an_error_with_the_command_to_run_elsewhere(
+    oms: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_nothing(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr("importlib.util.find_spec", find_nothing)
+    for words, program in (
+        ("store recover inventory --dry-run", "inventory python -m oms_inventory recover --dry-run"),
+        ("checkpoints reset inventory oms.orders/0 end", "inventory python -m oms_inventory checkpoints oms.orders/0 end"),
+        ("read-models status", "projection python -m oms_projection read-models status"),
+    ):
+        [error] = errors(oms(*words.split()), 1)
+        assert "is not installed here" in error
+        assert f"docker compose run --rm {program}" in error
+
+
+def test_without_a_database_a_services_program_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMS_DATABASE_URL", raising=False)
+    with closing(with_settings(monkeypatch, None, {})) as connected, pytest.raises(CliError, match="OMS_DATABASE_URL: is not set"):
+        connected.environment("inventory")
+    with closing(with_settings(monkeypatch, NoServers(), {"OMS_DATABASE_URL": "postgresql://here/one"})) as connected:
+        assert connected.environment("inventory") == {}
 
 
 def test_without_settings_and_servers_the_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,6 +245,81 @@ def test_events_are_shown_as_they_are_on_the_topics(oms: Run) -> None:
     assert "oms.stock  StockReceived  DC/5" in line
 
 
+def test_checkpoints_are_shown_and_set_by_the_services_own_program(oms: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    oms("stock", "receive", "dish", "BER", "1", "--receipt-id", "DC/8", "--wait")
+
+    def shown() -> dict[str, dict[str, Any]]:
+        rows = document(oms("checkpoints", "show", "inventory", "--json"))["checkpoints"]
+        return {f"{row['topic']}/{row['partition']}": row for row in rows}
+
+    before = shown()
+    assert all(row["topic_id"] == row["topic_id_now"] and row["begin"] <= row["next_offset"] <= row["end"] for row in before.values())
+    name = f"oms.inventory.commands/{partition_of(b'DC/8', 12)}"
+    at = before[name]["next_offset"]
+    assert at > 0
+    assert name.rpartition("/")[0] in (people := oms("checkpoints", "show", "inventory").stdout)
+    assert "the same" in people
+
+    words = ("checkpoints", "reset", "inventory", name)
+    assert f"would be set from {at} to 0" in oms(*words, "begin", "--dry-run").stdout
+    assert document(oms(*words, "0", "--dry-run", "--json")) == {
+        "service": "inventory", "partition": name, "from_offset": at, "to_offset": 0, "dry_run": True,
+    }  # fmt: skip
+    assert shown()[name]["next_offset"] == at
+    capfd.readouterr()
+    for partition, to in ((name, str(before[name]["end"] + 1)), (name, "middle"), ("oms.nothing/0", "begin")):
+        oms("checkpoints", "reset", "inventory", partition, to, code=1)
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 3
+
+
+def test_a_checkpoint_that_was_set_back_is_read_again_from_there(oms: Run, stack: Stack) -> None:
+    oms("stock", "receive", "bowl", "BER", "1", "--receipt-id", "DC/9", "--wait")
+    name = f"oms.inventory.commands/{partition_of(b'DC/9', 12)}"
+    stack.stop_part("inventory")
+    done = oms("checkpoints", "reset", "inventory", name, "begin")
+    assert "is set from" in done.stdout
+    assert "restart inventory" in done.stderr
+    stack.start_part("inventory")
+
+    def offset() -> int:
+        rows = document(oms("checkpoints", "show", "inventory", "--json"))["checkpoints"]
+        return next(row["next_offset"] for row in rows if f"{row['topic']}/{row['partition']}" == name)
+
+    until(lambda: offset() > 0)
+    assert document(oms("stock", "show", "bowl", "--json"))["positions"][0]["on_hand"] == 1
+
+
+def test_recovery_is_refused_while_a_process_leads_and_finds_nothing_missing_afterwards(
+    oms: Run, stack: Stack, capfd: pytest.CaptureFixture[str]
+) -> None:
+    oms("stock", "receive", "lamp", "BER", "1", "--receipt-id", "DC/10", "--wait")
+    until(lambda: {service["relay_lag"] for service in document(oms("lag", "--json"))["services"]} == {0})
+    oms("store", "recover", "inventory", code=1)
+    assert "a process of this service leads" in capfd.readouterr().err
+    stack.stop_part("inventory")
+    report = document(oms("store", "recover", "inventory", "--dry-run", "--json"))
+    assert (report["dry_run"], report["events_missing"], report["agrees"]) == (True, 0, True)
+    assert "lacks nothing that is published" in oms("store", "recover", "inventory").stdout
+    stack.start_part("inventory")
+
+
+def test_a_programs_exit_code_is_the_commands_own(oms: Run, stack: Stack, tmp_path: Path) -> None:
+    away = {"OMS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
+    broker = {f"OMS_KAFKA_{name.upper()}": value for name, value in stack.kafka("inventory").items()}
+    elsewhere = runner(variables(StackSettings.on_free_ports(tmp_path)) | broker | away)
+    elsewhere("store", "recover", "inventory", code=3)
+    elsewhere("checkpoints", "show", "inventory", code=3)
+    oms("read-models", "build", "--nonsense", code=2)
+
+
+def test_this_processs_own_variables_come_before_the_stack(stack: Stack, tmp_path: Path) -> None:
+    broker = {f"OMS_KAFKA_{name.upper()}": value for name, value in stack.kafka("inventory").items()}
+    named = {"OMS_DATABASE_URL": stack.database_url("inventory")}
+    oms = runner(variables(StackSettings.on_free_ports(tmp_path)) | broker | named)
+    assert document(oms("checkpoints", "show", "inventory", "--json"))["checkpoints"]
+
+
 def test_the_end_of_a_tail_is_quiet(oms: Run, stack: Stack) -> None:
     oms("stock", "receive", "jar", "BER", "1", "--receipt-id", "DC/6", "--wait")
     environment = {**os.environ, **{name: value or "" for name, value in variables(stack.settings).items()}}
@@ -287,7 +362,15 @@ def test_what_the_broker_does_not_allow_is_an_error(stack: Stack) -> None:
 def test_a_stack_that_is_down_is_out_of_reach(tmp_path: Path) -> None:
     settings = StackSettings.on_free_ports(tmp_path)
     oms = runner(variables(settings))
-    for words in ("stack status", "order show web/W-1", "lag", "stock receive mug BER 1", "events tail", "dead-letters list"):
+    of_the_stack = (
+        "order show web/W-1",
+        "lag",
+        "stock receive mug BER 1",
+        "events tail",
+        "dead-letters list",
+        "checkpoints show inventory",
+    )
+    for words in ("stack status", "store recover inventory", *of_the_stack):
         assert "oms stack" in oms(*words.split(), code=3).stderr
     theirs = runner(variables(settings) | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{settings.kafka_port}"})
     for words in ("lag", "stock receive mug BER 1", "events tail"):

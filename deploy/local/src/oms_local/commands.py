@@ -34,6 +34,13 @@ class StackServers:
         """The URL of a service's health and metrics."""
         return f"http://{LOOPBACK}:{self._stack.settings.operations_port_of(service)}"
 
+    def environment(self, service: str) -> Mapping[str, str]:
+        """The variables of a service's process. Raises CliError where the stack was never up."""
+        try:
+            return self._stack.environment(service)
+        except StackError as error:
+            raise CliError(OUT_OF_REACH, str(error)) from error
+
     def query_url(self) -> str:
         """The URL of projection's query API."""
         return f"http://{LOOPBACK}:{self._stack.settings.http_port_of('projection')}"

@@ -9,7 +9,7 @@ from uuid import uuid4
 import typer
 from typer.core import TyperGroup
 
-from oms_cli import dead_letters, events, lag, orders, output, stock
+from oms_cli import checkpoints, dead_letters, events, lag, orders, output, read_models, stock, stores
 from oms_cli.connections import Connections
 from oms_cli.errors import CliError
 from oms_cli.plugins import command_groups
@@ -42,7 +42,7 @@ class Oms(TyperGroup):
 app = typer.Typer(
     name="oms",
     cls=Oms,
-    help="Orderstream's operator: orders, stock, events, lag and dead letters; with the local stack installed, the stack.",
+    help="Orderstream's operator: orders, stock, events, lag, dead letters and stores; with the local stack installed, the stack.",
     epilog=EPILOG,
     pretty_exceptions_enable=False,
 )
@@ -53,6 +53,9 @@ app.add_typer(stock.app, name="stock")
 app.add_typer(events.app, name="events")
 app.command(epilog="Example: oms lag --partitions")(lag.lag)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(stores.app, name="store")
+app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(read_models.app, name="read-models")
 
 
 @app.callback()

@@ -42,6 +42,8 @@ Order = Annotated[
         metavar="ORDER", parser=_order_id, help="The order's id, or CHANNEL/REFERENCE as the channel calls it.", show_default=False
     ),
 ]
+Service = Annotated[str, typer.Argument(metavar="SERVICE", parser=service_name, help="The service's name.", show_default=False)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
 def connections(context: typer.Context) -> Connections:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -99,6 +100,14 @@ class Connections:
             return QueryClient(url, transport=self._transport)
         except Invalid as error:
             raise CliError(INVALID, f"--query-url: {error}") from error
+
+    def environment(self, service: str) -> Mapping[str, str]:
+        """The variables by which a service's program reaches its servers, beside this process's own. Raises CliError without any."""
+        if "OMS_DATABASE_URL" in os.environ:
+            return {}
+        if self._servers is None:
+            raise CliError(INVALID, f"OMS_DATABASE_URL: is not set; it, and the broker's OMS_KAFKA_…, must be those of {service}")
+        return self._servers.environment(service)
 
     @property
     def hint(self) -> str:

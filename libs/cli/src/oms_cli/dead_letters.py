@@ -12,14 +12,13 @@ from oms_contracts.message import UnreadableMessage, decode, find_type
 from oms_contracts.operations import RedriveDeadLetters
 
 from oms_cli import output
-from oms_cli.arguments import AsJson, Limit, Timeout, connections, read_message, service_name
+from oms_cli.arguments import AsJson, Limit, Service, Timeout, connections, read_message, service_name
 from oms_cli.connections import Connections
 from oms_cli.errors import INVALID, NOT_DONE, CliError
 from oms_cli.output import moment, note, say, table
 
 app = typer.Typer(help="Records that services set aside, and their redrive.")
 
-Service = Annotated[str, typer.Argument(metavar="SERVICE", parser=service_name, help="The service that set it aside.", show_default=False)]
 WAITING = frozenset({"set_aside", "parked"})
 
 

@@ -27,6 +27,10 @@ class Servers(Protocol):
         """The URL of a service's health and metrics."""
         ...
 
+    def environment(self, service: str) -> Mapping[str, str]:
+        """The variables of a service's process."""
+        ...
+
     def query_url(self) -> str:
         """The URL of projection's query API."""
         ...

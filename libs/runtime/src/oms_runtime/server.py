@@ -22,6 +22,8 @@ from oms_runtime.runtime import Runtime
 from oms_runtime.settings import OperationsSettings, RuntimeSettings
 
 GRACEFUL_SHUTDOWN_SECONDS = 5
+REFUSED, INVALID_USAGE, OUT_OF_REACH = 1, 2, 3
+"""The exit codes of an operator's command that was not done; those of `oms`, too."""
 
 
 def run(service: Service, settings: RuntimeSettings, *, migrations: str | None = None, arguments: Sequence[str] | None = None) -> None:
@@ -69,7 +71,7 @@ USAGE = """usage, with the service's environment:
   python -m oms_<service> recover [--dry-run]                                  bring events back that a restored store lacks
   python -m oms_<service> checkpoints                                          show them, beside what the broker has
   python -m oms_<service> checkpoints TOPIC/PARTITION begin|end|OFFSET [--dry-run]   set one; then restart the service
-Exit codes: 0 done, 1 refused, or store and topics do not agree, 2 usage.
+Exit codes: 0 done, 1 refused, or store and topics do not agree, 2 usage, 3 a server is out of reach.
 """
 
 
@@ -82,7 +84,7 @@ async def _operate(service: Service, settings: RuntimeSettings, arguments: Seque
             case ["recover"]:
                 report = await recover(service, settings, dry_run=dry_run)
                 sys.stdout.write(f"{json.dumps(report)}\n")
-                return 0 if report["agrees"] else 1
+                return 0 if report["agrees"] else REFUSED
             case ["checkpoints"]:
                 sys.stdout.writelines(f"{json.dumps(row)}\n" for row in await show_checkpoints(settings, service.schema))
             case ["checkpoints", partition, to]:
@@ -92,10 +94,13 @@ async def _operate(service: Service, settings: RuntimeSettings, arguments: Seque
                 sys.stdout.write(USAGE)
             case _:
                 sys.stderr.write(USAGE)
-                return 2
-    except (RuntimeError, ValueError, *RETRYABLE_ERRORS) as error:
+                return INVALID_USAGE
+    except (RuntimeError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
-        return 1
+        return REFUSED
+    except RETRYABLE_ERRORS as error:
+        sys.stderr.write(f"error: {type(error).__name__}: {error}\n")
+        return OUT_OF_REACH
     return 0
 
 
