@@ -5,7 +5,9 @@ the store was lost is in neither; the records that led to it lie behind the rest
 A record whose events are back has no effect again: deciders cope with repeats.
 """
 
+import asyncio
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -25,6 +27,8 @@ from oms_runtime.tails import LOOK_BACK_FACTOR, position_of, read_between, read_
 log = structlog.get_logger(__name__)
 
 EVENTS_PER_CHUNK = 2_000
+LEADER_TIMEOUT_SECONDS, LEADER_POLL_SECONDS = 5.0, 0.05
+"""How long to wait until no process leads, and between two looks."""
 
 
 async def recover(service: Service, settings: RuntimeSettings, *, dry_run: bool) -> dict[str, Any]:
@@ -35,8 +39,7 @@ async def recover(service: Service, settings: RuntimeSettings, *, dry_run: bool)
     """
     connection = await connect(settings.database_url.get_secret_value())
     try:
-        if not await connection.fetchval("select pg_try_advisory_lock($1)", LEADER_LOCK):
-            raise RuntimeError("a process of this service leads, so its store is not behind its topics; nothing was done")
+        await _lock_out_leaders(connection)
         async with connection.transaction():
             await lock_store(connection)
             head = await head_of(connection)
@@ -59,6 +62,15 @@ async def recover(service: Service, settings: RuntimeSettings, *, dry_run: bool)
         }
     finally:
         connection.terminate()
+
+
+async def _lock_out_leaders(connection: Connection) -> None:
+    """Take the leader's lock. A process that refuses to lead has it for a moment, once a second; RuntimeError where one keeps it."""
+    deadline = monotonic() + LEADER_TIMEOUT_SECONDS
+    while not await connection.fetchval("select pg_try_advisory_lock($1)", LEADER_LOCK):
+        if monotonic() > deadline:
+            raise RuntimeError("a process of this service leads, so its store is not behind its topics; nothing was done")
+        await asyncio.sleep(LEADER_POLL_SECONDS)
 
 
 async def _read_missing(service: Service, settings: RuntimeSettings, head: int) -> list[StoredEvent]:
