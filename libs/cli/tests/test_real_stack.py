@@ -313,6 +313,15 @@ def test_a_programs_exit_code_is_the_commands_own(oms: Run, stack: Stack, tmp_pa
     oms("read-models", "build", "--nonsense", code=2)
 
 
+def test_read_models_are_those_of_projections_own_program(oms: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    capfd.readouterr()
+    oms("read-models", "status")
+    [version] = json.loads(capfd.readouterr().out)["versions"]
+    assert version["in_use"]
+    oms("read-models", "drop", str(version["version"]), code=1)
+    assert "error: " in capfd.readouterr().err
+
+
 def test_this_processs_own_variables_come_before_the_stack(stack: Stack, tmp_path: Path) -> None:
     broker = {f"OMS_KAFKA_{name.upper()}": value for name, value in stack.kafka("inventory").items()}
     named = {"OMS_DATABASE_URL": stack.database_url("inventory")}
