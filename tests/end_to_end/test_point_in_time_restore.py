@@ -252,7 +252,7 @@ async def until_more(cluster: Cluster) -> None:
 
 
 async def says(stack: Stack, text: str) -> bool:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:  # it asks the database, which may keep it waiting
         answer = await client.get(f"http://{LOOPBACK}:{stack.settings.operations_port_of('inventory')}/ready")
     return any(text in reason for reason in answer.json()["reasons"])
 
