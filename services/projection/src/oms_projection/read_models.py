@@ -85,6 +85,7 @@ async def build(service: Service, settings: RuntimeSettings, *, again: bool = Fa
         async with _progress(database, rebuild, sum(end for tp, end in ends.items() if tp.topic in FOLDS)):
             if in_use is not None:
                 used = await _take(url, in_use, columns)
+                ends = await _ends(reader, service)  # the version in use may have read what came since
                 await rebuild.fold_up_to(_folded({tp: min(end, used.offsets.get(tp, 0)) for tp, end in ends.items()}))
                 async with connection.transaction():
                     digests = await digests_of(connection, SCRATCH, shared(columns, used.columns))
