@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from oms_contracts import channel, fulfillments, operations, orders, payments, returns, stock, tracking
+from oms_contracts import channel, fulfillments, operations, orders, payments, returns, stock, superseded, tracking
 from oms_contracts.message import type_of
 
 PARTITIONS = 12
@@ -87,7 +87,7 @@ TOPICS = (
     Topic(
         name="oms.channel.orders",
         key="order id",
-        messages=(channel.OrderPlaced,),
+        messages=(channel.OrderPlaced, superseded.OrderPlaced),
         writers=("channel", "capture", "operator"),
         readers=("capture", "operator"),
         summary="orders as the channels publish them",
@@ -112,6 +112,10 @@ TOPICS = (
             orders.OrderPartlyDelivered,
             orders.OrderCommandRefused,
             orders.OrderCompleted,
+            superseded.OrderAccepted,
+            superseded.OrderReserved,
+            superseded.OrderPaymentAmended,
+            superseded.OrderCompleted,
         ),
         writers=("capture",),
         readers=("inventory", "payment", "fulfillment", "tracking", "returns", "projection", "operator"),
@@ -143,6 +147,7 @@ TOPICS = (
         key="order id",
         messages=(
             payments.PaymentAuthorizationRequested,
+            superseded.PaymentAuthorizationRequested,
             payments.PaymentAuthorized,
             payments.PaymentDeclined,
             payments.PaymentOutcomeUnknown,
@@ -204,6 +209,7 @@ TOPICS = (
         key="order id",
         messages=(
             returns.ReturnWindowOpened,
+            superseded.ReturnWindowOpened,
             returns.ReturnRequested,
             returns.ReturnApproved,
             returns.ReturnDeclined,

@@ -7,7 +7,8 @@ only together can they tell whether it is too late to cancel.
 from datetime import datetime
 
 from oms_contracts.message import Value, message
-from oms_contracts.values import Address, AllocatedLine, Package
+from oms_contracts.order_parts import DeliveryPromise, Gift, Pickup
+from oms_contracts.values import Address, AllocatedLine, Package, Prose
 
 
 @message("oms.fulfillment.FulfillmentPlanned.v1", key="order_id")
@@ -21,6 +22,10 @@ class FulfillmentPlanned(Value, frozen=True, kw_only=True):
     ship_to: Address | None
     lines: tuple[AllocatedLine, ...]
     at: datetime
+    pickup: Pickup | None = None
+    promise: DeliveryPromise | None = None
+    note: Prose | None = None
+    gift: Gift | None = None
 
 
 @message("oms.fulfillment.FulfillmentAccepted.v1", key="order_id")

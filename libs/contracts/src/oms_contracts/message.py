@@ -118,7 +118,7 @@ def decode(name: str, value: bytes) -> Any:
     if kind is None:
         raise UnreadableMessage(f"unknown message type {name}")
     try:
-        return _newest(_decoder(kind.cls).decode(value), kind)
+        return newest(_decoder(kind.cls).decode(value))
     except msgspec.MsgspecError as error:
         raise UnreadableMessage(f"{name}: {error}") from error
 
@@ -132,12 +132,14 @@ def validate(name: str, value: bytes) -> Any:
     if kind is None:
         raise UnreadableMessage(f"unknown message type {name}")
     try:
-        return _newest(read_strictly(kind.cls, value), kind)
+        return newest(read_strictly(kind.cls, value))
     except Refused as refused:
         raise UnreadableMessage(f"{name}: {refused}") from refused
 
 
-def _newest(read: Any, kind: MessageType) -> Any:
+def newest(read: Any) -> Any:
+    """A message upcast to its newest version."""
+    kind = type_of(read)
     while kind.upcast is not None:
         read = kind.upcast(read)
         kind = type_of(read)

@@ -2,8 +2,22 @@
 
 from datetime import datetime
 
+from msgspec import field
+
 from oms_contracts.message import Value, message
-from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod, Prose
+from oms_contracts.order_parts import (
+    ChargedLine,
+    DeliveryPromise,
+    Discount,
+    Fee,
+    Gift,
+    LineItem,
+    OrderPayment,
+    PersonalData,
+    Pickup,
+    ShippingLine,
+)
+from oms_contracts.values import Address, AllocatedLine, Customer, PaymentMethod, Prose
 
 ENDED_STATUSES = frozenset({"rejected", "canceled", "expired", "completed"})
 """The statuses of an order, internal and public, in which nothing is held, due or expected of anybody.
@@ -15,9 +29,12 @@ WAITING_STATUSES = {"amend_payment": "awaiting_payment", "resolve_stock": "await
 """By the action that an order cannot continue without: its status until then. Any other action leaves the status as it is."""
 
 
-@message("oms.capture.OrderAccepted.v1", key="order_id")
+@message("oms.capture.OrderAccepted.v2", key="order_id")
 class OrderAccepted(Value, frozen=True, kw_only=True):
-    """The order is sound. Inventory reserves its stock for `attempt` 1."""
+    """The order is sound. Inventory reserves its stock for `attempt` 1.
+
+    What the channel placed, field by field as in OrderPlaced; what is about persons is in `personal`, which is null once it was erased.
+    """
 
     order_id: str
     channel: str
@@ -25,15 +42,24 @@ class OrderAccepted(Value, frozen=True, kw_only=True):
     content_hash: str
     placed_at: datetime
     accepted_at: datetime
-    customer: Customer
     currency: str
-    lines: tuple[OrderLine, ...]
-    shipping: int
+    lines: tuple[LineItem, ...]
     total: int
-    payment: PaymentMethod
+    payments: tuple[OrderPayment, ...]
     delivery: str
-    ship_to: Address | None
     location: str | None
+    personal: PersonalData | None
+    taxes_included: bool = True
+    shipping_lines: tuple[ShippingLine, ...] = ()
+    fees: tuple[Fee, ...] = ()
+    discounts: tuple[Discount, ...] = ()
+    promise: DeliveryPromise | None = None
+    number: str | None = None
+    purchase_order: str | None = None
+    locale: str | None = None
+    time_zone: str | None = None
+    tags: tuple[str, ...] = ()
+    attributes: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @message("oms.capture.OrderRejected.v1", key="order_id")
@@ -62,18 +88,23 @@ class OrderConflictReported(Value, frozen=True, kw_only=True):
     reported_at: datetime
 
 
-@message("oms.capture.OrderReserved.v1", key="order_id")
+@message("oms.capture.OrderReserved.v2", key="order_id")
 class OrderReserved(Value, frozen=True, kw_only=True):
-    """Stock is held for the order. Payment authorises `amount` (minor units) for `attempt`."""
+    """Stock is held for the order. Payment has `amount` (minor units) of `total` held for `attempt`, by the means `payment`.
+
+    `amount` is zero where nothing is to be held. With `authorization_id` the channel has had the provider hold it already. What `total` is
+    more than `amount` was paid to the channel, or is collected elsewhere. `total` less the `lines` is shipping and fees.
+    """
 
     order_id: str
     attempt: int
+    total: int
     amount: int
     currency: str
     payment: PaymentMethod
-    lines: tuple[OrderLine, ...]
-    shipping: int
+    lines: tuple[ChargedLine, ...]
     at: datetime
+    authorization_id: str | None = None
 
 
 @message("oms.capture.OrderConfirmed.v1", key="order_id")
@@ -94,6 +125,10 @@ class OrderReleased(Value, frozen=True, kw_only=True):
     ship_to: Address | None
     lines: tuple[AllocatedLine, ...]
     at: datetime
+    pickup: Pickup | None = None
+    promise: DeliveryPromise | None = None
+    note: Prose | None = None
+    gift: Gift | None = None
 
 
 @message("oms.capture.OrderActionRequired.v1", key="order_id")
@@ -113,14 +148,14 @@ class OrderActionRequired(Value, frozen=True, kw_only=True):
     attempt: int | None = None
 
 
-@message("oms.capture.OrderPaymentAmended.v1", key="order_id")
+@message("oms.capture.OrderPaymentAmended.v2", key="order_id")
 class OrderPaymentAmended(Value, frozen=True, kw_only=True):
     """The customer gave another means of payment. Inventory reserves anew, for `attempt`."""
 
     order_id: str
     attempt: int
     payment: PaymentMethod
-    lines: tuple[OrderLine, ...]
+    lines: tuple[ChargedLine, ...]
     location: str | None
     at: datetime
 
@@ -181,14 +216,13 @@ class OrderCommandRefused(Value, frozen=True, kw_only=True):
     at: datetime
 
 
-@message("oms.capture.OrderCompleted.v1", key="order_id")
+@message("oms.capture.OrderCompleted.v2", key="order_id")
 class OrderCompleted(Value, frozen=True, kw_only=True):
-    """The end: every unit is delivered. Returns may be asked for from now on."""
+    """The end: every unit is delivered. Returns may be asked for from now on; each line is refunded its share of what it cost."""
 
     order_id: str
-    customer: Customer
     currency: str
-    lines: tuple[OrderLine, ...]
+    lines: tuple[ChargedLine, ...]
     at: datetime
 
 

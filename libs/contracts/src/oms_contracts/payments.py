@@ -6,21 +6,22 @@ Every outside effect is three facts: requested, done with `request_id` as the pr
 from datetime import datetime
 
 from oms_contracts.message import Value, message
-from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
+from oms_contracts.order_parts import ChargedLine
+from oms_contracts.values import AllocatedLine, PaymentMethod
 
 
-@message("oms.payment.PaymentAuthorizationRequested.v1", key="order_id")
+@message("oms.payment.PaymentAuthorizationRequested.v2", key="order_id")
 class PaymentAuthorizationRequested(Value, frozen=True, kw_only=True):
-    """The provider is asked to hold `amount`."""
+    """The provider is asked to hold `amount` of the order's `total`, unless `amount` is zero or the channel has had it held already."""
 
     order_id: str
     attempt: int
     request_id: str
+    total: int
     amount: int
     currency: str
     payment: PaymentMethod
-    lines: tuple[OrderLine, ...]
-    shipping: int
+    lines: tuple[ChargedLine, ...]
     at: datetime
 
 

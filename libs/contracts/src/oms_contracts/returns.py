@@ -3,16 +3,17 @@
 from datetime import datetime
 
 from oms_contracts.message import Value, message
-from oms_contracts.values import Code, InspectedLine, OrderLine, Prose, ReturnLine
+from oms_contracts.order_parts import ChargedLine
+from oms_contracts.values import Code, InspectedLine, Prose, ReturnLine
 
 
-@message("oms.returns.ReturnWindowOpened.v1", key="order_id")
+@message("oms.returns.ReturnWindowOpened.v2", key="order_id")
 class ReturnWindowOpened(Value, frozen=True, kw_only=True):
     """The order is completed: `lines` may come back until `closes_at`."""
 
     order_id: str
     currency: str
-    lines: tuple[OrderLine, ...]
+    lines: tuple[ChargedLine, ...]
     closes_at: datetime
     at: datetime
 

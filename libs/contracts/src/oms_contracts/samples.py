@@ -71,6 +71,40 @@ _TEXTS = {
     "source_type": "oms.inventory.StockReserved.v1",
     "RecordSetAside.value": "e30=",
     "RedriveDeadLetters.value": "{}",
+    "phone": "+49 30 5550100",
+    "company": "Analytical Engines GmbH",
+    "line2": "c/o Babbage",
+    "tax_id": "DE123456789",
+    "LineItem.title": "Mug, blue",
+    "Tax.title": "VAT 19 %",
+    "rate": "0.19",
+    "jurisdiction": "DE",
+    "ShippingLine.title": "Standard",
+    "ShippingLine.code": "standard",
+    "ShippingLine.service": "standard",
+    "ShippingLine.id": "1",
+    "OrderPayment.id": "1",
+    "parent_line_id": "0",
+    "Fee.kind": "wrap",
+    "Fee.title": "Gift wrap",
+    "Discount.id": "spring",
+    "discount_id": "spring",
+    "Discount.kind": "code",
+    "Discount.title": "Spring sale",
+    "Discount.code": "SPRING",
+    "unit": "EA",
+    "OrderPayment.status": "authorize",
+    "number": "#1001",
+    "purchase_order": "PO-4711",
+    "note": "Please ring twice.",
+    "message": "Happy birthday!",
+    "locale": "de-DE",
+    "time_zone": "Europe/Berlin",
+    "tags": "spring",
+    "source_ip": "203.0.113.7",
+    "user_agent": "Mozilla/5.0",
+    "advice": "accept",
+    "TrackedPackage.status": "in_transit",
     "stack": "Traceback (most recent call last): ...",
 }
 _NUMBERS = {
@@ -79,6 +113,14 @@ _NUMBERS = {
     "unit_price": 1999,
     "discount": 198,
     "OrderLine.total": 3800,
+    "LineItem.total": 3800,
+    "ChargedLine.amount": 3800,
+    "DiscountShare.amount": 198,
+    "price": 593,
+    "ShippingLine.total": 395,
+    "Fee.amount": 100,
+    "Tax.amount": 607,
+    "score": 3,
     "shipping": 495,
     "total": 4295,
     "amount": 4295,
@@ -88,6 +130,7 @@ _NUMBERS = {
     "source_partition": 3,
     "source_offset": 41,
 }
+_UNUSUAL = {"gift_card"}
 _LATER = {"expires_at": 2, "deadline": 2, "closes_at": 30, "until": 7, "next_check_at": 1}
 """Days after the moment at which everything else happens."""
 
@@ -126,13 +169,13 @@ def _value(annotation: Any, name: str, cls: type[Any]) -> Any:
     if get_origin(annotation) is tuple:
         return (_value(arguments[0], name, cls),)
     if get_origin(annotation) is dict:
-        return {"ce_type": "oms.inventory.StockReserved.v1"}
+        return {"engraving": "Ada"} if name == "attributes" else {"ce_type": "oms.inventory.StockReserved.v1"}
     if annotation is str:
         return _chosen(_TEXTS, cls, name, f"some {name.removesuffix('s')}")
     if annotation is int:
         return _chosen(_NUMBERS, cls, name, 1)
     if annotation is bool:
-        return True
+        return name not in _UNUSUAL
     if annotation is datetime:
         return _AT + timedelta(days=_LATER.get(name, 0))
     raise TypeError(f"{cls.__name__}.{name}: no sample for {annotation}")

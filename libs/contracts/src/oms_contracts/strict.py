@@ -40,6 +40,8 @@ MAX_TEXT_CHARACTERS = 255
 MAX_NUMBER = 2**53 - 1
 MAX_ITEMS = 5_000
 """Entries of a list."""
+MAX_ATTRIBUTES = 100
+"""Members of an object whose names are free."""
 MAX_REASONS = 100
 """Mistakes named in one response. The search for more ends soon after."""
 
@@ -93,6 +95,8 @@ def core_schema_of(cls: type[msgspec.Struct], schema_of: Callable[[Any], CoreSch
         schema = schema_of(hints[info.name])
         if info.default is not msgspec.NODEFAULT:
             schema = with_default_schema(schema, default=info.default)
+        elif info.default_factory is not msgspec.NODEFAULT:
+            schema = with_default_schema(schema, default_factory=info.default_factory)
         return dataclass_field(info.name, schema, kw_only=True)
 
     arguments = dataclass_args_schema(cls.__name__, [field(info) for info in msgspec.structs.fields(cls)])
@@ -206,6 +210,8 @@ def _tightened(node: Any) -> Any:
         case {"type": "tuple", "items_schema": [item]}:
             # Pydantic counts a list before it reads the entries, a tuple only behind them.
             return no_info_after_validator_function(tuple, list_schema(_tightened(item), max_length=MAX_ITEMS))
+        case {"type": "dict"}:
+            return _rewritten(node, _tightened) | {"max_length": MAX_ATTRIBUTES}
         case {"type": "dataclass-args"}:
             return _rewritten(node, _tightened) | {"extra_behavior": "forbid"}
         case _:

@@ -9,6 +9,15 @@ from oms_contracts.message import Value, message
 from oms_contracts.values import AllocatedLine, Prose
 
 
+class TrackedPackage(Value, frozen=True, kw_only=True):
+    """A parcel as the customer may follow it. `status` is label_created, or what the carrier's newest scan says."""
+
+    package_id: str
+    carrier: str
+    tracking_number: str
+    status: str
+
+
 @message("oms.tracking.DeliveryExpected.v1", key="order_id")
 class DeliveryExpected(Value, frozen=True, kw_only=True):
     """The order was released: this many units are to reach the customer, in however many packages."""
@@ -110,7 +119,9 @@ class OrderStatusChanged(Value, frozen=True, kw_only=True):
     """Every change of an order's public status, in `sequence` from 1, on oms.order-status-changes; the newest on oms.order-status too.
 
     `status` is accepted, rejected, awaiting_customer, confirmed, in_fulfillment, shipped, delivered, completed, canceled or expired.
-    `at` is when it came about, by the clock of whoever saw it: go by `sequence`, not by time.
+    `at` is when it came about, by the clock of whoever saw it: go by `sequence`, not by time. `channel` and `channel_reference` name the
+    order as its channel does, `number` as its customer does; they are null on records from before they were told. `packages` are those
+    known so far.
     """
 
     order_id: str
@@ -119,6 +130,10 @@ class OrderStatusChanged(Value, frozen=True, kw_only=True):
     previous: str | None
     detail: str | None
     at: datetime
+    channel: str | None = None
+    channel_reference: str | None = None
+    number: str | None = None
+    packages: tuple[TrackedPackage, ...] = ()
 
 
 @message("oms.tracking.OrderStatus.v1", key="order_id")

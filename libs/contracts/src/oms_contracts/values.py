@@ -54,7 +54,7 @@ def quoted(text: str) -> str:
 
 
 class Address(Value, frozen=True, kw_only=True):
-    """Where a parcel goes. `country` is ISO 3166-1 alpha-2."""
+    """Where a parcel or a bill goes. `country` is ISO 3166-1 alpha-2; `postal_code` is empty where a country has none."""
 
     name: str
     street: str
@@ -62,11 +62,18 @@ class Address(Value, frozen=True, kw_only=True):
     city: str
     country: str
     region: str | None = None
+    company: str | None = None
+    line2: str | None = None
+    phone: str | None = None
 
 
 class Customer(Value, frozen=True, kw_only=True):
     id: str
     email: str | None = None
+    phone: str | None = None
+    name: str | None = None
+    company: str | None = None
+    tax_id: str | None = None
 
 
 class PaymentMethod(Value, frozen=True, kw_only=True):

@@ -1,0 +1,156 @@
+"""The parts of an order as channels place it. Amounts are integer minor units of the order's currency (ISO 4217)."""
+
+from datetime import datetime
+
+from msgspec import field
+
+from oms_contracts.message import Value
+from oms_contracts.values import Address, Code, Customer, Prose
+
+
+class Tax(Value, frozen=True, kw_only=True):
+    """A tax as the channel computed it; it is never computed anew. `rate` is a decimal fraction as text: "0.19" is 19 %."""
+
+    title: str
+    amount: int
+    rate: str | None = None
+    jurisdiction: str | None = None
+
+
+class Discount(Value, frozen=True, kw_only=True):
+    """Why something costs less. What it takes off is in the lines' and shipping lines' `discounts`.
+
+    `kind` is code, automatic, manual, loyalty, rounding or other.
+    """
+
+    id: str
+    title: str
+    kind: str = "other"
+    code: str | None = None
+
+
+class DiscountShare(Value, frozen=True, kw_only=True):
+    """What the discount `discount_id` of the order takes off this line."""
+
+    discount_id: str
+    amount: int
+
+
+class LineItem(Value, frozen=True, kw_only=True):
+    """One line as sold: `total` is `quantity * unit_price` less its `discounts`.
+
+    `total` contains the line's taxes where the order's `taxes_included` is true. `quantity` is whole units of `unit`, a code of UN/CEFACT
+    Recommendation 20 (EA is each). `parent_line_id` is the line of the bundle or configuration that this one is part of.
+    """
+
+    line_id: str
+    sku: Code
+    quantity: int
+    unit_price: int
+    total: int
+    title: str = ""
+    unit: str = "EA"
+    requires_shipping: bool = True
+    gift_card: bool = False
+    parent_line_id: str | None = None
+    taxes: tuple[Tax, ...] = ()
+    discounts: tuple[DiscountShare, ...] = ()
+    attributes: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class ShippingLine(Value, frozen=True, kw_only=True):
+    """What shipping costs: `total` is `price` less its `discounts`, with its taxes where `taxes_included` is true."""
+
+    id: str
+    title: str
+    price: int
+    total: int
+    code: str = ""
+    carrier: str | None = None
+    service: str | None = None
+    taxes: tuple[Tax, ...] = ()
+    discounts: tuple[DiscountShare, ...] = ()
+
+
+class Fee(Value, frozen=True, kw_only=True):
+    """A further charge. `kind` is duty, tip, cash_on_delivery, wrap or other."""
+
+    kind: str
+    title: str
+    amount: int
+    taxes: tuple[Tax, ...] = ()
+
+
+class OrderPayment(Value, frozen=True, kw_only=True):
+    """A means of payment and the part of the total that it pays. The payments of an order add up to its total.
+
+    `status` says who takes the money. authorize: we ask the provider to hold `amount` on `token`, and capture what ships. authorized: the
+    channel had the provider hold it already, `token` is the provider's id of that authorization, and we capture. captured: the channel has
+    the money. due: it is collected later and elsewhere, on delivery or by invoice. `token` is never the card itself.
+    """
+
+    id: str
+    kind: str
+    amount: int
+    token: Prose = ""
+    status: str = "authorize"
+
+
+class Contact(Value, frozen=True, kw_only=True):
+    """Who collects the goods."""
+
+    name: str
+    phone: str | None = None
+    email: str | None = None
+
+
+class Pickup(Value, frozen=True, kw_only=True):
+    """Where an order is collected (None: anywhere), and by whom."""
+
+    location: Code | None = None
+    contact: Contact | None = None
+
+
+class DeliveryPromise(Value, frozen=True, kw_only=True):
+    """What the channel promised its customer."""
+
+    ship_by: datetime | None = None
+    deliver_from: datetime | None = None
+    deliver_by: datetime | None = None
+
+
+class Gift(Value, frozen=True, kw_only=True):
+    """The order is a present."""
+
+    message: Prose = ""
+    hide_prices: bool = True
+
+
+class Risk(Value, frozen=True, kw_only=True):
+    """What the channel knows about the risk of fraud. `score` is 0 (none) to 100; `advice` is accept, investigate or cancel."""
+
+    source_ip: str | None = None
+    user_agent: Prose | None = None
+    score: int | None = None
+    advice: str | None = None
+
+
+class PersonalData(Value, frozen=True, kw_only=True):
+    """Everything about persons that an order carries, together in one part."""
+
+    customer: Customer
+    bill_to: Address | None = None
+    ship_to: Address | None = None
+    pickup: Pickup | None = None
+    note: Prose | None = None
+    gift: Gift | None = None
+    risk: Risk | None = None
+
+
+class ChargedLine(Value, frozen=True, kw_only=True):
+    """What an order line costs its customer: `amount` is for all units, after discounts and with taxes."""
+
+    line_id: str
+    sku: Code
+    quantity: int
+    amount: int

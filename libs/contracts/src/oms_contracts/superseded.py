@@ -1,0 +1,321 @@
+"""Versions that another one has taken the place of. Their records stay on the topics, and channels may go on sending version 1 of an order.
+
+The classes bear the names under which they were published. Nothing but `content_hash` and the catalogue needs them: reading a record
+upcasts it.
+"""
+
+from datetime import datetime
+
+from oms_contracts import channel, orders, payments, returns
+from oms_contracts.message import Value, message
+from oms_contracts.order_parts import ChargedLine, Discount, DiscountShare, LineItem, OrderPayment, PersonalData, ShippingLine
+from oms_contracts.values import Address as NewestAddress
+from oms_contracts.values import Code, OrderLine, PaymentMethod, order_id_of
+from oms_contracts.values import Customer as NewestCustomer
+
+_ONE = "1"
+"""The id of the only payment, shipping line and discount of an upcast order."""
+_DISCOUNT, _SHIPPING = "Discount", "Shipping"
+
+
+class Address(Value, frozen=True, kw_only=True):
+    """Where a parcel goes. `country` is ISO 3166-1 alpha-2."""
+
+    name: str
+    street: str
+    postal_code: str
+    city: str
+    country: str
+    region: str | None = None
+
+
+class Customer(Value, frozen=True, kw_only=True):
+    id: str
+    email: str | None = None
+
+
+def _place_of(placed: "OrderPlaced") -> channel.OrderPlaced:
+    return channel.OrderPlaced(
+        channel=placed.channel,
+        channel_reference=placed.channel_reference,
+        placed_at=placed.placed_at,
+        customer=_customer_of(placed.customer),
+        currency=placed.currency,
+        lines=tuple(map(_item_of, placed.lines)),
+        total=placed.total,
+        payments=_payments_of(placed.payment, placed.total),
+        shipping_lines=_shipping_lines_of(placed.shipping),
+        discounts=_discounts_of(placed.lines),
+        delivery=placed.delivery,
+        ship_to=_address_of(placed.ship_to),
+        location=placed.location,
+    )
+
+
+@message("oms.channel.OrderPlaced.v1", key=lambda placed: order_id_of(placed.channel, placed.channel_reference), upcast=_place_of)
+class OrderPlaced(Value, frozen=True, kw_only=True):
+    """A customer placed an order. Its record's key is `order_id_of(channel, channel_reference)`.
+
+    `total` is the sum of the lines' totals plus `shipping`. `delivery` is "ship" (an address is needed) or "pickup".
+    `location` is where the channel would like it fulfilled; other locations serve when that one cannot.
+    """
+
+    channel: str
+    channel_reference: str
+    placed_at: datetime
+    customer: Customer
+    currency: str
+    lines: tuple[OrderLine, ...]
+    total: int
+    payment: PaymentMethod
+    shipping: int = 0
+    delivery: str = "ship"
+    ship_to: Address | None = None
+    location: Code | None = None
+
+
+def _acceptance_of(accepted: "OrderAccepted") -> orders.OrderAccepted:
+    return orders.OrderAccepted(
+        order_id=accepted.order_id,
+        channel=accepted.channel,
+        channel_reference=accepted.channel_reference,
+        content_hash=accepted.content_hash,
+        placed_at=accepted.placed_at,
+        accepted_at=accepted.accepted_at,
+        currency=accepted.currency,
+        lines=tuple(map(_item_of, accepted.lines)),
+        shipping_lines=_shipping_lines_of(accepted.shipping),
+        discounts=_discounts_of(accepted.lines),
+        total=accepted.total,
+        payments=_payments_of(accepted.payment, accepted.total),
+        delivery=accepted.delivery,
+        location=accepted.location,
+        personal=PersonalData(customer=_customer_of(accepted.customer), ship_to=_address_of(accepted.ship_to)),
+    )
+
+
+@message("oms.capture.OrderAccepted.v1", key="order_id", upcast=_acceptance_of)
+class OrderAccepted(Value, frozen=True, kw_only=True):
+    """The order is sound. Inventory reserves its stock for `attempt` 1."""
+
+    order_id: str
+    channel: str
+    channel_reference: str
+    content_hash: str
+    placed_at: datetime
+    accepted_at: datetime
+    customer: Customer
+    currency: str
+    lines: tuple[OrderLine, ...]
+    shipping: int
+    total: int
+    payment: PaymentMethod
+    delivery: str
+    ship_to: Address | None
+    location: str | None
+
+
+def _reservation_of(reserved: "OrderReserved") -> orders.OrderReserved:
+    return orders.OrderReserved(
+        order_id=reserved.order_id,
+        attempt=reserved.attempt,
+        total=reserved.amount,
+        amount=reserved.amount,
+        currency=reserved.currency,
+        payment=reserved.payment,
+        lines=tuple(map(_charge_of, reserved.lines)),
+        at=reserved.at,
+    )
+
+
+@message("oms.capture.OrderReserved.v1", key="order_id", upcast=_reservation_of)
+class OrderReserved(Value, frozen=True, kw_only=True):
+    """Stock is held for the order. Payment authorises `amount` (minor units) for `attempt`."""
+
+    order_id: str
+    attempt: int
+    amount: int
+    currency: str
+    payment: PaymentMethod
+    lines: tuple[OrderLine, ...]
+    shipping: int
+    at: datetime
+
+
+def _amendment_of(amended: "OrderPaymentAmended") -> orders.OrderPaymentAmended:
+    return orders.OrderPaymentAmended(
+        order_id=amended.order_id,
+        attempt=amended.attempt,
+        payment=amended.payment,
+        lines=tuple(map(_charge_of, amended.lines)),
+        location=amended.location,
+        at=amended.at,
+    )
+
+
+@message("oms.capture.OrderPaymentAmended.v1", key="order_id", upcast=_amendment_of)
+class OrderPaymentAmended(Value, frozen=True, kw_only=True):
+    """The customer gave another means of payment. Inventory reserves anew, for `attempt`."""
+
+    order_id: str
+    attempt: int
+    payment: PaymentMethod
+    lines: tuple[OrderLine, ...]
+    location: str | None
+    at: datetime
+
+
+def _completion_of(completed: "OrderCompleted") -> orders.OrderCompleted:
+    return orders.OrderCompleted(
+        order_id=completed.order_id, currency=completed.currency, lines=tuple(map(_charge_of, completed.lines)), at=completed.at
+    )
+
+
+@message("oms.capture.OrderCompleted.v1", key="order_id", upcast=_completion_of)
+class OrderCompleted(Value, frozen=True, kw_only=True):
+    """The end: every unit is delivered. Returns may be asked for from now on."""
+
+    order_id: str
+    customer: Customer
+    currency: str
+    lines: tuple[OrderLine, ...]
+    at: datetime
+
+
+def _request_of(requested: "PaymentAuthorizationRequested") -> payments.PaymentAuthorizationRequested:
+    return payments.PaymentAuthorizationRequested(
+        order_id=requested.order_id,
+        attempt=requested.attempt,
+        request_id=requested.request_id,
+        total=requested.amount,
+        amount=requested.amount,
+        currency=requested.currency,
+        payment=requested.payment,
+        lines=tuple(map(_charge_of, requested.lines)),
+        at=requested.at,
+    )
+
+
+@message("oms.payment.PaymentAuthorizationRequested.v1", key="order_id", upcast=_request_of)
+class PaymentAuthorizationRequested(Value, frozen=True, kw_only=True):
+    """The provider is asked to hold `amount`."""
+
+    order_id: str
+    attempt: int
+    request_id: str
+    amount: int
+    currency: str
+    payment: PaymentMethod
+    lines: tuple[OrderLine, ...]
+    shipping: int
+    at: datetime
+
+
+def _opening_of(opened: "ReturnWindowOpened") -> returns.ReturnWindowOpened:
+    return returns.ReturnWindowOpened(
+        order_id=opened.order_id,
+        currency=opened.currency,
+        lines=tuple(map(_charge_of, opened.lines)),
+        closes_at=opened.closes_at,
+        at=opened.at,
+    )
+
+
+@message("oms.returns.ReturnWindowOpened.v1", key="order_id", upcast=_opening_of)
+class ReturnWindowOpened(Value, frozen=True, kw_only=True):
+    """The order is completed: `lines` may come back until `closes_at`."""
+
+    order_id: str
+    currency: str
+    lines: tuple[OrderLine, ...]
+    closes_at: datetime
+    at: datetime
+
+
+def placed_in_version_1(placed: channel.OrderPlaced) -> OrderPlaced | None:
+    """The version 1 that upcasts to exactly this order, None where there is none."""
+    shipping = placed.shipping_lines[0].total if placed.shipping_lines else 0
+    payment = placed.payments[0] if placed.payments else OrderPayment(id=_ONE, kind="", amount=0)
+    older = OrderPlaced(
+        channel=placed.channel,
+        channel_reference=placed.channel_reference,
+        placed_at=placed.placed_at,
+        customer=Customer(id=placed.customer.id, email=placed.customer.email),
+        currency=placed.currency,
+        lines=tuple(map(_line_of, placed.lines)),
+        total=placed.total,
+        payment=PaymentMethod(kind=payment.kind, token=payment.token),
+        shipping=shipping,
+        delivery=placed.delivery,
+        ship_to=None if placed.ship_to is None else _older_address_of(placed.ship_to),
+        location=placed.location,
+    )
+    return older if _place_of(older) == placed else None
+
+
+def _item_of(line: OrderLine) -> LineItem:
+    shares = (DiscountShare(discount_id=_ONE, amount=line.discount),) if line.discount else ()
+    return LineItem(
+        line_id=line.line_id,
+        sku=line.sku,
+        title=line.sku,
+        quantity=line.quantity,
+        unit_price=line.unit_price,
+        total=line.total,
+        discounts=shares,
+    )
+
+
+def _line_of(item: LineItem) -> OrderLine:
+    return OrderLine(
+        line_id=item.line_id,
+        sku=item.sku,
+        quantity=item.quantity,
+        unit_price=item.unit_price,
+        total=item.total,
+        discount=sum(share.amount for share in item.discounts),
+    )
+
+
+def _charge_of(line: OrderLine) -> ChargedLine:
+    return ChargedLine(line_id=line.line_id, sku=line.sku, quantity=line.quantity, amount=line.total)
+
+
+def _payments_of(payment: PaymentMethod, total: int) -> tuple[OrderPayment, ...]:
+    return (OrderPayment(id=_ONE, kind=payment.kind, amount=total, token=payment.token),)
+
+
+def _shipping_lines_of(shipping: int) -> tuple[ShippingLine, ...]:
+    return (ShippingLine(id=_ONE, title=_SHIPPING, price=shipping, total=shipping),) if shipping else ()
+
+
+def _discounts_of(lines: tuple[OrderLine, ...]) -> tuple[Discount, ...]:
+    return (Discount(id=_ONE, title=_DISCOUNT),) if any(line.discount for line in lines) else ()
+
+
+def _customer_of(customer: Customer) -> NewestCustomer:
+    return NewestCustomer(id=customer.id, email=customer.email)
+
+
+def _address_of(address: Address | None) -> NewestAddress | None:
+    if address is None:
+        return None
+    return NewestAddress(
+        name=address.name,
+        street=address.street,
+        postal_code=address.postal_code,
+        city=address.city,
+        country=address.country,
+        region=address.region,
+    )
+
+
+def _older_address_of(address: NewestAddress) -> Address:
+    return Address(
+        name=address.name,
+        street=address.street,
+        postal_code=address.postal_code,
+        city=address.city,
+        country=address.country,
+        region=address.region,
+    )
