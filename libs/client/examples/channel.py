@@ -12,7 +12,7 @@ from oms_kafka.settings import KafkaSettings
 
 
 async def place(order_json: bytes, query_url: str) -> None:
-    order = read_message("oms.channel.OrderPlaced.v1", order_json)
+    order = read_message("oms.channel.OrderPlaced.v2", order_json)
     await publish_message(KafkaSettings(), order, source="/shop", now=datetime.now(UTC))
     async with QueryClient(query_url) as query:
         found = await poll(lambda: query.find(order_path(key_of(order))), timeout_seconds=30)

@@ -10,13 +10,15 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from importlib.resources import files
 from itertools import groupby
 from random import Random
 
 from oms_contracts.channel import OrderPlaced
+from oms_contracts.order_parts import Discount, DiscountShare, LineItem, OrderPayment, ShippingLine, Tax
 from oms_contracts.stock import ReceiveStock
-from oms_contracts.values import Address, Customer, OrderLine, PaymentMethod, StockLine
+from oms_contracts.values import Address, Customer, StockLine
 
 FUEL_UNITS = 100
 CHANNELS = ("web", "app", "till", "marketplace")
@@ -24,6 +26,10 @@ LOCATIONS = ("north", "south", "west")
 TOKENS = ("tok_visa",) * 92 + ("tok_declined",) * 3 + ("tok_timeout",) * 2 + ("tok_late", "tok_twice", "tok_timeout_declined")
 SHORT_SHARE = 0.002
 """The share of SKUs of which there is less than is ordered."""
+LOYALTY = Discount(id="loyalty", title="Loyalty card", kind="loyalty")
+TAX_PERCENT, TAX_TITLE = 7, "VAT 7 %"
+SHIPPING, FREE_SHIPPING_FROM = 490, 4_000
+"""Cents. Orders that cost less than FREE_SHIPPING_FROM pay for shipping."""
 CITIES = (("Berlin", "10115"), ("Hamburg", "20095"), ("Leipzig", "04109"), ("Essen", "45127"))
 
 
@@ -65,18 +71,27 @@ def stock_for(orders: Sequence[OrderPlaced], seed: int) -> Iterator[ReceiveStock
 
 def order_of(reference: str, rows: Sequence[Mapping[str, str]], random: Random, tokens: Sequence[str] = TOKENS) -> OrderPlaced:
     """One basket as an order, by the rules above; paid with one of `tokens`."""
-    lines = tuple(_line(str(number), row) for number, row in enumerate(rows, 1))
+    names = _product_names()
+    lines = tuple(_line(str(number), row, names) for number, row in enumerate(rows, 1))
     city, postal_code = random.choice(CITIES)
     household = rows[0]["household_id"]
+    channel, token = random.choice(CHANNELS), random.choice(tokens)
+    goods = sum(line.total for line in lines)
+    shipping = () if goods >= FREE_SHIPPING_FROM or not goods else (_shipping(),)
+    total = goods + sum(line.total for line in shipping) + sum(tax.amount for part in (*lines, *shipping) for tax in part.taxes)
     return OrderPlaced(
-        channel=random.choice(CHANNELS),
+        channel=channel,
         channel_reference=reference,
+        number=f"#{reference[-5:]}",
         placed_at=datetime.fromisoformat(rows[0]["placed_at"]),
-        customer=Customer(id=f"household-{household}"),
+        customer=Customer(id=f"household-{household}", name=f"Household {household}"),
         currency="USD",
+        taxes_included=False,
         lines=lines,
-        total=sum(line.total for line in lines),
-        payment=PaymentMethod(kind="card", token=random.choice(tokens)),
+        shipping_lines=shipping,
+        discounts=(LOYALTY,) if any(line.discounts for line in lines) else (),
+        total=total,
+        payments=(OrderPayment(id="1", kind="card", amount=total, token=token),),
         ship_to=Address(
             name=f"Household {household}",
             street=f"Market Street {random.randrange(1, 200)}",
@@ -85,18 +100,46 @@ def order_of(reference: str, rows: Sequence[Mapping[str, str]], random: Random, 
             country="DE",
         ),
         location=random.choice(LOCATIONS),
+        locale="en-US",
     )
 
 
-def _line(line_id: str, row: Mapping[str, str]) -> OrderLine:
+def _shipping() -> ShippingLine:
+    return ShippingLine(id="1", code="standard", title="Standard", price=SHIPPING, total=SHIPPING, taxes=(_tax(SHIPPING),))
+
+
+def _line(line_id: str, row: Mapping[str, str], names: Mapping[str, str]) -> LineItem:
     quantity = int(row["quantity"])
     quantity = 1 if quantity > FUEL_UNITS else quantity
     total = _cents(row["sales_value"])
     shelf = total + _cents(row["retail_disc"]) + _cents(row["coupon_match_disc"])
     price = math.ceil(shelf / quantity) if quantity else shelf
-    return OrderLine(
-        line_id=line_id, sku=row["product_id"], quantity=quantity, unit_price=price, total=total, discount=max(0, quantity * price - total)
+    discount = max(0, quantity * price - total)
+    return LineItem(
+        line_id=line_id,
+        sku=row["product_id"],
+        title=names.get(row["product_id"], row["product_id"]),
+        quantity=quantity,
+        unit_price=price,
+        total=total,
+        taxes=(_tax(total),) if total else (),
+        discounts=(DiscountShare(discount_id=LOYALTY.id, amount=discount),) if discount else (),
     )
+
+
+def _tax(net: int) -> Tax:
+    return Tax(title=TAX_TITLE, rate=f"0.{TAX_PERCENT:02}", amount=(net * TAX_PERCENT + 50) // 100)
+
+
+@cache
+def _product_names() -> Mapping[str, str]:
+    """By SKU: what it is called."""
+    source = files("oms_demo") / "data" / "products-week10.csv.gz"
+    with source.open("rb") as packed, gzip.open(packed, "rt", encoding="utf-8") as text:
+        return {
+            row["product_id"]: ", ".join(part for part in (row["product_type"].title(), row["package_size"].strip().lower()) if part)
+            for row in csv.DictReader(text)
+        }
 
 
 def _cents(text: str) -> int:

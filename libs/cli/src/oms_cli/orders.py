@@ -7,8 +7,9 @@ import msgspec
 import typer
 from oms_client.errors import NotFound
 from oms_client.queries import QueryClient, event_of, order_path, timeline_path
-from oms_contracts.channel import OrderPlaced, content_hash_of
-from oms_contracts.message import encode, key_of, type_of
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.content_hash import content_hash_of
+from oms_contracts.message import encode, key_of
 from oms_contracts.orders import (
     ENDED_STATUSES,
     WAITING_STATUSES,
@@ -18,7 +19,8 @@ from oms_contracts.orders import (
     OrderCommandRefused,
     OrderRejected,
 )
-from oms_contracts.samples import sample
+from oms_contracts.samples import example_order
+from oms_contracts.superseded import type_of_placed
 
 from oms_cli import output
 from oms_cli.arguments import AsJson, File, Order, Timeout, Wait, connections, read_message
@@ -28,7 +30,6 @@ from oms_cli.output import moment, money, note, say, table
 
 app = typer.Typer(help="Place, show and cancel orders.")
 
-PLACED = type_of(OrderPlaced).name
 CONFIRMED = frozenset({"confirmed", "released", "completed"})
 STOPPED = ENDED_STATUSES - {"completed"} | {*WAITING_STATUSES.values()}
 """Ended without confirmation, or waiting for a person to act."""
@@ -37,7 +38,7 @@ STOPPED = ENDED_STATUSES - {"completed"} | {*WAITING_STATUSES.values()}
 @app.command(epilog="Example: oms order example > order.json")
 def example() -> None:
     """Print a complete order, to be placed with `oms order place`. It is the same each time, so it counts once."""
-    order: OrderPlaced = sample(OrderPlaced)
+    order = example_order()
     output.document(msgspec.json.decode(encode(order)))
     goods = " and ".join(f"`oms stock receive {line.sku} {order.location} {line.quantity} --wait`" for line in order.lines)
     note(f"its goods must be in stock: {goods}")
@@ -50,7 +51,8 @@ def place(context: typer.Context, file: File, wait: Wait = False, timeout: Timeo
     With --wait the exit code is 0 once it is confirmed, and 1 when it ends, or waits for a person to act, before that.
     """
     connected = connections(context)
-    placed: OrderPlaced = read_message(PLACED, file.read(), "FILE")
+    value = file.read()
+    placed: OrderPlaced = read_message(type_of_placed(value), value, "FILE")
     order_id = key_of(placed)
     event_id = connected.publish(placed)
     answer: dict[str, Any] = {"order_id": order_id, "event_id": event_id, "status": None, "reasons": []}

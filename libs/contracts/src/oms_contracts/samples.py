@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from msgspec.structs import fields
+from msgspec.structs import fields, replace
 
+from oms_contracts import channel
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import Value, key_of, type_of
 from oms_contracts.sscc import check_digit
@@ -139,6 +140,28 @@ def sample(cls: type[Any]) -> Any:
     """An instance of a message class, or of a value of one, the same each time."""
     hints = get_type_hints(cls)
     return cls(**{field.name: _value(hints[field.name], field.name, cls) for field in fields(cls)})
+
+
+def example_order() -> channel.OrderPlaced:
+    """An order as a shop in Germany would send it, without what few orders have: for people to begin with."""
+    placed: channel.OrderPlaced = sample(channel.OrderPlaced)
+    [line], [shipping] = placed.lines, placed.shipping_lines
+    return replace(
+        placed,
+        customer=replace(placed.customer, company=None, tax_id=None),
+        lines=(replace(line, parent_line_id=None, attributes={}),),
+        shipping_lines=(replace(shipping, price=495, total=495, discounts=(), taxes=(replace(shipping.taxes[0], amount=79),)),),
+        fees=(),
+        ship_to=replace(placed.ship_to, company=None, line2=None) if placed.ship_to else None,
+        bill_to=None,
+        pickup=None,
+        promise=None,
+        purchase_order=None,
+        gift=None,
+        tags=(),
+        attributes={},
+        risk=None,
+    )
 
 
 def sample_envelope(message: object, *, by_service: bool) -> Envelope:

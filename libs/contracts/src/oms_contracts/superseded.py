@@ -6,8 +6,10 @@ upcasts it.
 
 from datetime import datetime
 
+import msgspec
+
 from oms_contracts import channel, orders, payments, returns
-from oms_contracts.message import Value, message
+from oms_contracts.message import Value, message, type_of
 from oms_contracts.order_parts import ChargedLine, Discount, DiscountShare, LineItem, OrderPayment, PersonalData, ShippingLine
 from oms_contracts.values import Address as NewestAddress
 from oms_contracts.values import Code, OrderLine, PaymentMethod, order_id_of
@@ -230,6 +232,15 @@ class ReturnWindowOpened(Value, frozen=True, kw_only=True):
     lines: tuple[OrderLine, ...]
     closes_at: datetime
     at: datetime
+
+
+def type_of_placed(value: bytes) -> str:
+    """The published type of an order that comes without one, as a file or a request's body: version 1 where it has the field `payment`."""
+    try:
+        fields = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        fields = {}  # reading it as the newest version says what is wrong
+    return type_of(OrderPlaced if "payment" in fields else channel.OrderPlaced).name
 
 
 def placed_in_version_1(placed: channel.OrderPlaced) -> OrderPlaced | None:

@@ -17,6 +17,7 @@ from oms_contracts.catalogue import EXTERNAL_MAX_BYTES, topic_of
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import UnreadableMessage, encode, key_of, type_of, validate
 from oms_contracts.schemas import schema_of
+from oms_contracts.superseded import type_of_placed
 from oms_kafka.settings import KafkaSettings
 from oms_runtime.limits import BODY_TIMEOUT_SECONDS, BodyLimit
 from oms_runtime.problems import PROBLEM_JSON, PROBLEM_SCHEMA, problem
@@ -92,10 +93,12 @@ def make_api(
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _schema()}}}},
     )
     async def place(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]  # its route uses it
+        body = await request.body()
+        kind = type_of_placed(body)
         try:
-            placed: OrderPlaced = validate(PLACED.name, await request.body())
+            placed: OrderPlaced = validate(kind, body)
         except UnreadableMessage as error:
-            return problem(422, "this is not an order", *str(error).removeprefix(f"{PLACED.name}: ").split("; "))
+            return problem(422, "this is not an order", *str(error).removeprefix(f"{kind}: ").split("; "))
         if len(encode(placed)) > MAX_BYTES:  # the published form has the defaults that the request left out
             return problem(413, "the order is too large", f"body: an order has at most {MAX_BYTES} bytes")
         try:

@@ -20,7 +20,7 @@ from oms_capture.settings import EdgeSettings, Settings
 def make_service(terms: Terms) -> Service:
     """Capture under the given terms."""
     decider: Decider[Order, Command, Event] = one_stream(
-        initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms), state_version=3
+        initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms), state_version=4
     )
     return service_of("capture", decider=decider, policies=POLICIES)
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct, field
 from msgspec.structs import replace
 from oms_contracts.message import type_of
+from oms_contracts.order_parts import ChargedLine, DeliveryPromise, PersonalData
 from oms_contracts.orders import (
     ENDED_STATUSES,
     WAITING_STATUSES,
@@ -31,8 +32,9 @@ from oms_contracts.orders import (
     OrderReleased,
     OrderReserved,
 )
-from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod, bounded_reasons
+from oms_contracts.values import AllocatedLine, PaymentMethod, bounded_reasons
 
+from oms_capture.charges import charged_lines, collection_of
 from oms_capture.commands import (
     ActOnDeadline,
     Command,
@@ -75,7 +77,8 @@ class Order(Struct, frozen=True, kw_only=True):
 
     `content_hash` is that of the accepted content, and empty before. `rejected` are hashes of the content that was rejected before it, and
     `conflicts` of other content that came after it. `refused` are the refusals already published: command and reason.
-    `delivered` are the units by package. `too_late` is why the order can no longer be canceled. `cancellation` is why it is to be canceled,
+    `lines` are those that are shipped, and `amount` is the part of `total` that payment has held by `payment`. `delivered` are the units by
+    package. `too_late` is why the order can no longer be canceled. `cancellation` is why it is to be canceled,
     while fulfillment has not yet accepted or rejected the request of `cancellation_at`.
     """
 
@@ -83,14 +86,15 @@ class Order(Struct, frozen=True, kw_only=True):
     content_hash: str = ""
     rejected: frozenset[str] = frozenset()
     conflicts: frozenset[str] = frozenset()
-    customer: Customer | None = None
+    personal: PersonalData | None = None
     currency: str = ""
-    lines: tuple[OrderLine, ...] = ()
-    shipping: int = 0
+    lines: tuple[ChargedLine, ...] = ()
     total: int = 0
+    amount: int = 0
     payment: PaymentMethod | None = None
+    authorization_id: str | None = None
     delivery: str = ""
-    ship_to: Address | None = None
+    promise: DeliveryPromise | None = None
     location: str | None = None
     attempt: int = 0
     waiting_since: datetime | None = None
@@ -119,12 +123,13 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
                 OrderReserved(
                     order_id=order_id,
                     attempt=attempt,
-                    amount=order.total,
+                    total=order.total,
+                    amount=order.amount,
                     currency=order.currency,
                     payment=order.payment,
                     lines=order.lines,
-                    shipping=order.shipping,
                     at=now,
+                    authorization_id=order.authorization_id,
                 )
             ]
 
@@ -148,11 +153,20 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
             return [_ask(order_id, order, "amend_payment", reason, now=now, timeout=terms.payment_timeout)]
 
         case RecordAllocation(order_id=order_id, lines=lines):
-            if order.status != "confirmed" or order.customer is None:
+            if order.status != "confirmed" or order.personal is None:
                 return []
             return [
                 OrderReleased(
-                    order_id=order_id, customer=order.customer, delivery=order.delivery, ship_to=order.ship_to, lines=lines, at=now
+                    order_id=order_id,
+                    customer=order.personal.customer,
+                    delivery=order.delivery,
+                    ship_to=order.personal.ship_to,
+                    lines=lines,
+                    at=now,
+                    pickup=order.personal.pickup,
+                    promise=order.promise,
+                    note=order.personal.note,
+                    gift=order.personal.gift,
                 )
             ]
 
@@ -181,12 +195,12 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
             return [OrderCancellationRejected(order_id=order_id, reason=reason, at=now)] if _is_open_request(requested_at, order) else []
 
         case RecordDelivery(order_id=order_id, package_id=package_id, lines=lines):
-            if order.status != "released" or package_id in order.delivered or order.customer is None:
+            if order.status != "released" or package_id in order.delivered:
                 return []
             arrived = _units(lines) + sum(order.delivered.values())
             if arrived < sum(line.quantity for line in order.lines):
                 return [OrderPartlyDelivered(order_id=order_id, package_id=package_id, lines=lines, at=now)]
-            return [OrderCompleted(order_id=order_id, customer=order.customer, currency=order.currency, lines=order.lines, at=now)]
+            return [OrderCompleted(order_id=order_id, currency=order.currency, lines=order.lines, at=now)]
 
         case RecordDeliveryTrouble(order_id=order_id, reason=reason):
             if order.status != "released" or reason in order.trouble:
@@ -204,18 +218,20 @@ def evolve(order: Order, event: Event) -> Order:
     """The order after an event. Never raises: an event is a fact."""
     match event:
         case OrderAccepted():
+            ours = collection_of(event.payments)
             return replace(
                 order,
                 status="accepted",
                 content_hash=event.content_hash,
-                customer=event.customer,
+                personal=event.personal,
                 currency=event.currency,
-                lines=event.lines,
-                shipping=event.shipping,
+                lines=charged_lines(event),
                 total=event.total,
-                payment=event.payment,
+                amount=ours.amount,
+                payment=ours.method,
+                authorization_id=ours.authorization_id,
                 delivery=event.delivery,
-                ship_to=event.ship_to,
+                promise=event.promise,
                 location=event.location,
                 attempt=1,
                 waiting_since=event.accepted_at,
@@ -235,7 +251,9 @@ def evolve(order: Order, event: Event) -> Order:
             trouble = order.trouble | {reason} if action == "check_delivery" else order.trouble
             return replace(order, status=status, deadline=deadline, trouble=trouble)
         case OrderPaymentAmended(attempt=attempt, payment=payment, at=at):
-            return replace(order, status="accepted", attempt=attempt, payment=payment, waiting_since=at, deadline=None)
+            return replace(
+                order, status="accepted", attempt=attempt, payment=payment, authorization_id=None, waiting_since=at, deadline=None
+            )
         case OrderCancellationRequested(reason=reason, at=at):
             return replace(order, cancellation=reason, cancellation_at=at)
         case OrderCancellationRejected(reason=reason):
@@ -300,15 +318,32 @@ def _place(command: PlaceOrder, order: Order, now: datetime, terms: Terms) -> li
             content_hash=command.content_hash,
             placed_at=placed.placed_at,
             accepted_at=now,
-            customer=placed.customer,
             currency=placed.currency,
             lines=placed.lines,
-            shipping=placed.shipping,
             total=placed.total,
-            payment=placed.payment,
+            payments=placed.payments,
             delivery=placed.delivery,
-            ship_to=placed.ship_to,
-            location=placed.location,
+            location=placed.location or (placed.pickup.location if placed.pickup else None),
+            personal=PersonalData(
+                customer=placed.customer,
+                bill_to=placed.bill_to,
+                ship_to=placed.ship_to,
+                pickup=placed.pickup,
+                note=placed.note,
+                gift=placed.gift,
+                risk=placed.risk,
+            ),
+            taxes_included=placed.taxes_included,
+            shipping_lines=placed.shipping_lines,
+            fees=placed.fees,
+            discounts=placed.discounts,
+            promise=placed.promise,
+            number=placed.number,
+            purchase_order=placed.purchase_order,
+            locale=placed.locale,
+            time_zone=placed.time_zone,
+            tags=placed.tags,
+            attributes=placed.attributes,
         )
     ]
 

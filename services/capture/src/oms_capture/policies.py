@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from oms_contracts.channel import OrderPlaced, content_hash_of
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.content_hash import content_hash_of
 from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentCancellationRejected
 from oms_contracts.message import Value
 from oms_contracts.payments import PaymentAuthorized, PaymentDeclined

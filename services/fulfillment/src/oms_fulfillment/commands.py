@@ -17,6 +17,7 @@ from oms_contracts.fulfillments import (
     PickItems,
     ShipFulfillment,
 )
+from oms_contracts.order_parts import DeliveryPromise, Gift, Pickup
 from oms_contracts.values import Address, AllocatedLine
 
 
@@ -27,6 +28,10 @@ class PlanFulfillments(Struct, frozen=True, kw_only=True):
     delivery: str
     ship_to: Address | None
     lines: tuple[AllocatedLine, ...]
+    pickup: Pickup | None = None
+    promise: DeliveryPromise | None = None
+    note: str | None = None
+    gift: Gift | None = None
 
 
 class StopFulfillments(Struct, frozen=True, kw_only=True):

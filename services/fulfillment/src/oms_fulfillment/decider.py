@@ -136,6 +136,10 @@ def _plans(command: PlanFulfillments, now: datetime) -> Iterator[Event]:
             ship_to=command.ship_to,
             lines=tuple(lines),
             at=now,
+            pickup=command.pickup,
+            promise=command.promise,
+            note=command.note,
+            gift=command.gift,
         )
 
 

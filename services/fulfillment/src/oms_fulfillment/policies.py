@@ -9,7 +9,16 @@ from oms_fulfillment.commands import Command, PlanFulfillments, StopFulfillments
 
 
 def on_order_released(event: OrderReleased) -> Iterator[Command]:
-    yield PlanFulfillments(order_id=event.order_id, delivery=event.delivery, ship_to=event.ship_to, lines=event.lines)
+    yield PlanFulfillments(
+        order_id=event.order_id,
+        delivery=event.delivery,
+        ship_to=event.ship_to,
+        lines=event.lines,
+        pickup=event.pickup,
+        promise=event.promise,
+        note=event.note,
+        gift=event.gift,
+    )
 
 
 def on_order_cancellation_requested(event: OrderCancellationRequested) -> Iterator[Command]:

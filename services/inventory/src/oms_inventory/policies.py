@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from oms_contracts.fulfillments import FulfillmentShipped
+from oms_contracts.order_parts import ChargedLine, LineItem
 from oms_contracts.orders import (
     OrderAccepted,
     OrderActionRequired,
@@ -13,7 +14,6 @@ from oms_contracts.orders import (
     OrderPaymentAmended,
 )
 from oms_contracts.returns import ReturnItemsInspected
-from oms_contracts.values import OrderLine
 
 from oms_inventory.commands import (
     AllocateStock,
@@ -28,7 +28,8 @@ from oms_inventory.commands import (
 
 
 def on_order_accepted(event: OrderAccepted) -> Iterator[Command]:
-    yield ReserveStock(order_id=event.order_id, attempt=1, lines=_wanted(event.lines), location=event.location)
+    shipped = _wanted(line for line in event.lines if line.requires_shipping)
+    yield ReserveStock(order_id=event.order_id, attempt=1, lines=shipped, location=event.location)
 
 
 def on_order_payment_amended(event: OrderPaymentAmended) -> Iterator[Command]:
@@ -56,7 +57,7 @@ def on_return_items_inspected(event: ReturnItemsInspected) -> Iterator[Command]:
     yield BookReturn(return_id=event.return_id, order_id=event.order_id, location=event.location, lines=event.lines)
 
 
-def _wanted(lines: Iterable[OrderLine]) -> tuple[WantedLine, ...]:
+def _wanted(lines: Iterable[LineItem | ChargedLine]) -> tuple[WantedLine, ...]:
     return tuple(WantedLine(line_id=line.line_id, sku=line.sku, quantity=line.quantity) for line in lines)
 
 

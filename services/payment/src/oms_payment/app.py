@@ -44,7 +44,9 @@ def make_provider(settings: Settings) -> Provider:
 
 def make_service(terms: Terms, provider: Provider, provider_timeout: timedelta) -> Service:
     """Payment under the given terms, through `provider`, each of whose calls may take up to `provider_timeout`."""
-    decider: Decider[Payment, Command, Event] = one_stream(initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=due)
+    decider: Decider[Payment, Command, Event] = one_stream(
+        initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=due, state_version=2
+    )
     return service_of("payment", decider=decider, policies=POLICIES, effects=make_effects(provider, provider_timeout))
 
 

@@ -1,6 +1,7 @@
 """Payment's commands (from other services' events, its own deadlines and the provider's responses), its outside effects and its events."""
 
 from msgspec import Struct
+from oms_contracts.order_parts import ChargedLine
 from oms_contracts.payments import (
     PaymentAbandoned,
     PaymentAuthorizationRequested,
@@ -19,19 +20,20 @@ from oms_contracts.payments import (
     RefundRequested,
     RefundSettled,
 )
-from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
+from oms_contracts.values import AllocatedLine, PaymentMethod
 
 
 class AuthorizeOrder(Struct, frozen=True, kw_only=True):
-    """Hold the order's `amount`, in minor units of `currency`."""
+    """Hold `amount` of the order's `total`, in minor units of `currency`. With `authorization_id` it is held already."""
 
     order_id: str
     attempt: int
+    total: int
     amount: int
     currency: str
     payment: PaymentMethod
-    lines: tuple[OrderLine, ...]
-    shipping: int
+    lines: tuple[ChargedLine, ...]
+    authorization_id: str | None = None
 
 
 class CaptureShipment(Struct, frozen=True, kw_only=True):

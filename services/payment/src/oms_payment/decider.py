@@ -97,12 +97,12 @@ def decide(command: Command, payment: Payment, now: datetime, terms: Terms) -> l
             if payment.postponed or not payment.fully_captured:
                 until = now + terms.refund_timeout
                 return [RefundPostponed(order_id=order_id, refund_id=refund_id, amount=amount, until=until, at=now)]
-            return [_refund(order_id, refund_id, amount, payment, now)]
+            return _refund(order_id, refund_id, amount, payment, now)
 
         case ResumeRefund(order_id=order_id, refund_id=refund_id):
             if not payment.fully_captured or not _is_next(refund_id, payment):
                 return []
-            return [_refund(order_id, refund_id, payment.postponed[0].amount, payment, now)]
+            return _refund(order_id, refund_id, payment.postponed[0].amount, payment, now)
 
         case GiveUpRefund(order_id=order_id, refund_id=refund_id):
             if payment.fully_captured or not _is_next(refund_id, payment):
@@ -142,11 +142,11 @@ def evolve(payment: Payment, event: Event) -> Payment:
             return replace(
                 payment,
                 attempt=attempt,
+                total=event.total,
                 amount=amount,
                 currency=event.currency,
                 method=event.payment,
                 lines=event.lines,
-                shipping=event.shipping,
                 asked={**earlier, request_id: _open("authorize", str(attempt), amount, at)},
             )
         case PaymentAuthorized(request_id=request_id, authorization_id=authorization_id):
@@ -204,16 +204,17 @@ def _authorize(command: AuthorizeOrder, now: datetime) -> list[Event]:
         order_id=order_id,
         attempt=attempt,
         request_id=request_id,
+        total=command.total,
         amount=amount,
         currency=currency,
         payment=command.payment,
         lines=command.lines,
-        shipping=command.shipping,
         at=now,
     )
-    if amount:
+    held = command.authorization_id if amount else NO_AUTHORIZATION
+    if held is None:
         return [requested]
-    return [requested, _authorized(order_id, attempt, authorization_id=NO_AUTHORIZATION, amount=0, currency=currency, now=now)]
+    return [requested, _authorized(order_id, attempt, authorization_id=held, amount=amount, currency=currency, now=now)]
 
 
 def _authorized(order_id: str, attempt: int, *, authorization_id: str, amount: int, currency: str, now: datetime) -> PaymentAuthorized:
@@ -266,19 +267,32 @@ def _void(order_id: str, attempt: int, authorization_id: str, amount: int, now: 
     return [requested, PaymentVoided(order_id=order_id, request_id=request_id, authorization_id=authorization_id, at=now)]
 
 
-def _refund(order_id: str, refund_id: str, wanted: int, payment: Payment, now: datetime) -> Event:
+def _refund(order_id: str, refund_id: str, wanted: int, payment: Payment, now: datetime) -> list[Event]:
+    """Refund what was captured here; what was paid elsewhere is for a person to refund there."""
+    request_id = request_id_of(order_id, "refund", refund_id)
     amount = min(wanted, payment.captured - payment.returned)
-    if amount <= 0:
-        return RefundFailed(order_id=order_id, refund_id=refund_id, request_id="", reason="nothing is left to refund", at=now)
-    return RefundRequested(
-        order_id=order_id,
-        refund_id=refund_id,
-        request_id=request_id_of(order_id, "refund", refund_id),
-        amount=amount,
-        currency=payment.currency,
-        reason=f"return {refund_id}",
-        at=now,
-    )
+    owed = wanted - max(0, amount)
+    if amount > 0:
+        requested = RefundRequested(
+            order_id=order_id,
+            refund_id=refund_id,
+            request_id=request_id,
+            amount=amount,
+            currency=payment.currency,
+            reason=f"return {refund_id}",
+            at=now,
+        )
+        rest = f"{refund_id}/elsewhere"
+        return [requested, _paid_elsewhere(order_id, rest, owed, payment, now)] if owed and payment.paid_elsewhere else [requested]
+    if owed and payment.paid_elsewhere:
+        return [_paid_elsewhere(order_id, refund_id, owed, payment, now)]
+    return [RefundFailed(order_id=order_id, refund_id=refund_id, request_id="", reason="nothing is left to refund", at=now)]
+
+
+def _paid_elsewhere(order_id: str, refund_id: str, owed: int, payment: Payment, now: datetime) -> RefundFailed:
+    reason = f"{owed} {payment.currency} (minor units) were not paid here: refund them where the customer paid"
+    request_id = request_id_of(order_id, "refund", refund_id)
+    return RefundFailed(order_id=order_id, refund_id=refund_id, request_id=request_id, reason=reason, at=now)
 
 
 def _succeeded(order_id: str, request: ProviderRequest, reference: str, payment: Payment, now: datetime) -> list[Event]:

@@ -1,11 +1,12 @@
 """The money of one order: the state that payment keeps, and its sums. Amounts are minor units of `currency`."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from msgspec import Struct, field
-from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
+from oms_contracts.order_parts import ChargedLine
+from oms_contracts.values import AllocatedLine, PaymentMethod
 
 
 class ProviderRequest(Struct, frozen=True, kw_only=True):
@@ -34,23 +35,28 @@ class PostponedRefund(Struct, frozen=True, kw_only=True):
 
 
 class Payment(Struct, frozen=True, kw_only=True):
-    """The requests to the provider for one order, and what the order costs.
+    """The requests to the provider for one order, and what the order costs: `amount` of its `total` is ours to collect.
 
     `asked` is by request id. Of all authorizations it holds only the newest, which belongs to `attempt`. `shipped` is units by order line.
     `ended` is set once the order has ended and nothing may stay held for it. `postponed` refunds are in the order of their arrival.
     """
 
     attempt: int = 0
+    total: int = 0
     amount: int = 0
     currency: str = ""
     method: PaymentMethod | None = None
-    lines: tuple[OrderLine, ...] = ()
-    shipping: int = 0
+    lines: tuple[ChargedLine, ...] = ()
     authorization_id: str = ""
     ended: bool = False
     asked: dict[str, ProviderRequest] = field(default_factory=dict[str, ProviderRequest])
     shipped: dict[str, int] = field(default_factory=dict[str, int])
     postponed: tuple[PostponedRefund, ...] = ()
+
+    @property
+    def paid_elsewhere(self) -> int:
+        """What the customer paid to the channel, or pays on delivery or by invoice."""
+        return self.total - self.amount
 
     @property
     def authorized(self) -> int:
@@ -99,17 +105,14 @@ def request_id_of(order_id: str, step: str, subject: str) -> str:
 
 
 def amount_to_capture(payment: Payment, lines: Iterable[AllocatedLine]) -> int:
-    """What these units cost after the units shipped before. All units of a line cost exactly its total, however they are split.
+    """What these units cost beyond what was claimed for the units shipped before, in minor units.
 
-    The shipping fee is captured with the first shipment. The amount is never more than is held.
+    Of shipping and fees each shipment bears the share that its goods have in all goods. All shipments together cost exactly the total. What
+    was paid to the channel, or is due elsewhere, is used up first. The amount is never more than is held.
     """
-    units = units_of(lines)
-    goods = sum(
-        _cost(line, payment.shipped.get(line.line_id, 0) + units[line.line_id]) - _cost(line, payment.shipped.get(line.line_id, 0))
-        for line in payment.lines
-    )
-    fee = 0 if any(request.step == "capture" for request in payment.asked.values()) else payment.shipping
-    return min(goods + fee, payment.authorized - payment.claimed)
+    shipped = Counter(payment.shipped) + units_of(lines)
+    wanted = max(0, _cost_of(payment, shipped) - payment.paid_elsewhere) - payment.claimed
+    return max(0, min(wanted, payment.authorized - payment.claimed))
 
 
 def units_of(lines: Iterable[AllocatedLine]) -> Counter[str]:
@@ -120,6 +123,15 @@ def units_of(lines: Iterable[AllocatedLine]) -> Counter[str]:
     return units
 
 
-def _cost(line: OrderLine, units: int) -> int:
+def _cost_of(payment: Payment, shipped: Mapping[str, int]) -> int:
+    """What the order costs when so many units of its lines have shipped: the whole total once all have."""
+    if all(shipped.get(line.line_id, 0) >= line.quantity for line in payment.lines):
+        return payment.total
+    all_goods = sum(line.amount for line in payment.lines)
+    goods = sum(_cost(line, shipped.get(line.line_id, 0)) for line in payment.lines)
+    return goods + (payment.total - all_goods) * goods // all_goods if all_goods else 0
+
+
+def _cost(line: ChargedLine, units: int) -> int:
     """What the first `units` of a line cost, rounded down."""
-    return line.total * min(units, line.quantity) // line.quantity
+    return line.amount * min(units, line.quantity) // line.quantity

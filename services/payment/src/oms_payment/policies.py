@@ -17,11 +17,12 @@ def on_order_reserved(event: OrderReserved) -> Iterator[Command]:
     yield AuthorizeOrder(
         order_id=event.order_id,
         attempt=event.attempt,
+        total=event.total,
         amount=event.amount,
         currency=event.currency,
         payment=event.payment,
         lines=event.lines,
-        shipping=event.shipping,
+        authorization_id=event.authorization_id,
     )
 
 

@@ -14,7 +14,7 @@ from oms_returns.settings import Settings
 def make_service(terms: Terms) -> Service:
     """Returns under the given terms."""
     decider: Decider[Returns, Command, Event] = one_stream(
-        initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms)
+        initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms), state_version=2
     )
     return service_of("returns", decider=decider, policies=POLICIES, linger_seconds=LINGER_LONG_SECONDS)
 

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from msgspec import Struct
+from oms_contracts.order_parts import ChargedLine
 from oms_contracts.returns import (
     CancelReturn,
     InspectReturn,
@@ -21,7 +22,6 @@ from oms_contracts.returns import (
     ReturnRequested,
     ReturnWindowOpened,
 )
-from oms_contracts.values import OrderLine
 
 
 class OpenReturnWindow(Struct, frozen=True, kw_only=True):
@@ -29,7 +29,7 @@ class OpenReturnWindow(Struct, frozen=True, kw_only=True):
 
     order_id: str
     currency: str
-    lines: tuple[OrderLine, ...]
+    lines: tuple[ChargedLine, ...]
     completed_at: datetime
 
 

@@ -12,6 +12,7 @@ from hashlib import sha256
 from msgspec import Struct, field
 from msgspec.structs import replace
 from oms_contracts.message import encode, type_of
+from oms_contracts.order_parts import ChargedLine
 from oms_contracts.returns import (
     CancelReturn,
     InspectReturn,
@@ -30,7 +31,7 @@ from oms_contracts.returns import (
     ReturnRequested,
     ReturnWindowOpened,
 )
-from oms_contracts.values import InspectedLine, OrderLine, ReturnLine, bounded_reasons, quoted
+from oms_contracts.values import InspectedLine, ReturnLine, bounded_reasons, quoted
 
 from oms_returns.commands import ActOnDeadline, Command, Event, ExternalCommand, OpenReturnWindow, RecordRefund, RecordRefundFailure
 
@@ -73,7 +74,7 @@ class Returns(Struct, frozen=True, kw_only=True):
     """`closes_at` is None until the order is completed. `accepted` are the units that inspection found refundable, by order line."""
 
     currency: str = ""
-    lines: tuple[OrderLine, ...] = ()
+    lines: tuple[ChargedLine, ...] = ()
     closes_at: datetime | None = None
     returns: dict[str, Return] = field(default_factory=dict[str, Return])
     accepted: dict[str, int] = field(default_factory=dict[str, int])
@@ -151,12 +152,12 @@ def due(order_id: str, order: Returns, terms: Terms) -> tuple[datetime, Command]
     return (first[0], ActOnDeadline(order_id=order_id, return_id=first[1], deadline=first[0])) if first else None
 
 
-def refund_of(line: OrderLine, units: int) -> int:
+def refund_of(line: ChargedLine, units: int) -> int:
     """What was paid (minor units) for the first `units` of a line.
 
     A return is refunded the difference that its units make, so a remainder of the division is refunded with a later unit, and never twice.
     """
-    return line.total * units // line.quantity if line.quantity else 0
+    return line.amount * units // line.quantity if line.quantity else 0
 
 
 def _evolve_return(return_: Return, event: Event) -> Return:

@@ -24,7 +24,8 @@ from oms_contracts.values import AllocatedLine, Package
 class RecordOrderStatus(Struct, frozen=True, kw_only=True):
     """Capture published that the order is now accepted, rejected, confirmed, canceled, expired or completed.
 
-    `attempt` distinguishes one acceptance from the next, which follows on an amended payment.
+    `attempt` distinguishes one acceptance from the next, which follows on an amended payment. How channel and customer call the order is
+    told when it is accepted or rejected.
     """
 
     order_id: str
@@ -32,6 +33,9 @@ class RecordOrderStatus(Struct, frozen=True, kw_only=True):
     detail: str | None
     at: datetime
     attempt: int = 1
+    channel: str | None = None
+    channel_reference: str | None = None
+    number: str | None = None
 
 
 class RecordActionRequired(Struct, frozen=True, kw_only=True):

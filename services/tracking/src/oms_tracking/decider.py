@@ -29,6 +29,7 @@ from oms_contracts.tracking import (
     PackageReturnedToSender,
     RecordScan,
     ScanRecorded,
+    TrackedPackage,
     TrackingCommandRefused,
 )
 from oms_contracts.values import AllocatedLine, bounded_reasons, quoted
@@ -39,6 +40,8 @@ RANKS = {"in_transit": 1, "out_for_delivery": 2, "attempt_failed": 3, "lost": 4,
 """A package's statuses by how final they are. A carrier may find a lost package, so delivered ranks highest."""
 BEFORE_RELEASE = frozenset({None, "accepted", "awaiting_customer", "confirmed"})
 
+WITH_PACKAGES = frozenset({"shipped", "delivered", "completed"})
+"""The public statuses that are told with the order's packages."""
 MAX_SCANS = 30
 """Scan ids remembered for each package. An older scan that comes again is recorded again, and still changes no status."""
 MAX_HELD = 100
@@ -53,6 +56,8 @@ class Parcel(Struct, frozen=True, kw_only=True):
     """`status` is None until the package is known, then label_created or one of RANKS. `held` is its highest-ranked scan before that."""
 
     status: str | None = None
+    carrier: str = ""
+    tracking_number: str = ""
     lines: tuple[AllocatedLine, ...] = ()
     held: ScanRecorded | None = None
     scan_ids: tuple[str, ...] = ()
@@ -66,6 +71,9 @@ class Order(Struct, frozen=True, kw_only=True):
     """
 
     status: str | None = None
+    channel: str | None = None
+    channel_reference: str | None = None
+    number: str | None = None
     sequence: int = 0
     asked: int = 0
     parcels: dict[str, Parcel] = field(default_factory=dict[str, Parcel])
@@ -89,13 +97,22 @@ def evolve(order: Order, event: Event) -> Order:
     """The order after an event. Never raises: an event is a fact."""
     match event:
         case OrderStatusChanged(status=status, sequence=sequence):
-            return replace(order, status=status, sequence=sequence, asked=order.asked + (status == "awaiting_customer"))
+            return replace(
+                order,
+                status=status,
+                channel=event.channel,
+                channel_reference=event.channel_reference,
+                number=event.number,
+                sequence=sequence,
+                asked=order.asked + (status == "awaiting_customer"),
+            )
         case OrderStatus():  # only in old streams: the newest status was an event of its own
             return order
         case DeliveryExpected(units=units):
             return replace(order, expected_units=units)
         case LabelCreated(package_id=package_id, lines=lines, at=at):
-            parcel = replace(_parcel(order, package_id), status="label_created", lines=lines, held=None)
+            known = replace(_parcel(order, package_id), carrier=event.carrier, tracking_number=event.tracking_number)
+            parcel = replace(known, status="label_created", lines=lines, held=None)
             return _with_parcel(replace(order, shipped_at=order.shipped_at or at), package_id, parcel)
         case ScanRecorded(package_id=package_id, scan_id=scan_id):
             parcel = _parcel(order, package_id)
@@ -124,7 +141,13 @@ def due(_order_id: str, _order: Order) -> None:
 def _decide(command: Command, order: Order, now: datetime) -> Iterable[Event]:
     match command:
         case RecordOrderStatus(order_id=order_id, status=status, detail=detail, at=at, attempt=attempt):
-            return (_announce(order_id, order, status, detail, at),) if _may_become(status, order, attempt) else ()
+            if not _may_become(status, order, attempt):
+                return ()
+            if command.channel is not None:
+                order = replace(
+                    order, channel=command.channel, channel_reference=command.channel_reference, number=command.number or order.number
+                )
+            return (_announce(order_id, order, status, detail, at),)
 
         case RecordActionRequired(order_id=order_id, action=action, reason=reason, at=at, attempt=attempt):
             if action not in WAITING_STATUSES or not _may_become("awaiting_customer", order, attempt):
@@ -178,7 +201,26 @@ def _catch_up(order_id: str, order: Order) -> Iterator[Event]:
 
 
 def _announce(order_id: str, order: Order, status: str, detail: str | None, at: datetime) -> OrderStatusChanged:
-    return OrderStatusChanged(order_id=order_id, sequence=order.sequence + 1, status=status, previous=order.status, detail=detail, at=at)
+    return OrderStatusChanged(
+        order_id=order_id,
+        sequence=order.sequence + 1,
+        status=status,
+        previous=order.status,
+        detail=detail,
+        at=at,
+        channel=order.channel,
+        channel_reference=order.channel_reference,
+        number=order.number,
+        packages=tuple(_packages(order)) if status in WITH_PACKAGES else (),
+    )
+
+
+def _packages(order: Order) -> Iterator[TrackedPackage]:
+    for package_id, parcel in sorted(order.parcels.items()):
+        if parcel.status is not None:
+            yield TrackedPackage(
+                package_id=package_id, carrier=parcel.carrier, tracking_number=parcel.tracking_number, status=parcel.status
+            )
 
 
 def _label(command: RecordShipment, order: Order) -> Iterator[Event]:

@@ -21,12 +21,25 @@ from oms_tracking.commands import Command, RecordActionRequired, RecordOrderStat
 
 
 def on_order_accepted(event: OrderAccepted) -> Iterator[Command]:
-    yield RecordOrderStatus(order_id=event.order_id, status="accepted", detail=None, at=event.accepted_at)
+    yield RecordOrderStatus(
+        order_id=event.order_id,
+        status="accepted",
+        detail=None,
+        at=event.accepted_at,
+        channel=event.channel,
+        channel_reference=event.channel_reference,
+        number=event.number,
+    )
 
 
 def on_order_rejected(event: OrderRejected) -> Iterator[Command]:
     yield RecordOrderStatus(
-        order_id=event.order_id, status="rejected", detail="; ".join(bounded_reasons(event.reasons)), at=event.rejected_at
+        order_id=event.order_id,
+        status="rejected",
+        detail="; ".join(bounded_reasons(event.reasons)),
+        at=event.rejected_at,
+        channel=event.channel,
+        channel_reference=event.channel_reference,
     )
 
 

@@ -98,6 +98,8 @@ def _require_action(changes: Changes, event: OrderActionRequired) -> None:
 
 
 def _accept(changes: Changes, event: OrderAccepted) -> None:
+    personal = event.personal
+    charges = {line.line_id: line.total + (0 if event.taxes_included else sum(tax.amount for tax in line.taxes)) for line in event.lines}
     _set_status(
         changes,
         event.order_id,
@@ -105,16 +107,16 @@ def _accept(changes: Changes, event: OrderAccepted) -> None:
         event.accepted_at,
         channel=event.channel,
         reference=event.channel_reference,
-        customer_id=event.customer.id,
-        customer_email=event.customer.email,
+        customer_id=personal.customer.id if personal else None,
+        customer_email=personal.customer.email if personal else None,
         currency=event.currency,
         line_count=len(event.lines),
         units=sum(line.quantity for line in event.lines),
-        shipping=event.shipping,
+        shipping=event.total - sum(charges.values()),
         total=event.total,
-        payment_kind=event.payment.kind,
+        payment_kind=event.payments[0].kind if event.payments else None,
         delivery=event.delivery,
-        ship_to=encode(event.ship_to).decode() if event.ship_to else None,
+        ship_to=encode(personal.ship_to).decode() if personal and personal.ship_to else None,
         location=event.location,
         placed_at=event.placed_at,
         received_at=event.accepted_at,
@@ -130,8 +132,8 @@ def _accept(changes: Changes, event: OrderAccepted) -> None:
             sku=line.sku,
             quantity=line.quantity,
             unit_price=line.unit_price,
-            discount=line.discount,
-            total=line.total,
+            discount=sum(share.amount for share in line.discounts),
+            total=charges[line.line_id],
         )
 
 
