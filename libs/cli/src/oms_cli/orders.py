@@ -9,7 +9,7 @@ from oms_client.errors import NotFound
 from oms_client.queries import QueryClient, event_of, order_path, timeline_path
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.content_hash import content_hash_of
-from oms_contracts.message import encode, key_of
+from oms_contracts.message import encode, key_of, versions_of
 from oms_contracts.orders import (
     ENDED_STATUSES,
     WAITING_STATUSES,
@@ -170,7 +170,7 @@ async def _canceled(query: QueryClient, order_id: str, event_id: str) -> dict[st
 
 def _events(entries: Iterable[dict[str, Any]], *classes: type[Any]) -> Iterator[Any]:
     """Those events of a timeline that are of `classes`."""
-    wanted = {type_of(cls).name for cls in classes}
+    wanted = {kind.name for cls in classes for kind in versions_of(cls)}
     return (event_of(entry) for entry in entries if entry["type"] in wanted)
 
 

@@ -94,6 +94,12 @@ def find_type(name: str) -> MessageType | None:
     return _BY_NAME.get(name)
 
 
+def versions_of(cls: type[Any]) -> list[MessageType]:
+    """The published type of a message class, and the types of its earlier versions, whose records are read as it."""
+    stem = _stem(type_of(cls).name)
+    return [kind for kind in all_types() if _stem(kind.name) == stem]
+
+
 def all_types() -> list[MessageType]:
     """Every published message type, by name."""
     return [_BY_NAME[name] for name in sorted(_BY_NAME)]
@@ -135,6 +141,10 @@ def validate(name: str, value: bytes) -> Any:
         return newest(read_strictly(kind.cls, value))
     except Refused as refused:
         raise UnreadableMessage(f"{name}: {refused}") from refused
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".v")[0]
 
 
 def newest(read: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 from oms_contracts.catalogue import TOPICS, Topic, topics_read_by, topics_written_by
 from oms_contracts.envelope import Envelope
-from oms_contracts.message import type_of
+from oms_contracts.message import type_of, versions_of
 from oms_contracts.operations import RedriveDeadLetters
 
 from oms_runtime.database import Connection, Database
@@ -162,8 +162,9 @@ class Service:
         return self.group or f"oms.{self.name}"
 
     def handled_types(self) -> frozenset[str]:
-        """The published types this service reads."""
-        return frozenset(type_of(cls).name for cls in (*self.policies, *self.commands, *self.projected, RedriveDeadLetters))
+        """The published types this service reads, earlier versions among them."""
+        classes = (*self.policies, *self.commands, *self.projected, RedriveDeadLetters)
+        return frozenset(kind.name for cls in classes for kind in versions_of(cls))
 
     def trusted_topics(self) -> frozenset[str]:
         """The topics where only our own services write: what they say of themselves is believed."""
