@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 from oms_contracts.__main__ import main
-from oms_contracts.catalogue import TOPICS
+from oms_contracts.asyncapi import document
+from oms_contracts.catalogue import EXTERNAL_PARTIES, TOPICS
 from oms_contracts.message import all_types
 from oms_contracts.publish import check, topic_table
+from oms_contracts.values import ORDER_NAMESPACE, order_id_of
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = "published/schemas/oms.capture.CancelOrder.v1.json"
@@ -125,3 +127,16 @@ def test_help_has_an_example_and_the_exit_codes(capsys: pytest.CaptureFixture[st
 def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         main(arguments)
+
+
+def test_the_page_for_other_languages_says_how_an_order_id_is_made() -> None:
+    page = (ROOT / "published" / "README.md").read_text()
+    assert str(ORDER_NAMESPACE) in page
+    assert f"`{order_id_of('web', 'W-1001')}`" in page
+    assert document({})["info"]["x-order-id"]["example"]["order_id"] == order_id_of("web", "W-1001")
+
+
+def test_what_external_parties_read_is_compressed_by_a_codec_that_every_client_has() -> None:
+    public = {topic.name for topic in TOPICS if EXTERNAL_PARTIES & set(topic.readers)}
+    assert {"oms.order-status", "oms.order-status-changes", "oms.fulfillments", "oms.tracking"} <= public
+    assert {topic.name for topic in TOPICS if topic.compression == "gzip"} == public

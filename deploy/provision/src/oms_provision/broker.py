@@ -135,6 +135,7 @@ def _config(topic: Topic) -> dict[str, str]:
         "cleanup.policy": "compact" if topic.compacted else "delete",
         "retention.ms": str(topic.retention),
         "max.message.bytes": str(topic.max_message_bytes),
+        "compression.type": topic.compression,
     }
 
 

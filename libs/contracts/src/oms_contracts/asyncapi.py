@@ -6,6 +6,7 @@ from importlib.metadata import version
 from oms_contracts.catalogue import ALL_SERVICES, FOREVER, TOPICS, USERS, Topic, topics_read_by, topics_written_by
 from oms_contracts.message import MessageType, all_types, description_of, type_of
 from oms_contracts.schemas import Schema, schema_of
+from oms_contracts.values import ORDER_ID_SEPARATOR, ORDER_NAMESPACE, order_id_of
 
 _BINDING = "0.5.0"
 _ROLES = {
@@ -27,8 +28,19 @@ def document(examples: Mapping[str, Iterable[Schema]]) -> Schema:
             "description": (
                 "An open order management system. Records are CloudEvents 1.0 in Kafka's binary mode: attributes are `ce_` headers, the "
                 "value is the JSON data. Order is kept within a key. Readers ignore fields and types they do not know; a published version "
-                "never changes."
+                "never changes. A record's key is UTF-8 text, and its partition is that of Kafka's default partitioner (murmur2 of the "
+                "key): most clients do the same, and librdkafka with `partitioner=murmur2_random`. What external parties read is "
+                "compressed by gzip; they may write uncompressed records or any of Kafka's codecs."
             ),
+            "x-order-id": {
+                "description": (
+                    "An order's id, and the key of its records, is a UUID version 5 (RFC 9562) in `namespace` of the channel, `separator` "
+                    "and the channel's reference, as UTF-8."
+                ),
+                "namespace": str(ORDER_NAMESPACE),
+                "separator": ORDER_ID_SEPARATOR,
+                "example": {"channel": "web", "channel_reference": "W-1001", "order_id": order_id_of("web", "W-1001")},
+            },
         },
         "defaultContentType": "application/json",
         "servers": {"kafka": _server()},
@@ -74,6 +86,7 @@ def _channel(topic: Topic) -> Schema:
                     "cleanup.policy": ["compact" if topic.compacted else "delete"],
                     "retention.ms": topic.retention,
                     "max.message.bytes": topic.max_message_bytes,
+                    "compression.type": topic.compression,
                 },
                 "bindingVersion": _BINDING,
             }

@@ -24,6 +24,8 @@ ALL_SERVICES = (*SERVICES, PROJECTION)
 """Every service, in the order of their HTTP ports. What has one entry for each service is made from this list or checked against it."""
 APIS = {f"{service}-api": service for service in ("capture", PROJECTION)}
 """The HTTP APIs, which are processes of their own (`python -m oms_<service> api`), each with the service whose credentials it has."""
+EXTERNAL_PARTIES = frozenset({"channel", "warehouse", "carrier", "downstream"})
+"""The broker users that are not ours: they read and write by clients of any language."""
 USERS = (*ALL_SERVICES, "channel", "warehouse", "carrier", "downstream", "operator")
 """Every broker user: the services, four kinds of external parties, and the operator."""
 
@@ -51,6 +53,11 @@ class Topic:
     def compacted(self) -> bool:
         """Whether the newest record of each key is all that is sure to stay."""
         return self.compacted_copy_of is not None
+
+    @property
+    def compression(self) -> str:
+        """The broker's `compression.type`. What external parties read is gzip, which every client reads without an extension."""
+        return "gzip" if EXTERNAL_PARTIES & set(self.readers) else "producer"
 
     @property
     def trusted(self) -> bool:

@@ -20,10 +20,13 @@ MAX_REASONS_CHARACTERS = 2_000
 
 ORDER_NAMESPACE = UUID("6f1b2c9e-0d0f-5b6e-9a51-7a2f7f3f6c11")
 
+ORDER_ID_SEPARATOR = "\x1f"
+"""Between channel and reference: the control character UNIT SEPARATOR."""
+
 
 def order_id_of(channel: str, channel_reference: str) -> str:
     """The id of an order: a UUIDv5 (RFC 9562) of channel and reference, so the same order is the same stream wherever it enters."""
-    return str(uuid5(ORDER_NAMESPACE, f"{channel}\x1f{channel_reference}"))
+    return str(uuid5(ORDER_NAMESPACE, f"{channel}{ORDER_ID_SEPARATOR}{channel_reference}"))
 
 
 def bounded_reasons(reasons: Iterable[str]) -> tuple[str, ...]:
