@@ -1,4 +1,4 @@
-"""Projection as two releases have it, as a program: `OMS_TEST_VERSION` 1 is the code as it is, 2 a next release.
+"""Projection as two releases have it, as a program: `OMS_TEST_VERSION` 1 is the code as it is, under that number, 2 a next release.
 
 The next release has a table and a column more, and twice as many units in an order and its lines, so that rows of both versions in one
 response do not fit each other. A release with a bug cannot fold the order `OMS_TEST_UNFOLDABLE`.
@@ -35,6 +35,8 @@ def run() -> None:
     """Run the release as `python -m oms_projection` does."""
     if next_release := os.environ["OMS_TEST_VERSION"] == "2":
         upgrade()
+    else:
+        tables.__dict__.update(READ_MODELS_VERSION=1)
     from oms_projection.app import main  # noqa: PLC0415  # it imports the tables, which had to be changed first
     from oms_projection.projector import FOLDS  # noqa: PLC0415
 

@@ -183,25 +183,54 @@ def _headlines(order: dict[str, Any]) -> Iterator[str]:
         yield f"cancellation is asked for: {order['cancellation']}"
     if order["conflicts"]:
         yield f"other content was placed under the same reference ({order['conflicts']} times); the accepted content counts"
-    total = f"{money(order['total'], order['currency'])}, of which shipping {money(order['shipping'], order['currency'])}"
-    yield f"placed {moment(order['placed_at'])} by {order['customer_id'] or 'an unknown customer'}" + (
-        f", {total}" if order["currency"] else ""
-    )
-    if order["ship_to"]:
-        to = order["ship_to"]
-        yield f"to {to['name']}, {to['street']}, {to['postal_code']} {to['city']}, {to['country']}"
+    by = " ".join(filter(None, (order["customer_name"], f"({order['customer_id']})" if order["customer_id"] else "")))
+    yield f"placed {moment(order['placed_at'])} by {by or 'an unknown customer'}" + (f" as {order['number']}" if order["number"] else "")
+    if order["currency"]:
+        yield ", ".join(_amounts(order))
+    for title, name in (("to", "ship_to"), ("bill to", "bill_to")):
+        if order[name]:
+            yield f"{title} {_address(order[name])}"
+    if order["pickup"]:
+        contact = order["pickup"]["contact"] or {}
+        yield f"to be collected at {order['pickup']['location'] or 'any location'} by {contact.get('name') or 'the customer'}"
+    if order["gift"]:
+        yield f"a present{': ' + order['gift']['message'] if order['gift']['message'] else ''}"
+    for title, name in (("note", "note"), ("purchase order", "purchase_order")):
+        if order[name]:
+            yield f"{title}: {order[name]}"
+
+
+def _amounts(order: dict[str, Any]) -> Iterator[str]:
+    """The total and what is in it, and who takes which part of it."""
+    currency = order["currency"]
+    yield f"total {money(order['total'], currency)}"
+    for name in ("shipping", "fees", "discount"):
+        if order[name]:
+            yield f"{name} {money(order[name], currency)}"
+    if order["taxes"]:
+        yield f"taxes {money(order['taxes'], currency)} {'included' if order['taxes_included'] else 'on top'}"
+    for payment in order["payments"] or ():
+        yield f"{payment['kind']} {money(payment['amount'], currency)} ({payment['status']})"
+
+
+def _address(address: dict[str, Any]) -> str:
+    place = f"{address['postal_code']} {address['city']}".strip()
+    parts = (address["name"], address["company"], address["street"], address["line2"], place, address["region"], address["country"])
+    return ", ".join(part for part in (*parts, address["phone"]) if part)
 
 
 def _show_lines(order: dict[str, Any]) -> None:
     currency = order["currency"]
-    columns = ("line", "SKU", "quantity>", "unit price>", "discount>", "total>", "shipped>", "delivered>", "returned>")
+    columns = ("line", "SKU", "title", "quantity>", "unit price>", "discount>", "tax>", "total>", "shipped>", "delivered>", "returned>")
     rows = [
         (
             line["line_id"],
             line["sku"],
+            line["title"],
             line["quantity"],
             money(line["unit_price"], currency),
             money(line["discount"], currency),
+            money(line["taxes"], currency),
             money(line["total"], currency),
             line["shipped"],
             line["delivered"],

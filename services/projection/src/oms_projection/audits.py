@@ -62,7 +62,7 @@ union all
 union all
     select 'captured_too_much', p.order_id, p.at, format('captured %s, what shipped is worth %s', p.captured, worth.amount)
     from payments p join orders o using (order_id),
-         lateral (select coalesce(sum(div(l.total::numeric * l.shipped, l.quantity)), 0) + o.shipping as amount
+         lateral (select coalesce(sum(div(l.charge::numeric * l.shipped, l.quantity)), 0) + o.total - coalesce(sum(l.charge), 0) as amount
                   from order_lines l where l.order_id = p.order_id and l.quantity > 0) worth
     where p.captured > 0 and p.captured > worth.amount and p.at <= $1
 union all
@@ -70,9 +70,9 @@ union all
     from fulfillments f left join captures c using (order_id, fulfillment_id)
     where f.shipped_at <= $1 and c.status is null
 union all
-    select 'captured_too_little', o.order_id, o.since, format('captured %s of %s', p.captured, o.total)
+    select 'captured_too_little', o.order_id, o.since, format('captured %s of %s', p.captured, o.collected)
     from orders o join payments p using (order_id)
-    where o.status = 'completed' and o.since <= $1 and p.captured < o.total and p.at <= $1
+    where o.status = 'completed' and o.since <= $1 and p.captured < o.collected and p.at <= $1
       and not exists (select from captures c where c.order_id = o.order_id and c.status <> 'captured')
 union all
     select 'still_authorized', o.order_id, o.since, format('the order is %s, %s is held under %s', o.status, a.amount, a.authorization_id)

@@ -39,8 +39,13 @@ from oms_projection.summaries import summary
 
 T = TypeVar("T")
 
-JSON = frozenset({"lines", "shortages", "inspected", "ship_to", "headers", "data"})
+JSON = frozenset(
+    {"lines", "shortages", "inspected", "headers", "data", "payments", "tags", "attributes"}
+    | {"ship_to", "bill_to", "pickup", "promise", "gift"}
+)
 """Columns that hold JSON."""
+SWITCHES = frozenset({"taxes_included", "shippable"})
+"""Columns that hold 1 for true and 0 for false."""
 NO_VALUE_IS_EMPTY = frozenset({"action", "cancellation"})
 """Columns that can lose their value again. Null means that the column's topic was not read yet."""
 
@@ -273,6 +278,8 @@ def _plain(name: str, value: Any) -> Any:
             return msgspec.json.decode(value)
         case Decimal():
             return int(value)
+        case int() if name in SWITCHES:
+            return bool(value)
         case _:
             return value
 

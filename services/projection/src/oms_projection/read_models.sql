@@ -11,14 +11,31 @@ create table orders (
     reference      text,
     customer_id    text,
     customer_email text,
+    customer_name  text,
+    customer_phone text,
+    number         text,                             -- what the customer calls it
     currency       text,
     line_count     bigint,
     units          bigint,
+    taxes_included bigint,                           -- 1 where the amounts of lines, shipping and fees contain their taxes, else 0
+    taxes          bigint,                           -- of lines, shipping and fees
+    discount       bigint,                           -- of lines and shipping
     shipping       bigint,
+    fees           bigint,
     total          bigint,
+    collected      bigint,                           -- the part of the total that payment collects
     payment_kind   text,
+    payments       text,                             -- JSON
     delivery       text,
-    ship_to        text,                             -- JSON
+    ship_to        text,                             -- JSON, as are bill_to, pickup, promise, gift, tags and attributes
+    bill_to        text,
+    pickup         text,
+    promise        text,
+    note           text,
+    gift           text,
+    purchase_order text,
+    tags           text,
+    attributes     text,
     location       text,
     placed_at      timestamptz,                      -- of a rejected order only the time of its rejection is known
     received_at    timestamptz,                      -- accepted or rejected
@@ -45,10 +62,14 @@ create table order_lines (
     line_id    text collate "C",
     number     bigint,
     sku        text,
+    title      text,
     quantity   bigint,
     unit_price numeric,
     discount   numeric,
+    taxes      bigint,
     total      bigint,
+    charge     bigint,                               -- what it costs the customer, taxes included
+    shippable  bigint,                               -- 1 where it is shipped, 0 where it is not
     shipped    bigint not null,
     delivered  bigint not null,
     returned   bigint not null,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from oms_contracts.order_parts import DeliveryPromise, Gift, Pickup
 from oms_contracts.values import Address, AllocatedLine, InspectedLine, ReturnLine, Shortage
 from pydantic import BaseModel
 
@@ -39,11 +40,17 @@ class OrderItem:
     payment: str | None
     shipped: int
     delivered: int
+    number: str | None = None
+    customer_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """An order line. `shipped`, `delivered` and `returned` are units so far."""
+    """An order line. `shipped`, `delivered` and `returned` are units so far.
+
+    `total` is after the discount, as the channel states it; `charge` is what the line costs its customer, taxes included. A line that is
+    not `shippable` is not reserved, shipped or returned.
+    """
 
     line_id: str
     sku: str
@@ -54,6 +61,10 @@ class Line:
     shipped: int
     delivered: int
     returned: int
+    title: str | None = None
+    taxes: int | None = None
+    charge: int | None = None
+    shippable: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +195,21 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentPart:
+    """A means of payment, and the part of the total that it pays. `status` is authorize, authorized, captured or due, as placed."""
+
+    kind: str
+    amount: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderDetail:
-    """All that is known of one order. A part is null or empty until an event of its own topic is read."""
+    """All that is known of one order. A part is null or empty until an event of its own topic is read.
+
+    `taxes` and `discount` are of all lines, shipping and fees; `taxes_included` says whether `shipping`, `fees` and the lines' totals
+    contain the taxes.
+    """
 
     order_id: str
     channel: str
@@ -220,6 +244,22 @@ class OrderDetail:
     fulfillments: list[Fulfillment]
     packages: list[ShippedPackage]
     returns: list[Return]
+    number: str | None = None
+    customer_name: str | None = None
+    customer_phone: str | None = None
+    taxes_included: bool | None = None
+    taxes: int | None = None
+    discount: int | None = None
+    fees: int | None = None
+    payments: list[PaymentPart] | None = None
+    bill_to: Address | None = None
+    pickup: Pickup | None = None
+    promise: DeliveryPromise | None = None
+    note: str | None = None
+    gift: Gift | None = None
+    purchase_order: str | None = None
+    tags: list[str] | None = None
+    attributes: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-READ_MODELS_VERSION = 1
+READ_MODELS_VERSION = 2
 """Raised, never lowered, when a table or a fold changes: the tables of a new version are built beside those in use (see `versions`)."""
 DEFINITIONS = (files("oms_projection") / "read_models.sql").read_text()
 """The tables of this version, as SQL."""
@@ -66,14 +66,31 @@ ORDERS = Table(
         "reference": TEXT,
         "customer_id": TEXT,
         "customer_email": TEXT,
+        "customer_name": TEXT,
+        "customer_phone": TEXT,
+        "number": TEXT,
         "currency": TEXT,
         "line_count": COUNT,
         "units": COUNT,
+        "taxes_included": COUNT,
+        "taxes": COUNT,
+        "discount": COUNT,
         "shipping": COUNT,
+        "fees": COUNT,
         "total": COUNT,
+        "collected": COUNT,
         "payment_kind": TEXT,
+        "payments": TEXT,
         "delivery": TEXT,
         "ship_to": TEXT,
+        "bill_to": TEXT,
+        "pickup": TEXT,
+        "promise": TEXT,
+        "note": TEXT,
+        "gift": TEXT,
+        "purchase_order": TEXT,
+        "tags": TEXT,
+        "attributes": TEXT,
         "location": TEXT,
         "placed_at": MOMENT,
         "received_at": MOMENT,
@@ -95,7 +112,18 @@ ORDERS = Table(
 ORDER_LINES = Table(
     name="order_lines",
     key=_ORDER | {"line_id": TEXT},
-    last={"number": COUNT, "sku": TEXT, "quantity": COUNT, "unit_price": AMOUNT, "discount": AMOUNT, "total": COUNT},
+    last={
+        "number": COUNT,
+        "sku": TEXT,
+        "title": TEXT,
+        "quantity": COUNT,
+        "unit_price": AMOUNT,
+        "discount": AMOUNT,
+        "taxes": COUNT,
+        "total": COUNT,
+        "charge": COUNT,
+        "shippable": COUNT,
+    },
     sums=("shipped", "delivered", "returned"),
 )
 

@@ -25,8 +25,11 @@ from oms_contracts.orders import (
 )
 
 from oms_projection.changes import Changes
+from oms_projection.responses import PaymentPart
 from oms_projection.tables import ORDER_LINES, ORDERS, REJECTIONS
 
+COLLECTED = frozenset({"authorize", "authorized"})
+"""The statuses of a payment that payment collects."""
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
 
@@ -98,8 +101,7 @@ def _require_action(changes: Changes, event: OrderActionRequired) -> None:
 
 
 def _accept(changes: Changes, event: OrderAccepted) -> None:
-    personal = event.personal
-    charges = {line.line_id: line.total + (0 if event.taxes_included else sum(tax.amount for tax in line.taxes)) for line in event.lines}
+    personal, parts = event.personal, (*event.lines, *event.shipping_lines, *event.fees)
     _set_status(
         changes,
         event.order_id,
@@ -107,34 +109,66 @@ def _accept(changes: Changes, event: OrderAccepted) -> None:
         event.accepted_at,
         channel=event.channel,
         reference=event.channel_reference,
-        customer_id=personal.customer.id if personal else None,
-        customer_email=personal.customer.email if personal else None,
+        number=event.number,
         currency=event.currency,
         line_count=len(event.lines),
         units=sum(line.quantity for line in event.lines),
-        shipping=event.total - sum(charges.values()),
+        taxes_included=int(event.taxes_included),
+        taxes=sum(tax.amount for part in parts for tax in part.taxes),
+        discount=sum(share.amount for line in (*event.lines, *event.shipping_lines) for share in line.discounts),
+        shipping=sum(line.total for line in event.shipping_lines),
+        fees=sum(fee.amount for fee in event.fees),
         total=event.total,
+        collected=sum(payment.amount for payment in event.payments if payment.status in COLLECTED),
         payment_kind=event.payments[0].kind if event.payments else None,
+        payments=_json([PaymentPart(kind=each.kind, amount=each.amount, status=each.status) for each in event.payments]),
         delivery=event.delivery,
-        ship_to=encode(personal.ship_to).decode() if personal and personal.ship_to else None,
+        promise=_json(event.promise),
+        purchase_order=event.purchase_order,
+        tags=_json(event.tags),
+        attributes=_json(event.attributes),
         location=event.location,
         placed_at=event.placed_at,
         received_at=event.accepted_at,
         attempt=1,
         cancellation="",
     )
+    if personal is not None:
+        changes.set(
+            ORDERS,
+            event.order_id,
+            customer_id=personal.customer.id,
+            customer_email=personal.customer.email,
+            customer_name=personal.customer.name,
+            customer_phone=personal.customer.phone,
+            ship_to=_json(personal.ship_to),
+            bill_to=_json(personal.bill_to),
+            pickup=_json(personal.pickup),
+            note=personal.note,
+            gift=_json(personal.gift),
+        )
     for number, line in enumerate(event.lines, 1):
+        taxes = sum(tax.amount for tax in line.taxes)
         changes.set(
             ORDER_LINES,
             event.order_id,
             line.line_id,
             number=number,
             sku=line.sku,
+            title=line.title,
             quantity=line.quantity,
             unit_price=line.unit_price,
             discount=sum(share.amount for share in line.discounts),
-            total=charges[line.line_id],
+            taxes=taxes,
+            total=line.total,
+            charge=line.total if event.taxes_included else line.total + taxes,
+            shippable=int(line.requires_shipping),
         )
+
+
+def _json(value: object) -> str | None:
+    """As JSON; None where there is nothing."""
+    return encode(value).decode() if value else None
 
 
 def _reject(changes: Changes, event: OrderRejected) -> None:
