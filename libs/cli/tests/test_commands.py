@@ -14,7 +14,7 @@ import pytest
 from aiokafka import TopicPartition
 from oms_cli import output
 from oms_cli.app import app
-from oms_cli.connections import Connections, Offsets
+from oms_cli.connections import Connections, Offsets, newest_group
 from oms_cli.errors import CliError
 from oms_cli.events import causal, record_as_json
 from oms_cli.plugins import Servers
@@ -880,3 +880,10 @@ def test_money_is_a_decimal_of_its_currency(amount: int | None, currency: str, t
 def test_times_are_utc() -> None:
     assert output.moment("2026-11-24T13:00:00.0625+01:00") == "2026-11-24 12:00:00Z"
     assert output.moment("2026-11-24T12:00:00.0625Z", precise=True) == "2026-11-24 12:00:00.062Z"
+
+
+def test_lag_is_that_of_the_newest_version_of_a_group() -> None:
+    present = ["oms.projection", "oms.projection.read-models-2", "oms.projection.read-models-10", "oms.payment", "oms.projection.other"]
+    assert newest_group("oms.projection", present) == "oms.projection.read-models-10"
+    assert newest_group("oms.payment", present) == "oms.payment"
+    assert newest_group("oms.capture", []) == "oms.capture"

@@ -151,7 +151,7 @@ class Connections:
         return self.run(self._publish(self.broker, message, source=SOURCE, now=self._clock(), topic=topic, event_id=event_id))
 
     def offsets(self, topics: Iterable[Topic], groups: Iterable[str]) -> Offsets:
-        """The offsets of `topics`, and those that `groups` have committed."""
+        """The offsets of `topics`, and those that `groups` have committed; each stands for its newest version."""
         return self.run(_offsets(self.broker, list(topics), list(groups)))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -177,6 +177,12 @@ class Connections:
         return self._servers.service_url(service) if self._servers is not None else None
 
 
+def newest_group(base: str, present: Iterable[str]) -> str:
+    """The consumer group that a service reads by now: of those whose tables have versions (`<base>.<tables>-<version>`) the newest."""
+    versions = [(int(end), name) for name in present if name.startswith(f"{base}.") and (end := name.rpartition("-")[2]).isdecimal()]
+    return max(versions)[1] if versions else base
+
+
 def lines_of(error: Invalid, place: str | None = None) -> list[str]:
     """A line for each reason why `place` (without one: what the error is about) is not valid."""
     return [f"{place or error.what}: {reason}" for reason in error.reasons] or [str(error)]
@@ -194,8 +200,9 @@ async def _offsets(settings: KafkaSettings, topics: list[Topic], groups: list[st
                 reader.pause(*partitions)
                 await admin.start()
                 committed: dict[str, dict[TopicPartition, int]] = {}
+                present: list[str] = [name for name, _ in await admin.list_consumer_groups()]
                 for group in groups:
-                    found = await admin.list_consumer_group_offsets(group)
+                    found = await admin.list_consumer_group_offsets(newest_group(group, present))
                     committed[group] = {tp: at.offset for tp, at in found.items() if at.offset >= 0}
                 # Read last, so that no group is ahead of them.
                 begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
