@@ -27,6 +27,7 @@ from oms_capture.commands import (
 )
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import AcceptFulfillment, PackPackage, PickItems, ShipFulfillment
+from oms_contracts.order_parts import ChargedLine, LineItem, OrderPayment
 from oms_contracts.orders import AmendPayment, CancelOrder
 from oms_contracts.returns import CancelReturn, InspectReturn, ReceiveReturnItems, RequestReturn
 from oms_contracts.sscc import check_digit
@@ -37,7 +38,6 @@ from oms_contracts.values import (
     AllocatedLine,
     Customer,
     InspectedLine,
-    OrderLine,
     Package,
     PaymentMethod,
     ReturnLine,
@@ -216,7 +216,8 @@ def _but(*events: str) -> Callable[[Event], str | None]:
 
 # Capture
 
-LINE = OrderLine(line_id="1", sku="MUG", quantity=2, unit_price=500, total=1_000)
+LINE = LineItem(line_id="1", sku="MUG", quantity=2, unit_price=500, total=1_000)
+CHARGED = ChargedLine(line_id="1", sku="MUG", quantity=2, amount=1_000)
 HALF, ALL = (AllocatedLine(line_id="1", sku="MUG", location="BER", quantity=units) for units in (1, 2))
 CARD = PaymentMethod(kind="card", token="tok_visa")
 PLACED = OrderPlaced(
@@ -226,9 +227,8 @@ PLACED = OrderPlaced(
     customer=Customer(id="ada"),
     currency="EUR",
     lines=(LINE,),
-    shipping=0,
     total=1_000,
-    payment=CARD,
+    payments=(OrderPayment(id="1", kind=CARD.kind, amount=1_000, token=CARD.token),),
     ship_to=Address(name="Ada", street="Main St 1", postal_code="10115", city="Berlin", country="DE"),
 )
 ATTEMPTS = (1, 2)
@@ -362,7 +362,7 @@ PAYMENT = Search(
     bounded=lambda payment: payment.attempt <= max(ATTEMPTS) and all(asked.checks <= MAX_CHECKS for asked in payment.asked.values()),
     commands=(
         *(
-            AuthorizeOrder(attempt=attempt, amount=amount, currency="EUR", payment=CARD, lines=(LINE,), shipping=0, **OF)
+            AuthorizeOrder(attempt=attempt, total=amount, amount=amount, currency="EUR", payment=CARD, lines=(CHARGED,), **OF)
             for attempt, amount in ((1, 1_000), (1, 0), (2, 1_000))
         ),
         CaptureShipment(fulfillment_id="F1", lines=(ALL,), **OF),
@@ -459,7 +459,7 @@ RETURNS = Search(
     diagrams=[Diagram(heading="Returns: a return", statuses=return_statuses, subject=_return_of)],
     forgotten=frozenset({"refusal"}),
     commands=(
-        OpenReturnWindow(currency="EUR", lines=(LINE,), completed_at=NOON, **OF),
+        OpenReturnWindow(currency="EUR", lines=(CHARGED,), completed_at=NOON, **OF),
         RequestReturn(lines=_lines(2), **BACK["one"]),
         RequestReturn(lines=_lines(1), **BACK["two"]),
         *(ReceiveReturnItems(receipt_id=receipt_id, location="BER", lines=_lines(1), **BACK["one"]) for receipt_id in ("a", "b")),

@@ -15,11 +15,12 @@ from msgspec.structs import replace
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import FulfillmentPlanned, FulfillmentShipped
 from oms_contracts.message import key_of
+from oms_contracts.order_parts import LineItem, OrderPayment
 from oms_contracts.orders import AmendPayment, CancelOrder, OrderActionRequired
 from oms_contracts.returns import InspectReturn, ReceiveReturnItems, RequestReturn, ReturnApproved, ReturnClosed, ReturnWindowOpened
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.tracking import LabelCreated
-from oms_contracts.values import InspectedLine, OrderLine, PaymentMethod, ReturnLine, StockLine
+from oms_contracts.values import InspectedLine, PaymentMethod, ReturnLine, StockLine
 from oms_demo.baskets import LOCATIONS, read_baskets
 from oms_demo.responses import carrier, warehouse
 
@@ -122,12 +123,12 @@ class Orders:
                     channel_reference=f"{self.prefix}-{basket.channel_reference}",
                     lines=lines,
                     total=basket.total + scenario.invalid,
-                    payment=PaymentMethod(kind="card", token=scenario.token),
+                    payments=(OrderPayment(id="1", kind="card", amount=basket.total, token=scenario.token),),
                 ),
                 scenario,
             )
 
-    def _sku(self, line: OrderLine, scenario: Scenario) -> str:
+    def _sku(self, line: LineItem, scenario: Scenario) -> str:
         return f"{self.prefix}-{'sold-out' if scenario.sold_out and line.line_id == '1' else line.sku}"
 
     @cached_property
@@ -136,7 +137,7 @@ class Orders:
         return {key_of(order): scenario for order, scenario in self.planned}
 
     @cached_property
-    def first_lines(self) -> dict[str, OrderLine]:
+    def first_lines(self) -> dict[str, LineItem]:
         """By order id: the line that is returned."""
         return {key_of(order): order.lines[0] for order, _ in self.planned}
 
@@ -244,7 +245,7 @@ class ExternalParties:
         yield InspectReturn(**ids, lines=(inspected,))
 
 
-def _units(planned: PlannedReturn, line: OrderLine) -> int:
+def _units(planned: PlannedReturn, line: LineItem) -> int:
     return min(planned.arriving, line.quantity)
 
 

@@ -1,5 +1,6 @@
 """The payment provider of the simulation, which records what it performs."""
 
+from collections import Counter
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -16,6 +17,8 @@ class RecordingProvider(Sandbox):
     def __init__(self) -> None:
         super().__init__()
         self.performed: dict[str, Request] = {}
+        self.held_by_channels = Counter[str]()
+        """By order id: what its channel has had held before it placed the order, in minor units."""
 
     async def authorize(self, request: RequestAuthorization) -> Done | Refused:
         return self._record(request, await super().authorize(request))
@@ -38,7 +41,11 @@ class RecordingProvider(Sandbox):
 
     def held(self, order_id: str) -> int:
         """What can still be captured, in minor units."""
-        return 0 if self._is_voided(order_id) else self.total(order_id, RequestAuthorization) - self.total(order_id, RequestCapture)
+        return (
+            0
+            if self._is_voided(order_id)
+            else self.held_by_channels[order_id] + self.total(order_id, RequestAuthorization) - self.total(order_id, RequestCapture)
+        )
 
     def _is_voided(self, order_id: str) -> bool:
         return any(isinstance(request, RequestVoid) and request.order_id == order_id for request in self.performed.values())

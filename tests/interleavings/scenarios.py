@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from itertools import count, islice
-from typing import Any
+from typing import Any, Protocol
 
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from oms_contracts import superseded
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import FulfillmentShipped, ShipFulfillment
-from oms_contracts.message import key_of
+from oms_contracts.message import key_of, newest
+from oms_contracts.order_parts import ChargedLine, Fee, LineItem, OrderPayment, Tax
 from oms_contracts.orders import (
     AmendPayment,
     CancelOrder,
@@ -31,7 +33,7 @@ from oms_contracts.returns import (
 )
 from oms_contracts.stock import ReceiveStock, StockAllocated
 from oms_contracts.tracking import LabelCreated, RecordScan
-from oms_contracts.values import Address, Customer, InspectedLine, OrderLine, PaymentMethod, ReturnLine, StockLine, order_id_of
+from oms_contracts.values import InspectedLine, OrderLine, PaymentMethod, ReturnLine, StockLine, order_id_of
 from oms_demo.responses import Returns
 from oms_payment.providers.sandbox import SCRIPTS
 
@@ -47,29 +49,71 @@ LINES = (
     OrderLine(line_id="2", sku="POT", quantity=1, unit_price=2_500, total=2_500),
     OrderLine(line_id="3", sku="MUG", quantity=2, unit_price=50, total=0, discount=100),
 )
+CHARGED = tuple(ChargedLine(line_id=line.line_id, sku=line.sku, quantity=line.quantity, amount=line.total) for line in LINES)
 Stock = tuple[tuple[str, str, int], ...]
 STOCK: Stock = (("MUG", "BER", 2), ("MUG", "HAM", 2), ("MUG", "MUC", 1), ("POT", "HAM", 1))
 """Just enough for one order, at three locations."""
 
 
-def order(token: str, *, disposition: str | None = None, number: int = 0, lines: tuple[OrderLine, ...] = LINES) -> OrderPlaced:
-    """An order paid by `token`.
+Placed = OrderPlaced | superseded.OrderPlaced
+
+
+class Shop(Protocol):
+    """Places an order of `lines`, paid by `token`, in one of the versions of an order.
 
     `disposition` is that of the units which the simulated customers return: restock, write-off, or None for no return.
     """
-    return OrderPlaced(
+
+    def __call__(self, token: str, *, disposition: str | None = None, number: int = 0, lines: tuple[OrderLine, ...] = LINES) -> Placed: ...
+
+
+def order_of_version_1(
+    token: str, *, disposition: str | None = None, number: int = 0, lines: tuple[OrderLine, ...] = LINES
+) -> superseded.OrderPlaced:
+    """An order as channels sent it first."""
+    return superseded.OrderPlaced(
         channel="web",
         channel_reference=_references(disposition)[number],
         placed_at=NOON,
-        customer=Customer(id="ada"),
+        customer=superseded.Customer(id="ada"),
         currency="EUR",
         lines=lines,
         shipping=495,
         total=sum(line.total for line in lines) + 495,
         payment=_card(token),
-        ship_to=Address(name="Ada", street="Main St 1", postal_code="10115", city="Berlin", country="DE"),
+        ship_to=superseded.Address(name="Ada", street="Main St 1", postal_code="10115", city="Berlin", country="DE"),
         location="BER",
     )
+
+
+def order_of_version_2(token: str, *, disposition: str | None = None, number: int = 0, lines: tuple[OrderLine, ...] = LINES) -> OrderPlaced:
+    """An order with taxes on top, a line that is not shipped and a fee, of which a gift card has paid a third."""
+    placed: OrderPlaced = newest(order_of_version_1(token, disposition=disposition, number=number, lines=lines))
+    taxed = tuple(replace(line, taxes=(Tax(title="VAT", amount=line.total * 7 // 100),)) for line in placed.lines)
+    online = LineItem(line_id="online", sku="E-BOOK", quantity=1, unit_price=701, total=701, requires_shipping=False)
+    fee = Fee(kind="wrap", title="Gift wrap", amount=103)
+    total = placed.total + sum(line.taxes[0].amount for line in taxed) + online.total + fee.amount
+    return replace(
+        placed,
+        number="#1001",
+        taxes_included=False,
+        lines=(*taxed, online),
+        fees=(fee,),
+        total=total,
+        payments=(
+            OrderPayment(id="gift card", kind="gift_card", amount=total // 3, status="captured"),
+            OrderPayment(id="rest", kind="card", amount=total - total // 3, token=token),
+        ),
+    )
+
+
+SHOPS: Mapping[str, Shop] = {"version 1": order_of_version_1, "version 2": order_of_version_2}
+
+
+def _paid_by(placed: OrderPlaced, status: str) -> OrderPlaced:
+    """The order, paid in one sum: as the channel has had it held already, or nothing of it ours to collect."""
+    token = f"{placed.payments[-1].token}.held-by-the-channel" if status == "authorized" else ""
+    return replace(placed, payments=(OrderPayment(id="all", kind="card", amount=placed.total, token=token, status=status),))
 
 
 def amends(*tokens: str) -> Callable[[OrderActionRequired], Iterator[Any]]:
@@ -93,59 +137,66 @@ def cancels(event: Any) -> Iterator[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Determined:
-    """`end` is the order's last status. `make` makes the scenario from a token that is approved and one that is declined."""
+    """`end` is the order's last status. `make` makes the scenario from a shop, a token that is approved and one that is declined."""
 
     end: str
-    make: Callable[[str, str], Scenario]
+    make: Callable[[Shop, str, str], Scenario]
 
 
 def _scenario(
-    *placed: OrderPlaced, stock: Stock = STOCK, reactions: Mapping[type[Any], Reaction] | None = None, holds: tuple[Hold, ...] = ()
+    *placed: Placed, stock: Stock = STOCK, reactions: Mapping[type[Any], Reaction] | None = None, holds: tuple[Hold, ...] = ()
 ) -> Scenario:
     return Scenario(messages=(placed,), stock=_receipt(stock), reactions=reactions or {}, holds=holds, clock_steps=SHORT_STEPS)
 
 
 DETERMINED: Mapping[str, Determined] = {
-    "ships from three locations": Determined("completed", lambda good, _: _scenario(order(good))),
-    "is placed again and again": Determined("completed", lambda good, _: _scenario(order(good), order(good), order(good))),
+    "ships from three locations": Determined("completed", lambda order, good, _: _scenario(order(good))),
+    "is placed again and again": Determined("completed", lambda order, good, _: _scenario(order(good), order(good), order(good))),
     "is placed again with other content": Determined(
-        "completed", lambda good, _: _scenario(order(good), replace(order(good), total=1), order(good), replace(order(good), shipping=0))
+        "completed",
+        lambda order, good, _: _scenario(order(good), replace(order(good), total=1), order(good), replace(order(good), location=None)),
     ),
-    "is not valid": Determined("rejected", lambda good, _: _scenario(replace(order(good), total=1))),
+    "is not valid": Determined("rejected", lambda order, good, _: _scenario(replace(order(good), total=1))),
     "is corrected after a rejection": Determined(
         "completed",
-        lambda good, _: _scenario(*_garbage(order(good)), order(good), *_garbage(order(good))),
+        lambda order, good, _: _scenario(*_garbage(order(good)), order(good), *_garbage(order(good))),
     ),
-    "is returned and restocked": Determined("completed", lambda good, _: _scenario(order(good, disposition="restock"))),
-    "is returned and written off": Determined("completed", lambda good, _: _scenario(order(good, disposition="write-off"))),
+    "is returned and restocked": Determined("completed", lambda order, good, _: _scenario(order(good, disposition="restock"))),
+    "is returned and written off": Determined("completed", lambda order, good, _: _scenario(order(good, disposition="write-off"))),
     "is declined, then amended": Determined(
-        "completed", lambda good, bad: _scenario(order(bad), reactions={OrderActionRequired: amends(good)})
+        "completed", lambda order, good, bad: _scenario(order(bad), reactions={OrderActionRequired: amends(good)})
     ),
     "is declined three times, then amended": Determined(
-        "completed", lambda good, bad: _scenario(order(bad), reactions={OrderActionRequired: amends(bad, bad, good)})
+        "completed", lambda order, good, bad: _scenario(order(bad), reactions={OrderActionRequired: amends(bad, bad, good)})
     ),
-    "is declined and never amended": Determined("expired", lambda _, bad: _scenario(order(bad))),
-    "is declined and canceled": Determined("canceled", lambda _, bad: _scenario(order(bad), reactions={OrderActionRequired: cancels})),
-    "is not in stock": Determined("expired", lambda good, _: _scenario(order(good), stock=STOCK[1:])),
+    "is declined and never amended": Determined("expired", lambda order, _, bad: _scenario(order(bad))),
+    "is declined and canceled": Determined(
+        "canceled", lambda order, _, bad: _scenario(order(bad), reactions={OrderActionRequired: cancels})
+    ),
+    "is not in stock": Determined("expired", lambda order, good, _: _scenario(order(good), stock=STOCK[1:])),
     "is not in stock and canceled": Determined(
-        "canceled", lambda good, _: _scenario(order(good), stock=STOCK[1:], reactions={OrderActionRequired: cancels})
+        "canceled", lambda order, good, _: _scenario(order(good), stock=STOCK[1:], reactions={OrderActionRequired: cancels})
     ),
     "is canceled before its release": Determined(
         "canceled",
-        lambda good, _: _scenario(order(good), reactions={OrderConfirmed: cancels}, holds=(Hold("capture", StockAllocated, CancelOrder),)),
+        lambda order, good, _: _scenario(
+            order(good), reactions={OrderConfirmed: cancels}, holds=(Hold("capture", StockAllocated, CancelOrder),)
+        ),
     ),
     "is canceled before it ships": Determined(
         "canceled",
-        lambda good, _: _scenario(
+        lambda order, good, _: _scenario(
             order(good),
             reactions={OrderReleased: cancels},
             holds=(Hold("fulfillment", ShipFulfillment, OrderCancellationRequested),),
         ),
     ),
-    "is canceled too late": Determined("completed", lambda good, _: _scenario(order(good), reactions={FulfillmentShipped: cancels})),
+    "is canceled too late": Determined("completed", lambda order, good, _: _scenario(order(good), reactions={FulfillmentShipped: cancels})),
 }
-determined = st.tuples(st.sampled_from(list(DETERMINED)), st.sampled_from(APPROVED), st.sampled_from(DECLINED))
-"""The name of a scenario, and the two tokens to make it from."""
+determined = st.tuples(
+    st.sampled_from(list(DETERMINED)), st.sampled_from(list(SHOPS)), st.sampled_from(APPROVED), st.sampled_from(DECLINED)
+)
+"""The name of a scenario; and to make it from, the name of a shop and the two tokens."""
 
 
 # Scenarios with races
@@ -189,7 +240,7 @@ def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
     return make
 
 
-def _orders(draw: st.DrawFn, number: int) -> OrderPlaced:
+def _orders(draw: st.DrawFn, number: int) -> Placed:
     lines = tuple(
         OrderLine(line_id=str(index), sku=sku, quantity=units, unit_price=100, total=total, discount=100 * units - total)
         for index in range(draw(st.integers(1, 3)))
@@ -197,10 +248,13 @@ def _orders(draw: st.DrawFn, number: int) -> OrderPlaced:
         for total in [draw(st.integers(0, 100 * units))]
     )
     disposition = draw(st.sampled_from((None, "restock", "write-off")))
-    return order(draw(st.sampled_from(("tok_visa", "tok_visa", *SCRIPTS))), disposition=disposition, number=number, lines=lines)
+    shop = draw(st.sampled_from(list(SHOPS.values())))
+    placed = shop(draw(st.sampled_from(("tok_visa", "tok_visa", *SCRIPTS))), disposition=disposition, number=number, lines=lines)
+    status = draw(st.sampled_from(("", "", "authorized", "captured", "due")))
+    return _paid_by(placed, status) if status and isinstance(placed, OrderPlaced) else placed
 
 
-def _garbage(placed: OrderPlaced) -> tuple[OrderPlaced, ...]:
+def _garbage(placed: Placed) -> tuple[Placed, ...]:
     """Invalid orders under the reference of an order."""
     return replace(placed, total=-1), replace(placed, lines=())
 
@@ -229,7 +283,7 @@ class _Desk:
     """Customers who return up to two units of every line, half of the lines damaged, in two packages; in addition to the simulators."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, tuple[OrderLine, ...]] = {}
+        self._lines: dict[str, tuple[ChargedLine, ...]] = {}
 
     def opened(self, event: ReturnWindowOpened) -> Iterator[Any]:
         return_id = f"{event.order_id}-R2"
@@ -279,7 +333,7 @@ def _references(disposition: str | None) -> tuple[str, ...]:
 def _disposition(reference: str) -> str | None:
     customers = Returns()
     at: dict[str, Any] = {"order_id": order_id_of("web", reference), "at": NOON}
-    for request in customers.opened(ReturnWindowOpened(currency="EUR", lines=LINES, closes_at=NOON, **at)):
+    for request in customers.opened(ReturnWindowOpened(currency="EUR", lines=CHARGED, closes_at=NOON, **at)):
         list(customers.requested(ReturnRequested(return_id=request.return_id, lines=request.lines, **at)))
         for command in customers.approved(ReturnApproved(return_id=request.return_id, expires_at=NOON, **at)):
             if isinstance(command, InspectReturn):

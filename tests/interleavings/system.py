@@ -28,6 +28,7 @@ import oms_returns.app
 import oms_tracking.app
 from oms_capture.decider import Terms as CaptureTerms
 from oms_contracts.catalogue import PARTITIONS, SERVICES, TOPICS, topic_of
+from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import decode, encode, key_of, type_of, validate
 from oms_contracts.orders import ENDED_STATUSES
 from oms_contracts.stock import ReceiveStock
@@ -213,6 +214,10 @@ class System:
             self._read(*inbox, max_records=1)
         for messages in scenario.messages:
             self._outgoing.append(deque((message, 0) for message in messages))
+            for message in messages:
+                if isinstance(message, OrderPlaced):
+                    held = sum(payment.amount for payment in message.payments if payment.status == "authorized")
+                    self.provider.held_by_channels[key_of(message)] = held
 
     def run(self, check: Callable[[], None] = lambda: None) -> None:
         """Run until there is nothing left to do, now or later. `check` is called after each step."""
@@ -383,14 +388,15 @@ class System:
         key = key_of(message)
         topic = topic_of(message)
         self._published[author] += 1
+        read = _as_consumed(topic, message)
         record = Record(
             number=len(self.records),
             author=author,
             position=self._published[author],
             queue=(topic, partition_of(key.encode(), PARTITIONS)),
             subject=getattr(message, "order_id", key),
-            kind=message.__class__,
-            message=_as_consumed(topic, message),
+            kind=read.__class__,
+            message=read,
             causes=causes,
             at=self.now,
         )

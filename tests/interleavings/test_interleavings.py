@@ -25,7 +25,7 @@ from oms_runtime.model import IncomingRecord
 
 from .outcome import assert_all_is_settled, assert_nothing_is_promised_twice_or_captured_early, settled
 from .replay import replay
-from .scenarios import DETERMINED, determined, raced
+from .scenarios import DETERMINED, SHOPS, determined, raced
 from .system import Queue, Record, Scenario, Schedule, System, possible_delays
 
 EXAMPLES = int(os.environ.get("OMS_INTERLEAVINGS", "0"))
@@ -54,15 +54,16 @@ def run(scenario: Scenario, schedule: Schedule, runner: asyncio.Runner) -> Syste
     return system
 
 
-def maker(drawn: tuple[str, str, str]) -> Callable[[], Scenario]:
+def maker(drawn: tuple[str, str, str, str]) -> Callable[[], Scenario]:
     """A function that makes a determined scenario."""
-    name, good, bad = drawn
-    return lambda: DETERMINED[name].make(good, bad)
+    name, shop, good, bad = drawn
+    return lambda: DETERMINED[name].make(SHOPS[shop], good, bad)
 
 
+@pytest.mark.parametrize("shop", SHOPS)
 @pytest.mark.parametrize("name", DETERMINED)
-def test_a_scenario_ends_as_expected(name: str, runner: asyncio.Runner):
-    system = run(DETERMINED[name].make("tok_visa", "tok_declined"), Schedule(), runner)
+def test_a_scenario_ends_as_expected(name: str, shop: str, runner: asyncio.Runner):
+    system = run(DETERMINED[name].make(SHOPS[shop], "tok_visa", "tok_declined"), Schedule(), runner)
     assert [order.status for order in system.nodes["capture"].states.values()] == [DETERMINED[name].end]
 
 

@@ -21,7 +21,7 @@ from oms_contracts.stock import ReceiveStock
 from oms_contracts.strict import MAX_ITEMS, MAX_NUMBER, MAX_TEXT_CHARACTERS
 from oms_contracts.values import OrderLine, StockLine
 
-from .scenarios import DETERMINED, SHORT_STEPS, order
+from .scenarios import DETERMINED, SHORT_STEPS, order_of_version_1, order_of_version_2
 from .system import NOON, Node, Scenario, Schedule, System
 
 MAX_BYTES = 12 * 1024
@@ -54,6 +54,9 @@ def values(hint: Any, texts: Sequence[str], max_characters: int = MAX_TEXT_CHARA
         return st.booleans()
     if hint is not type(None) and isinstance(hint, type) and issubclass(hint, Value):
         return external(hint, texts)
+    if get_origin(hint) is dict:
+        text = values(str, texts, max_characters)
+        return st.dictionaries(text, text, max_size=3)
     if get_origin(hint) is tuple:
         # One entry many times, each with another number, would be too large to draw: a few entries repeat.
         drawn = st.lists(values(get_args(hint)[0], texts, max_characters), min_size=1, max_size=3)
@@ -81,7 +84,7 @@ def histories() -> Sequence[System]:
     systems: list[System] = []
     with asyncio.Runner() as runner:
         for name in names:
-            system = System(DETERMINED[name].make("tok_visa", "tok_declined"), Schedule(), runner)
+            system = System(DETERMINED[name].make(order_of_version_2, "tok_visa", "tok_declined"), Schedule(), runner)
             system.run()
             systems.append(system)
     return systems
@@ -156,7 +159,7 @@ def test_what_is_published_of_an_order_that_is_short_of_a_thousand_units_is_smal
     lines = tuple(
         OrderLine(line_id=str(number), sku=f"{'S' * 96}{number:04}", quantity=1, unit_price=1, total=1) for number in range(MAX_LINES)
     )
-    scenario = Scenario(messages=((order("tok_visa", lines=lines),),), stock=RECEIPT, reactions={}, clock_steps=SHORT_STEPS)
+    scenario = Scenario(messages=((order_of_version_1("tok_visa", lines=lines),),), stock=RECEIPT, reactions={}, clock_steps=SHORT_STEPS)
     with asyncio.Runner() as runner:
         system = System(scenario, Schedule(), runner)
         system.run()

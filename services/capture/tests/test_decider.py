@@ -23,6 +23,7 @@ from oms_capture.commands import (
 )
 from oms_capture.decider import INITIAL, MAX_CONFLICTS, MAX_REFUSALS, MAX_REJECTIONS, Order, Terms, decide, due, evolve
 from oms_contracts.channel import OrderPlaced
+from oms_contracts.order_parts import ChargedLine, Discount, DiscountShare, LineItem, OrderPayment, PersonalData, ShippingLine
 from oms_contracts.orders import (
     AmendPayment,
     CancelOrder,
@@ -42,7 +43,7 @@ from oms_contracts.orders import (
     OrderReleased,
     OrderReserved,
 )
-from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod, Shortage
+from oms_contracts.values import Address, AllocatedLine, Customer, PaymentMethod, Shortage
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TERMS = Terms()
@@ -50,10 +51,14 @@ CARD = PaymentMethod(kind="card", token="tok_1")  # made up
 OTHER_CARD = PaymentMethod(kind="card", token="tok_2")  # made up
 ADA = Customer(id="ada")
 HOME = Address(name="Ada", street="Main St 1", postal_code="10115", city="Berlin", country="DE")
+LOYAL = Discount(id="loyal", title="Loyalty card")
 LINES = (
-    OrderLine(line_id="A", sku="mug", quantity=2, unit_price=500, total=900, discount=100),
-    OrderLine(line_id="B", sku="pot", quantity=1, unit_price=2_500, total=2_500),
+    LineItem(line_id="A", sku="mug", quantity=2, unit_price=500, total=900, discounts=(DiscountShare(discount_id="loyal", amount=100),)),
+    LineItem(line_id="B", sku="pot", quantity=1, unit_price=2_500, total=2_500),
 )
+CHARGED = (ChargedLine(line_id="A", sku="mug", quantity=2, amount=900), ChargedLine(line_id="B", sku="pot", quantity=1, amount=2_500))
+SHIPPING = ShippingLine(id="1", title="Standard", price=400, total=400)
+PAYMENT = OrderPayment(id="1", kind="card", amount=3_800, token="tok_1")  # made up
 PLACED = OrderPlaced(
     channel="web",
     channel_reference="W1",
@@ -61,9 +66,10 @@ PLACED = OrderPlaced(
     customer=ADA,
     currency="EUR",
     lines=LINES,
-    shipping=400,
+    shipping_lines=(SHIPPING,),
+    discounts=(LOYAL,),
     total=3_800,
-    payment=CARD,
+    payments=(PAYMENT,),
     ship_to=HOME,
 )
 PLACE = PlaceOrder(order_id="o", content_hash="h", placed=PLACED)
@@ -74,15 +80,15 @@ ACCEPTED = OrderAccepted(
     content_hash="h",
     placed_at=NOON,
     accepted_at=NOON,
-    customer=ADA,
     currency="EUR",
     lines=LINES,
-    shipping=400,
+    shipping_lines=(SHIPPING,),
+    discounts=(LOYAL,),
     total=3_800,
-    payment=CARD,
+    payments=(PAYMENT,),
     delivery="ship",
-    ship_to=HOME,
     location=None,
+    personal=PersonalData(customer=ADA, ship_to=HOME),
 )
 REJECTED = OrderRejected(order_id="o", channel="web", channel_reference="W1", content_hash="h", reasons=("no",), rejected_at=NOON)
 CONFIRMED = OrderConfirmed(order_id="o", at=NOON)
@@ -93,7 +99,7 @@ ALLOCATED = (
 )
 RELEASED = OrderReleased(order_id="o", customer=ADA, delivery="ship", ship_to=HOME, lines=ALLOCATED, at=NOON)
 CANCELED = OrderCanceled(order_id="o", reason="changed my mind", at=NOON)
-COMPLETED = OrderCompleted(order_id="o", customer=ADA, currency="EUR", lines=LINES, at=NOON)
+COMPLETED = OrderCompleted(order_id="o", currency="EUR", lines=CHARGED, at=NOON)
 EXPIRED = OrderExpired(order_id="o", reason="there was not enough stock in time", at=NOON)
 CANCEL = CancelOrder(order_id="o", reason="changed my mind")
 AMEND = AmendPayment(order_id="o", payment=OTHER_CARD)
@@ -105,11 +111,11 @@ SHORT = (Shortage(sku="mug", requested=2, available=1), Shortage(sku="pot", requ
 
 
 def reserved(attempt: int = 1, payment: PaymentMethod = CARD) -> OrderReserved:
-    return OrderReserved(order_id="o", attempt=attempt, amount=3_800, currency="EUR", payment=payment, lines=LINES, shipping=400, at=NOON)
+    return OrderReserved(order_id="o", attempt=attempt, total=3_800, amount=3_800, currency="EUR", payment=payment, lines=CHARGED, at=NOON)
 
 
 def amended(attempt: int = 2) -> OrderPaymentAmended:
-    return OrderPaymentAmended(order_id="o", attempt=attempt, payment=OTHER_CARD, lines=LINES, location=None, at=NOON)
+    return OrderPaymentAmended(order_id="o", attempt=attempt, payment=OTHER_CARD, lines=CHARGED, location=None, at=NOON)
 
 
 def action(name: str, reason: str, timeout: timedelta, attempt: int = 1) -> OrderActionRequired:
@@ -166,7 +172,8 @@ def test_an_invalid_order_is_rejected_for_every_reason_at_once():
     reasons = (
         "currency: 'DM' is not an ISO 4217 code",
         "customer.id: must not be empty",
-        "total: is 1, lines and shipping add up to 3800",
+        "total: is 1, lines, shipping, fees and taxes add up to 3800",
+        "payments: add up to 3800, the total is 1",
     )
     assert outcome(given="new", when=invalid) == [replace(REJECTED, reasons=reasons)]
 

@@ -24,10 +24,11 @@ from oms_capture.settings import Settings
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentCancellationRejected
 from oms_contracts.message import key_of
+from oms_contracts.order_parts import LineItem, OrderPayment
 from oms_contracts.payments import PaymentAuthorized, PaymentDeclined
 from oms_contracts.stock import StockAllocated, StockReservationExpired, StockReservationFailed, StockReserved
 from oms_contracts.tracking import PackageDelivered, PackageLost, PackageReturnedToSender
-from oms_contracts.values import AllocatedLine, Customer, OrderLine, PaymentMethod, Shortage
+from oms_contracts.values import AllocatedLine, Customer, Shortage
 from pydantic import ValidationError
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -44,9 +45,9 @@ def placed(*, reference: str = "W1", total: int = 500) -> OrderPlaced:
         placed_at=NOON,
         customer=Customer(id="ada"),
         currency="EUR",
-        lines=(OrderLine(line_id="A", sku="mug", quantity=1, unit_price=500, total=500),),
+        lines=(LineItem(line_id="A", sku="mug", quantity=1, unit_price=500, total=500),),
         total=total,
-        payment=PaymentMethod(kind="card", token="tok"),
+        payments=(OrderPayment(id="1", kind="card", amount=total, token="tok"),),
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any, get_args
 import pytest
 from oms_contracts.catalogue import TOPICS, topics_read_by
 from oms_contracts.fulfillments import FulfillmentShipped
+from oms_contracts.order_parts import ChargedLine, LineItem, OrderPayment, PersonalData
 from oms_contracts.orders import (
     OrderAccepted,
     OrderActionRequired,
@@ -14,7 +15,7 @@ from oms_contracts.orders import (
 )
 from oms_contracts.returns import ReturnItemsInspected
 from oms_contracts.stock import AdjustStock, ReceiveStock
-from oms_contracts.values import AllocatedLine, Customer, InspectedLine, OrderLine, Package, PaymentMethod
+from oms_contracts.values import AllocatedLine, Customer, InspectedLine, Package, PaymentMethod
 from oms_inventory.app import make_service
 from oms_inventory.commands import (
     AllocateStock,
@@ -33,9 +34,11 @@ from oms_inventory.settings import Settings
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LINES = (
-    OrderLine(line_id="1", sku="MUG", quantity=2, unit_price=900, total=1800),
-    OrderLine(line_id="2", sku="SPOON", quantity=1, unit_price=300, total=300),
+    LineItem(line_id="1", sku="MUG", quantity=2, unit_price=900, total=1800),
+    LineItem(line_id="2", sku="SPOON", quantity=1, unit_price=300, total=300),
+    LineItem(line_id="3", sku="E-BOOK", quantity=1, unit_price=700, total=700, requires_shipping=False),
 )
+CHARGED = (ChargedLine(line_id="1", sku="MUG", quantity=2, amount=1800), ChargedLine(line_id="2", sku="SPOON", quantity=1, amount=300))
 WANTED = (WantedLine(line_id="1", sku="MUG", quantity=2), WantedLine(line_id="2", sku="SPOON", quantity=1))
 TOPIC_OF_STOCK = next(topic for topic in TOPICS if topic.name == "oms.stock")
 CARD = PaymentMethod(kind="card", token="tok")  # no secret
@@ -50,15 +53,13 @@ ACCEPTED = OrderAccepted(
     content_hash="",
     placed_at=NOON,
     accepted_at=NOON,
-    customer=Customer(id="C"),
     currency="EUR",
     lines=LINES,
-    shipping=0,
-    total=2100,
-    payment=CARD,
+    total=2800,
+    payments=(OrderPayment(id="1", kind="card", amount=2800, token="tok"),),  # no secret
     delivery="pickup",
-    ship_to=None,
     location="BER",
+    personal=PersonalData(customer=Customer(id="C")),
 )
 
 
@@ -71,7 +72,7 @@ def package(package_id: str, *lines: AllocatedLine) -> Package:
     [
         (ACCEPTED, [ReserveStock(order_id="O", attempt=1, lines=WANTED, location="BER")]),
         (
-            OrderPaymentAmended(order_id="O", attempt=3, payment=CARD, lines=LINES, location=None, at=NOON),
+            OrderPaymentAmended(order_id="O", attempt=3, payment=CARD, lines=CHARGED, location=None, at=NOON),
             [ReserveStock(order_id="O", attempt=3, lines=WANTED, location=None)],
         ),
         (

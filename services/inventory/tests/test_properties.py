@@ -11,6 +11,7 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 from oms_contracts.fulfillments import FulfillmentShipped
+from oms_contracts.order_parts import ChargedLine
 from oms_contracts.orders import OrderActionRequired, OrderCanceled, OrderConfirmed, OrderExpired, OrderPaymentAmended
 from oms_contracts.returns import ReturnItemsInspected
 from oms_contracts.stock import (
@@ -24,7 +25,7 @@ from oms_contracts.stock import (
     StockShipped,
     StockWrittenOff,
 )
-from oms_contracts.values import AllocatedLine, InspectedLine, OrderLine, Package, PaymentMethod, StockLine
+from oms_contracts.values import AllocatedLine, InspectedLine, Package, PaymentMethod, StockLine
 from oms_inventory.app import make_service
 from oms_inventory.commands import (
     AllocateStock,
@@ -290,7 +291,7 @@ def test_the_same_command_again_has_no_effect(steps: list[Any]):
 # One order from its first event to its last, as its topics deliver them.
 
 CARD = PaymentMethod(kind="card", token="tok")  # no secret
-LINES = tuple(OrderLine(line_id=str(n), sku=sku, quantity=3, unit_price=100, total=300) for n, sku in enumerate(SKUS))
+LINES = tuple(ChargedLine(line_id=str(n), sku=sku, quantity=3, amount=300) for n, sku in enumerate(SKUS))
 FIRST = ReserveStock(
     order_id="O1",
     attempt=1,

@@ -100,7 +100,7 @@ def test_the_service_reads_and_writes_what_the_catalogue_gives_it():
 
 def test_every_event_of_payment_is_published_on_its_topic():
     published = {cls for topic in topics_written_by("payment") if topic.name == "oms.payments" for cls in topic.messages}
-    assert published == set(Event.__args__)
+    assert {cls for cls in published if type_of(cls).upcast is None} == set(Event.__args__)
     assert all(type_of(cls).name.startswith("oms.payment.") for cls in published)
 
 

@@ -4,6 +4,7 @@ from functools import reduce
 
 import pytest
 from msgspec.structs import replace
+from oms_contracts.order_parts import ChargedLine
 from oms_contracts.payments import (
     PaymentAbandoned,
     PaymentAuthorizationRequested,
@@ -22,7 +23,7 @@ from oms_contracts.payments import (
     RefundRequested,
     RefundSettled,
 )
-from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
+from oms_contracts.values import AllocatedLine, PaymentMethod
 from oms_payment.commands import (
     AuthorizeOrder,
     CaptureShipment,
@@ -48,13 +49,13 @@ from oms_payment.money import INITIAL, Payment
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TERMS = Terms(look_up_after=timedelta(seconds=10), look_up_at_most=timedelta(minutes=1), refund_timeout=timedelta(days=7))
 CARD = PaymentMethod(kind="card", token="tok_visa")  # no secret
-SOCKS = OrderLine(line_id="1", sku="SOCKS", quantity=3, unit_price=4_00, discount=2_00, total=10_00)
+SOCKS = ChargedLine(line_id="1", sku="SOCKS", quantity=3, amount=10_00)
 AUTHORIZE, VOID = "O:authorize:1", "O:void:1"
 
 
-def authorize(attempt: int = 1, *, lines: tuple[OrderLine, ...] = (SOCKS,), shipping: int = 5_00) -> AuthorizeOrder:
-    amount = sum(line.total for line in lines) + shipping
-    return AuthorizeOrder(order_id="O", attempt=attempt, amount=amount, currency="EUR", payment=CARD, lines=lines, shipping=shipping)
+def authorize(attempt: int = 1, *, lines: tuple[ChargedLine, ...] = (SOCKS,), shipping: int = 5_00) -> AuthorizeOrder:
+    total = sum(line.amount for line in lines) + shipping
+    return AuthorizeOrder(order_id="O", attempt=attempt, total=total, amount=total, currency="EUR", payment=CARD, lines=lines)
 
 
 def requested(attempt: int = 1) -> PaymentAuthorizationRequested:
@@ -62,11 +63,11 @@ def requested(attempt: int = 1) -> PaymentAuthorizationRequested:
         order_id="O",
         attempt=attempt,
         request_id=f"O:authorize:{attempt}",
+        total=15_00,
         amount=15_00,
         currency="EUR",
         payment=CARD,
         lines=(SOCKS,),
-        shipping=5_00,
         at=NOON,
     )
 
@@ -219,10 +220,10 @@ class TestAuthorization:
         assert outcome(given=given, when=response) == []
 
     def test_an_order_that_costs_nothing_needs_no_provider(self):
-        free = replace(SOCKS, discount=12_00, total=0)
+        free = replace(SOCKS, amount=0)
         events = outcome(given=[], when=authorize(lines=(free,), shipping=0))
         assert events == [
-            replace(requested(), amount=0, lines=(free,), shipping=0),
+            replace(requested(), total=0, amount=0, lines=(free,)),
             replace(authorized(), amount=0, authorization_id="none"),
         ]
         assert due_after(events) is None
@@ -285,9 +286,9 @@ class TestCapture:
         for history in ([*HELD, capture_requested("O/X", 15_00, 3)], SHIPPED):
             assert outcome(given=history, when=ship("O/X", 3)) == []
 
-    def test_parts_add_up_to_the_line_and_the_fee_is_captured_with_the_first(self):
+    def test_parts_add_up_to_the_total_and_each_bears_its_share_of_the_shipping(self):
         history = list(HELD)
-        for fulfillment_id, amount in (("O/X", 8_33), ("O/Y", 3_33), ("O/Z", 3_34)):
+        for fulfillment_id, amount in (("O/X", 4_99), ("O/Y", 5_00), ("O/Z", 5_01)):
             events = outcome(given=history, when=ship(fulfillment_id, 1))
             assert events == [capture_requested(fulfillment_id, amount, 1)]
             history += events

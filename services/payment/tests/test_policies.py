@@ -3,15 +3,27 @@ from typing import Any
 
 import pytest
 from oms_contracts.fulfillments import FulfillmentShipped
+from oms_contracts.order_parts import ChargedLine
 from oms_contracts.orders import OrderCanceled, OrderExpired, OrderReserved
 from oms_contracts.returns import ReturnRefundRequested
-from oms_contracts.values import AllocatedLine, InspectedLine, OrderLine, Package, PaymentMethod
+from oms_contracts.values import AllocatedLine, InspectedLine, Package, PaymentMethod
 from oms_payment.commands import AuthorizeOrder, CaptureShipment, RefundReturn, ReleasePayment
 from oms_payment.policies import POLICIES
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CARD = PaymentMethod(kind="card", token="tok_visa")  # no secret
-SOCKS = OrderLine(line_id="1", sku="SOCKS", quantity=3, unit_price=4_00, total=12_00)
+SOCKS = ChargedLine(line_id="1", sku="SOCKS", quantity=3, amount=12_00)
+
+
+RESERVED: dict[str, Any] = {
+    "order_id": "O",
+    "attempt": 2,
+    "total": 17_00,
+    "amount": 15_00,
+    "currency": "EUR",
+    "payment": CARD,
+    "lines": (SOCKS,),
+}
 
 
 def of(line_id: str, quantity: int) -> AllocatedLine:
@@ -26,8 +38,8 @@ def package(package_id: str, *lines: AllocatedLine) -> Package:
     ("event", "command"),
     [
         (
-            OrderReserved(order_id="O", attempt=2, amount=17_00, currency="EUR", payment=CARD, lines=(SOCKS,), shipping=5_00, at=NOON),
-            AuthorizeOrder(order_id="O", attempt=2, amount=17_00, currency="EUR", payment=CARD, lines=(SOCKS,), shipping=5_00),
+            OrderReserved(at=NOON, authorization_id="auth", **RESERVED),
+            AuthorizeOrder(authorization_id="auth", **RESERVED),
         ),
         (OrderCanceled(order_id="O", reason="too slow", at=NOON), ReleasePayment(order_id="O", reason="too slow")),
         (OrderExpired(order_id="O", reason="too late", at=NOON), ReleasePayment(order_id="O", reason="too late")),

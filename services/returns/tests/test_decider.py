@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from functools import reduce
 
 import pytest
+from oms_contracts.order_parts import ChargedLine
 from oms_contracts.returns import (
     CancelReturn,
     InspectReturn,
@@ -23,7 +24,7 @@ from oms_contracts.returns import (
     ReturnWindowOpened,
 )
 from oms_contracts.strict import MAX_REASONS
-from oms_contracts.values import InspectedLine, OrderLine, ReturnLine
+from oms_contracts.values import InspectedLine, ReturnLine
 from oms_returns.commands import ActOnDeadline, Command, Event, OpenReturnWindow, RecordRefund, RecordRefundFailure
 from oms_returns.decider import INITIAL, MAX_LINES, MAX_RETURNS, Returns, Terms, decide, due, evolve
 
@@ -32,8 +33,8 @@ LATER = NOON + timedelta(days=5)
 CLOSES = NOON + timedelta(days=30)
 TERMS = Terms()
 LINES = (
-    OrderLine(line_id="A", sku="mug", quantity=3, unit_price=400, total=1_000, discount=200),
-    OrderLine(line_id="B", sku="pot", quantity=1, unit_price=2_500, total=2_500),
+    ChargedLine(line_id="A", sku="mug", quantity=3, amount=1_000),
+    ChargedLine(line_id="B", sku="pot", quantity=1, amount=2_500),
 )
 OPENED = ReturnWindowOpened(order_id="o", currency="EUR", lines=LINES, closes_at=CLOSES, at=NOON)
 

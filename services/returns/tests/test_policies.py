@@ -1,15 +1,15 @@
 from datetime import UTC, datetime
 
+from oms_contracts.order_parts import ChargedLine
 from oms_contracts.orders import OrderCompleted
 from oms_contracts.payments import RefundFailed, RefundSettled
-from oms_contracts.values import Customer, OrderLine
 from oms_returns.app import make_service
 from oms_returns.commands import OpenReturnWindow, RecordRefund, RecordRefundFailure
 from oms_returns.decider import Terms
 from oms_returns.policies import on_order_completed, on_refund_failed, on_refund_settled
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-LINES = (OrderLine(line_id="A", sku="mug", quantity=3, unit_price=400, total=1_000, discount=200),)
+LINES = (ChargedLine(line_id="A", sku="mug", quantity=3, amount=1_000),)
 
 
 def failed(request_id: str) -> RefundFailed:
@@ -17,7 +17,7 @@ def failed(request_id: str) -> RefundFailed:
 
 
 def test_a_completed_order_opens_its_return_window():
-    completed = OrderCompleted(order_id="o", customer=Customer(id="c"), currency="EUR", lines=LINES, at=NOON)
+    completed = OrderCompleted(order_id="o", currency="EUR", lines=LINES, at=NOON)
     assert list(on_order_completed(completed)) == [OpenReturnWindow(order_id="o", currency="EUR", lines=LINES, completed_at=NOON)]
 
 

@@ -1,9 +1,11 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import reduce
+from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from oms_contracts.sscc import check_digit
 from oms_contracts.tracking import (
     DeliveryAttemptFailed,
@@ -16,6 +18,7 @@ from oms_contracts.tracking import (
     PackageReturnedToSender,
     RecordScan,
     ScanRecorded,
+    TrackedPackage,
     TrackingCommandRefused,
 )
 from oms_contracts.values import AllocatedLine, Package
@@ -81,11 +84,25 @@ def statuses(*commands: Command) -> list[str]:
     return [event.status for event in run(commands)[0] if isinstance(event, OrderStatusChanged)]
 
 
-def announced(sequence: int, status: str, previous: str | None, at: datetime, detail: str | None = None) -> list[Event]:
-    return [OrderStatusChanged(order_id="A", sequence=sequence, status=status, previous=previous, detail=detail, at=at)]
+NAMES: dict[str, Any] = {"channel": "web", "channel_reference": "W1", "number": "#1001"}
+"""How channel and customer call the order."""
 
 
-ACCEPTED, CONFIRMED = becomes("accepted", 1), becomes("confirmed", 2)
+def announced(
+    sequence: int, status: str, previous: str | None, at: datetime, detail: str | None = None, *, packages: tuple[TrackedPackage, ...] = ()
+) -> list[Event]:
+    return [
+        OrderStatusChanged(
+            order_id="A", sequence=sequence, status=status, previous=previous, detail=detail, at=at, packages=packages, **NAMES
+        )
+    ]
+
+
+def tracked(package_id: str, status: str) -> TrackedPackage:
+    return TrackedPackage(package_id=package_id, carrier="DHL", tracking_number=f"N{package_id[-3:]}", status=status)
+
+
+ACCEPTED, CONFIRMED = replace(becomes("accepted", 1), **NAMES), becomes("confirmed", 2)
 RELEASED = (ACCEPTED, CONFIRMED, release(2))
 SHIPPED = (*RELEASED, shipment(P1, P2))
 DELIVERED = (*SHIPPED, scan("1", "delivered"), scan("2", "delivered", P2))
@@ -177,7 +194,10 @@ def test_an_ended_order_stays_as_it_is(end: str):
 
 
 def test_a_rejected_order_is_rejected_until_it_is_corrected():
-    rejected, again, accepted = becomes("rejected", 1, "total: is 1"), becomes("rejected", 2, "total: is 2"), becomes("accepted", 3)
+    rejected, again, accepted = (
+        replace(becomes(status, at, detail), **NAMES)
+        for status, at, detail in (("rejected", 1, "total: is 1"), ("rejected", 2, "total: is 2"), ("accepted", 3, None))
+    )
     assert run([rejected])[0] == announced(1, "rejected", None, minute(1), "total: is 1")
     assert after(rejected, when=rejected) == []
     assert after(rejected, when=again) == []
@@ -211,13 +231,15 @@ def test_an_order_is_delivered_with_its_last_unit():
     first = after(*SHIPPED, when=scan("1", "delivered"))
     assert [type(event) for event in first] == [PackageDelivered]
     second = after(*SHIPPED, scan("1", "delivered"), when=scan("2", "delivered", P2))
-    assert second[1:] == announced(5, "delivered", "shipped", LATER)
+    both = tracked(P1, "delivered"), tracked(P2, "delivered")
+    assert second[1:] == announced(5, "delivered", "shipped", LATER, packages=both)
 
 
 def test_an_order_is_delivered_at_its_newest_delivery_whichever_scan_came_first():
     early = scan("1", "delivered", at=LATER - timedelta(hours=1))
     for scans in ((early, scan("2", "delivered", P2)), (scan("2", "delivered", P2), early)):
-        assert run([*SHIPPED, *scans])[0][-1:] == announced(5, "delivered", "shipped", LATER)
+        both = tracked(P1, "delivered"), tracked(P2, "delivered")
+        assert run([*SHIPPED, *scans])[0][-1:] == announced(5, "delivered", "shipped", LATER, packages=both)
 
 
 # Packages
@@ -233,7 +255,10 @@ def test_a_shipped_package_is_labeled_once():
         lines=mugs(2),
         at=minute(10),
     )
-    assert after(*RELEASED, when=shipment(P1, units=2)) == [label, *announced(4, "shipped", "in_fulfillment", minute(10))]
+    assert after(*RELEASED, when=shipment(P1, units=2)) == [
+        label,
+        *announced(4, "shipped", "in_fulfillment", minute(10), packages=(tracked(P1, "label_created"),)),
+    ]
     assert after(*RELEASED, shipment(P1, units=2), when=shipment(P1, units=2)) == []
 
 

@@ -2,7 +2,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from oms_contracts.fulfillments import FulfillmentShipped
+from oms_contracts.order_parts import ChargedLine, LineItem, OrderPayment, PersonalData
 from oms_contracts.orders import (
     OrderAccepted,
     OrderActionRequired,
@@ -14,7 +16,7 @@ from oms_contracts.orders import (
     OrderRejected,
     OrderReleased,
 )
-from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, Package, PaymentMethod
+from oms_contracts.values import Address, AllocatedLine, Customer, Package, PaymentMethod
 from oms_tracking.app import make_service
 from oms_tracking.commands import Command, RecordActionRequired, RecordOrderStatus, RecordRelease, RecordShipment
 from oms_tracking.policies import POLICIES
@@ -23,7 +25,7 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOME = Address(name="A. Lovelace", street="Main St 1", postal_code="10115", city="Berlin", country="DE")
 ADA = Customer(id="C")
 CARD = PaymentMethod(kind="card", token="tok_1")  # a provider's reference, not a secret
-SOLD = (OrderLine(line_id="1", sku="MUG", quantity=2, unit_price=500, total=1000),)
+SOLD = (ChargedLine(line_id="1", sku="MUG", quantity=2, amount=1000),)
 LINES = (AllocatedLine(line_id="1", sku="MUG", location="BER", quantity=2),)
 PACKAGES = (Package(package_id="376104250021234569", carrier="DHL", tracking_number="N1", lines=LINES),)
 
@@ -34,15 +36,14 @@ ACCEPTED = OrderAccepted(
     content_hash="h",
     placed_at=NOON,
     accepted_at=NOON,
-    customer=ADA,
     currency="EUR",
-    lines=SOLD,
-    shipping=0,
+    lines=(LineItem(line_id="1", sku="MUG", quantity=2, unit_price=500, total=1000),),
     total=1000,
-    payment=CARD,
+    payments=(OrderPayment(id="1", kind="card", amount=1000, token=CARD.token),),
     delivery="ship",
-    ship_to=HOME,
     location=None,
+    personal=PersonalData(customer=ADA, ship_to=HOME),
+    number="#1001",
 )
 REJECTED = OrderRejected(
     order_id="A",
@@ -61,8 +62,8 @@ def status(name: str, detail: str | None = None, attempt: int = 1) -> RecordOrde
 @pytest.mark.parametrize(
     ("event", "command"),
     [
-        (ACCEPTED, status("accepted")),
-        (REJECTED, status("rejected", "total: is 1; sku: must not be empty")),
+        (ACCEPTED, replace(status("accepted"), channel="web", channel_reference="1", number="#1001")),
+        (REJECTED, replace(status("rejected", "total: is 1; sku: must not be empty"), channel="web", channel_reference="1")),
         (
             OrderActionRequired(order_id="A", action="amend_payment", reason="declined", deadline=NOON, at=NOON, attempt=1),
             RecordActionRequired(order_id="A", action="amend_payment", reason="declined", at=NOON, attempt=1),
@@ -75,7 +76,7 @@ def status(name: str, detail: str | None = None, attempt: int = 1) -> RecordOrde
         ),
         (OrderCanceled(order_id="A", reason="changed my mind", at=NOON), status("canceled", "changed my mind")),
         (OrderExpired(order_id="A", reason="not paid in time", at=NOON), status("expired", "not paid in time")),
-        (OrderCompleted(order_id="A", customer=ADA, currency="EUR", lines=SOLD, at=NOON), status("completed")),
+        (OrderCompleted(order_id="A", currency="EUR", lines=SOLD, at=NOON), status("completed")),
         (
             FulfillmentShipped(order_id="A", fulfillment_id="A/BER", location="BER", packages=PACKAGES, at=NOON),
             RecordShipment(order_id="A", fulfillment_id="A/BER", packages=PACKAGES, at=NOON),

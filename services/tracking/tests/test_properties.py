@@ -10,6 +10,7 @@ import msgspec
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from oms_contracts.message import decode, encode, type_of
 from oms_contracts.sscc import check_digit
 from oms_contracts.tracking import LabelCreated, OrderStatusChanged, PackageDelivered, RecordScan, ScanRecorded
@@ -18,6 +19,7 @@ from oms_tracking.commands import Command, Event, RecordActionRequired, RecordOr
 from oms_tracking.decider import INITIAL, RANKS, Order, decide, evolve
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+NAMES = {"channel": "web", "channel_reference": "W1"}
 STAGES = {
     "rejected": 0,
     **dict.fromkeys(("accepted", "awaiting_customer", "confirmed"), 1),
@@ -51,7 +53,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     orders = list[Command]()
 
     def becomes(status: str, attempt: int = 1) -> RecordOrderStatus:
-        return RecordOrderStatus(order_id="A", status=status, detail=None, at=now(), attempt=attempt)
+        names = {"rejected": NAMES, "accepted": NAMES | {"number": "#1"}}.get(status, {}) if attempt == 1 else {}
+        return RecordOrderStatus(order_id="A", status=status, detail=None, at=now(), attempt=attempt, **names)
 
     def asks(action: str, attempt: int) -> RecordActionRequired:
         return RecordActionRequired(order_id="A", action=action, reason="a reason", at=now(), attempt=attempt)
@@ -156,8 +159,8 @@ class Run:
         self.read.append(command)
 
     def outcome(self) -> tuple[list[Event], dict[str, str | None]]:
-        """All that customers and downstream systems see, and the last status of each package."""
-        public: list[Event] = [event for event in self.events if isinstance(event, OrderStatusChanged)]
+        """All that customers and downstream systems see but how far the packages were by then, and the last status of each package."""
+        public: list[Event] = [replace(event, packages=()) for event in self.events if isinstance(event, OrderStatusChanged)]
         return public, {package: parcel.status for package, parcel in self.order.parcels.items()}
 
 
@@ -203,6 +206,25 @@ def test_the_sequence_has_no_gap_and_the_status_never_falls_back(scenario: Scena
     assert all(earlier.status != later.status for earlier, later in pairwise(changes))
     stages = [STAGES[change.status] for change in changes]
     assert stages == sorted(stages)
+
+
+@for_all(scenarios(), st.data())
+@settings(deadline=None, max_examples=300)
+def test_every_change_says_how_the_order_is_called_and_from_shipped_on_which_packages_it_has(scenario: Scenario, data: st.DataObject):
+    run = _through(scenario, lambda ready: data.draw(st.sampled_from(ready)))
+    numbers = {f"N{number}" for number in range(scenario.packages)}
+    for change in (event for event in run.events if isinstance(event, OrderStatusChanged)):
+        number = None if change.status == "rejected" else "#1"
+        assert (change.channel, change.channel_reference, change.number) == ("web", "W1", number)
+        told = {package.tracking_number for package in change.packages}
+        assert len(told) == len(change.packages)
+        if STAGES[change.status] < STAGES["shipped"] or change.status in {"canceled", "expired"}:
+            assert not told
+        elif change.status == "shipped":
+            assert told
+        else:
+            assert told == numbers
+            assert {package.status for package in change.packages} == {"delivered"}
 
 
 @for_all(scenarios(), st.data())
