@@ -8,7 +8,8 @@ from oms_capture.decider import MAX_REJECTIONS
 from oms_client.publisher import Publisher
 from oms_client.queries import poll
 from oms_contracts.catalogue import ALL_SERVICES
-from oms_contracts.channel import OrderPlaced, content_hash_of
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.content_hash import content_hash_of
 from oms_contracts.message import key_of
 from oms_contracts.samples import sample
 from oms_contracts.stock import ReceiveStock

@@ -69,7 +69,7 @@ def test_a_scenario_ends_as_expected(name: str, shop: str, runner: asyncio.Runne
 
 @examples
 @given(drawn=determined, schedule=schedules)
-def test_every_interleaving_of_all_topics_ends_the_same(drawn: tuple[str, str, str], schedule: Schedule, runner: asyncio.Runner):
+def test_every_interleaving_of_all_topics_ends_the_same(drawn: tuple[str, str, str, str], schedule: Schedule, runner: asyncio.Runner):
     straight, mixed = (run(maker(drawn)(), order, runner) for order in (Schedule(), schedule))
     assert settled(mixed.nodes.values()) == settled(straight.nodes.values())
 

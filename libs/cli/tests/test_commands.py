@@ -20,7 +20,7 @@ from oms_cli.events import causal, record_as_json
 from oms_cli.plugins import Servers
 from oms_client.publisher import check_message, content_id
 from oms_contracts.catalogue import TOPICS, topic_of
-from oms_contracts.channel import content_hash_of
+from oms_contracts.content_hash import content_hash_of
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import decode, encode, key_of, type_of, validate
 from oms_contracts.operations import RedriveDeadLetters
@@ -467,7 +467,7 @@ def test_an_order_is_shown_to_people_and_to_machines(oms: Run, connected: FakeCo
         ["1", "mug", "2", "5.00 EUR", "0.00 EUR", "10.00 EUR", "2", "1", "0"],
         ["captured", "2026-11-24 12:00:00Z", "14.95 EUR", "10.00 EUR", "0.05 EUR", "0.00 EUR", "–"],
         ["340", "DHL", "T", "–", "–", "–"],
-        ["2026-11-24 12:00:00.000Z", "OrderAccepted", "about oms.capture.OrderAccepted.v1"],
+        ["2026-11-24 12:00:00.000Z", "OrderAccepted", "about oms.capture.OrderAccepted.v2"],
     ]
     assert "placed 2026-11-24 11:00:00Z by ada, 14.95 EUR, of which shipping 4.95 EUR" in result.stdout
     assert shown(oms("order", "show", "web/W-1", "--json")) == detail | {"timeline": [entry(accepted())]}

@@ -123,7 +123,7 @@ def test_an_order_from_goods_in_to_cancellation(oms: Run) -> None:
     assert document(oms("order", "place", "-", "--wait", "--json", given=order("W-1", "mug")))["status"] in {"confirmed", "released"}
     oms("order", "place", "-", "--wait", code=1, given=order("W-1", "pot"))
     rejected = oms("order", "place", "-", "--wait", code=1, given=order("W-2", "mug").replace(b'"total": 1000, "pay', b'"total": 7, "pay'))
-    assert "total: is 7, lines and shipping add up to 1000" in rejected.stderr
+    assert "total: is 7, lines, shipping, fees and taxes add up to 1000" in rejected.stderr
 
     found = document(oms("order", "show", "web/W-1", "--json"))
     assert (found["order_id"], found["total"], found["payment"]["totals"]["authorized"]) == (order_id_of("web", "W-1"), 1000, 1000)
@@ -154,7 +154,7 @@ def test_garbage_under_the_next_number_does_not_exclude_the_genuine_order(oms: R
     for total in (b"7", b"8"):
         garbage = genuine.replace(b'"total": 1000, "pay', b'"total": %b, "pay' % total)
         refusal = oms("order", "place", "-", "--wait", code=1, given=garbage).stderr
-        assert f"total: is {total.decode()}, lines and shipping add up to 1000" in refusal
+        assert f"total: is {total.decode()}, lines, shipping, fees and taxes add up to 1000" in refusal
     assert document(oms("order", "show", "marketplace/M-1002", "--json"))["status"] == "rejected"
 
     assert document(oms("order", "place", "-", "--wait", "--json", given=genuine))["status"] in {"confirmed", "released"}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 from oms_contracts.envelope import Envelope, from_headers, header, to_headers
-from oms_contracts.message import MessageType, all_types, decode, encode, find_type, key_of, type_of, validate
+from oms_contracts.message import MessageType, all_types, decode, encode, find_type, key_of, newest, type_of, validate
 from oms_contracts.schemas import schema_of
 
 every_type = pytest.mark.parametrize("kind", all_types(), ids=lambda kind: kind.name)
@@ -23,9 +23,9 @@ def test_what_is_written_is_read_as_it_was(kind: MessageType, instances: Any) ->
     @settings(deadline=None, max_examples=25)
     def law(message: Any) -> None:
         value = encode(message)
-        assert decode(kind.name, value) == message
-        assert validate(kind.name, value) == message
-        assert encode(validate(kind.name, value)) == value
+        assert decode(kind.name, value) == validate(kind.name, value) == newest(message)
+        if kind.upcast is None:
+            assert encode(validate(kind.name, value)) == value
         assert isinstance(key_of(message), str)
         schema.validate(json.loads(value))  # pyright: ignore[reportUnknownMemberType]  # jsonschema's own stubs are partial
 
