@@ -170,10 +170,10 @@ def evolve(payment: Payment, event: Event) -> Payment:
         case RefundRequested(request_id=request_id, refund_id=refund_id, amount=amount, at=at):
             return _added(_resumed(payment, refund_id), request_id, _open("refund", refund_id, amount, at))
         case RefundFailed(order_id=order_id, refund_id=refund_id, request_id=request_id, at=at) if request_id not in payment.asked:
-            # It was never sent. After the timeout it is refunded by hand, so its amount counts; with nothing left to refund it counts zero.
-            amount = sum(waiting.amount for waiting in payment.postponed if request_id and waiting.refund_id == refund_id)
-            failed = _failed("refund", refund_id, amount, at)
-            return _added(_resumed(payment, refund_id), request_id_of(order_id, "refund", refund_id), failed)
+            # It was never sent. After the timeout it is refunded by hand, so its amount counts; what was not captured here counts zero.
+            own_id = request_id_of(order_id, "refund", refund_id)
+            amount = sum(waiting.amount for waiting in payment.postponed if request_id == own_id and waiting.refund_id == refund_id)
+            return _added(_resumed(payment, refund_id), own_id, _failed("refund", refund_id, amount, at))
         case PaymentCaptured(request_id=request_id) | PaymentVoided(request_id=request_id) | RefundSettled(request_id=request_id):
             return _closed(payment, request_id, "done")
         case PaymentDeclined() | PaymentCaptureFailed() | PaymentVoidFailed() | RefundFailed():
@@ -271,7 +271,7 @@ def _refund(order_id: str, refund_id: str, wanted: int, payment: Payment, now: d
     """Refund what was captured here; what was paid elsewhere is for a person to refund there."""
     request_id = request_id_of(order_id, "refund", refund_id)
     amount = min(wanted, payment.captured - payment.returned)
-    owed = wanted - max(0, amount)
+    owed = min(wanted - max(0, amount), payment.paid_elsewhere)
     if amount > 0:
         requested = RefundRequested(
             order_id=order_id,
@@ -282,16 +282,15 @@ def _refund(order_id: str, refund_id: str, wanted: int, payment: Payment, now: d
             reason=f"return {refund_id}",
             at=now,
         )
-        rest = f"{refund_id}/elsewhere"
-        return [requested, _paid_elsewhere(order_id, rest, owed, payment, now)] if owed and payment.paid_elsewhere else [requested]
-    if owed and payment.paid_elsewhere:
+        return [requested, _paid_elsewhere(order_id, f"{refund_id}/elsewhere", owed, payment, now)] if owed else [requested]
+    if owed:
         return [_paid_elsewhere(order_id, refund_id, owed, payment, now)]
     return [RefundFailed(order_id=order_id, refund_id=refund_id, request_id="", reason="nothing is left to refund", at=now)]
 
 
 def _paid_elsewhere(order_id: str, refund_id: str, owed: int, payment: Payment, now: datetime) -> RefundFailed:
     reason = f"{owed} {payment.currency} (minor units) were not paid here: refund them where the customer paid"
-    request_id = request_id_of(order_id, "refund", refund_id)
+    request_id = request_id_of(order_id, "refund elsewhere", refund_id)
     return RefundFailed(order_id=order_id, refund_id=refund_id, request_id=request_id, reason=reason, at=now)
 
 
