@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from oms_client.publisher import Sender
 from oms_contracts.catalogue import EXTERNAL_MAX_BYTES, topic_of
 from oms_contracts.channel import OrderPlaced
-from oms_contracts.message import UnreadableMessage, encode, key_of, type_of, validate
+from oms_contracts.message import UnreadableMessage, encode, key_of, type_of, validate, versions_of
 from oms_contracts.schemas import schema_of
 from oms_contracts.superseded import type_of_placed
 from oms_kafka.settings import KafkaSettings
@@ -112,8 +112,10 @@ def make_api(
 
 
 def _schema() -> dict[str, Any]:
-    """The schema of an order. It is self-contained: nothing in it refers to another part of the document."""
-    return {name: part for name, part in schema_of(PLACED).items() if name not in {"$schema", "$id"}}
+    """The schema of an order in any version. It is self-contained: nothing in it refers to another part of the document."""
+    newest_first = reversed(versions_of(OrderPlaced))
+    schemas = [{name: part for name, part in schema_of(kind).items() if name not in {"$schema", "$id"}} for kind in newest_first]
+    return {"anyOf": schemas}
 
 
 def _response(description: str, media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
