@@ -218,7 +218,9 @@ def _assert_money(system: System, order_id: str, order: CaptureOrder) -> None:
     authorized, captured, refunded = (provider.total(order_id, kind) for kind in (RequestAuthorization, RequestCapture, RequestRefund))
     authorized += provider.held_by_channels[order_id]
     refuses = {
-        script.step for token in [payment.method and payment.method.token] if (script := SCRIPTS.get(token or "")) and script.refusal
+        script.step
+        for token in [payment.method and payment.method.token]
+        if (script := SCRIPTS.get((token or "").partition(".")[0])) and script.refusal
     }
     assert refunded <= captured <= authorized
     assert captured == (order.amount if order.status == "completed" and "capture" not in refuses else 0)
