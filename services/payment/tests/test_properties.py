@@ -4,12 +4,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from functools import reduce
+from itertools import pairwise
 
 import msgspec
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
+from oms_contracts.order_parts import ChargedLine
 from oms_contracts.payments import (
     PaymentAuthorizationRequested,
     PaymentAuthorized,
@@ -23,7 +26,7 @@ from oms_contracts.payments import (
     RefundRequested,
     RefundSettled,
 )
-from oms_contracts.values import AllocatedLine, OrderLine, PaymentMethod
+from oms_contracts.values import AllocatedLine, PaymentMethod
 from oms_payment.commands import (
     AuthorizeOrder,
     CaptureShipment,
@@ -68,10 +71,16 @@ class Treatment:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What happens around payment. Every attempt but the last is declined; an order that ends never ships."""
+    """What happens around payment. Every attempt but the last is declined; an order that ends never ships.
 
-    lines: tuple[OrderLine, ...]
-    shipping: int
+    `extra` is shipping, fees and what is not shipped; `elsewhere` is what the channel was paid or is due elsewhere. With
+    `held_by_channel` the rest is held already.
+    """
+
+    lines: tuple[ChargedLine, ...]
+    extra: int
+    elsewhere: int
+    held_by_channel: bool
     shipments: tuple[CaptureShipment, ...]
     refunds: tuple[RefundReturn, ...]
     attempts: int
@@ -81,13 +90,25 @@ class Scenario:
 
     @property
     def total(self) -> int:
-        return sum(line.total for line in self.lines) + self.shipping
+        return sum(line.amount for line in self.lines) + self.extra
+
+    @property
+    def amount(self) -> int:
+        """What is ours to collect."""
+        return self.total - self.elsewhere
 
     def orders(self) -> list[Command]:
         """The commands that follow from oms.orders."""
         reserved = [
             AuthorizeOrder(
-                order_id="O", attempt=n, amount=self.total, currency="EUR", payment=CARD, lines=self.lines, shipping=self.shipping
+                order_id="O",
+                attempt=n,
+                total=self.total,
+                amount=self.amount,
+                currency="EUR",
+                payment=CARD,
+                lines=self.lines,
+                authorization_id="channel's" if self.held_by_channel else None,
             )
             for n in range(1, self.attempts + 1)
         ]
@@ -142,9 +163,12 @@ class RecordingProvider:
         self.responses[key] = RecordSuccess(order_id="O", request_id=key, reference=f"ref-{key}")
 
     def _perform(self, request: Request) -> None:
+        if not isinstance(request, RequestAuthorization):
+            assert (request.authorization_id == "channel's") == self.scenario.held_by_channel
         match request:
             case RequestAuthorization(amount=amount):
                 assert amount > 0
+                assert not self.scenario.held_by_channel, "the channel has had it held"
                 assert self.authorizations == 0, "an order is authorized once"
                 self.authorizations, self.held = 1, amount
             case RequestCapture(amount=amount):
@@ -163,7 +187,7 @@ class Simulation:
     def __init__(self, scenario: Scenario, *, deliver_before_giving_up: bool) -> None:
         """With `deliver_before_giving_up` no refund is given up while a topic has records to deliver."""
         self.scenario = scenario
-        self.provider = RecordingProvider(scenario)
+        self.provider = RecordingProvider(scenario, held=scenario.amount if scenario.held_by_channel else 0)
         self.payment = INITIAL
         self.events: list[Event] = []
         self.now = NOON
@@ -255,25 +279,30 @@ class Simulation:
 
 @st.composite
 def scenarios(draw: st.DrawFn) -> Scenario:
-    lines: list[OrderLine] = []
+    lines: list[ChargedLine] = []
     shipped: dict[str, list[AllocatedLine]] = {}
     for n in range(1, draw(st.integers(1, 3)) + 1):
-        total = draw(st.integers(0, 50))
+        amount = draw(st.integers(0, 50))
         locations = draw(st.lists(st.sampled_from("XYZ"), min_size=1, max_size=5))
-        lines.append(OrderLine(line_id=str(n), sku="S", quantity=len(locations), unit_price=50, total=total))
+        lines.append(ChargedLine(line_id=str(n), sku="S", quantity=len(locations), amount=amount))
         for location, quantity in Counter(locations).items():
             shipped.setdefault(location, []).append(AllocatedLine(line_id=str(n), sku="S", location=location, quantity=quantity))
     shipments = (CaptureShipment(order_id="O", fulfillment_id=f"O/{x}", lines=tuple(parts)) for x, parts in shipped.items())
     amounts = draw(st.lists(st.integers(0, 90), max_size=4))
     # The ids descend, so that their order is not the order of arrival.
     refunds = (RefundReturn(order_id="O", refund_id=f"R{9 - n}", amount=amount) for n, amount in enumerate(amounts))
+    held_by_channel = draw(st.sampled_from([False, False, True]))
+    extra = draw(st.integers(0, 9))
+    total = sum(line.amount for line in lines) + extra
     treatment = st.builds(Treatment, timeouts=st.integers(0, 3), lost=st.booleans(), refused=st.sampled_from([False, False, False, True]))
     return Scenario(
         lines=tuple(lines),
-        shipping=draw(st.integers(0, 9)),
+        extra=extra,
+        elsewhere=draw(st.sampled_from([0, 0, 1, total // 3, total - 1, total]).filter(lambda part: 0 <= part <= total)),
+        held_by_channel=held_by_channel,
         shipments=tuple(shipments),
         refunds=tuple(refunds),
-        attempts=draw(st.sampled_from([1, 1, 1, 2, 3])),
+        attempts=1 if held_by_channel else draw(st.sampled_from([1, 1, 1, 2, 3])),
         paid=draw(st.sampled_from([True, True, True, False])),
         ends=draw(st.booleans()),
         treatments=tuple(draw(st.lists(treatment, min_size=1, max_size=5))),
@@ -307,7 +336,10 @@ def test_every_request_has_one_outcome_and_nothing_waits_forever(scenario: Scena
     assert requested == closed
     assert max(requested.values(), default=0) <= 1
     assert due("O", simulation.payment) is None
-    refunds = Counter(event.refund_id for event in simulation.events if isinstance(event, RefundSettled | RefundFailed))
+    ended = [event.refund_id for event in simulation.events if isinstance(event, RefundSettled | RefundFailed)]
+    elsewhere = Counter(refund_id for refund_id in ended if refund_id.endswith("/elsewhere"))
+    assert max(elsewhere.values(), default=0) <= 1
+    refunds = Counter(ended) - elsewhere
     assert refunds == Counter(command.refund_id for command in simulation.delivered if isinstance(command, RefundReturn))
 
 
@@ -325,7 +357,48 @@ def test_a_shipped_order_is_captured_in_full(scenario: Scenario, schedule: list[
     treatments = tuple(replace(treatment, refused=False) for treatment in scenario.treatments)
     simulation = Simulation(replace(scenario, ends=False, paid=True, treatments=treatments), deliver_before_giving_up=False)
     simulation.run(schedule)
-    assert (simulation.provider.captured, simulation.provider.held) == (scenario.total, 0)
+    assert (simulation.provider.captured, simulation.provider.held) == (scenario.amount, 0)
+
+
+@settings(deadline=None, max_examples=300)
+@for_all(scenarios(), schedules, st.data())
+def test_every_unit_returned_is_refunded_what_was_paid_for_it_here_first_and_the_rest_where_it_was_paid(
+    scenario: Scenario, schedule: list[int], data: st.DataObject
+):
+    """The lines come back in any number of returns, and add up to what the lines cost."""
+    goods = sum(line.amount for line in scenario.lines)
+    cuts = sorted(data.draw(st.lists(st.integers(0, goods), max_size=3)))
+    parts = [after - before for before, after in pairwise([0, *cuts, goods])]
+    refunds = tuple(RefundReturn(order_id="O", refund_id=f"R{9 - n}", amount=amount) for n, amount in enumerate(parts))
+    treatments = tuple(replace(treatment, refused=False) for treatment in scenario.treatments)
+    sound = replace(scenario, ends=False, paid=True, treatments=treatments, refunds=refunds)
+    simulation = Simulation(sound, deliver_before_giving_up=True)
+    simulation.run(schedule)
+    here = min(goods, sound.amount)
+    assert simulation.provider.refunded == here
+    failed = [event for event in simulation.events if isinstance(event, RefundFailed) and event.request_id]
+    assert all("refund them where the customer paid" in event.reason for event in failed)
+    assert sum(int(event.reason.partition(" ")[0]) for event in failed) == goods - here
+    assert len({event.refund_id for event in failed}) == len(failed)
+
+
+@settings(deadline=None, max_examples=300)
+@for_all(scenarios(), st.data())
+def test_each_shipment_is_captured_for_what_its_units_cost_and_what_was_paid_elsewhere_is_used_up_first(
+    scenario: Scenario, data: st.DataObject
+):
+    payment = reduce(evolve, decide(replace(scenario, attempts=1, held_by_channel=True).orders()[0], INITIAL, NOON, TERMS), INITIAL)
+    goods, shipped, captured = sum(line.amount for line in scenario.lines), Counter[str](), 0
+    for shipment in data.draw(st.permutations(scenario.shipments)):
+        events = decide(shipment, payment, NOON, TERMS)
+        payment = reduce(evolve, events, payment)
+        captured += sum(event.amount for event in events if isinstance(event, PaymentCaptureRequested))
+        shipped.update({line.line_id: line.quantity for line in shipment.lines})
+        exact = sum(Fraction(line.amount * shipped[line.line_id], line.quantity) for line in scenario.lines)
+        exact += scenario.extra * exact / goods if goods else 0
+        assert abs(captured - max(Fraction(0), exact - scenario.elsewhere)) <= len(scenario.lines) + 2 or not goods
+        assert captured <= scenario.amount
+    assert captured == scenario.amount
 
 
 @settings(deadline=None, max_examples=800)
