@@ -76,6 +76,23 @@ async def test_any_external_garbage_becomes_a_dead_letter_that_everybody_can_rea
     assert {base64.b64decode(_dead_letter(record.value or b"").value) for record in dead_letters} == {value for _, value, _ in strange}
 
 
+async def test_a_message_under_another_key_than_its_own_is_set_aside_with_the_key_that_it_must_have(probe: Probe) -> None:
+    """Under another key it could be on another partition, where another process would decide on what its key names."""
+    strays = [receipt(f"r{number}") for number in range(200)]
+    await probe.send_raw([(b"stray", encode(message), headers_of(message)) for message in strays])
+    await probe.send([receipt("r0"), receipt("fine")])
+    async with probe.running() as runtime:
+        await until(partial(_without_lag, probe, runtime))
+        await probe.check_published_once()
+
+    await probe.check_booked_once(["r0", "fine"])
+    dead_letters = [_dead_letter(record.value or b"") for records in (await probe.read(probe.dead_letters)).values() for record in records]
+    assert {dead_letter.source_key for dead_letter in dead_letters} == {"stray"}
+    assert sorted(dead_letter.reason for dead_letter in dead_letters) == sorted(
+        f"UnreadableMessage: key: is 'stray', must be 'r{number}': send the message again under that key" for number in range(200)
+    )
+
+
 async def test_records_of_other_types_are_passed_without_a_transaction_and_their_checkpoint_is_stored(probe: Probe) -> None:
     """Its own events, which nobody here handles."""
     async with probe.running(replace(probe.service(), reads=(probe.inbox, probe.outbox))) as runtime:

@@ -10,7 +10,8 @@ from hashlib import md5
 from typing import NamedTuple
 
 from oms_contracts.envelope import CONTROL, MAX_ATTRIBUTE_BYTES, from_headers, header, own_type_and_position
-from oms_contracts.message import UnreadableMessage, decode, type_of, validate
+from oms_contracts.message import UnreadableMessage, decode, key_of, type_of, validate
+from oms_contracts.values import quoted
 from oms_kafka.aiokafka_internals import UnreadableRecord
 from oms_kafka.clients import Record
 
@@ -175,8 +176,11 @@ class RecordSifter:
         kind = envelope.type
         if kind not in self._types_on[record.topic]:
             raise UnreadableMessage(f"ce_type: {kind} does not belong on {record.topic}")
-        record.message = decode(kind, record.value) if trusted else validate(kind, record.value)
-        record.envelope, record.type = envelope, kind
+        message = decode(kind, record.value) if trusted else validate(kind, record.value)
+        if not trusted and record.key != (key := _key_text(key_of(message).encode())):
+            # Under another key it may be on another partition, and two processes would decide one order.
+            raise UnreadableMessage(f"key: is {quoted(record.key or '')}, must be {quoted(key)}: send the message again under that key")
+        record.envelope, record.type, record.message = envelope, kind, message
         return record
 
 
