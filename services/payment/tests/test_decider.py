@@ -219,6 +219,37 @@ class TestAuthorization:
     def test_a_response_without_an_open_request_changes_nothing(self, response: Command, given: list[Event]):
         assert outcome(given=given, when=response) == []
 
+    def test_what_the_channel_has_had_held_is_authorized_without_a_request(self):
+        events = outcome(given=[], when=replace(authorize(), authorization_id="channel's"))
+        assert events == [requested(), replace(authorized(), authorization_id="channel's")]
+        assert due_after(events) is None
+        shipped = outcome(given=events, when=ship("O/X", 3))
+        assert shipped == [replace(capture_requested("O/X", 15_00, 3), authorization_id="channel's")]
+        effect = RequestCapture(
+            order_id="O", request_id="O:capture:O/X", checks=0, authorization_id="channel's", amount=15_00, currency="EUR"
+        )
+        assert due_after([*events, *shipped]) == (NOON, effect)
+        assert outcome(given=events, when=RELEASE) == [void_requested("channel's")]
+
+    def test_an_order_of_which_nothing_is_ours_is_authorized_and_captured_for_nothing(self):
+        events = outcome(given=[], when=replace(authorize(), amount=0))
+        assert events == [replace(requested(), amount=0), replace(authorized(), amount=0, authorization_id="none")]
+        shipped = outcome(given=events, when=ship("O/X", 3))
+        assert shipped == [replace(capture_requested("O/X", 0, 3), authorization_id="none"), captured("O/X", 0)]
+        returned = outcome(given=[*events, *shipped], when=RefundReturn(order_id="O", refund_id="R", amount=10_00))
+        [failed] = returned
+        assert isinstance(failed, RefundFailed)
+        assert failed.request_id
+        assert failed.reason == "1000 EUR (minor units) were not paid here: refund them where the customer paid"
+        assert outcome(given=[*events, *shipped, *returned], when=RefundReturn(order_id="O", refund_id="R", amount=10_00)) == []
+
+    def test_what_was_paid_elsewhere_is_used_up_first(self):
+        history: list[Event] = [replace(requested(), amount=6_00), replace(authorized(), amount=6_00)]
+        for fulfillment_id, amount in (("O/X", 0), ("O/Y", 99), ("O/Z", 5_01)):
+            events = outcome(given=history, when=ship(fulfillment_id, 1))
+            assert sum(event.amount for event in events if isinstance(event, PaymentCaptureRequested)) == amount
+            history += events
+
     def test_an_order_that_costs_nothing_needs_no_provider(self):
         free = replace(SOCKS, amount=0)
         events = outcome(given=[], when=authorize(lines=(free,), shipping=0))

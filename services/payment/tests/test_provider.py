@@ -24,10 +24,19 @@ class Candidate:
     declined: str
     timed_out: str
     """Approved, but the first call times out, so that the outcome must be looked up."""
+    authorize_elsewhere: Callable[[], Awaitable[str]]
+    """Has 15.00 EUR held as a channel does, and returns the id of the authorization."""
+
+
+async def anything() -> str:
+    """The sandbox moves no money: every id is that of an authorization."""
+    return "auth_4711"
 
 
 CANDIDATES = {
-    "sandbox": Candidate(connect=Sandbox, approved="tok_visa", declined="tok_declined", timed_out="tok_timeout"),
+    "sandbox": Candidate(
+        connect=Sandbox, approved="tok_visa", declined="tok_declined", timed_out="tok_timeout", authorize_elsewhere=anything
+    ),
 }
 
 
@@ -84,6 +93,14 @@ class TestEveryProvider:
         authorization_id = await authorized_with(provider, candidate.approved)
         assert isinstance(await provider.capture(capture(authorization_id)), Done)
         assert isinstance(await provider.refund(refund(authorization_id)), Done)
+
+    @pytest.mark.parametrize("make", [capture, void])
+    async def test_takes_an_authorization_that_the_channel_made(self, candidate: Candidate, make: Callable[[str], Request]):
+        """It was made by other means than this port, under a key that is not ours."""
+        authorization_id = await candidate.authorize_elsewhere()
+        first = await call(candidate.connect(), make(authorization_id))
+        assert isinstance(first, Done)
+        assert await call(candidate.connect(), make(authorization_id)) == first
 
     async def test_voids(self, candidate: Candidate):
         provider = candidate.connect()
@@ -172,6 +189,10 @@ class TestSandboxTokens:
         with pytest.raises(ProviderTimeout):
             await call(Sandbox(), request)
         assert isinstance(await look_up(Sandbox(), request), Done)
+
+    async def test_an_authorization_of_the_channels_is_treated_as_its_token_says(self):
+        assert isinstance(await Sandbox().capture(capture("tok_capture_fails.of-the-channel")), Refused)
+        assert isinstance(await Sandbox().capture(capture("tok_void_fails.of-the-channel")), Done)
 
     def test_every_script_is_for_a_known_step(self):
         assert {script.step for script in SCRIPTS.values()} == {"authorize", "capture", "void", "refund"}
