@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 from functools import reduce
+from hashlib import sha256
 
 import pytest
 from msgspec.structs import replace
+from oms_capture.charges import NOTHING_HELD
 from oms_capture.commands import (
     ActOnDeadline,
     Command,
@@ -22,8 +24,23 @@ from oms_capture.commands import (
     RecordShortage,
 )
 from oms_capture.decider import INITIAL, MAX_CONFLICTS, MAX_REFUSALS, MAX_REJECTIONS, Order, Terms, decide, due, evolve
+from oms_capture.policies import on_order_placed
+from oms_contracts import superseded
 from oms_contracts.channel import OrderPlaced
-from oms_contracts.order_parts import ChargedLine, Discount, DiscountShare, LineItem, OrderPayment, PersonalData, ShippingLine
+from oms_contracts.message import decode, encode, type_of, validate
+from oms_contracts.order_parts import (
+    ChargedLine,
+    DeliveryPromise,
+    Discount,
+    DiscountShare,
+    Gift,
+    LineItem,
+    OrderPayment,
+    PersonalData,
+    Pickup,
+    ShippingLine,
+    Tax,
+)
 from oms_contracts.orders import (
     AmendPayment,
     CancelOrder,
@@ -43,7 +60,7 @@ from oms_contracts.orders import (
     OrderReleased,
     OrderReserved,
 )
-from oms_contracts.values import Address, AllocatedLine, Customer, PaymentMethod, Shortage
+from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod, Shortage
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TERMS = Terms()
@@ -249,6 +266,88 @@ def test_a_limited_number_of_conflicts_is_reported():
 
 def test_a_reserved_order_requests_its_payment():
     assert outcome(given="accepted", when=RecordReservation(order_id="o", attempt=1)) == [reserved()]
+
+
+def placing(placed: OrderPlaced) -> list[Event]:
+    return outcome(given=[], when=replace(PLACE, placed=placed))
+
+
+def test_what_the_channel_collects_is_not_ours_to_collect():
+    gift_card = OrderPayment(id="2", kind="gift_card", amount=800, status="captured")
+    events = placing(replace(PLACED, payments=(gift_card, replace(PAYMENT, amount=3_000))))
+    [due_here] = outcome(given=events, when=RecordReservation(order_id="o", attempt=1))
+    assert due_here == replace(reserved(), amount=3_000)
+
+
+@pytest.mark.parametrize("status", ["captured", "due"])
+def test_of_an_order_that_is_paid_elsewhere_nothing_is_ours_to_collect(status: str):
+    events = placing(replace(PLACED, payments=(replace(PAYMENT, status=status),)))
+    [due_here] = outcome(given=events, when=RecordReservation(order_id="o", attempt=1))
+    assert due_here == replace(reserved(payment=NOTHING_HELD), amount=0)
+
+
+def test_an_authorization_that_the_channel_made_is_passed_on_and_another_means_of_payment_needs_one_of_its_own():
+    events = placing(replace(PLACED, payments=(replace(PAYMENT, status="authorized", token="held"),)))  # made up
+    held = PaymentMethod(kind="card", token="held")  # made up
+    [due_here] = outcome(given=events, when=RecordReservation(order_id="o", attempt=1))
+    assert due_here == replace(reserved(payment=held), authorization_id="held")
+    declined: list[Event] = [*events, due_here, DECLINED, amended()]
+    assert outcome(given=declined, when=RecordReservation(order_id="o", attempt=2)) == [reserved(2, OTHER_CARD)]
+
+
+def test_taxes_on_top_are_part_of_what_a_line_costs():
+    taxed = replace(LINES[0], taxes=(Tax(title="VAT", amount=171), Tax(title="City", amount=9)))
+    events = placing(
+        replace(PLACED, taxes_included=False, lines=(taxed, LINES[1]), total=3_980, payments=(replace(PAYMENT, amount=3_980),))
+    )
+    [due_here] = outcome(given=events, when=RecordReservation(order_id="o", attempt=1))
+    charged = (replace(CHARGED[0], amount=1_080), CHARGED[1])
+    assert due_here == replace(reserved(), total=3_980, amount=3_980, lines=charged)
+
+
+def test_lines_that_are_not_shipped_are_not_waited_for():
+    online = LineItem(line_id="C", sku="e-book", quantity=5, unit_price=100, total=500, requires_shipping=False)
+    events = placing(replace(PLACED, lines=(online, *LINES), total=4_300, payments=(replace(PAYMENT, amount=4_300),)))
+    [due_here] = outcome(given=events, when=RecordReservation(order_id="o", attempt=1))
+    assert due_here == replace(reserved(), total=4_300, amount=4_300)
+    history = [*events, due_here, CONFIRMED, RELEASED]
+    assert outcome(given=history, when=RecordDelivery(order_id="o", package_id="p", lines=ALLOCATED)) == [COMPLETED]
+
+
+def test_what_the_warehouse_needs_is_released():
+    pickup, promise, gift = Pickup(location="BER"), DeliveryPromise(deliver_by=NOON), Gift(message="Happy birthday!")
+    events = placing(replace(PLACED, delivery="pickup", pickup=pickup, promise=promise, gift=gift, note="ring twice"))
+    [accepted] = events
+    assert isinstance(accepted, OrderAccepted)
+    assert accepted.location == "BER"
+    released = outcome(given=[*events, reserved(), CONFIRMED], when=RecordAllocation(order_id="o", lines=ALLOCATED))
+    assert released == [replace(RELEASED, delivery="pickup", pickup=pickup, promise=promise, gift=gift, note="ring twice")]
+
+
+def test_the_same_order_in_version_1_and_2_is_one_order():
+    old = superseded.OrderPlaced(
+        channel="web",
+        channel_reference="W1",
+        placed_at=NOON,
+        customer=superseded.Customer(id="ada"),
+        currency="EUR",
+        lines=(OrderLine(line_id="A", sku="mug", quantity=2, unit_price=500, total=900, discount=100),),
+        shipping=400,
+        total=1_300,
+        payment=CARD,
+        delivery="pickup",
+    )
+    read = decode(type_of(old).name, encode(old))
+    in_version_2 = validate(type_of(OrderPlaced).name, encode(read))
+    order, published = INITIAL, list[Event]()
+    for placed in (read, in_version_2, read):
+        for command in on_order_placed(placed):
+            events = decide(command, order, NOON, TERMS)
+            order = reduce(evolve, events, order)
+            published += events
+    [accepted] = published
+    assert isinstance(accepted, OrderAccepted)
+    assert accepted.content_hash == sha256(encode(old)).hexdigest()
 
 
 def test_an_authorized_order_is_confirmed():

@@ -3,6 +3,7 @@
 from hashlib import sha256
 
 import msgspec
+
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.superseded import placed_in_version_1
 
