@@ -10,11 +10,12 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import TopicPartition
+from msgspec.structs import replace
 from oms_capture.api import MAX_BYTES, TOPIC, KafkaOrders, make_api
 from oms_contracts.catalogue import TOPICS
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.envelope import Envelope, from_headers
-from oms_contracts.message import type_of, validate
+from oms_contracts.message import encode, type_of, validate
 from oms_contracts.values import order_id_of
 from oms_kafka.clients import Record, make_reader, partition_of
 from oms_runtime.settings import RuntimeSettings
@@ -98,18 +99,12 @@ async def test_the_largest_accepted_order_fits_the_topic(client: httpx.AsyncClie
     letters = string.ascii_letters + string.digits + "-_"
     noise = ["".join(Random(number).choices(letters, k=255)) for number in range(2_000)]  # does not compress
 
-    def body(lines: int, last: str) -> bytes:
+    smallest: OrderPlaced = validate("oms.channel.OrderPlaced.v1", json.dumps(order("HTTP-2")).encode())
+
+    def body(lines: int, note: str) -> bytes:
         """As it will be published."""
-        line = {"sku": "mug", "quantity": 1, "unit_price": 500, "total": 500, "discount": 0}
-        full = {
-            "customer": {"id": "ada", "email": None},
-            "placed_at": "2026-11-23T12:00:00Z",
-            "shipping": 0,
-            "ship_to": None,
-            "location": None,
-        }
-        placed = order("HTTP-2", lines=[{"line_id": text} | line for text in [*noise[:lines], last]], **full)
-        return json.dumps(placed, separators=(",", ":")).encode()
+        named = tuple(replace(smallest.lines[0], line_id=text) for text in noise[:lines])
+        return encode(replace(smallest, lines=named, note=note))
 
     lines = (MAX_BYTES - len(body(0, ""))) // (len(body(1, "")) - len(body(0, "")))
     missing = MAX_BYTES - len(body(lines, ""))

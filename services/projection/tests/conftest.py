@@ -22,6 +22,7 @@ from oms_contracts.fulfillments import (
 )
 from oms_contracts.message import Value, encode, key_of, type_of
 from oms_contracts.operations import RecordRedriven, RecordSetAside
+from oms_contracts.order_parts import ChargedLine, Discount, DiscountShare, LineItem, OrderPayment, PersonalData, ShippingLine
 from oms_contracts.orders import (
     OrderAccepted,
     OrderActionRequired,
@@ -76,7 +77,6 @@ from oms_contracts.values import (
     AllocatedLine,
     Customer,
     InspectedLine,
-    OrderLine,
     Package,
     PaymentMethod,
     ReturnLine,
@@ -92,9 +92,10 @@ PAYMENT = PaymentMethod(kind="card", token="tok")  # not a secret
 CUSTOMER = Customer(id="c-1", email="a@example.org")
 ADDRESS = Address(name="A", street="S 1", postal_code="10115", city="Berlin", country="DE")
 LINES = (
-    OrderLine(line_id="1", sku="A", quantity=3, unit_price=1000, total=3000),
-    OrderLine(line_id="2", sku="B", quantity=1, unit_price=700, total=500, discount=200),
+    LineItem(line_id="1", sku="A", quantity=3, unit_price=1000, total=3000),
+    LineItem(line_id="2", sku="B", quantity=1, unit_price=700, total=500, discounts=(DiscountShare(discount_id="spring", amount=200),)),
 )
+CHARGED = tuple(ChargedLine(line_id=line.line_id, sku=line.sku, quantity=line.quantity, amount=line.total) for line in LINES)
 TOTAL = 4_000
 """Of LINES with a shipping of 500."""
 HELD = (
@@ -157,15 +158,15 @@ def accepted(order_id: str, at: datetime, reference: str = "R-1") -> OrderAccept
         content_hash="h",
         placed_at=at,
         accepted_at=at,
-        customer=CUSTOMER,
         currency="EUR",
         lines=LINES,
-        shipping=500,
+        shipping_lines=(ShippingLine(id="1", title="Standard", price=500, total=500),),
+        discounts=(Discount(id="spring", title="Spring sale"),),
         total=TOTAL,
-        payment=PAYMENT,
+        payments=(OrderPayment(id="1", kind=PAYMENT.kind, amount=TOTAL, token=PAYMENT.token),),
         delivery="ship",
-        ship_to=ADDRESS,
         location="BER",
+        personal=PersonalData(customer=CUSTOMER, ship_to=ADDRESS),
     )
 
 
@@ -175,7 +176,7 @@ def pay(log: Log, order_id: str, attempt: int = 1) -> None:
     log.publish(
         "oms.orders",
         OrderReserved(
-            order_id=order_id, attempt=attempt, amount=TOTAL, currency="EUR", payment=PAYMENT, lines=LINES, shipping=500, at=log.now
+            order_id=order_id, attempt=attempt, total=TOTAL, amount=TOTAL, currency="EUR", payment=PAYMENT, lines=CHARGED, at=log.now
         ),
     )
     log.publish("oms.payments", authorization_requested(order_id, attempt, log.now))
@@ -188,9 +189,9 @@ def authorization_requested(order_id: str, attempt: int, at: datetime) -> Paymen
         request_id=f"a{attempt}",
         amount=TOTAL,
         currency="EUR",
+        total=TOTAL,
         payment=PAYMENT,
-        lines=LINES,
-        shipping=500,
+        lines=CHARGED,
         at=at,
     )
 
@@ -288,7 +289,7 @@ def send_back(log: Log, order_id: str) -> None:
     )
     log.publish(
         "oms.returns",
-        ReturnWindowOpened(order_id=order_id, currency="EUR", lines=LINES, closes_at=log.now + timedelta(days=30), at=log.now),
+        ReturnWindowOpened(order_id=order_id, currency="EUR", lines=CHARGED, closes_at=log.now + timedelta(days=30), at=log.now),
         ReturnRequested(order_id=order_id, return_id=return_id, lines=lines, at=log.now),
         ReturnApproved(order_id=order_id, return_id=return_id, expires_at=log.now + timedelta(days=14), at=log.now),
         ReturnItemsReceived(order_id=order_id, return_id=return_id, receipt_id="rr", location="BER", lines=lines, at=log.now),
@@ -325,7 +326,7 @@ def all_scenarios() -> Log:
     release(log, "done")
     ship(log, "done", "BER", 3_000)
     ship(log, "done", "HAM", 1_000)
-    log.publish("oms.orders", OrderCompleted(order_id="done", customer=CUSTOMER, currency="EUR", lines=LINES, at=log.now))
+    log.publish("oms.orders", OrderCompleted(order_id="done", currency="EUR", lines=CHARGED, at=log.now))
     send_back(log, "done")
     conflict = OrderConflictReported(order_id="done", channel="web", channel_reference="R-1", content_hash="x", reported_at=log.now)
     log.publish("oms.orders", conflict)
@@ -353,7 +354,7 @@ def all_scenarios() -> Log:
     log.publish("oms.stock", StockReleased(order_id="declined", stage="reserved", lines=HELD, reason="declined", at=log.now))
     log.publish(
         "oms.orders",
-        OrderPaymentAmended(order_id="declined", attempt=2, payment=PAYMENT, lines=LINES, location="BER", at=log.now),
+        OrderPaymentAmended(order_id="declined", attempt=2, payment=PAYMENT, lines=CHARGED, location="BER", at=log.now),
     )
     pay(log, "declined", attempt=2)
     log.publish("oms.payments", authorized("declined", 2, log.now))

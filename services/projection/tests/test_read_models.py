@@ -264,7 +264,7 @@ async def test_the_timeline_has_every_event_in_order(api: httpx.AsyncClient, sce
     first = entries[0]
     assert first["summary"] == "Accepted from web as R-1: 4 units, 4000 EUR in minor units"
     assert (first["source"], first["topic"], first["sequence"]) == ("/oms/capture", "oms.orders", 1)
-    assert first["data"]["customer"]["id"] == "c-1"
+    assert first["data"]["personal"]["customer"]["id"] == "c-1"
 
 
 async def test_an_event_that_concerns_no_order_has_a_timeline_under_its_key(api: httpx.AsyncClient) -> None:
