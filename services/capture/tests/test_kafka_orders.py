@@ -106,7 +106,7 @@ async def test_the_largest_accepted_order_fits_the_topic(client: httpx.AsyncClie
         named = tuple(replace(smallest.lines[0], line_id=text) for text in noise[:lines])
         return encode(replace(smallest, lines=named, note=note))
 
-    lines = (MAX_BYTES - len(body(0, ""))) // (len(body(1, "")) - len(body(0, "")))
+    lines = 1 + (MAX_BYTES - len(body(1, ""))) // (len(body(2, "")) - len(body(1, "")))
     missing = MAX_BYTES - len(body(lines, ""))
     largest, too_large = (body(lines, "x" * units) for units in (missing, missing + 1))
     assert (len(largest), len(too_large)) == (MAX_BYTES, MAX_BYTES + 1)
