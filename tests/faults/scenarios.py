@@ -184,7 +184,7 @@ class ExternalParties:
 
     def __init__(self) -> None:
         self._scenarios: dict[str, Scenario] = {}
-        self._lines: dict[str, OrderLine] = {}
+        self._lines: dict[str, LineItem] = {}
 
     def serve(self, orders: Orders) -> None:
         """React to `orders` from now on, and no longer to those before."""

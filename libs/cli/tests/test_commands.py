@@ -156,7 +156,11 @@ def sample_of(cls: type[Any], **values: Any) -> Any:
 def order_detail(status: str, **other: Any) -> dict[str, Any]:
     """ORDER in the query API."""
     nothing = dict.fromkeys(
-        ("customer_email", "attempt", "payment_kind", "location", "ship_to", "action", "action_reason", "action_since", "deadline")
+        (
+            *("customer_email", "attempt", "payment_kind", "location", "ship_to", "action", "action_reason", "action_since", "deadline"),
+            *("number", "customer_name", "customer_phone", "taxes_included", "taxes", "discount", "fees", "payments", "bill_to"),
+            *("pickup", "promise", "note", "gift", "purchase_order", "tags", "attributes"),
+        )
     )
     known = {
         "order_id": ORDER_ID,
@@ -179,6 +183,8 @@ def order_detail(status: str, **other: Any) -> dict[str, Any]:
                 "quantity": 2,
                 "unit_price": 500,
                 "discount": 0,
+                "title": "Mug, blue",
+                "taxes": 0,
                 "total": 1000,
                 "shipped": 2,
                 "delivered": 1,
@@ -464,7 +470,7 @@ def test_an_order_is_shown_to_people_and_to_machines(oms: Run, connected: FakeCo
 
     result = oms("order", "show", ORDER_ID.upper())
     assert rows(result) == [
-        ["1", "mug", "2", "5.00 EUR", "0.00 EUR", "10.00 EUR", "2", "1", "0"],
+        ["1", "mug", "Mug, blue", "2", "5.00 EUR", "0.00 EUR", "0.00 EUR", "10.00 EUR", "2", "1", "0"],
         ["captured", "2026-11-24 12:00:00Z", "14.95 EUR", "10.00 EUR", "0.05 EUR", "0.00 EUR", "–"],
         ["340", "DHL", "T", "–", "–", "–"],
         ["2026-11-24 12:00:00.000Z", "OrderAccepted", "about oms.capture.OrderAccepted.v2"],
