@@ -1,6 +1,6 @@
 """What the adapters build alike: addresses, discounts, payments, and the check of the whole order."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pycountry
@@ -20,15 +20,15 @@ ROUNDING = "rounding"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """A platform. `consumed` paths of its payloads become fields of ours, `ignored` ones are left out for a reason; both with what lies below.
+    """A platform. `consumed` paths of its payloads become fields of ours, `ignored` ones are left out for a reason; both with all below.
 
     `body` finds the order in a document, `standing` which order it is, `refusal` why it is none (None where it is one). `build` makes it of
     the channel's name: what it refuses is in the reading, and then its result does not count.
     """
 
     name: str
-    consumed: Collection[str]
-    ignored: dict[str, str]
+    consumed: Mapping[str, str]
+    ignored: Mapping[str, str]
     body: Callable[[object], object]
     standing: Callable[[Source], Standing | None]
     refusal: Callable[[Source], Reason | None]

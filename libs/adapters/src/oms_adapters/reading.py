@@ -106,11 +106,12 @@ class Source:
     def __getitem__(self, name: str) -> "Source":
         """A member; of value None where there is none, or where this is no object."""
         path = f"{self.path}.{name}" if self.path else name
-        value = cast(dict[str, Any], self.value).get(name) if isinstance(self.value, dict) else None
+        value = self._members().get(name)
+        self.reading.paths.add(path)
         return Source(self.reading, value, f"{self.place}.{name}" if self.place else name, path)
 
     def __contains__(self, name: str) -> bool:
-        return isinstance(self.value, dict) and name in self.value
+        return name in self._members()
 
     def refuse(self, reason: str) -> None:
         self.reading.refuse(self.place, reason)
@@ -121,7 +122,7 @@ class Source:
     def object(self) -> bool:
         """Whether there is an object; refused where there is something else."""
         if self.value is None or isinstance(self.value, dict):
-            return bool(cast(Any, self.value))
+            return bool(self._members())
         self.refuse("must be an object")
         return False
 
@@ -137,10 +138,11 @@ class Source:
         """The entries of a list; none where there is no list."""
         if self.value is None:
             return
-        if not isinstance(self.value, list):
+        listed: Any = self.value
+        if not isinstance(listed, list):
             self.refuse("must be a list")
             return
-        listed = cast(list[Any], self.value)
+        listed = cast(list[Any], listed)
         if len(listed) > MAX_ENTRIES:
             self.refuse(f"has {len(listed)} entries, at most {MAX_ENTRIES} are read")
             return
@@ -216,6 +218,10 @@ class Source:
         if found is None and not any(reason.field == self.place for reason in self.reading.reasons):
             self.refuse("is required")
         return found
+
+    def _members(self) -> dict[str, Any]:
+        value: Any = self.value
+        return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
     def _as_text(self) -> str | None:
         value = self.value

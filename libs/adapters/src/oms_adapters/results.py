@@ -19,7 +19,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Which order a payload is about, and how the shop has it. It is read apart from the content, so that a cancellation never fails on that.
+    """Which order a payload is about, and how the shop has it. It is read apart from the content: a cancellation never fails on that.
 
     `updated_at` is None where the payload has no time. `canceled` is why the shop canceled the order, None where it did not.
     """
