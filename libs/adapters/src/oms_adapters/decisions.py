@@ -1,6 +1,6 @@
 """What a webhook means, given what was seen of its order before. Webhooks come late, twice and in any order.
 
-An order's content has a version: the shop's time of its change, and for changes of one instant a hash. So any two deliveries are in the same
+An order's content has a version: the time of its change, and for changes of one instant a hash. So any two deliveries are in the same
 order whichever comes first. A cancellation is final whenever it comes: an order that the shop canceled is never placed later.
 """
 

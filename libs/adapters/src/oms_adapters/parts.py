@@ -1,6 +1,6 @@
 """What the adapters build alike: addresses, discounts, payments, and the check of the whole order."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pycountry
@@ -33,6 +33,8 @@ class Adapter:
     standing: Callable[[Source], Standing | None]
     refusal: Callable[[Source], Reason | None]
     build: Callable[[Source, str], OrderPlaced | None]
+    single: Collection[str] = frozenset()
+    """Paths of `consumed` that are consumed without what lies below."""
 
 
 def map_payload(adapter: Adapter, raw: bytes, *, channel: str) -> Result:
@@ -53,8 +55,8 @@ def map_payload(adapter: Adapter, raw: bytes, *, channel: str) -> Result:
     reasons = reading.reasons or objections(order)
     if order is None or reasons or standing is None:
         return Unmapped(tuple(reasons) or (Reason("id", "is required"),), raw, standing=standing)
-    declared = {*adapter.consumed, *adapter.ignored}
-    return Mapped(order, standing, tuple(reading.remarks), unmapped_fields(document, declared))
+    unmapped = unmapped_fields(document, {*adapter.consumed, *adapter.ignored} - {*adapter.single}, adapter.single)
+    return Mapped(order, standing, tuple(reading.remarks), unmapped)
 
 
 def objections(order: OrderPlaced | None) -> Sequence[Reason]:

@@ -55,8 +55,11 @@ def document_of(raw: bytes) -> Any:
     return document
 
 
-def unmapped_fields(document: Any, declared: Collection[str]) -> tuple[str, ...]:
-    """Paths of `document` that hold something and are not `declared`, nor lie below what is: at most MAX_REMARKS, and how many more."""
+def unmapped_fields(document: Any, declared: Collection[str], single: Collection[str] = ()) -> tuple[str, ...]:
+    """Paths of `document` that hold something, are not `single` or `declared`, and lie not below what is `declared`.
+
+    The first MAX_REMARKS, and how many more.
+    """
     found: dict[str, None] = {}
     stack: list[tuple[str, Any]] = [("", document)]
     while stack:
@@ -68,7 +71,7 @@ def unmapped_fields(document: Any, declared: Collection[str]) -> tuple[str, ...]
             stack += [(f"{path}.{name}" if path else name, member) for name, member in reversed(members.items())]
         elif isinstance(value, list):
             stack += [(f"{path}[]", entry) for entry in reversed(cast(list[Any], value))]
-        else:
+        elif path not in single:
             found[path] = None
     named = tuple(shortened(path, _MAX_PATH_CHARACTERS) for path in islice(found, MAX_REMARKS))
     return (*named, f"and {len(found) - MAX_REMARKS} more") if len(found) > MAX_REMARKS else named

@@ -9,7 +9,7 @@ from uuid import uuid4
 import typer
 from typer.core import TyperGroup
 
-from oms_cli import checkpoints, dead_letters, events, lag, orders, output, read_models, stock, stores
+from oms_cli import checkpoints, dead_letters, events, lag, map_orders, orders, output, read_models, stock, stores
 from oms_cli.connections import Connections
 from oms_cli.errors import CliError
 from oms_cli.plugins import command_groups
@@ -56,6 +56,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(stores.app, name="store")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(read_models.app, name="read-models")
+app.command("map", epilog="Example: oms map payloads --json")(map_orders.map_orders)
 
 
 @app.callback()
