@@ -1,5 +1,6 @@
 """Decimal amounts as integer minor units, exactly; and shares of an amount that add up to it."""
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -9,6 +10,8 @@ from iso4217 import Currency
 from oms_contracts.strict import MAX_NUMBER
 
 _EXPONENTS = {currency.code: currency.exponent for currency in Currency if currency.exponent is not None}
+_DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+"""Decimal alone would also take underscores, and the digits of every script."""
 _MAX_CHARACTERS = 40
 """Of an amount as text. The largest one that can be represented has 16 digits."""
 
@@ -31,12 +34,12 @@ def decimal_of(value: Any) -> Decimal:
     text = str(value).strip()
     if len(text) > _MAX_CHARACTERS:
         raise NotAnAmount("must be a decimal number of at most 40 characters")
+    if not _DECIMAL.fullmatch(text):
+        raise NotAnAmount("must be a decimal number")
     try:
         number = Decimal(text)
-    except InvalidOperation:
+    except InvalidOperation:  # an exponent that no computer has
         raise NotAnAmount("must be a decimal number") from None
-    if not number.is_finite():
-        raise NotAnAmount("must be a decimal number")
     if number.adjusted() > len(str(MAX_NUMBER)):
         raise NotAnAmount("is too large")
     if number.adjusted() < -_MAX_CHARACTERS and number:

@@ -591,9 +591,10 @@ def _share_order_taxes(root: Source, money: _Money, lines: list[_Line], shipping
                 if amount:
                     part.taxes.append(Tax(title=tax.title, amount=amount, rate=tax.rate))
         found = sum(tax.amount for tax in of_order)
+    of_duties = sum(tax.amount for line in lines for duty in line.source["duties"].entries() for tax in money.taxes(duty))
     said = money.of(root, "total_tax")
-    if said is not None and said != found:
-        root["total_tax"].remark("differs from the taxes of lines and shipping, which count")
+    if said is not None and said != found + of_duties:
+        root["total_tax"].remark("differs from the taxes of lines, shipping and duties, which count")
 
 
 def _fees(root: Source, money: _Money, lines: list[_Line]) -> Iterator[Fee]:
@@ -728,11 +729,11 @@ def _transactions(root: Source, total: int, currency: str) -> tuple[OrderPayment
     source = root["transactions"]
     found: list[OrderPayment] = []
     succeeded = [entry for entry in source.entries() if entry["status"].text() == "success"]
-    parents = {entry["parent_id"].value for entry in succeeded if entry["kind"].text() in {"capture", "void"}}
+    parents = {entry["parent_id"].identifier() for entry in succeeded if entry["kind"].text() in {"capture", "void"}}
     for entry in succeeded:
         kind, id = entry["kind"].text(), entry["id"].identifier()
         of_currency = entry["currency"].text()
-        if kind not in {"sale", "capture", "authorization"} or (kind == "authorization" and entry["id"].value in parents):
+        if kind not in {"sale", "capture", "authorization"} or (kind == "authorization" and id in parents):
             continue
         if of_currency is not None and of_currency != currency:
             entry["currency"].remark(f"is not {currency}, the order's: `financial_status` counts instead of the transactions")
