@@ -37,3 +37,12 @@ def unmapped(platform: str, payload: Any) -> Unmapped:
 
 def fields_of(result: Unmapped) -> set[str]:
     return {reason.field for reason in result.reasons}
+
+
+def places(value: Any) -> Any:
+    """Every place of a payload: what holds it, and its name or position there."""
+    names: Any = [*value] if isinstance(value, dict) else range(len(value))
+    for name in names:
+        yield value, name
+        if isinstance(value[name], (dict, list)):
+            yield from places(value[name])

@@ -152,12 +152,14 @@ SHOPIFY_OLD: dict[str, Any] = {
     "total_outstanding": "501",
     "gateway": "cash",
     "contact_email": "ada@example.com",
+    "cancelled_at": "2026-03-01T11:00:00Z",
+    "cancel_reason": "customer",
     "test": True,
     "location_id": 5,
     "discount_codes": [{"code": "HUNDRED", "amount": "100", "type": "fixed_amount"}],
     "tax_lines": [{"title": "Tax", "price": "182", "rate": 0.1}],
     "line_items": [
-        {"id": 1, "sku": "A", "title": "A", "quantity": 1, "price": "1000", "total_discount": "0", "requires_shipping": False},
+        {"id": 1, "sku": "A", "title": "A", "quantity": 1, "price": "1000", "total_discount": "0", "requires_shipping": True},
         {"id": 2, "sku": "B", "title": "B", "quantity": 1, "price": "1101", "total_discount": "0", "requires_shipping": False},
     ],
 }
@@ -256,7 +258,7 @@ WOOCOMMERCE: dict[str, Any] = {
         {"id": 5, "key": "options", "value": {"box": True}},
     ],
     "gift_cards": [{"id": 8, "code": "SECRET", "amount": "5.00"}],
-    "refunds": [],
+    "refunds": [{"id": 9, "reason": "", "total": "-1.00"}],
     "line_items": [
         {
             "id": 1,

@@ -13,6 +13,7 @@ from oms_adapters.platforms import PLATFORMS, adapter_of_platform
 from oms_adapters.results import Mapped, Unmapped
 from oms_adapters.sums import discrepancies
 
+from libs.adapters.tests.helpers import places
 from libs.adapters.tests.payloads import BY_PLATFORM, raw
 
 TEXTS = st.text(max_size=20) | st.sampled_from(
@@ -76,11 +77,3 @@ def test_orders_with_values_removed_retyped_and_nested_have_a_result(
 )
 def test_hostile_payloads_have_a_result(platform: str, payload: bytes) -> None:
     check(platform, payload)
-
-
-def places(value: Any) -> Any:
-    """Every place of a payload: what holds it, and its name or position there."""
-    for name, member in list(value.items() if isinstance(value, dict) else enumerate(value)):
-        yield value, name
-        if isinstance(member, (dict, list)):
-            yield from places(member)

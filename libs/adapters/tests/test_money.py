@@ -48,7 +48,8 @@ def test_an_amount_becomes_minor_units_of_its_currency(value: Any, currency: str
         2**60,
         Decimal("1e30"),
         "10,00",
-        "1_0__0",
+        "1_0",
+        "١٠",
     ],
 )
 def test_what_is_no_exact_amount_is_refused(value: Any) -> None:

@@ -100,12 +100,12 @@ def test_transactions_that_do_not_pay_the_total_do_not_count_and_are_remarked(tr
 
 def test_units_that_were_taken_out_before_placing_take_their_share_with_them() -> None:
     # One of three mugs of 10.00 less 3.75 goes, with a third of the taxes of 4.99, of the duty and of its tax.
-    left = with_line(SHOPIFY, 0, current_quantity=2) | {"current_total_price": "42.40", "transactions": []}
+    left = changed(with_line(SHOPIFY, 0, current_quantity=2), current_total_price="42.40", transactions=[])
     order = order_of("shopify", left)
     assert (order.lines[0].quantity, order.lines[0].total, order.lines[0].taxes[0].amount) == (2, 1750, 333)
     assert order.fees[2].amount == 67
     assert order.total == 4240
-    wrong = with_line(SHOPIFY, 0, current_quantity=2) | {"current_total_price": "42.39", "transactions": []}
+    wrong = changed(left, current_total_price="42.39")
     assert fields_of(unmapped("shopify", wrong)) == {"total"}
 
 

@@ -97,6 +97,7 @@ class _File:
 
     reasons: list[Reason] = field(default_factory=list[Reason])
     consumed: dict[str, str] = field(default_factory=dict[str, str])
+    deciding: frozenset[str] = frozenset()
     whole: set[str] = field(default_factory=set[str])
     """Consumed with all that lies below."""
 
@@ -114,14 +115,15 @@ class _File:
             self.refuse(place, str(error))
             return None, frozenset()
         led, read = found.paths(entry)
-        for path in sorted(read):
-            self.consumed.setdefault(path, ours)
+        self.consume(read, ours, decides=True)
         return found, led
 
-    def consume(self, paths: frozenset[str], ours: str) -> None:
+    def consume(self, paths: frozenset[str], ours: str, *, decides: bool = False) -> None:
+        """What `paths` become. A path that only decides something becomes that, unless a value comes from it, too."""
         for path in sorted(paths):
-            if self.consumed.get(path, "-") == "-":
+            if path not in self.consumed or (path in self.deciding and not decides):
                 self.consumed[path] = ours
+                self.deciding = self.deciding | {path} if decides else self.deciding - {path}
 
 
 @cache
@@ -148,9 +150,9 @@ def adapter_of(text: str) -> Adapter:
     file.consumed.clear()
     standing = _table_of(file, "standing", content.get("standing", {}), {"updated_at", "canceled_when", "canceled_reason"})
     updated_at, paths = file.expression("standing.updated_at", standing.get("updated_at", "`null`"), whole, "-")
-    file.consume(paths, "-")
+    file.consume(paths, "-", decides=True)
     canceled_when, paths = file.expression("standing.canceled_when", standing.get("canceled_when", "`false`"), whole, "-")
-    file.consume(paths, "-")
+    file.consume(paths, "-", decides=True)
     canceled_reason = standing.get("canceled_reason", "canceled in the shop")
     refusals = list(_refusals(file, content.get("refuse", [])))
     order = _checked_table(file, "order", "", content.get("order"), cls=OrderPlaced, entry=whole)
@@ -194,7 +196,7 @@ def _refusals(file: _File, value: Any) -> Iterator[_Refusal]:
         place = f"refuse.{index}"
         table = _table_of(file, place, entry, {"field", "when", "reason"})
         when, paths = file.expression(f"{place}.when", table.get("when"), frozenset({""}), "-")
-        file.consume(paths, "-")
+        file.consume(paths, "-", decides=True)
         if when is not None:
             yield _Refusal(str(table.get("field", when.text)), when, str(table.get("reason", "this is not an order")))
 
@@ -211,7 +213,7 @@ def _checked_table(
         entry = frozenset(path if path.endswith("[]") else f"{path}[]" for path in found)
     if "when" in table:
         when, paths = file.expression(f"{place}.when", table["when"], entry, ours)
-        file.consume(paths, ours)
+        file.consume(paths, ours, decides=True)
     members: dict[str, Any] = {}
     for name, part in table.items():
         if name in _ENTRY or name not in {*hints, *extra}:

@@ -518,7 +518,7 @@ def _payments(root: Source, amount: int) -> Iterator[OrderPayment]:
     elif root["status"].text() == "on-hold" and token:
         status = "authorized"
     else:
-        status = "authorize"
+        status, token = "authorize", token or f"order-{root['id'].identifier()}"
     yield OrderPayment(id="1", kind=method, amount=amount, token=token, status=status)
 
 
