@@ -109,3 +109,8 @@ def test_an_empty_shipping_address_is_the_billing_address_unless_the_goods_are_c
 )
 def test_what_cannot_be_mapped_is_refused_by_the_field_of_the_source(members: dict[str, Any], field: str) -> None:
     assert field in fields_of(unmapped("woocommerce", with_line(0, **members)))
+
+
+def test_lists_that_are_shared_over_all_lines_are_short() -> None:
+    coupons = [{"code": str(number), "discount": "0.01"} for number in range(101)]
+    assert "coupon_lines" in fields_of(unmapped("woocommerce", changed(WOOCOMMERCE, coupon_lines=coupons)))

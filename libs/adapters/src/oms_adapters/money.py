@@ -66,6 +66,8 @@ def allocate(amount: int, weights: Sequence[int | Decimal]) -> list[int]:
     They add up to `amount`. Where all weights are 0 they count as equal; without weights there are no shares. A share of an amount that
     is at most the sum of whole weights is at most its weight.
     """
+    if not amount:
+        return [0] * len(weights)
     parts = [Fraction(weight) for weight in weights]
     whole = sum(parts)
     if not whole:

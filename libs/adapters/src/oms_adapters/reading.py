@@ -22,6 +22,8 @@ MAX_NODES = 200_000
 MAX_DEPTH = 60
 MAX_ENTRIES = 1_000
 """Of a list that is read. Capture accepts as many lines."""
+MAX_SHARED = 100
+"""Of a list whose entries are each shared over all lines: coupons, fees, taxes of the order."""
 MAX_REMARKS = 100
 MAX_UNITS = 10**9
 """In one order line, as capture has it."""
@@ -129,16 +131,16 @@ class Source:
         self.refuse("must be an object")
         return False
 
-    def entries(self) -> Iterator["Source"]:
-        """The entries of a list, each an object; none where there is no list."""
-        for entry in self.values():
+    def entries(self, at_most: int = MAX_ENTRIES) -> Iterator["Source"]:
+        """The entries of a list, each an object; none where there is no list, or where it has more than `at_most`."""
+        for entry in self.values(at_most):
             if isinstance(entry.value, dict):
                 yield entry
             else:
                 entry.refuse("must be an object")
 
-    def values(self) -> Iterator["Source"]:
-        """The entries of a list; none where there is no list."""
+    def values(self, at_most: int = MAX_ENTRIES) -> Iterator["Source"]:
+        """The entries of a list; none where there is no list, or where it has more than `at_most`."""
         if self.value is None:
             return
         listed: Any = self.value
@@ -146,8 +148,8 @@ class Source:
             self.refuse("must be a list")
             return
         listed = cast(list[Any], listed)
-        if len(listed) > MAX_ENTRIES:
-            self.refuse(f"has {len(listed)} entries, at most {MAX_ENTRIES} are read")
+        if len(listed) > at_most:
+            self.refuse(f"has {len(listed)} entries, at most {at_most} are read")
             return
         for index, entry in enumerate(listed):
             yield Source(self.reading, entry, f"{self.place}.{index}", f"{self.path}[]")

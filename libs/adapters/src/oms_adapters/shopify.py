@@ -10,7 +10,7 @@ from oms_contracts.values import Address, Customer
 
 from oms_adapters.money import allocate
 from oms_adapters.parts import Adapter, Discounts, address_of, country_of, currency_of, joined, part_of
-from oms_adapters.reading import MAX_CODE_CHARACTERS, Source, attributes_of
+from oms_adapters.reading import MAX_CODE_CHARACTERS, MAX_SHARED, Source, attributes_of
 from oms_adapters.results import Reason, Standing
 
 CONSUMED = {
@@ -360,7 +360,7 @@ class _Money:
 
     def taxes(self, source: Source) -> Iterator[Tax]:
         """The tax lines of a line, but for those of no amount."""
-        for tax in source["tax_lines"].entries():
+        for tax in source["tax_lines"].entries(MAX_SHARED):
             amount = self.required(tax, "price")
             rate = tax["rate"].decimal()
             found = Tax(title=tax["title"].text() or "Tax", amount=amount, rate=None if rate is None else f"{rate:f}")
@@ -556,7 +556,7 @@ def _share_order_discounts(root: Source, money: _Money, discounts: Discounts, li
     parts = [line.part for line in lines]
     said = money.of(root, "total_discounts") or 0
     rest = said - sum(share.amount for part in (*parts, *(line.part for line in shipping)) for share in part.shares)
-    codes = [(entry["code"].text(), entry["amount"], entry["type"].text()) for entry in root["discount_codes"].entries()]
+    codes = [(entry["code"].text(), entry["amount"], entry["type"].text()) for entry in root["discount_codes"].entries(MAX_SHARED)]
     if rest <= 0 or _has_removed(root) or any("discount_allocations" in line.source for line in lines):
         return  # with allocations, the rest belongs to lines that were removed
     for number, (code, amount, kind) in enumerate(codes):

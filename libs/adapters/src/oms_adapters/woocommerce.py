@@ -12,7 +12,7 @@ from oms_contracts.values import Address, Customer
 
 from oms_adapters.money import NotAnAmount, allocate, decimal_of
 from oms_adapters.parts import ROUNDING, Adapter, Discounts, address_of, country_of, currency_of, joined, unit_price_of
-from oms_adapters.reading import MAX_CODE_CHARACTERS, Source, attributes_of
+from oms_adapters.reading import MAX_CODE_CHARACTERS, MAX_SHARED, Source, attributes_of
 from oms_adapters.results import Reason, Standing
 
 CONSUMED = {
@@ -293,7 +293,7 @@ def _is_public(key: str | None) -> bool:
 
 
 def _rates(root: Source) -> Iterator[tuple[str, _Rate]]:
-    for entry in root["tax_lines"].entries():
+    for entry in root["tax_lines"].entries(MAX_SHARED):
         rate_id, code, percent = entry["rate_id"].identifier(), entry["rate_code"].text(), entry["rate_percent"].decimal()
         rate = None if percent is None else f"{(percent / 100).normalize():f}"
         if rate_id is not None:
@@ -303,7 +303,7 @@ def _rates(root: Source) -> Iterator[tuple[str, _Rate]]:
 def _taxes(source: Source, rates: dict[str, _Rate]) -> tuple[Tax, ...]:
     """`total_tax`, shared over its rates in proportion to what each one's exact amount is: those have more digits than the currency."""
     amount = source["total_tax"].amount() or 0
-    exact = [(entry["id"].identifier() or "", entry["total"].decimal() or Decimal(0)) for entry in source["taxes"].entries()]
+    exact = [(entry["id"].identifier() or "", entry["total"].decimal() or Decimal(0)) for entry in source["taxes"].entries(MAX_SHARED)]
     if not amount:
         return ()
     if any(weight < 0 for _, weight in exact) or amount < 0:
@@ -350,7 +350,7 @@ def _sku(entry: Source) -> str:
 def _share_coupons(root: Source, discounts: Discounts, lines: Sequence[_Line]) -> None:
     """The shop says what each line lost and what each coupon gave, not which coupon gave what to which line."""
     left = [line.gross - line.total for line in lines]
-    for number, entry in enumerate(root["coupon_lines"].entries()):
+    for number, entry in enumerate(root["coupon_lines"].entries(MAX_SHARED)):
         code, amount = entry["code"].text(), entry["discount"].amount() or 0
         if amount < 0:
             entry["discount"].refuse("must not be negative")
@@ -370,7 +370,7 @@ def _share_coupons(root: Source, discounts: Discounts, lines: Sequence[_Line]) -
 
 def _fees(root: Source, rates: dict[str, _Rate], discounts: Discounts, lines: Sequence[_Line]) -> Iterator[Fee]:
     """A fee below 0 is a discount of the lines."""
-    for number, entry in enumerate(root["fee_lines"].entries()):
+    for number, entry in enumerate(root["fee_lines"].entries(MAX_SHARED)):
         amount, title = entry["total"].required(entry["total"].amount()) or 0, _title(entry["name"]) or "Fee"
         if amount >= 0:
             yield Fee(kind="other", title=title, amount=amount, taxes=_taxes(entry, rates))
