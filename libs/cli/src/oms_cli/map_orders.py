@@ -71,8 +71,8 @@ def _mapped(name: str, result: Mapped) -> _Outcome:
     order, canceled = result.order, result.standing.canceled
     notes = [
         "totals add up",  # otherwise it would not be mapped
-        f"{len(result.remarks)} remarks" if result.remarks else "",
-        f"{len(result.unmapped_fields)} fields unmapped" if result.unmapped_fields else "",
+        f"remarks: {len(result.remarks)}" if result.remarks else "",
+        f"unmapped fields: {len(result.unmapped_fields)}" if result.unmapped_fields else "",
         f"to be canceled: {canceled}" if canceled else "",
     ]
     total = output.money(order.total, order.currency)
