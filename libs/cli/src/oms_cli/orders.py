@@ -191,8 +191,9 @@ def _headlines(order: dict[str, Any]) -> Iterator[str]:
         if order[name]:
             yield f"{title} {_address(order[name])}"
     if order["pickup"]:
-        contact = order["pickup"]["contact"] or {}
-        yield f"to be collected at {order['pickup']['location'] or 'any location'} by {contact.get('name') or 'the customer'}"
+        pickup = order["pickup"]
+        by = pickup["contact"]["name"] if pickup["contact"] else "the customer"
+        yield f"to be collected at {pickup['location'] or 'any location'} by {by}"
     if order["gift"]:
         yield f"a present{': ' + order['gift']['message'] if order['gift']['message'] else ''}"
     for title, name in (("note", "note"), ("purchase order", "purchase_order")):
