@@ -188,7 +188,7 @@ def first_goldens(folder: Path, monkeypatch: pytest.MonkeyPatch, isolated: Calla
         (Versions.with_a_lost_optional_field, "note: there is no such field"),
         (Versions.with_fields_in_another_order, "is no longer written byte for byte as it was"),
         (Versions.with_another_field_and_another_order, "is no longer written byte for byte as it was"),
-        (Versions.with_another_key, "its key was 61aa8aff-42f0-58d5-8fe3-bf0888acc1f3, and is now some note of oms.test.Noted.v1"),
+        (Versions.with_another_key, "its key was 61aa8aff-42f0-58d5-8fe3-bf0888acc1f3, and is now Please ring twice. of oms.test.Noted.v1"),
         (lambda: None, "oms.test.Noted.v1 is no longer known: keep the class"),
     ],
     ids=["renamed field", "lost field", "other order", "another field and other order", "other key", "lost type"],
@@ -234,7 +234,7 @@ def test_a_superseded_version_is_read_as_the_newest(first_goldens: Path) -> None
     old = (first_goldens / "oms.test.Noted.v1.json").read_bytes()
     newest = find_type("oms.test.Noted.v2")
     assert newest is not None
-    expected = newest.cls(order_id="61aa8aff-42f0-58d5-8fe3-bf0888acc1f3", amount=4295, currency="EUR", notes=("some note",))
+    expected = newest.cls(order_id="61aa8aff-42f0-58d5-8fe3-bf0888acc1f3", amount=4295, currency="EUR", notes=("Please ring twice.",))
     assert decode("oms.test.Noted.v1", old) == expected
     assert validate("oms.test.Noted.v1", old) == expected
     assert decode("oms.test.Noted.v2", encode(expected)) == expected
