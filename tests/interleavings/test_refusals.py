@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from oms_capture.validation import MAX_LINES
-from oms_contracts.catalogue import TOPICS
+from oms_contracts.catalogue import EXTERNAL_MAX_BYTES, TOPICS
 from oms_contracts.message import Value, encode, key_of, type_of, validate
 from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.orders import OrderActionRequired
@@ -67,8 +67,9 @@ def values(hint: Any, texts: Sequence[str], max_characters: int = MAX_TEXT_CHARA
 
 
 def distinct(some: Sequence[Any], count: int) -> Iterator[Any]:
-    """So many entries, each with ids of its own: the number replaces the end of its texts."""
-    for number in range(count):
+    """So many entries, or as many as a record can hold, each with ids of its own: the number replaces the end of its texts."""
+    held = EXTERNAL_MAX_BYTES // max(len(encode(entry)) for entry in some) + 1
+    for number in range(min(count, held)):
         entry = some[number % len(some)]
         if isinstance(entry, str):
             yield f"{entry[:-5]}{number:05}"
