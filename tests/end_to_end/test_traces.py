@@ -31,9 +31,9 @@ async def test_every_order_is_one_trace_from_channel_to_delivery(spans: list[Exp
     traces: defaultdict[str, list[Exported]] = defaultdict(list)
     for span in spans:
         traces[span.trace_id].append(span)
-    orders = [trace for trace in traces.values() if "process oms.channel.OrderPlaced.v1" in {span.name for span in trace}]
+    orders = [trace for trace in traces.values() if "process oms.channel.OrderPlaced.v2" in {span.name for span in trace}]
     assert len(orders) == ORDERS
-    completed = [trace for trace in orders if "process oms.capture.OrderCompleted.v1" in {span.name for span in trace}]
+    completed = [trace for trace in orders if "process oms.capture.OrderCompleted.v2" in {span.name for span in trace}]
     assert completed
     for trace in completed:
         ids = [span.span_id for span in trace]
