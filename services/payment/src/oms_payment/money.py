@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from fractions import Fraction
+from math import floor
 
 from msgspec import Struct, field
 from oms_contracts.order_parts import ChargedLine
@@ -128,10 +130,8 @@ def _cost_of(payment: Payment, shipped: Mapping[str, int]) -> int:
     if all(shipped.get(line.line_id, 0) >= line.quantity for line in payment.lines):
         return payment.total
     all_goods = sum(line.amount for line in payment.lines)
-    goods = sum(_cost(line, shipped.get(line.line_id, 0)) for line in payment.lines)
-    return goods + (payment.total - all_goods) * goods // all_goods if all_goods else 0
-
-
-def _cost(line: ChargedLine, units: int) -> int:
-    """What the first `units` of a line cost, rounded down."""
-    return line.amount * min(units, line.quantity) // line.quantity
+    if not all_goods:
+        return 0
+    costs = [Fraction(line.amount * min(shipped.get(line.line_id, 0), line.quantity), line.quantity) for line in payment.lines]
+    # The share follows from the exact costs: with cheap goods and dear shipping a rounded cost would move it by much more than a cent.
+    return sum(map(floor, costs)) + floor((payment.total - all_goods) * sum(costs) / all_goods)
