@@ -28,6 +28,8 @@ ANYTHING = (
 TIMEOUT_SECONDS = 30
 POLL_SECONDS = 0.05
 SCRAM_ITERATIONS = 4096
+GZIP_LEVEL = "1"
+"""The broker compresses anew what our services sent; its default level takes twice the time for a sixth fewer bytes."""
 TLS_OPTIONS = {"ca_file": "ssl.ca.location", "certificate_file": "ssl.certificate.location", "key_file": "ssl.key.location"}
 CONNECTION = ("security_protocol", "sasl_mechanism", *TLS_OPTIONS)
 """What a connection may have beside its address, username and password: the ends of variables that begin with `KAFKA_`."""
@@ -136,6 +138,7 @@ def _config(topic: Topic) -> dict[str, str]:
         "retention.ms": str(topic.retention),
         "max.message.bytes": str(topic.max_message_bytes),
         "compression.type": topic.compression,
+        **({"compression.gzip.level": GZIP_LEVEL} if topic.compression == "gzip" else {}),
     }
 
 
