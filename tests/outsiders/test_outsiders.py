@@ -66,6 +66,7 @@ def program(language: str) -> tuple[Path, list[str]]:
     """Where a program is, and how it is started."""
     needed, build = LANGUAGES[language]
     if missing := [tool for tool in needed if not shutil.which(tool)]:
+        # `.ci/run` installs the toolchains wherever it may: a skip is for a bare machine.
         pytest.skip(f"{' and '.join(missing)} missing: the {language} program is not run")
     source = HERE / language
     files = sorted(file for file in source.rglob("*") if file.is_file() and not {"node_modules", "target"} & {*file.parts})

@@ -96,6 +96,10 @@ class OrderPayment(Value, frozen=True, kw_only=True):
     status: str = "authorize"
 
 
+COLLECTED_HERE = frozenset({"authorize", "authorized"})
+"""The statuses of a payment whose money we collect."""
+
+
 class Contact(Value, frozen=True, kw_only=True):
     """Who collects the goods."""
 
@@ -154,3 +158,9 @@ class ChargedLine(Value, frozen=True, kw_only=True):
     sku: Code
     quantity: int
     amount: int
+
+
+def charge_of(part: LineItem | ShippingLine | Fee, taxes_included: bool) -> int:
+    """What a part of an order costs its customer, taxes included, in minor units."""
+    amount = part.amount if isinstance(part, Fee) else part.total
+    return amount if taxes_included else amount + sum(tax.amount for tax in part.taxes)

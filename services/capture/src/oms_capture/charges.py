@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 from oms_contracts.channel import OrderPlaced
-from oms_contracts.order_parts import ChargedLine, Fee, LineItem, OrderPayment, ShippingLine, Tax
+from oms_contracts.order_parts import ChargedLine, Fee, LineItem, OrderPayment, ShippingLine, charge_of
 from oms_contracts.orders import OrderAccepted
 from oms_contracts.values import PaymentMethod
 
@@ -23,13 +23,13 @@ class Collection(Struct, frozen=True, kw_only=True):
 def total_of(order: OrderPlaced | OrderAccepted) -> int:
     """What lines, shipping, fees and taxes add up to."""
     parts: tuple[LineItem | ShippingLine | Fee, ...] = (*order.lines, *order.shipping_lines, *order.fees)
-    return sum(_charge(part, order.taxes_included) for part in parts)
+    return sum(charge_of(part, order.taxes_included) for part in parts)
 
 
 def charged_lines(order: OrderAccepted) -> tuple[ChargedLine, ...]:
     """The lines that are shipped, each with its share of the total; the rest of the total is shipping, fees and what is not shipped."""
     return tuple(
-        ChargedLine(line_id=line.line_id, sku=line.sku, quantity=line.quantity, amount=_charge(line, order.taxes_included))
+        ChargedLine(line_id=line.line_id, sku=line.sku, quantity=line.quantity, amount=charge_of(line, order.taxes_included))
         for line in order.lines
         if line.requires_shipping
     )
@@ -44,12 +44,3 @@ def collection_of(payments: Iterable[OrderPayment]) -> Collection:
             method = PaymentMethod(kind=payment.kind, token=payment.token)
             return Collection(amount=payment.amount, method=method, authorization_id=payment.token)
     return Collection(amount=0, method=NOTHING_HELD)
-
-
-def _charge(part: LineItem | ShippingLine | Fee, taxes_included: bool) -> int:
-    amount = part.amount if isinstance(part, Fee) else part.total
-    return amount if taxes_included else amount + _sum(part.taxes)
-
-
-def _sum(taxes: Iterable[Tax]) -> int:
-    return sum(tax.amount for tax in taxes)

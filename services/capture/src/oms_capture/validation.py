@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from oms_contracts.channel import OrderPlaced
-from oms_contracts.order_parts import DiscountShare, Fee, LineItem, OrderPayment, ShippingLine, Tax
+from oms_contracts.order_parts import COLLECTED_HERE, DiscountShare, Fee, LineItem, OrderPayment, ShippingLine, Tax
 from oms_contracts.values import Address, bounded_reasons, quoted
 
 from oms_capture.charges import total_of
@@ -19,8 +19,6 @@ MAX_MONEY = 10**15
 MAX_PARTS = 100
 """Shipping lines, fees, payments, discounts, tags; and taxes and discounts of one line."""
 PAYMENT_STATUSES = ("authorize", "authorized", "captured", "due")
-OURS = frozenset({"authorize", "authorized"})
-"""The statuses of a payment that we collect."""
 _RATE = re.compile(r"\d{1,3}(\.\d{1,10})?")
 
 
@@ -85,12 +83,12 @@ def _payment_objections(payments: tuple[OrderPayment, ...], total: int) -> Itera
     paid = sum(payment.amount for payment in payments)
     if paid != total:
         yield f"payments: add up to {paid}, the total is {total}"
-    if sum(payment.status in OURS for payment in payments) > 1:
+    if sum(payment.status in COLLECTED_HERE for payment in payments) > 1:
         yield "payments: at most one is to be collected here (authorize or authorized); the others must be captured or due"
     for index, payment in enumerate(payments):
         if payment.status not in PAYMENT_STATUSES:
             yield f"payments.{index}.status: {quoted(payment.status)} is none of {', '.join(PAYMENT_STATUSES)}"
-        if payment.status in OURS and not payment.token.strip():
+        if payment.status in COLLECTED_HERE and not payment.token.strip():
             yield f"payments.{index}.token: must not be empty"
         if payment.amount < 0 <= total:
             yield f"payments.{index}.amount: must not be negative, is {payment.amount}"

@@ -289,7 +289,7 @@ class Rebuild:
 def _fold(changes: Changes, batch: Sequence[IncomingRecord]) -> None:
     try:
         fold_into(changes, batch)
-    except Exception:
+    except Exception:  # whatever the fold raises: its record is found and named, or it is raised again
         for record in batch:
             try:
                 fold_into(Changes(), [record])

@@ -6,6 +6,7 @@ from typing import Any
 
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import encode
+from oms_contracts.order_parts import COLLECTED_HERE, charge_of
 from oms_contracts.orders import (
     WAITING_STATUSES,
     OrderAccepted,
@@ -28,8 +29,6 @@ from oms_projection.changes import Changes
 from oms_projection.responses import PaymentPart
 from oms_projection.tables import ORDER_LINES, ORDERS, REJECTIONS
 
-COLLECTED = frozenset({"authorize", "authorized"})
-"""The statuses of a payment that payment collects."""
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
 
@@ -119,7 +118,7 @@ def _accept(changes: Changes, event: OrderAccepted) -> None:
         shipping=sum(line.total for line in event.shipping_lines),
         fees=sum(fee.amount for fee in event.fees),
         total=event.total,
-        collected=sum(payment.amount for payment in event.payments if payment.status in COLLECTED),
+        collected=sum(payment.amount for payment in event.payments if payment.status in COLLECTED_HERE),
         payment_kind=event.payments[0].kind if event.payments else None,
         payments=_json([PaymentPart(kind=each.kind, amount=each.amount, status=each.status) for each in event.payments]),
         delivery=event.delivery,
@@ -148,7 +147,6 @@ def _accept(changes: Changes, event: OrderAccepted) -> None:
             gift=_json(personal.gift),
         )
     for number, line in enumerate(event.lines, 1):
-        taxes = sum(tax.amount for tax in line.taxes)
         changes.set(
             ORDER_LINES,
             event.order_id,
@@ -159,9 +157,9 @@ def _accept(changes: Changes, event: OrderAccepted) -> None:
             quantity=line.quantity,
             unit_price=line.unit_price,
             discount=sum(share.amount for share in line.discounts),
-            taxes=taxes,
+            taxes=sum(tax.amount for tax in line.taxes),
             total=line.total,
-            charge=line.total if event.taxes_included else line.total + taxes,
+            charge=charge_of(line, event.taxes_included),
             shippable=int(line.requires_shipping),
         )
 
