@@ -5,6 +5,7 @@ upcasts it.
 """
 
 from datetime import datetime
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,6 +15,8 @@ from oms_contracts.order_parts import ChargedLine, Discount, DiscountShare, Line
 from oms_contracts.values import Address as NewestAddress
 from oms_contracts.values import Code, OrderLine, PaymentMethod, order_id_of
 from oms_contracts.values import Customer as NewestCustomer
+
+V = TypeVar("V", bound=Value)
 
 _ONE = "1"
 """The id of the only payment, shipping line and discount of an upcast order."""
@@ -37,20 +40,15 @@ class Customer(Value, frozen=True, kw_only=True):
 
 
 def _place_of(placed: "OrderPlaced") -> channel.OrderPlaced:
-    return channel.OrderPlaced(
-        channel=placed.channel,
-        channel_reference=placed.channel_reference,
-        placed_at=placed.placed_at,
-        customer=_customer_of(placed.customer),
-        currency=placed.currency,
+    return _carried(
+        channel.OrderPlaced,
+        placed,
+        customer=_carried(NewestCustomer, placed.customer),
         lines=tuple(map(_item_of, placed.lines)),
-        total=placed.total,
         payments=_payments_of(placed.payment, placed.total),
         shipping_lines=_shipping_lines_of(placed.shipping),
         discounts=_discounts_of(placed.lines),
-        delivery=placed.delivery,
         ship_to=_address_of(placed.ship_to),
-        location=placed.location,
     )
 
 
@@ -77,22 +75,14 @@ class OrderPlaced(Value, frozen=True, kw_only=True):
 
 
 def _acceptance_of(accepted: "OrderAccepted") -> orders.OrderAccepted:
-    return orders.OrderAccepted(
-        order_id=accepted.order_id,
-        channel=accepted.channel,
-        channel_reference=accepted.channel_reference,
-        content_hash=accepted.content_hash,
-        placed_at=accepted.placed_at,
-        accepted_at=accepted.accepted_at,
-        currency=accepted.currency,
+    return _carried(
+        orders.OrderAccepted,
+        accepted,
         lines=tuple(map(_item_of, accepted.lines)),
         shipping_lines=_shipping_lines_of(accepted.shipping),
         discounts=_discounts_of(accepted.lines),
-        total=accepted.total,
         payments=_payments_of(accepted.payment, accepted.total),
-        delivery=accepted.delivery,
-        location=accepted.location,
-        personal=PersonalData(customer=_customer_of(accepted.customer), ship_to=_address_of(accepted.ship_to)),
+        personal=PersonalData(customer=_carried(NewestCustomer, accepted.customer), ship_to=_address_of(accepted.ship_to)),
     )
 
 
@@ -118,16 +108,7 @@ class OrderAccepted(Value, frozen=True, kw_only=True):
 
 
 def _reservation_of(reserved: "OrderReserved") -> orders.OrderReserved:
-    return orders.OrderReserved(
-        order_id=reserved.order_id,
-        attempt=reserved.attempt,
-        total=reserved.amount,
-        amount=reserved.amount,
-        currency=reserved.currency,
-        payment=reserved.payment,
-        lines=tuple(map(_charge_of, reserved.lines)),
-        at=reserved.at,
-    )
+    return _carried(orders.OrderReserved, reserved, total=reserved.amount, lines=_charges_of(reserved.lines))
 
 
 @message("oms.capture.OrderReserved.v1", key="order_id", upcast=_reservation_of)
@@ -145,14 +126,7 @@ class OrderReserved(Value, frozen=True, kw_only=True):
 
 
 def _amendment_of(amended: "OrderPaymentAmended") -> orders.OrderPaymentAmended:
-    return orders.OrderPaymentAmended(
-        order_id=amended.order_id,
-        attempt=amended.attempt,
-        payment=amended.payment,
-        lines=tuple(map(_charge_of, amended.lines)),
-        location=amended.location,
-        at=amended.at,
-    )
+    return _carried(orders.OrderPaymentAmended, amended, lines=_charges_of(amended.lines))
 
 
 @message("oms.capture.OrderPaymentAmended.v1", key="order_id", upcast=_amendment_of)
@@ -168,9 +142,7 @@ class OrderPaymentAmended(Value, frozen=True, kw_only=True):
 
 
 def _completion_of(completed: "OrderCompleted") -> orders.OrderCompleted:
-    return orders.OrderCompleted(
-        order_id=completed.order_id, currency=completed.currency, lines=tuple(map(_charge_of, completed.lines)), at=completed.at
-    )
+    return _carried(orders.OrderCompleted, completed, lines=_charges_of(completed.lines))
 
 
 @message("oms.capture.OrderCompleted.v1", key="order_id", upcast=_completion_of)
@@ -185,17 +157,7 @@ class OrderCompleted(Value, frozen=True, kw_only=True):
 
 
 def _request_of(requested: "PaymentAuthorizationRequested") -> payments.PaymentAuthorizationRequested:
-    return payments.PaymentAuthorizationRequested(
-        order_id=requested.order_id,
-        attempt=requested.attempt,
-        request_id=requested.request_id,
-        total=requested.amount,
-        amount=requested.amount,
-        currency=requested.currency,
-        payment=requested.payment,
-        lines=tuple(map(_charge_of, requested.lines)),
-        at=requested.at,
-    )
+    return _carried(payments.PaymentAuthorizationRequested, requested, total=requested.amount, lines=_charges_of(requested.lines))
 
 
 @message("oms.payment.PaymentAuthorizationRequested.v1", key="order_id", upcast=_request_of)
@@ -214,13 +176,7 @@ class PaymentAuthorizationRequested(Value, frozen=True, kw_only=True):
 
 
 def _opening_of(opened: "ReturnWindowOpened") -> returns.ReturnWindowOpened:
-    return returns.ReturnWindowOpened(
-        order_id=opened.order_id,
-        currency=opened.currency,
-        lines=tuple(map(_charge_of, opened.lines)),
-        closes_at=opened.closes_at,
-        at=opened.at,
-    )
+    return _carried(returns.ReturnWindowOpened, opened, lines=_charges_of(opened.lines))
 
 
 @message("oms.returns.ReturnWindowOpened.v1", key="order_id", upcast=_opening_of)
@@ -249,49 +205,29 @@ def placed_in_version_1(placed: channel.OrderPlaced) -> OrderPlaced | None:
         return None  # version 1 has no titles: most orders of version 2 need not be built twice to be compared
     shipping = placed.shipping_lines[0].total if placed.shipping_lines else 0
     payment = placed.payments[0] if placed.payments else OrderPayment(id=_ONE, kind="", amount=0)
-    older = OrderPlaced(
-        channel=placed.channel,
-        channel_reference=placed.channel_reference,
-        placed_at=placed.placed_at,
-        customer=Customer(id=placed.customer.id, email=placed.customer.email),
-        currency=placed.currency,
+    older = _carried(
+        OrderPlaced,
+        placed,
+        customer=_carried(Customer, placed.customer),
         lines=tuple(map(_line_of, placed.lines)),
-        total=placed.total,
         payment=PaymentMethod(kind=payment.kind, token=payment.token),
         shipping=shipping,
-        delivery=placed.delivery,
-        ship_to=None if placed.ship_to is None else _older_address_of(placed.ship_to),
-        location=placed.location,
+        ship_to=None if placed.ship_to is None else _carried(Address, placed.ship_to),
     )
     return older if _place_of(older) == placed else None
 
 
 def _item_of(line: OrderLine) -> LineItem:
     shares = (DiscountShare(discount_id=_ONE, amount=line.discount),) if line.discount else ()
-    return LineItem(
-        line_id=line.line_id,
-        sku=line.sku,
-        title=line.sku,
-        quantity=line.quantity,
-        unit_price=line.unit_price,
-        total=line.total,
-        discounts=shares,
-    )
+    return _carried(LineItem, line, title=line.sku, discounts=shares)
 
 
 def _line_of(item: LineItem) -> OrderLine:
-    return OrderLine(
-        line_id=item.line_id,
-        sku=item.sku,
-        quantity=item.quantity,
-        unit_price=item.unit_price,
-        total=item.total,
-        discount=sum(share.amount for share in item.discounts),
-    )
+    return _carried(OrderLine, item, discount=sum(share.amount for share in item.discounts))
 
 
-def _charge_of(line: OrderLine) -> ChargedLine:
-    return ChargedLine(line_id=line.line_id, sku=line.sku, quantity=line.quantity, amount=line.total)
+def _charges_of(lines: tuple[OrderLine, ...]) -> tuple[ChargedLine, ...]:
+    return tuple(_carried(ChargedLine, line, amount=line.total) for line in lines)
 
 
 def _payments_of(payment: PaymentMethod, total: int) -> tuple[OrderPayment, ...]:
@@ -306,29 +242,11 @@ def _discounts_of(lines: tuple[OrderLine, ...]) -> tuple[Discount, ...]:
     return (Discount(id=_ONE, title=_DISCOUNT),) if any(line.discount for line in lines) else ()
 
 
-def _customer_of(customer: Customer) -> NewestCustomer:
-    return NewestCustomer(id=customer.id, email=customer.email)
-
-
 def _address_of(address: Address | None) -> NewestAddress | None:
-    if address is None:
-        return None
-    return NewestAddress(
-        name=address.name,
-        street=address.street,
-        postal_code=address.postal_code,
-        city=address.city,
-        country=address.country,
-        region=address.region,
-    )
+    return None if address is None else _carried(NewestAddress, address)
 
 
-def _older_address_of(address: NewestAddress) -> Address:
-    return Address(
-        name=address.name,
-        street=address.street,
-        postal_code=address.postal_code,
-        city=address.city,
-        country=address.country,
-        region=address.region,
-    )
+def _carried(cls: type[V], old: Value, **others: Any) -> V:
+    """An instance of `cls` with the fields that it shares with `old`, unless `others` has them."""
+    shared = {name: getattr(old, name) for name in cls.__struct_fields__ if name in old.__struct_fields__}
+    return cls(**shared | others)
