@@ -55,6 +55,7 @@ test-outages: setup ## broker and database go away for ten minutes each, under l
 	OMS_TEST_OUTAGE_SECONDS=600 $(BIN)/python -m pytest -q libs/runtime/tests/test_outages.py
 
 test-faults: setup ## 100 kills, pauses and restarts of everything with 50,000 orders under way, twice; says how far it is
+	mkdir -p .orderstream
 	OMS_FAULTS=long $(BIN)/python -m pytest -q -s --basetemp=.orderstream/faults tests/faults
 
 bench: .venv/bench ## what an order costs, and how fast orders come through: ten minutes at most

@@ -44,7 +44,6 @@ from oms_kafka.settings import settings_of
 from oms_local.settings import part_of
 from oms_local.stack import PartStatus, Stack
 from oms_projection.responses import OrderDetail, Outcome
-from oms_provision.broker import make_admin
 from oms_runtime.clock import utc_now
 
 from tests.faults.scenarios import ExternalParties, Orders, Reactions, Scenario
@@ -231,9 +230,9 @@ async def inject_faults(
 
 async def has_lost(stack: Stack, part: str, service: str) -> bool:
     """Whether the broker reports that a process of a service is no member of the service's consumer group."""
-    group, admin = f"oms.{service}", make_admin(stack.kafka("admin"))
+    group = f"oms.{service}"
     with suppress(KafkaException, TimeoutError):
-        described = await asyncio.to_thread(admin.describe_consumer_groups([group])[group].result, 5)
+        described = await asyncio.to_thread(stack.admin.describe_consumer_groups([group])[group].result, 5)
         return stack.environment(part)["OMS_INSTANCE"] not in {member.group_instance_id for member in described.members}
     return False
 

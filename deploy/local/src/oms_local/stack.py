@@ -239,7 +239,7 @@ class Stack:
 
     def _provision(self, all_passwords: Passwords, progress: Progress) -> None:
         progress("checking topics, users and databases")
-        admin, count = self._admin, self.settings.partitions
+        admin, count = self.admin, self.settings.partitions
         broker.provision_topics(admin, [replace(topic, partitions=count or topic.partitions) for topic in TOPICS])
         if self._runs_itself(kafka_server.NAME):
             broker.provision_users(admin, all_passwords.kafka)
@@ -287,7 +287,7 @@ class Stack:
         )
 
     @cached_property
-    def _admin(self) -> Any:
+    def admin(self) -> Any:
         """One client for the life of this object: making one for each look at the broker, while that dies, has killed processes."""
         return broker.make_admin(self.kafka(ADMIN))
 
@@ -312,7 +312,7 @@ class Stack:
 
     def _is_ready(self, part: str) -> bool:
         if part == kafka_server.NAME:
-            return accepts_connections(self.settings.kafka_port) and broker.responds(self._admin)
+            return accepts_connections(self.settings.kafka_port) and broker.responds(self.admin)
         if part == postgres_server.NAME:
             return database_is_ready(self.database_url(ADMIN))
         return http_is_ready(self.settings.operations_port_of(part))
