@@ -43,7 +43,7 @@ def test_an_end_is_a_status_that_nothing_leads_out_of(search: Search, heading: s
 @pytest.mark.parametrize("search", SEARCHES, ids=lambda search: search.service)
 def test_a_search_meets_every_event_of_its_service(search: Search) -> None:
     """Without this, an event that no command of the alphabet leads to would be missing from the page unseen."""
-    topics = [topic for topic in TOPICS if topic.writers == (search.service,) and topic.compacted_copy_of is None]
+    topics = [topic for topic in TOPICS if topic.writers == (search.service,) and topic.copy_of is None]
     published = {cls.__name__ for topic in topics for cls in topic.messages if not is_operation(type_of(cls).name)}
     met = {event.partition(" ")[0] for found in found_by(search).values() for event in found.not_drawn | events_of(found.drawn)}
     assert met == published

@@ -398,7 +398,7 @@ FULFILLMENT = Search(
     diagrams=[Diagram(heading="Fulfillment: what one location ships of an order", statuses=fulfillment_statuses, subject=_fulfillment_of)],
     forgotten=frozenset({"refusal"}),
     commands=(
-        PlanFulfillments(delivery="home", ship_to=PLACED.ship_to, lines=(ALL, ELSEWHERE), **OF),
+        PlanFulfillments(delivery="home", lines=(ALL, ELSEWHERE), **OF),
         StopFulfillments(reason="changed my mind", requested_at=NOON, **OF),
         *(AcceptFulfillment(**of) for of in FULFILLMENTS),
         *(PickItems(**of) for of in FULFILLMENTS),

@@ -40,6 +40,7 @@ from oms_payment.commands import ResumeRefund
 from oms_payment.decider import Terms as PaymentTerms
 from oms_returns.decider import Terms as ReturnsTerms
 from oms_runtime.model import Command, Due, Event, Service, State
+from oms_runtime.sealing import KEY_BYTES, Sealer
 
 from .recording_provider import RecordingProvider
 
@@ -410,10 +411,10 @@ class System:
 def make_services(provider: RecordingProvider) -> tuple[Service, ...]:
     """The six services with streams, built as their `app.py` builds them."""
     return (
-        oms_capture.app.make_service(CaptureTerms()),
+        oms_capture.app.make_service(CaptureTerms(), Sealer(bytes(KEY_BYTES))),
         oms_inventory.app.make_service(InventoryTerms()),
         oms_payment.app.make_service(PaymentTerms(), provider, timedelta(seconds=30)),
-        oms_fulfillment.app.make_service(),
+        oms_fulfillment.app.make_service(Sealer(bytes(KEY_BYTES))),
         oms_tracking.app.make_service(),
         oms_returns.app.make_service(ReturnsTerms()),
     )

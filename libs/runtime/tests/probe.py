@@ -177,7 +177,7 @@ async def _weigh(database_url: str, effect: Weigh) -> RecordWeight:
 def topics_of(name: str) -> tuple[Topic, Topic, Topic, Topic]:
     """What the probe reads, what it writes, the newest of that for each key, and its dead letters."""
 
-    def topic(suffix: str, writer: str, *messages: type[Any], compacted_copy_of: str | None = None) -> Topic:
+    def topic(suffix: str, writer: str, *messages: type[Any], copy_of: str | None = None) -> Topic:
         return Topic(
             name=f"test.{name}.{suffix}",
             key="receipt id",
@@ -187,13 +187,14 @@ def topics_of(name: str) -> tuple[Topic, Topic, Topic, Topic]:
             summary="for tests",
             partitions=PARTITIONS,
             max_message_bytes=2 * 1024 * 1024,
-            compacted_copy_of=compacted_copy_of,
+            copy_of=copy_of,
+            compacted=copy_of is not None,
         )
 
     return (
         topic("commands", "warehouse", ReceiveStock, RedriveDeadLetters),
         topic("stock", "inventory", StockReceived, StockAdjusted),
-        topic("newest", "inventory", StockReceived, StockAdjusted, compacted_copy_of=f"test.{name}.stock"),
+        topic("newest", "inventory", StockReceived, StockAdjusted, copy_of=f"test.{name}.stock"),
         topic("dead-letters", "inventory", RecordSetAside, RecordRedriven),
     )
 
@@ -497,7 +498,7 @@ class Probe:
         expected: defaultdict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
         async with self.session() as connection:
             for row in await connection.fetch("select topic, key, position, data from events order by position"):
-                for topic in (row["topic"], *([self.newest.name] if row["topic"] == self.newest.compacted_copy_of else [])):
+                for topic in (row["topic"], *([self.newest.name] if row["topic"] == self.newest.copy_of else [])):
                     expected[topic, partition_of(row["key"].encode(), PARTITIONS)].append((row["position"], row["data"]))
         found = {
             (topic.name, number): [(int(header(record.headers, "ce_position") or 0), (record.value or b"").decode()) for record in records]

@@ -102,9 +102,7 @@ async def test_a_topic_may_have_another_number_of_partitions_than_the_catalogue_
 async def test_a_compacted_copy_gets_what_was_published_before_it_existed(probe: Probe) -> None:
     service = probe.service()
     keys = [f"r{n}" for n in range(300)]
-    async with probe.running(
-        replace(service, writes=tuple(topic for topic in service.writes if topic.compacted_copy_of is None))
-    ) as before:
+    async with probe.running(replace(service, writes=tuple(topic for topic in service.writes if topic.copy_of is None))) as before:
         await probe.send(map(receipt, keys[:200]))
         await until(partial(_booked, probe, 200))
         await _caught_up(before.relay)

@@ -23,7 +23,7 @@ from oms_capture.commands import (
     RecordReservationExpiry,
     RecordShortage,
 )
-from oms_capture.decider import INITIAL, MAX_CONFLICTS, MAX_REFUSALS, MAX_REJECTIONS, Order, Terms, decide, due, evolve
+from oms_capture.decider import INITIAL, MAX_CONFLICTS, MAX_REFUSALS, MAX_REJECTIONS, Order, Terms, decide_order, due, evolve
 from oms_capture.policies import on_order_placed
 from oms_contracts import superseded
 from oms_contracts.channel import OrderPlaced
@@ -33,11 +33,10 @@ from oms_contracts.order_parts import (
     DeliveryPromise,
     Discount,
     DiscountShare,
-    Gift,
     LineItem,
     OrderPayment,
-    PersonalData,
     Pickup,
+    SealedData,
     ShippingLine,
     Tax,
 )
@@ -89,7 +88,8 @@ PLACED = OrderPlaced(
     payments=(PAYMENT,),
     ship_to=HOME,
 )
-PLACE = PlaceOrder(order_id="o", content_hash="h", placed=PLACED)
+SEALED = SealedData(key_id="k", data="what the order says of persons")
+PLACE = PlaceOrder(order_id="o", content_hash="h", placed=PLACED, sealed=SEALED)
 ACCEPTED = OrderAccepted(
     order_id="o",
     channel="web",
@@ -105,7 +105,8 @@ ACCEPTED = OrderAccepted(
     payments=(PAYMENT,),
     delivery="ship",
     location=None,
-    personal=PersonalData(customer=ADA, ship_to=HOME),
+    personal=None,
+    sealed=SEALED,
 )
 REJECTED = OrderRejected(order_id="o", channel="web", channel_reference="W1", content_hash="h", reasons=("no",), rejected_at=NOON)
 CONFIRMED = OrderConfirmed(order_id="o", at=NOON)
@@ -114,7 +115,7 @@ ALLOCATED = (
     AllocatedLine(line_id="A", sku="mug", location="HAM", quantity=1),
     AllocatedLine(line_id="B", sku="pot", location="HAM", quantity=1),
 )
-RELEASED = OrderReleased(order_id="o", customer=ADA, delivery="ship", ship_to=HOME, lines=ALLOCATED, at=NOON)
+RELEASED = OrderReleased(order_id="o", delivery="ship", lines=ALLOCATED, at=NOON, sealed=SEALED)
 CANCELED = OrderCanceled(order_id="o", reason="changed my mind", at=NOON)
 COMPLETED = OrderCompleted(order_id="o", currency="EUR", lines=CHARGED, at=NOON)
 EXPIRED = OrderExpired(order_id="o", reason="there was not enough stock in time", at=NOON)
@@ -161,7 +162,7 @@ HISTORY: dict[str, list[Event]] = {
 
 
 def outcome(*, given: str | list[Event], when: Command) -> list[Event]:
-    return decide(when, folded(given), NOON, TERMS)
+    return decide_order(when, folded(given), NOON, TERMS)
 
 
 def folded(given: str | list[Event]) -> Order:
@@ -315,13 +316,14 @@ def test_lines_that_are_not_shipped_are_not_waited_for():
 
 
 def test_what_the_warehouse_needs_is_released():
-    pickup, promise, gift = Pickup(location="BER"), DeliveryPromise(deliver_by=NOON), Gift(message="Happy birthday!")
-    events = placing(replace(PLACED, delivery="pickup", pickup=pickup, promise=promise, gift=gift, note="ring twice"))
+    pickup, promise = Pickup(location="BER"), DeliveryPromise(deliver_by=NOON)
+    placed = replace(PLACED, delivery="pickup", pickup=pickup, promise=promise)
+    events = outcome(given="new", when=replace(PLACE, placed=placed))
     [accepted] = events
     assert isinstance(accepted, OrderAccepted)
     assert accepted.location == "BER"
     released = outcome(given=[*events, reserved(), CONFIRMED], when=RecordAllocation(order_id="o", lines=ALLOCATED))
-    assert released == [replace(RELEASED, delivery="pickup", pickup=pickup, promise=promise, gift=gift, note="ring twice")]
+    assert released == [replace(RELEASED, delivery="pickup", promise=promise)]
 
 
 def test_the_same_order_in_version_1_and_2_is_one_order():
@@ -342,7 +344,7 @@ def test_the_same_order_in_version_1_and_2_is_one_order():
     order, published = INITIAL, list[Event]()
     for placed in (read, in_version_2, read):
         for command in on_order_placed(placed):
-            events = decide(command, order, NOON, TERMS)
+            events = decide_order(command, order, NOON, TERMS)
             order = reduce(evolve, events, order)
             published += events
     [accepted] = published
@@ -570,7 +572,7 @@ def test_each_status_has_its_deadline_and_its_consequence(status: str, timeout: 
 @pytest.mark.parametrize("status", ["accepted", "reserved", "confirmed", "released"])
 def test_an_order_that_still_waits_gets_a_new_deadline(status: str):
     later = NOON + timedelta(days=40)
-    order = reduce(evolve, decide(deadline_of(status), folded(status), later, TERMS), folded(status))
+    order = reduce(evolve, decide_order(deadline_of(status), folded(status), later, TERMS), folded(status))
     waiting = due("o", order, TERMS)
     assert order.status == status
     assert waiting is not None

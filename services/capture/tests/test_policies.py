@@ -1,3 +1,4 @@
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -29,6 +30,7 @@ from oms_contracts.payments import PaymentAuthorized, PaymentDeclined
 from oms_contracts.stock import StockAllocated, StockReservationExpired, StockReservationFailed, StockReserved
 from oms_contracts.tracking import PackageDelivered, PackageLost, PackageReturnedToSender
 from oms_contracts.values import AllocatedLine, Customer, Shortage
+from oms_runtime.sealing import KEY_BYTES, Sealer
 from pydantic import ValidationError
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -103,7 +105,7 @@ def test_different_content_under_one_reference_has_a_different_hash():
 
 
 def test_the_service_reads_the_topics_of_its_policies_and_commands():
-    service = make_service(Terms())
+    service = make_service(Terms(), Sealer(bytes(32)))
     assert {topic.name for topic in service.reads} == {
         "oms.channel.orders",
         "oms.stock",
@@ -113,12 +115,17 @@ def test_the_service_reads_the_topics_of_its_policies_and_commands():
         "oms.capture.commands",
     }
     assert set(service.policies) <= {cls for topic in service.reads for cls in topic.messages}
-    assert [topic.name for topic in service.writes if not topic.name.endswith("dead-letters")] == ["oms.orders"]
-    assert {cls.__name__ for cls in service.commands} == {"CancelOrder", "AmendPayment"}
+    assert [topic.name for topic in service.writes if not topic.name.endswith("dead-letters")] == [
+        "oms.orders",
+        "oms.customers",
+        "oms.customer-keys",
+    ]
+    assert {cls.__name__ for cls in service.commands} == {"CancelOrder", "AmendPayment", "EraseCustomer"}
 
 
 def test_environment_variables_set_the_terms(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://localhost/capture")
+    monkeypatch.setenv("OMS_PERSONAL_DATA_KEY", b64encode(bytes(KEY_BYTES)).decode())
     monkeypatch.setenv("OMS_CHANNELS", '["web"]')
     monkeypatch.setenv("OMS_STOCK_TIMEOUT", "PT6H")
     terms = Settings().terms()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
@@ -126,6 +133,13 @@ def test_environment_variables_set_the_terms(monkeypatch: pytest.MonkeyPatch):
     assert {"EUR", "JPY"} <= terms.market.currencies
     assert {"DE", "NZ"} <= terms.market.countries
     assert terms.stock_timeout == timedelta(hours=6)
+
+
+def test_a_key_of_another_length_is_not_valid(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://localhost/capture")
+    monkeypatch.setenv("OMS_PERSONAL_DATA_KEY", b64encode(bytes(KEY_BYTES - 1)).decode())
+    with pytest.raises(ValidationError, match="openssl rand -base64 32"):
+        Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
 
 
 def test_a_timeout_of_zero_is_not_valid(monkeypatch: pytest.MonkeyPatch):

@@ -25,7 +25,7 @@ from oms_capture.commands import (
     RecordReservationExpiry,
     RecordShortage,
 )
-from oms_capture.decider import INITIAL, MAX_CONFLICTS, MAX_REJECTIONS, Order, Terms, decide, due, evolve
+from oms_capture.decider import INITIAL, MAX_CONFLICTS, MAX_REJECTIONS, Order, Terms, decide_order, due, evolve
 from oms_capture.policies import POLICIES
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.content_hash import content_hash_of
@@ -127,7 +127,7 @@ def test_every_order_ends_once_or_waits_for_a_deadline(begun: int, history: list
         if command is None or isinstance(command, PassDeadline):
             continue
         before = order
-        events = decide(command, order, now, TERMS)
+        events = decide_order(command, order, now, TERMS)
         order = reduce(evolve, events, order)
 
         ends += sum(isinstance(event, ENDS) for event in events)
@@ -140,7 +140,7 @@ def test_every_order_ends_once_or_waits_for_a_deadline(begun: int, history: list
             assert all(isinstance(event, AFTER_END) for event in events)
             assert order.status == before.status
         assert (due(ID, order, TERMS) is None) == (order.status in {"new", *ENDED_STATUSES})
-        assert decide(command, order, now, TERMS) == []
+        assert decide_order(command, order, now, TERMS) == []
         assert msgspec.json.decode(encode(order), type=Order) == order
 
 
@@ -229,7 +229,7 @@ def reactions(event: Event) -> Iterator[tuple[str, Any]]:
 
 def handle(message: Any, order: Order) -> list[Event]:
     policy = POLICIES.get(cast(type[Any], type(message)))
-    return [event for command in (policy(message) if policy else (message,)) for event in decide(command, order, NOON, TERMS)]
+    return [event for command in (policy(message) if policy else (message,)) for event in decide_order(command, order, NOON, TERMS)]
 
 
 @settings(deadline=None, max_examples=200)
@@ -282,8 +282,8 @@ def test_messages_without_interleaving_complete_the_order():
 
 
 def test_a_deadline_has_no_effect_after_the_next_step():
-    order = reduce(lambda state, command: reduce(evolve, decide(command, state, NOON, TERMS), state), USUAL[:1], INITIAL)
+    order = reduce(lambda state, command: reduce(evolve, decide_order(command, state, NOON, TERMS), state), USUAL[:1], INITIAL)
     waiting = due(ID, order, TERMS)
     assert waiting is not None
-    moved = reduce(evolve, decide(USUAL[1], order, NOON + timedelta(hours=1), TERMS), order)
-    assert decide(waiting[1], moved, waiting[0], TERMS) == []
+    moved = reduce(evolve, decide_order(USUAL[1], order, NOON + timedelta(hours=1), TERMS), order)
+    assert decide_order(waiting[1], moved, waiting[0], TERMS) == []

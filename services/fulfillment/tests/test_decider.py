@@ -24,13 +24,14 @@ from oms_contracts.fulfillments import (
     ShipFulfillment,
 )
 from oms_contracts.message import decode, encode, type_of
+from oms_contracts.order_parts import SealedData
 from oms_contracts.sscc import check_digit, is_sscc
-from oms_contracts.values import Address, AllocatedLine, Package
+from oms_contracts.values import AllocatedLine, Package
 from oms_fulfillment.commands import Command, Event, PlanFulfillments, StopFulfillments
 from oms_fulfillment.decider import INITIAL, Fulfillment, Order, decide, due, evolve
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-HOME = Address(name="A. Lovelace", street="Main St 1", postal_code="10115", city="Berlin", country="DE")
+SEALED = SealedData(key_id="k", data="")
 BER, HAM = "A/BER", "A/HAM"
 
 
@@ -51,7 +52,7 @@ def plates(quantity: int, location: str = "BER") -> AllocatedLine:
 
 
 def plan(*lines: AllocatedLine) -> PlanFulfillments:
-    return PlanFulfillments(order_id="A", delivery="ship", ship_to=HOME, lines=lines)
+    return PlanFulfillments(order_id="A", delivery="ship", sealed=SEALED, lines=lines)
 
 
 def accept(fulfillment_id: str = BER) -> AcceptFulfillment:
@@ -103,13 +104,13 @@ SHIPPED = (*PACKED, ship("N1", "N2"))
 def test_each_location_is_asked_for_its_part_in_order():
     planned = after(when=plan(plates(1, "HAM"), mugs(2), mugs(1, "HAM")))
     assert planned == [
-        FulfillmentPlanned(order_id="A", fulfillment_id=BER, location="BER", delivery="ship", ship_to=HOME, lines=(mugs(2),), at=NOON),
+        FulfillmentPlanned(order_id="A", fulfillment_id=BER, location="BER", delivery="ship", sealed=SEALED, lines=(mugs(2),), at=NOON),
         FulfillmentPlanned(
             order_id="A",
             fulfillment_id=HAM,
             location="HAM",
             delivery="ship",
-            ship_to=HOME,
+            sealed=SEALED,
             lines=(plates(1, "HAM"), mugs(1, "HAM")),
             at=NOON,
         ),
@@ -137,7 +138,7 @@ def test_a_fulfillment_is_accepted_picked_packed_and_shipped():
 
 
 def test_an_order_for_pickup_passes_through_the_same_steps():
-    pickup = PlanFulfillments(order_id="A", delivery="pickup", ship_to=None, lines=(mugs(1),))
+    pickup = PlanFulfillments(order_id="A", delivery="pickup", lines=(mugs(1),))
     events, _ = run([pickup, accept(), pick(), pack(ONE, mugs(1)), ship("N1")])
     assert isinstance(events[-1], FulfillmentShipped)
 

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 from oms_contracts.catalogue import topics_read_by
+from oms_contracts.customers import CustomerKeyErased, CustomerKeyIssued
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.fulfillments import (
     FulfillmentAccepted,
@@ -22,7 +23,7 @@ from oms_contracts.fulfillments import (
 )
 from oms_contracts.message import Value, encode, key_of, type_of
 from oms_contracts.operations import RecordRedriven, RecordSetAside
-from oms_contracts.order_parts import ChargedLine, Discount, DiscountShare, LineItem, OrderPayment, PersonalData, ShippingLine
+from oms_contracts.order_parts import ChargedLine, Discount, DiscountShare, LineItem, OrderPayment, PersonalData, SealedData, ShippingLine
 from oms_contracts.orders import (
     OrderAccepted,
     OrderActionRequired,
@@ -85,11 +86,22 @@ from oms_contracts.values import (
 )
 from oms_kafka.clients import make_producer, partition_of
 from oms_kafka.settings import KafkaSettings
+from oms_runtime.customer_keys import customer_hash, email_hash
 from oms_runtime.model import IncomingRecord
+from oms_runtime.sealing import KEY_BYTES, NONCE_BYTES, Sealer
 
 BEGIN = datetime(2026, 3, 1, 9, tzinfo=UTC)
 PAYMENT = PaymentMethod(kind="card", token="tok")  # not a secret
 CUSTOMER = Customer(id="c-1", email="a@example.org")
+SEALER = Sealer(bytes(KEY_BYTES))
+KEY = CustomerKeyIssued(
+    key_id="key-1",
+    at=BEGIN,
+    wrapped_key=SEALER.wrap("key-1", bytes(KEY_BYTES), bytes(NONCE_BYTES)),
+    customer=customer_hash(SEALER, "web", CUSTOMER.id),
+    email=email_hash(SEALER, CUSTOMER.email),
+)
+"""The key of CUSTOMER."""
 ADDRESS = Address(name="A", street="S 1", postal_code="10115", city="Berlin", country="DE")
 LINES = (
     LineItem(line_id="1", sku="A", quantity=3, unit_price=1000, total=3000),
@@ -150,6 +162,12 @@ class Log:
             )
 
 
+def sealed_for(order_id: str) -> SealedData:
+    """What capture seals for an order of CUSTOMER."""
+    personal = encode(PersonalData(customer=CUSTOMER, ship_to=ADDRESS))
+    return SealedData(key_id=KEY.key_id, data=SEALER.seal(SEALER.unwrap(KEY.key_id, KEY.wrapped_key), personal, bytes(12), order_id))
+
+
 def accepted(order_id: str, at: datetime, reference: str = "R-1") -> OrderAccepted:
     return OrderAccepted(
         order_id=order_id,
@@ -166,7 +184,8 @@ def accepted(order_id: str, at: datetime, reference: str = "R-1") -> OrderAccept
         payments=(OrderPayment(id="1", kind=PAYMENT.kind, amount=TOTAL, token=PAYMENT.token),),
         delivery="ship",
         location="BER",
-        personal=PersonalData(customer=CUSTOMER, ship_to=ADDRESS),
+        personal=None,
+        sealed=sealed_for(order_id),
     )
 
 
@@ -213,7 +232,7 @@ def release(log: Log, order_id: str) -> None:
     log.publish("oms.payments", authorized(order_id, 1, log.now))
     log.publish("oms.orders", OrderConfirmed(order_id=order_id, at=log.now))
     log.publish("oms.stock", StockAllocated(order_id=order_id, lines=HELD, reserved=True, at=log.now))
-    log.publish("oms.orders", OrderReleased(order_id=order_id, customer=CUSTOMER, delivery="ship", ship_to=ADDRESS, lines=HELD, at=log.now))
+    log.publish("oms.orders", OrderReleased(order_id=order_id, delivery="ship", lines=HELD, at=log.now, sealed=sealed_for(order_id)))
     log.publish("oms.order-status-changes", status_changed(order_id, log.now))
     for location in ("BER", "HAM"):
         log.publish(
@@ -223,7 +242,7 @@ def release(log: Log, order_id: str) -> None:
                 fulfillment_id=f"{order_id}/{location}",
                 location=location,
                 delivery="ship",
-                ship_to=ADDRESS,
+                sealed=sealed_for(order_id),
                 lines=tuple(line for line in HELD if line.location == location),
                 at=log.now,
             ),
@@ -321,6 +340,7 @@ def all_scenarios() -> Log:
         StockAdjusted(adjustment_id="C-1", lines=(StockLine(sku="B", location="BER", quantity=-2),), reason="count", at=log.now),
     )
 
+    log.publish("oms.customer-keys", KEY)
     log.publish("oms.orders", accepted("done", log.now))
     pay(log, "done")
     release(log, "done")
@@ -482,13 +502,27 @@ def random_records() -> Callable[[Random, int], Sequence[IncomingRecord]]:
 
     def records(random: Random, rounds: int) -> Sequence[IncomingRecord]:
         log = Log()
-        topics = [topic for topic in topics_read_by("projection") if not topic.name.endswith(("dead-letters", "commands"))]
+        topics = [topic for topic in topics_read_by("projection") if not topic.name.endswith(("dead-letters", "commands", "customer-keys"))]
         kinds = [(topic.name, cls) for topic in topics for cls in topic.messages if type_of(cls).upcast is None] * rounds
         for topic, cls in random.sample(kinds, len(kinds)):
             log.publish(topic, random_value(cls, random))
         return log.records
 
     return records
+
+
+@pytest.fixture(scope="session")
+def sealer() -> Sealer:
+    """With the key of the installation under which the scenarios' customer has a key."""
+    return SEALER
+
+
+@pytest.fixture
+def erasure() -> Sequence[IncomingRecord]:
+    """The scenarios' customer is erased."""
+    log = Log()
+    log.publish("oms.customer-keys", CustomerKeyErased(key_id=KEY.key_id, request_id="r", at=BEGIN))
+    return log.records
 
 
 def interleave(records: Sequence[IncomingRecord], random: Random) -> list[IncomingRecord]:

@@ -22,6 +22,7 @@ from oms_projection.tables import READ_MODELS_VERSION, TABLES
 from oms_projection.versions import open_version, schema_of
 from oms_runtime.database import Database, migrate, open_database, open_for_queries
 from oms_runtime.model import IncomingRecord
+from oms_runtime.sealing import KEY_BYTES, Sealer
 
 LATER = datetime(2026, 3, 2, tzinfo=UTC)
 """A day after the last event: everything is settled."""
@@ -50,10 +51,10 @@ async def database(pool: Database) -> Database:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def api(database: Database, scenarios: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def api(database: Database, scenarios: Any, sealer: Sealer) -> AsyncIterator[httpx.AsyncClient]:
     """The query API over the scenarios, a day later."""
     await write(database, scenarios.records)
-    transport = httpx.ASGITransport(make_api(database, lambda: LATER))
+    transport = httpx.ASGITransport(make_api(database, lambda: LATER, sealer))
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
         yield client
 
@@ -189,16 +190,16 @@ async def test_invalid_parameters_are_named(api: httpx.AsyncClient) -> None:
         assert (bad.status_code, bad.headers["content-type"]) == (422, "application/problem+json"), params
 
 
-async def test_an_unreachable_database_is_a_problem(servers: Servers) -> None:
+async def test_an_unreachable_database_is_a_problem(servers: Servers, sealer: Sealer) -> None:
     gone = await open_database(await servers.create_database("projection_gone"))
     await gone.close()
-    transport = httpx.ASGITransport(make_api(gone, lambda: LATER))
+    transport = httpx.ASGITransport(make_api(gone, lambda: LATER, sealer))
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
         response = await client.get("/outcomes")
     assert (response.status_code, response.headers["content-type"]) == (503, "application/problem+json")
 
 
-async def test_queries_only_read_and_end_in_time(servers: Servers) -> None:
+async def test_queries_only_read_and_end_in_time(servers: Servers, sealer: Sealer) -> None:
     url = await servers.create_database("projection_queries")
     writer = await open_database(url, schema=SCHEMA)
     await migrate(writer, "oms_projection")
@@ -207,7 +208,7 @@ async def test_queries_only_read_and_end_in_time(servers: Servers) -> None:
     try:
         with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
             await reader.fetch("delete from orders")
-        transport = httpx.ASGITransport(make_api(reader, lambda: LATER))
+        transport = httpx.ASGITransport(make_api(reader, lambda: LATER, sealer))
         async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
             async with writer.acquire() as connection, connection.transaction():
                 await connection.execute("lock table orders in access exclusive mode")
@@ -220,9 +221,9 @@ async def test_queries_only_read_and_end_in_time(servers: Servers) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_no_stored_row_makes_a_response_fail(database: Database, random_records: Any, seed: int) -> None:
+async def test_no_stored_row_makes_a_response_fail(database: Database, random_records: Any, seed: int, sealer: Sealer) -> None:
     await write(database, random_records(Random(seed), 3))  # not a secret
-    transport = httpx.ASGITransport(make_api(database, lambda: LATER))
+    transport = httpx.ASGITransport(make_api(database, lambda: LATER, sealer))
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
         orders = await every(client, "/orders")
         assert orders
@@ -246,7 +247,7 @@ async def test_orders_newest_first_page_by_page(api: httpx.AsyncClient) -> None:
     [
         ({"status": "canceled"}, ["stopped", "declined"]),
         ({"channel": "till"}, ["bad"]),
-        ({"customer": "c-1", "status": "expired"}, ["expired"]),
+        ({"customer": "key-1", "status": "expired"}, ["expired"]),
         ({"reference": "R-4"}, ["short"]),
         ({"placed_before": "2026-03-01T09:30:00Z"}, ["done"]),
         ({"placed_from": "2026-03-02T00:00:00Z"}, []),
@@ -254,6 +255,43 @@ async def test_orders_newest_first_page_by_page(api: httpx.AsyncClient) -> None:
 )
 async def test_orders_can_be_filtered(api: httpx.AsyncClient, filters: dict[str, str], expected: list[str]) -> None:
     assert [order["order_id"] for order in await every(api, "/orders", **filters)] == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"channel": "web", "customer_id": "c-1"}, [{"key_id": "key-1", "orders": 6}]),
+        ({"email": " A@Example.org"}, [{"key_id": "key-1", "orders": 6}]),
+        ({"channel": "till", "customer_id": "c-1"}, []),
+        ({"customer_id": "c-1"}, []),
+        ({"email": "b@example.org"}, []),
+        ({}, []),
+    ],
+)
+async def test_a_customer_is_found_by_channel_and_id_or_by_email(api: httpx.AsyncClient, wanted: Any, found: Any) -> None:
+    assert (await api.post("/customers", json=wanted)).json() == found
+
+
+async def test_what_an_order_says_of_persons_is_gone_once_the_customer_is_erased(
+    database: Database, api: httpx.AsyncClient, erasure: Sequence[IncomingRecord]
+) -> None:
+    before = (await api.get("/orders/done")).json()
+    assert (before["customer_id"], before["customer_email"], before["ship_to"]["city"]) == ("c-1", "a@example.org", "Berlin")
+    await write(database, erasure)
+    erased = (await api.get("/orders/done")).json()
+    gone = ("customer_id", "customer_email", "customer_name", "customer_phone", "ship_to", "bill_to", "pickup", "note", "gift")
+    assert erased == before | dict.fromkeys(gone) | {"customer_erased": True}
+    assert {order["customer_id"] for order in (await api.get("/orders?customer=key-1")).json()["items"]} == {None}
+    assert (await api.post("/customers", json={"email": "a@example.org"})).json() == []
+
+
+async def test_a_wrong_key_of_the_installation_is_said(database: Database, scenarios: Any) -> None:
+    await write(database, scenarios.records)
+    transport = httpx.ASGITransport(make_api(database, lambda: LATER, Sealer(b"x" * KEY_BYTES)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
+        response = await client.get("/orders/done")
+    assert response.status_code == 503
+    assert "OMS_PERSONAL_DATA_KEY" in response.json()["reasons"][0]
 
 
 async def test_the_timeline_has_every_event_in_order(api: httpx.AsyncClient, scenarios: Any) -> None:
@@ -264,7 +302,7 @@ async def test_the_timeline_has_every_event_in_order(api: httpx.AsyncClient, sce
     first = entries[0]
     assert first["summary"] == "Accepted from web as R-1: 4 units, 4000 EUR in minor units"
     assert (first["source"], first["topic"], first["sequence"]) == ("/oms/capture", "oms.orders", 1)
-    assert first["data"]["personal"]["customer"]["id"] == "c-1"
+    assert first["data"]["sealed"]["key_id"] == "key-1"
 
 
 async def test_an_event_that_concerns_no_order_has_a_timeline_under_its_key(api: httpx.AsyncClient) -> None:
@@ -305,9 +343,9 @@ async def test_the_audits_are_green_without_violations_and_list_the_orders_in_fl
     assert [order["order_id"] for order in audit["in_flight"]] == ["new"]
 
 
-async def test_an_order_past_its_deadline_is_a_violation(database: Database, scenarios: Any) -> None:
+async def test_an_order_past_its_deadline_is_a_violation(database: Database, scenarios: Any, sealer: Sealer) -> None:
     await write(database, scenarios.records)
-    transport = httpx.ASGITransport(make_api(database, lambda: LATER + timedelta(days=9)))
+    transport = httpx.ASGITransport(make_api(database, lambda: LATER + timedelta(days=9), sealer))
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
         audit = await ask(client, "/audits/orders")
     assert not audit["green"]
@@ -351,10 +389,10 @@ async def test_a_second_capture_for_one_shipment_is_found(api: httpx.AsyncClient
     assert kinds >= {"captured_twice", "over_captured"}
 
 
-async def test_a_check_of_two_topics_counts_once_they_have_settled(database: Database, given: Given) -> None:
+async def test_a_check_of_two_topics_counts_once_they_have_settled(database: Database, given: Given, sealer: Sealer) -> None:
     captured = PaymentCaptured(order_id="o", fulfillment_id="o/X", request_id="c", amount=0, currency="EUR", at=LATER)
     await write(database, given("oms.payments", captured))
-    transport = httpx.ASGITransport(make_api(database, lambda: LATER + timedelta(seconds=30)))
+    transport = httpx.ASGITransport(make_api(database, lambda: LATER + timedelta(seconds=30), sealer))
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
         assert (await ask(client, "/audits/money"))["green"]
         assert [v["kind"] for v in (await ask(client, "/audits/money", settle_seconds=0))["violations"]] == ["captured_unshipped"]

@@ -20,6 +20,7 @@ from oms_runtime.clock import utc_now
 from oms_runtime.database import Connection
 from oms_runtime.model import IncomingRecord
 from oms_runtime.runtime import Runtime
+from oms_runtime.sealing import Sealer
 from pydantic import SecretStr
 
 TOPICS = list(topics_read_by("projection"))
@@ -62,8 +63,8 @@ async def running(servers: Servers, scenarios: Any, publish: Any) -> AsyncIterat
     await runtime.stop()
 
 
-async def test_what_the_service_read_can_be_queried(running: Runtime) -> None:
-    transport = httpx.ASGITransport(make_api(running.database, utc_now))
+async def test_what_the_service_read_can_be_queried(running: Runtime, sealer: Sealer) -> None:
+    transport = httpx.ASGITransport(make_api(running.database, utc_now, sealer))
     async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
         assert (await client.get("/orders/done")).json()["status"] == "completed"
         assert (await client.get("/orders/nobody")).headers["content-type"] == "application/problem+json"

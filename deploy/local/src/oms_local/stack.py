@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from oms_contracts.catalogue import ALL_SERVICES, APIS, TOPICS
+from oms_contracts.catalogue import ALL_SERVICES, APIS, PERSONAL_DATA_PROCESSES, TOPICS
 from oms_provision import broker, databases, passwords
 from oms_provision.passwords import ADMIN, Passwords
 from oms_provision.sql import database_is_ready, run_to_end
@@ -194,6 +194,8 @@ class Stack:
             variables["OMS_QUERY_URL"] = f"http://{LOOPBACK}:{self.settings.http_port_of('projection')}"
         else:
             variables["OMS_DATABASE_URL"] = self.database_url(service)
+        if (part if part in APIS else service) in PERSONAL_DATA_PROCESSES:
+            variables["OMS_PERSONAL_DATA_KEY"] = self._passwords().personal_data_key
         return variables
 
     def _start_supervisor(self, owner: int | None, progress: Progress) -> None:
@@ -239,7 +241,7 @@ class Stack:
 
     def _provision(self, all_passwords: Passwords, progress: Progress) -> None:
         progress("checking topics, users and databases")
-        admin, count = self.admin, self.settings.partitions
+        admin, count = self._admin, self.settings.partitions
         broker.provision_topics(admin, [replace(topic, partitions=count or topic.partitions) for topic in TOPICS])
         if self._runs_itself(kafka_server.NAME):
             broker.provision_users(admin, all_passwords.kafka)
@@ -287,7 +289,7 @@ class Stack:
         )
 
     @cached_property
-    def admin(self) -> Any:
+    def _admin(self) -> Any:
         """One client for the life of this object: making one for each look at the broker, while that dies, has killed processes."""
         return broker.make_admin(self.kafka(ADMIN))
 
@@ -312,7 +314,7 @@ class Stack:
 
     def _is_ready(self, part: str) -> bool:
         if part == kafka_server.NAME:
-            return accepts_connections(self.settings.kafka_port) and broker.responds(self.admin)
+            return accepts_connections(self.settings.kafka_port) and broker.responds(self._admin)
         if part == postgres_server.NAME:
             return database_is_ready(self.database_url(ADMIN))
         return http_is_ready(self.settings.operations_port_of(part))

@@ -28,6 +28,7 @@ ANYTHING = (
 TIMEOUT_SECONDS = 30
 POLL_SECONDS = 0.05
 SCRAM_ITERATIONS = 4096
+DAY = str(24 * 3600 * 1000)
 GZIP_LEVEL = "1"
 """The broker compresses anew what our services sent; its default level takes twice the time for a sixth fewer bytes."""
 TLS_OPTIONS = {"ca_file": "ssl.ca.location", "certificate_file": "ssl.certificate.location", "key_file": "ssl.key.location"}
@@ -124,6 +125,9 @@ def rights() -> Iterable[Any]:
             yield _allow(user, api.AclOperation.READ, topic.name)
         yield _allow(user, api.AclOperation.READ, f"oms.{user}", kind=api.ResourceType.GROUP, prefixed=True)
     yield _allow("operator", api.AclOperation.READ, "oms.", prefixed=True)
+    for topic in TOPICS:
+        if "operator" not in topic.readers:
+            yield _deny("operator", api.AclOperation.READ, topic.name)
     yield _allow("operator", api.AclOperation.DESCRIBE_CONFIGS, "oms.", prefixed=True)
     yield _allow("operator", api.AclOperation.DESCRIBE, "*", kind=api.ResourceType.GROUP)
 
@@ -139,6 +143,9 @@ def _config(topic: Topic) -> dict[str, str]:
         "max.message.bytes": str(topic.max_message_bytes),
         "compression.type": topic.compression,
         **({"compression.gzip.level": GZIP_LEVEL} if topic.compression == "gzip" else {}),
+        # The broker deletes whole segments, and compacts none that it still writes. What has to be gone in time is in small ones.
+        **({"segment.ms": DAY} if not topic.keeps_for_ever else {}),
+        **({"segment.ms": DAY, "max.compaction.lag.ms": DAY} if topic.compacted and topic.discloses else {}),
     }
 
 
@@ -180,6 +187,12 @@ def _metadata(admin: Any) -> Mapping[str, Any]:
 def _allow(user: str, operation: Any, name: str, *, kind: Any = api.ResourceType.TOPIC, prefixed: bool = False) -> Any:
     pattern = api.ResourcePatternType.PREFIXED if prefixed else api.ResourcePatternType.LITERAL
     return api.AclBinding(kind, name, pattern, f"User:{user}", "*", operation, api.AclPermissionType.ALLOW)
+
+
+def _deny(user: str, operation: Any, name: str) -> Any:
+    """Takes back for one topic what a prefix allows."""
+    pattern = api.ResourcePatternType.LITERAL
+    return api.AclBinding(api.ResourceType.TOPIC, name, pattern, f"User:{user}", "*", operation, api.AclPermissionType.DENY)
 
 
 def _only(binding: Any) -> Any:

@@ -3,11 +3,10 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from oms_contracts.catalogue import ALL_SERVICES, APIS, USERS
+from oms_contracts.catalogue import ALL_SERVICES, APIS, PERSONAL_DATA_PROCESSES, USERS
 
 from oms_provision.broker import CONNECTION, broker_is_ready, make_admin, provision_topics, provision_users
 from oms_provision.certificates import Certificate, load_or_issue, load_or_make_authority
@@ -63,7 +62,7 @@ def variables_of(passwords: Passwords, broker: Certificate | None = None) -> dic
             "KAFKA_USERNAME": ADMIN,
             "KAFKA_PASSWORD": passwords.kafka[ADMIN],
             "POSTGRES_URL": superuser_url,
-            "OMS_PASSWORDS": json.dumps(asdict(passwords)),
+            "OMS_PASSWORDS": json.dumps({"kafka": passwords.kafka, "postgres": passwords.postgres}),
         },
     }
     services = {
@@ -76,7 +75,10 @@ def variables_of(passwords: Passwords, broker: Certificate | None = None) -> dic
         for service in ALL_SERVICES
     }
     apis = {api: {name: value for name, value in services[service].items() if _is_needed(api, name)} for api, service in APIS.items()}
-    return servers | services | apis
+    processes = services | apis
+    for process in PERSONAL_DATA_PROCESSES:
+        processes[process]["OMS_PERSONAL_DATA_KEY"] = passwords.personal_data_key
+    return servers | processes
 
 
 def _is_needed(api: str, variable: str) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,21 +14,30 @@ from oms_provision.errors import ProvisionError
 
 ADMIN = "admin"
 FILE = "passwords.json"
+KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passwords:
-    """`kafka` by broker user, `postgres` by service. Both have an entry `admin`: the super user and the superuser."""
+    """`kafka` by broker user, `postgres` by service. Both have an entry `admin`: the super user and the superuser.
+
+    `personal_data_key` is the installation's key, in base64, empty where it does not exist yet. Whoever loses it loses all personal data.
+    """
 
     kafka: dict[str, str]
     postgres: dict[str, str]
+    personal_data_key: str = ""
 
 
 def load_or_make(folder: Path) -> Passwords:
     """The passwords in `folder`. Those that do not exist yet are made and saved. Raises ProvisionError if the file cannot be read."""
     file = folder / FILE
     saved = _read(file) if file.exists() else Passwords(kafka={}, postgres={})
-    complete = Passwords(kafka=_complete(saved.kafka, USERS), postgres=_complete(saved.postgres, ALL_SERVICES))
+    complete = Passwords(
+        kafka=_complete(saved.kafka, USERS),
+        postgres=_complete(saved.postgres, ALL_SERVICES),
+        personal_data_key=saved.personal_data_key or b64encode(secrets.token_bytes(KEY_BYTES)).decode(),
+    )
     if complete != saved:
         write_secret(file, json.dumps(asdict(complete), indent=1))
     return complete
@@ -45,8 +55,10 @@ def parse(text: str) -> Passwords:
     """Passwords from the JSON form that `load_or_make` saves. Raises ValueError if `text` is something else."""
     try:
         content = json.loads(text)
-        return Passwords(kafka=dict(content["kafka"]), postgres=dict(content["postgres"]))
-    except (KeyError, TypeError) as error:
+        return Passwords(
+            kafka=dict(content["kafka"]), postgres=dict(content["postgres"]), personal_data_key=str(content.get("personal_data_key", ""))
+        )
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"no passwords by `kafka` and `postgres`: {error}") from error
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from oms_contracts import channel, fulfillments, operations, orders, payments, returns, stock, superseded, tracking
+from oms_contracts import channel, customers, fulfillments, operations, orders, payments, returns, stock, superseded, tracking
 from oms_contracts.message import type_of
 
 PARTITIONS = 12
@@ -24,6 +24,8 @@ ALL_SERVICES = (*SERVICES, PROJECTION)
 """Every service, in the order of their HTTP ports. What has one entry for each service is made from this list or checked against it."""
 APIS = {f"{service}-api": service for service in ("capture", PROJECTION)}
 """The HTTP APIs, which are processes of their own (`python -m oms_<service> api`), each with the service whose credentials it has."""
+PERSONAL_DATA_PROCESSES = ("capture", "fulfillment", f"{PROJECTION}-api")
+"""The processes that seal personal data or open it, and so have the installation's key. No other has."""
 EXTERNAL_PARTIES = frozenset({"channel", "warehouse", "carrier", "downstream"})
 """The broker users that are not ours: they read and write by clients of any language."""
 USERS = (*ALL_SERVICES, "channel", "warehouse", "carrier", "downstream", "operator")
@@ -34,8 +36,9 @@ USERS = (*ALL_SERVICES, "channel", "warehouse", "carrier", "downstream", "operat
 class Topic:
     """One topic. `retention` is milliseconds, `FOREVER` for ever; `writers` and `readers` are broker users.
 
-    `compacted_copy_of` names the topic that this one is a compacted copy of: whatever is published there is published here too, and
-    the newest record of each key stays.
+    `copy_of` names the topic that this one is a copy of: what is published there is published here too, if it is one of `messages`. Of a
+    `compacted` copy the newest record of each key stays. A copy that `discloses` has more in its records than the original, which keeps
+    them for ever, may have.
     """
 
     name: str
@@ -45,14 +48,16 @@ class Topic:
     readers: tuple[str, ...]
     summary: str
     retention: int = FOREVER
-    compacted_copy_of: str | None = None
+    copy_of: str | None = None
+    compacted: bool = False
+    discloses: bool = False
     partitions: int = PARTITIONS
     max_message_bytes: int = 1024 * 1024
 
     @property
-    def compacted(self) -> bool:
-        """Whether the newest record of each key is all that is sure to stay."""
-        return self.compacted_copy_of is not None
+    def keeps_for_ever(self) -> bool:
+        """Whether what is published here stays, unless a later record of its key takes its place: no personal data in the clear may."""
+        return self.retention == FOREVER
 
     @property
     def compression(self) -> str:
@@ -98,6 +103,7 @@ TOPICS = (
         writers=("channel", "capture", "operator"),
         readers=("capture", "operator"),
         summary="orders as the channels publish them",
+        retention=DAYS_30,
         max_message_bytes=EXTERNAL_MAX_BYTES,
     ),
     Topic(
@@ -121,6 +127,7 @@ TOPICS = (
             orders.OrderCompleted,
             superseded.OrderAccepted,
             superseded.OrderReserved,
+            superseded.OrderReleased,
             superseded.OrderPaymentAmended,
             superseded.OrderCompleted,
         ),
@@ -187,10 +194,22 @@ TOPICS = (
             fulfillments.FulfillmentCanceled,
             fulfillments.FulfillmentCancellationRejected,
             fulfillments.FulfillmentCommandRefused,
+            superseded.FulfillmentPlanned,
         ),
         writers=("fulfillment",),
         readers=("capture", "inventory", "payment", "tracking", "projection", "warehouse", "operator"),
         summary="what warehouses are asked to do and have done",
+    ),
+    Topic(
+        name="oms.fulfillment-orders",
+        key="order id",
+        messages=(fulfillments.FulfillmentPlanned,),
+        writers=("fulfillment",),
+        readers=("warehouse", "operator"),
+        summary="what warehouses are asked to ship, and to whom",
+        retention=DAYS_30,
+        copy_of="oms.fulfillments",
+        discloses=True,
     ),
     Topic(
         name="oms.tracking",
@@ -248,9 +267,29 @@ TOPICS = (
         writers=("tracking",),
         readers=("downstream", "operator"),
         summary="the newest change of each order's public status",
-        compacted_copy_of="oms.order-status-changes",
+        copy_of="oms.order-status-changes",
+        compacted=True,
     ),
-    _commands("capture", "order id", (), orders.CancelOrder, orders.AmendPayment),
+    Topic(
+        name="oms.customers",
+        key="key id; request id of what was erased",
+        messages=(customers.CustomerKeyIssued, customers.CustomerKeyErased, customers.CustomerErased),
+        writers=("capture",),
+        readers=("operator",),
+        summary="that customers have keys, and that they were erased",
+    ),
+    Topic(
+        name="oms.customer-keys",
+        key="key id; request id of what was erased",
+        messages=(customers.CustomerKeyIssued, customers.CustomerKeyErased, customers.CustomerErased),
+        writers=("capture",),
+        readers=("fulfillment", PROJECTION),
+        summary="customers' keys, encrypted by the installation's key",
+        copy_of="oms.customers",
+        compacted=True,
+        discloses=True,
+    ),
+    _commands("capture", "order id", (), orders.CancelOrder, orders.AmendPayment, customers.EraseCustomer),
     _commands("inventory", "receipt or adjustment id", ("warehouse",), stock.ReceiveStock, stock.AdjustStock),
     _commands("payment", "order id", ()),
     _commands(

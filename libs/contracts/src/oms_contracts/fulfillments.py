@@ -7,25 +7,28 @@ only together can they tell whether it is too late to cancel.
 from datetime import datetime
 
 from oms_contracts.message import Value, message
-from oms_contracts.order_parts import DeliveryPromise, Gift, Pickup
-from oms_contracts.values import Address, AllocatedLine, Package, Prose
+from oms_contracts.order_parts import DeliveryPromise, PersonalData, SealedData
+from oms_contracts.values import AllocatedLine, Package
 
 
-@message("oms.fulfillment.FulfillmentPlanned.v1", key="order_id")
+@message("oms.fulfillment.FulfillmentPlanned.v2", key="order_id")
 class FulfillmentPlanned(Value, frozen=True, kw_only=True):
-    """A location is asked to ship `lines`."""
+    """A location is asked to ship `lines`.
+
+    On oms.fulfillments, which keeps records for ever, what is about persons is in `sealed`. On oms.fulfillment-orders, which keeps them for
+    30 days, it is in `personal`, in the clear: where the goods go or who collects them, the note and the gift. Both are null where the
+    customer's data was erased. In records from before it was sealed it is in `personal` on both.
+    """
 
     order_id: str
     fulfillment_id: str
     location: str
     delivery: str
-    ship_to: Address | None
     lines: tuple[AllocatedLine, ...]
     at: datetime
-    pickup: Pickup | None = None
     promise: DeliveryPromise | None = None
-    note: Prose | None = None
-    gift: Gift | None = None
+    personal: PersonalData | None = None
+    sealed: SealedData | None = None
 
 
 @message("oms.fulfillment.FulfillmentAccepted.v1", key="order_id")

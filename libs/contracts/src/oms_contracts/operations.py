@@ -5,15 +5,17 @@ from typing import Annotated
 
 from annotated_types import MaxLen
 
-from oms_contracts.message import Value, message
+from oms_contracts.customers import CustomerErased, CustomerKeyErased, CustomerKeyIssued
+from oms_contracts.message import Value, message, type_of
 
 
 @message("oms.operations.RecordSetAside.v1", key="source_key")
 class RecordSetAside(Value, frozen=True, kw_only=True):
     """A record could not be applied.
 
-    `value` is the original in base64; `parked` means it waits only because an earlier one of its key does. A value too large to be
-    published is left out: then `value_bytes` and `value_sha256` say what it is, and it is to be read where it came from.
+    `value` is the original in base64; `parked` means it waits only because an earlier one of its key does. A value is left out
+    that is too large to be published, or comes from a topic that keeps records for a bounded time, because it may hold personal data: then
+    `value_bytes` and `value_sha256` say what it is, and it is to be read where it came from.
     """
 
     letter_id: str
@@ -79,3 +81,11 @@ class RedriveDeadLetters(Value, frozen=True, kw_only=True):
 def is_operation(type_name: str) -> bool:
     """Whether a published type is about a service itself, not of its streams: such events are stored and published, but never folded."""
     return type_name.startswith("oms.operations.")
+
+
+def is_folded(type_name: str) -> bool:
+    """Whether an event of a published type is folded into states: those about records set aside and about customers' keys are not."""
+    return not is_operation(type_name) and type_name not in _ABOUT_CUSTOMERS
+
+
+_ABOUT_CUSTOMERS = frozenset(type_of(cls).name for cls in (CustomerKeyIssued, CustomerKeyErased, CustomerErased))

@@ -1,11 +1,15 @@
 """The parts of an order as channels place it. Amounts are integer minor units of the order's currency (ISO 4217)."""
 
 from datetime import datetime
+from typing import Annotated
 
+from annotated_types import MaxLen
 from msgspec import field
 
 from oms_contracts.message import Value
 from oms_contracts.values import Address, Code, Customer, Prose
+
+MAX_SEALED_CHARACTERS = 500_000
 
 
 class Tax(Value, frozen=True, kw_only=True):
@@ -149,6 +153,17 @@ class PersonalData(Value, frozen=True, kw_only=True):
     note: Prose | None = None
     gift: Gift | None = None
     risk: Risk | None = None
+
+
+class SealedData(Value, frozen=True, kw_only=True):
+    """Personal data, encrypted by a key that is its customer's. Once that key is erased, nobody can read it any more.
+
+    `data` is PersonalData as JSON, sealed by AES-256-GCM, in base64: 12 bytes of nonce, then the ciphertext with its tag. The associated
+    data is the order's id. `key_id` names the key: see CustomerKeyIssued.
+    """
+
+    key_id: str
+    data: Annotated[str, MaxLen(MAX_SEALED_CHARACTERS)]
 
 
 class ChargedLine(Value, frozen=True, kw_only=True):

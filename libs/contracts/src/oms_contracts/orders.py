@@ -10,14 +10,13 @@ from oms_contracts.order_parts import (
     DeliveryPromise,
     Discount,
     Fee,
-    Gift,
     LineItem,
     OrderPayment,
     PersonalData,
-    Pickup,
+    SealedData,
     ShippingLine,
 )
-from oms_contracts.values import Address, AllocatedLine, Customer, PaymentMethod, Prose
+from oms_contracts.values import AllocatedLine, PaymentMethod, Prose
 
 ENDED_STATUSES = frozenset({"rejected", "canceled", "expired", "completed"})
 """The statuses of an order, internal and public, in which nothing is held, due or expected of anybody.
@@ -33,7 +32,8 @@ WAITING_STATUSES = {"amend_payment": "awaiting_payment", "resolve_stock": "await
 class OrderAccepted(Value, frozen=True, kw_only=True):
     """The order is sound. Inventory reserves its stock for `attempt` 1.
 
-    What the channel placed, field by field as in OrderPlaced; what is about persons is in `personal`, which is null once it was erased.
+    What the channel placed, field by field as in OrderPlaced. What is about persons is in `sealed`; in records from before it was sealed it
+    is in `personal`, in the clear. Both are null where it is not known.
     """
 
     order_id: str
@@ -60,6 +60,7 @@ class OrderAccepted(Value, frozen=True, kw_only=True):
     time_zone: str | None = None
     tags: tuple[str, ...] = ()
     attributes: dict[str, str] = field(default_factory=dict[str, str])
+    sealed: SealedData | None = None
 
 
 @message("oms.capture.OrderRejected.v1", key="order_id")
@@ -115,20 +116,20 @@ class OrderConfirmed(Value, frozen=True, kw_only=True):
     at: datetime
 
 
-@message("oms.capture.OrderReleased.v1", key="order_id")
+@message("oms.capture.OrderReleased.v2", key="order_id")
 class OrderReleased(Value, frozen=True, kw_only=True):
-    """Stock is allocated. Fulfillment plans from `lines`, which name the location of every unit."""
+    """Stock is allocated. Fulfillment plans from `lines`, which name the location of every unit.
+
+    `personal` and `sealed` are those of OrderAccepted.
+    """
 
     order_id: str
-    customer: Customer
     delivery: str
-    ship_to: Address | None
     lines: tuple[AllocatedLine, ...]
     at: datetime
-    pickup: Pickup | None = None
     promise: DeliveryPromise | None = None
-    note: Prose | None = None
-    gift: Gift | None = None
+    personal: PersonalData | None = None
+    sealed: SealedData | None = None
 
 
 @message("oms.capture.OrderActionRequired.v1", key="order_id")

@@ -9,11 +9,22 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from oms_contracts import channel, orders, payments, returns
+from oms_contracts import channel, fulfillments, orders, payments, returns
 from oms_contracts.message import Value, message, type_of
-from oms_contracts.order_parts import ChargedLine, Discount, DiscountShare, LineItem, OrderPayment, PersonalData, ShippingLine
+from oms_contracts.order_parts import (
+    ChargedLine,
+    DeliveryPromise,
+    Discount,
+    DiscountShare,
+    Gift,
+    LineItem,
+    OrderPayment,
+    PersonalData,
+    Pickup,
+    ShippingLine,
+)
 from oms_contracts.values import Address as NewestAddress
-from oms_contracts.values import Code, OrderLine, PaymentMethod, order_id_of
+from oms_contracts.values import AllocatedLine, Code, OrderLine, PaymentMethod, Prose, order_id_of
 from oms_contracts.values import Customer as NewestCustomer
 
 V = TypeVar("V", bound=Value)
@@ -139,6 +150,48 @@ class OrderPaymentAmended(Value, frozen=True, kw_only=True):
     lines: tuple[OrderLine, ...]
     location: str | None
     at: datetime
+
+
+def _release_of(released: "OrderReleased") -> orders.OrderReleased:
+    return _carried(orders.OrderReleased, released, personal=_carried(PersonalData, released))
+
+
+@message("oms.capture.OrderReleased.v1", key="order_id", upcast=_release_of)
+class OrderReleased(Value, frozen=True, kw_only=True):
+    """Stock is allocated. Fulfillment plans from `lines`, which name the location of every unit."""
+
+    order_id: str
+    customer: NewestCustomer
+    delivery: str
+    ship_to: NewestAddress | None
+    lines: tuple[AllocatedLine, ...]
+    at: datetime
+    pickup: Pickup | None = None
+    promise: DeliveryPromise | None = None
+    note: Prose | None = None
+    gift: Gift | None = None
+
+
+def _plan_of(planned: "FulfillmentPlanned") -> fulfillments.FulfillmentPlanned:
+    personal = _carried(PersonalData, planned, customer=NewestCustomer(id=""))
+    return _carried(fulfillments.FulfillmentPlanned, planned, personal=personal)
+
+
+@message("oms.fulfillment.FulfillmentPlanned.v1", key="order_id", upcast=_plan_of)
+class FulfillmentPlanned(Value, frozen=True, kw_only=True):
+    """A location is asked to ship `lines`."""
+
+    order_id: str
+    fulfillment_id: str
+    location: str
+    delivery: str
+    ship_to: NewestAddress | None
+    lines: tuple[AllocatedLine, ...]
+    at: datetime
+    pickup: Pickup | None = None
+    promise: DeliveryPromise | None = None
+    note: Prose | None = None
+    gift: Gift | None = None
 
 
 def _completion_of(completed: "OrderCompleted") -> orders.OrderCompleted:

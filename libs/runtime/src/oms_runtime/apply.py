@@ -77,7 +77,7 @@ class Applier:
         self._clock = clock
         self._committed = committed
         self._max_event_bytes = service.max_event_bytes()
-        self._dead_letters = DeadLetters(service.name, service.dead_letters, MAX_KEPT_VALUE_BYTES)
+        self._dead_letters = DeadLetters(service.name, service.dead_letters, MAX_KEPT_VALUE_BYTES, service.bounded_topics())
         self._cache = StateCache()
         self._head = 0
         """The highest position that this process has seen in the store."""
@@ -253,8 +253,6 @@ class Applier:
 
     def _commands(self, record: IncomingRecord) -> list[tuple[Command, Cause]]:
         """What a parsed record asks of the decider."""
-        if self._service.projector is not None:
-            return []
         cause = self._cause(record)
         return [(command, cause) for command in self._service.commands_for(record.message)]
 
@@ -316,15 +314,26 @@ class Applier:
         self, connection: Connection, unit: UnitOfWork, records: Sequence[tuple[IncomingRecord, Sequence[tuple[Command, Cause]]]]
     ) -> tuple[int, Exception] | None:
         """Have records decided, or projected. Returns the index of the first that cannot be decided, with its error."""
-        if self._service.projector is not None:
-            await self._service.projector(connection, [record for record, _ in records])
-            return None
-        await unit.load(connection, [command for _, commands in records for command in commands])
+        service = self._service
+        if service.projector is not None:
+            projected = [record for record, _ in records if type(record.message) in service.projected]
+            if projected:
+                await service.projector(connection, projected)
+            if service.decider is None:
+                return None
+        asked = [command for _, commands in records for command in commands]
+        if service.companion is not None:
+            asked = await service.companion.prepare(connection, asked)
+        await unit.load(connection, asked)
+        begin = 0
         for index, (_, commands) in enumerate(records):
             try:
-                unit.decide(commands)
+                unit.decide(asked[begin : begin + len(commands)])
             except Exception as error:  # noqa: BLE001  # whatever it is, the record is set aside with it
                 return index, error
+            begin += len(commands)
+        if service.companion is not None:
+            await service.companion.conclude(connection, unit, asked)
         return None
 
     async def _set_aside(

@@ -5,8 +5,9 @@ A dead letter stays in the table until it is redriven. Each step is also an even
 
 import base64
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import msgspec
 from oms_contracts.envelope import header
 from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
 
-from oms_runtime.database import Connection, DbRow
+from oms_runtime.database import Connection, Database, DbRow
 from oms_runtime.model import IncomingRecord
 from oms_runtime.unit_of_work import Cause, UnitOfWork
 
@@ -36,11 +37,16 @@ class DeadLetter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetters:
-    """One service's dead letters, announced on `topic`. `max_value_bytes` is the largest value that is kept with one."""
+    """One service's dead letters, announced on `topic`. `max_value_bytes` is the largest value that is kept with one.
+
+    Values from `bounded_topics`, which keep records for a bounded time, may hold personal data: they are in no event, because events are
+    kept for ever, and leave the table when they leave their topic (`forget_old_values`).
+    """
 
     service: str
     topic: str
     max_value_bytes: int
+    bounded_topics: frozenset[str]
 
     async def set_aside(self, connection: Connection, unit: UnitOfWork, records: Iterable[tuple[IncomingRecord, Exception | None]]) -> None:
         """Keep records for an operator, each with its error, or None where it is only parked behind another.
@@ -72,13 +78,15 @@ class DeadLetters:
                     reason,
                     error is None,
                     unit.now,
+                    unit.now,
                 )
             )
             self._announce(unit, record, (1, versions.get(_stream(record), 0) + 1), (reason, stack), parked=error is None)
         await connection.executemany(
             """insert into dead_letters
-               (letter_id, source_topic, source_partition, source_offset, source_key, headers, value, reason, attempts, parked, at)
-               values ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10)""",
+               (letter_id, source_topic, source_partition, source_offset, source_key, headers, value, reason, attempts, parked, at,
+                set_aside_at)
+               values ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11)""",
             rows,
         )
 
@@ -98,14 +106,15 @@ class DeadLetters:
     async def redriven(self, connection: Connection, unit: UnitOfWork, letter: DeadLetter, *, discarded: bool) -> None:
         """The record was applied, or discarded as asked: delete the dead letter, and announce it."""
         await connection.execute("delete from dead_letters where letter_id = $1", letter_id(letter.record))
+        text = _hash_text if letter.record.topic in self.bounded_topics else _text
         event = RecordRedriven(
             letter_id=letter_id(letter.record),
             service=self.service,
             source_key=letter.record.key or "",
             discarded=discarded,
             at=unit.now,
-            value_before=None if letter.original_value is None else _text(letter.original_value),
-            value_after=None if letter.original_value is None else _text(letter.record.value),
+            value_before=None if letter.original_value is None else text(letter.original_value),
+            value_after=None if letter.original_value is None else text(letter.record.value),
         )
         if not unit.fits(event, self.topic):
             event = msgspec.structs.replace(event, value_before=_hash_text(letter.original_value or b""))
@@ -127,6 +136,9 @@ class DeadLetters:
     def _keeps(self, record: IncomingRecord) -> bool:
         return len(record.value) <= self.max_value_bytes
 
+    def _announces(self, record: IncomingRecord) -> bool:
+        return self._keeps(record) and record.topic not in self.bounded_topics
+
     async def _versions(self, connection: Connection, ids: Sequence[str]) -> dict[str, int]:
         """By stream of a dead letter: the version of its last event. It has some from before where its record is read again."""
         found = await connection.fetch(
@@ -147,13 +159,13 @@ class DeadLetters:
             source_type=record.type or "",
             reason=reason,
             stack=stack,
-            value=_text(record.value) if self._keeps(record) else "",
+            value=_text(record.value) if self._announces(record) else "",
             headers={name: value.decode("utf-8", "replace") for name, value in _bounded_headers(record)},
             attempts=attempts,
             parked=parked,
             at=unit.now,
         )
-        if not self._keeps(record) or not unit.fits(event, self.topic):
+        if not self._announces(record) or not unit.fits(event, self.topic):
             event = msgspec.structs.replace(event, value="", value_bytes=len(record.value), value_sha256=sha256(record.value).hexdigest())
         self._append(unit, record, version, event)
 
@@ -197,6 +209,27 @@ async def replace_value(connection: Connection, letter: str, value: bytes) -> No
     await connection.execute(
         "update dead_letters set value = $2, original_value = coalesce(original_value, value) where letter_id = $1", letter, value
     )
+
+
+async def forget_values(connection: Connection, concerned: Callable[[bytes], bool]) -> None:
+    """Erase the values of dead letters that `concerned` says yes to."""
+    letters = [
+        row["letter_id"]
+        async for row in connection.cursor("select letter_id, value, original_value from dead_letters where value <> ''")
+        if concerned(row["value"]) or (row["original_value"] is not None and concerned(row["original_value"]))
+    ]
+    if letters:
+        await connection.execute(f"{_FORGET} where letter_id = any($1::text[])", letters)
+
+
+async def forget_old_values(database: Database, topics: Iterable[str], before: datetime) -> None:
+    """Erase the values of dead letters from `topics` that were set aside before a moment: their topics no longer have them either."""
+    query = f"{_FORGET} where source_topic = any($1::text[]) and set_aside_at < $2 and value <> ''"
+    async with database.acquire() as connection:
+        await connection.execute(query, list(topics), before)
+
+
+_FORGET = "update dead_letters set value = '', original_value = null, reason = reason || '; its value is no longer kept'"
 
 
 def letter_id(record: IncomingRecord) -> str:

@@ -36,6 +36,20 @@ class StoreBehind(Exception):
     """The store lacks events that the topics have: it was restored from a backup. It may not lead or decide until it has them again."""
 
 
+class WrongInstallationKey(Exception):
+    """OMS_PERSONAL_DATA_KEY is not the key that the store's customer keys were encrypted with: nothing can be sealed or opened."""
+
+    def __str__(self) -> str:
+        return (
+            "OMS_PERSONAL_DATA_KEY is not the key that customers' keys in the store were encrypted with: set the one that the "
+            "installation began with"
+        )
+
+
+class KeyNotArrived(Exception):
+    """A customer's key is not in the store yet: it lies on oms.customer-keys, and this process has not read so far."""
+
+
 def check_store_not_behind(service: str, stored: int, published: int) -> None:
     """Raise StoreBehind when the highest published position is above the store's: its next events would get positions that are taken."""
     if published > stored:
@@ -66,6 +80,8 @@ RETRYABLE_ERRORS: tuple[type[BaseException], ...] = (
     StoreBehind,
     TablesMissing,
     ClockUntrusted,
+    KeyNotArrived,
+    WrongInstallationKey,
 )
 """Faults of the environment, not of a record. They are retried for as long as they last, and never make a dead letter.
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 from oms_contracts.catalogue import TOPICS, Topic, topics_read_by, topics_written_by
@@ -12,6 +12,10 @@ from oms_contracts.message import type_of, versions_of
 from oms_contracts.operations import RedriveDeadLetters
 
 from oms_runtime.database import Connection, Database
+
+if TYPE_CHECKING:
+    from oms_runtime.store import StoredEvent
+    from oms_runtime.unit_of_work import Cause, UnitOfWork
 
 StateT = TypeVar("StateT")
 CommandT = TypeVar("CommandT")
@@ -124,18 +128,38 @@ class IncomingRecord(msgspec.Struct, kw_only=True):
 
 
 class Projector(Protocol):
-    """What a service without streams of its own provides: it writes read models inside the consumer's transaction."""
+    """Writes tables that are not folded from the service's own events, inside the consumer's transaction."""
 
     async def __call__(self, connection: Connection, batch: Sequence[IncomingRecord]) -> None: ...
+
+
+CausedCommands = Sequence[tuple[Command, "Cause"]]
+"""Commands, each with what led to it."""
+
+
+class Companion(Protocol):
+    """What a service does beside its decisions, in their transaction, because it must not be an event: events are kept for ever."""
+
+    async def prepare(self, connection: Connection, commands: CausedCommands) -> CausedCommands:
+        """The commands as they are decided: as many, in the same order."""
+        ...
+
+    async def conclude(self, connection: Connection, unit: "UnitOfWork", commands: CausedCommands) -> None:
+        """What remains to be done once they are decided. `commands` are those that `prepare` returned."""
+        ...
+
+
+Disclose = Callable[[Connection, Sequence["StoredEvent"]], Awaitable[Mapping[int, str]]]
+"""By position: the data of events as copies that disclose more have it. It may raise one of RETRYABLE_ERRORS, and is asked again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """Everything a service is made of.
 
-    `commands` are the messages of its own command topic, decided as they come; `projected` are the messages that its projector wants.
-    A record of any other type is dropped by its header, unread. `linger_seconds` is how long records that come in quick succession wait
-    for more of them.
+    `commands` are the messages of its own command topic, decided as they come; `projected` are the messages that its projector wants,
+    instead of its decider. A record of any other type is dropped by its header, unread. `linger_seconds` is how long records that come in
+    quick succession wait for more of them.
 
     A service whose tables have versions keeps those of one version in a `schema`, beside checkpoints and dead letters of their own, and
     fills them by a consumer `group` of their own. `open_tables` is called with the migrated store at each start, and every second from
@@ -152,6 +176,8 @@ class Service:
     effects: Effects = field(default_factory=dict[type[Any], Any])
     projector: Projector | None = None
     projected: tuple[type[Any], ...] = ()
+    companion: Companion | None = None
+    disclose: Disclose | None = None
     linger_seconds: float = LINGER_SECONDS
     schema: str = ""
     group: str = ""
@@ -170,6 +196,10 @@ class Service:
         """The topics where only our own services write: what they say of themselves is believed."""
         return frozenset(topic.name for topic in self.reads if topic.trusted)
 
+    def bounded_topics(self) -> frozenset[str]:
+        """The topics it reads whose records are kept for a bounded time: they may hold personal data in the clear."""
+        return frozenset(topic.name for topic in self.reads if not topic.keeps_for_ever)
+
     def topics_of_events(self) -> dict[str, str]:
         """The topic of each event type this service writes; the original where another topic is a copy of it."""
         return {type_of(cls).name: topic.name for topic in reversed(self.writes) for cls in topic.messages}
@@ -179,7 +209,9 @@ class Service:
         return {topic.name: topic.max_message_bytes for topic in self.writes}
 
     def commands_for(self, message: object) -> Iterable[Command]:
-        """What a message asks of this service."""
+        """What a message asks of this service's decider."""
+        if type(message) in self.projected:
+            return ()
         policy = self.policies.get(type(message))
         return policy(message) if policy else (message,)
 

@@ -14,7 +14,7 @@ import structlog
 from aiokafka import TopicPartition
 from oms_contracts.envelope import from_headers
 from oms_contracts.message import decode
-from oms_contracts.operations import is_operation
+from oms_contracts.operations import is_folded
 from oms_kafka.clients import Reader, Record, make_reader
 
 from oms_runtime.database import LEADER_LOCK, Connection, connect
@@ -75,7 +75,7 @@ async def _lock_out_leaders(connection: Connection) -> None:
 
 async def _read_missing(service: Service, settings: RuntimeSettings, head: int) -> list[StoredEvent]:
     """The service's events on its topics behind position `head`, by position."""
-    topics = [topic.name for topic in service.writes if topic.compacted_copy_of is None]
+    topics = [topic.name for topic in service.writes if topic.copy_of is None]
     reader = make_reader(settings, f"oms-{service.name}-recovery")
     await reader.start()
     try:
@@ -111,7 +111,7 @@ async def _offsets_before(
 def _stored_event(decider: AnyDecider | None, topic: str, record: Record) -> StoredEvent:
     envelope = from_headers(record.headers)
     value = (record.value or b"").decode()
-    if is_operation(envelope.type) or decider is None:
+    if not is_folded(envelope.type) or decider is None:
         # The record it is about lies behind the restored checkpoint: it is set aside anew, in the stream of its own name.
         stream = f"recovered/{envelope.position}"
     else:
@@ -136,7 +136,7 @@ async def _append(connection: Connection, decider: AnyDecider | None, events: li
         chunk = events[begin : begin + EVENTS_PER_CHUNK]
         await insert_events(connection, chunk)
         if decider is not None:
-            decoded = [(event.stream, decode(event.type, event.data.encode())) for event in chunk if not is_operation(event.type)]
+            decoded = [(event.stream, decode(event.type, event.data.encode())) for event in chunk if is_folded(event.type)]
             keys = sorted({key for _, event in decoded for key in decider.writes(event)})
             states = {key: StoredState(*stored) for key, stored in (await load_states(connection, decider, keys)).items()}
             fold(decider, decoded, states)

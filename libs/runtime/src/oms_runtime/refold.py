@@ -15,7 +15,7 @@ from time import monotonic
 import asyncpg
 import structlog
 from oms_contracts.message import decode
-from oms_contracts.operations import is_operation
+from oms_contracts.operations import is_folded
 
 from oms_runtime.database import BUILD_LOCK, Connection
 from oms_runtime.errors import StateVersionMismatch
@@ -237,7 +237,7 @@ async def _read_chunk(connection: Connection, after: int, size: int = EVENTS_PER
     rows = await connection.fetch(query, after, size)
     if not rows:
         return None
-    chunk = [(row["stream"], decode(row["type"], row["data"].encode())) for row in rows if not is_operation(row["type"])]
+    chunk = [(row["stream"], decode(row["type"], row["data"].encode())) for row in rows if is_folded(row["type"])]
     return rows[-1]["position"], chunk
 
 

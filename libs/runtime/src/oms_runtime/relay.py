@@ -21,6 +21,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import OutOfOrderSequenceNumber
 from oms_contracts.catalogue import Topic
 from oms_contracts.envelope import Envelope, Headers, to_headers
+from oms_contracts.message import type_of
 from oms_kafka.aiokafka_internals import abort_producer, producer_id_of, set_producer_sequence
 from oms_kafka.batches import OutgoingRecord, send_in_order
 from oms_kafka.clients import Producer, make_producer, partition_of
@@ -28,6 +29,7 @@ from oms_kafka.clients import Producer, make_producer, partition_of
 from oms_runtime.database import Connection
 from oms_runtime.errors import LostLeadership, check_store_not_behind
 from oms_runtime.metrics import Metrics
+from oms_runtime.model import Disclose
 from oms_runtime.settings import RuntimeSettings
 from oms_runtime.store import StoredEvent, head_of, read_events, read_relay
 from oms_runtime.tails import read_tails
@@ -50,13 +52,17 @@ MAX_REFUSALS = 3
 class Relay:
     """Made once a process. `offer` takes committed events at any time; `run` publishes while this process leads."""
 
-    def __init__(self, service: str, topics: Iterable[Topic], settings: RuntimeSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, service: str, topics: Iterable[Topic], settings: RuntimeSettings, metrics: Metrics, disclose: Disclose | None = None
+    ) -> None:
         self._source = f"/oms/{service}"
         self._service = service
         topics = tuple(topics)
         self._topics = [topic.name for topic in topics]
-        self._published_on = {name: [name, *(copy.name for copy in topics if copy.compacted_copy_of == name)] for name in self._topics}
-        """By the topic an event is stored for: that topic, and its compacted copies."""
+        self._copies = {topic.name: [copy for copy in topics if copy.copy_of == topic.name] for topic in topics}
+        self._types_on = {topic.name: {type_of(cls).name for cls in topic.messages} for topic in topics}
+        self._disclose = disclose
+        self._disclosed_types = {name for topic in topics if topic.discloses for name in self._types_on[topic.name]}
         self._partitions: Mapping[str, int] = {}
         self._epoch, self._epoch_after = "", 0
         """The store's epoch, and the position behind which it counts."""
@@ -123,7 +129,8 @@ class Relay:
                 if not events:
                     self._stalled_since, self.last_error = None, ""  # what an earlier attempt met is over, and nothing waits
                     continue
-                await self._with_keepalive(connection, self._publish(producer, events, last_positions))
+                disclosed = await self._disclosed(connection, events)
+                await self._with_keepalive(connection, self._publish(producer, events, disclosed, last_positions))
                 published = self._published = events[-1].position
                 self._stalled_since, self.last_error = None, ""
                 self._check_caught_up(published)
@@ -145,11 +152,13 @@ class Relay:
             await abort_producer(producer)
 
     def _missing_on_copies(self, last_positions: Mapping[TopicPartition, int]) -> Iterator[int]:
-        """The positions behind which a copy lacks records of its original: those published before it was a copy, or by a version that did
-        not know it. What is on a topic is not published there again, so the relay can simply begin there.
+        """The positions behind which a compacted copy lacks records of its original: those published before it was a copy, or by a version
+        that did not know it. What is on a topic is not published there again, so the relay can simply begin there.
+
+        A copy that is not compacted begins with what is published from now on.
         """
-        for name, (_, *copies) in self._published_on.items():
-            for copy, number in product(copies, range(self._partitions[name])):
+        for name, copies in self._copies.items():
+            for copy, number in product((copy.name for copy in copies if copy.compacted), range(self._partitions[name])):
                 on_copy = last_positions.get(TopicPartition(copy, number), 0)
                 if on_copy < last_positions.get(TopicPartition(name, number), 0):
                     yield on_copy
@@ -203,14 +212,32 @@ class Relay:
         if published >= self._head:
             self._caught_up.set()
 
-    async def _publish(self, producer: Producer, events: Sequence[StoredEvent], last_positions: Mapping[TopicPartition, int]) -> None:
+    async def _disclosed(self, connection: Connection, events: Sequence[StoredEvent]) -> Mapping[int, str]:
+        """By position: the data of events as copies that disclose it have it."""
+        asked = [event for event in events if event.type in self._disclosed_types] if self._disclose else []
+        return await self._disclose(connection, asked) if self._disclose and asked else {}
+
+    async def _publish(
+        self,
+        producer: Producer,
+        events: Sequence[StoredEvent],
+        disclosed: Mapping[int, str],
+        last_positions: Mapping[TopicPartition, int],
+    ) -> None:
         waiting: defaultdict[TopicPartition, deque[OutgoingRecord]] = defaultdict(deque)
+
+        def publish(topic: str, event: StoredEvent, record: OutgoingRecord) -> None:
+            target = TopicPartition(topic, partition_of(record.key, self._partitions[topic]))
+            if event.position > last_positions.get(target, 0):
+                waiting[target].append(record)
+
         for event in events:
             record = OutgoingRecord(event.key.encode(), event.data.encode(), self._headers(event))
-            for topic in self._published_on[event.topic]:
-                target = TopicPartition(topic, partition_of(record.key, self._partitions[topic]))
-                if event.position > last_positions.get(target, 0):
-                    waiting[target].append(record)
+            publish(event.topic, event, record)
+            for copy in self._copies[event.topic]:
+                if event.type in self._types_on[copy.name]:
+                    data = disclosed.get(event.position) if copy.discloses else None
+                    publish(copy.name, event, record if data is None else record._replace(value=data.encode()))
         await send_in_order(producer, waiting, _as_it_is, before_send=self._check_not_silent)
 
     def _check_not_silent(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
@@ -16,7 +16,7 @@ from oms_runtime.apply import Applier
 from oms_runtime.clock import Clock, elapsed_seconds, utc_now
 from oms_runtime.consumer import Consumer
 from oms_runtime.database import LEADER_LOCK, Connection, Database, connect, migrate, open_database
-from oms_runtime.dead_letters import count_dead_letters
+from oms_runtime.dead_letters import count_dead_letters, forget_old_values
 from oms_runtime.errors import RETRYABLE_ERRORS, ClockUntrusted, LostLeadership, StoreBehind, TablesMissing, check_store_not_behind
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import AnyDecider, Service
@@ -40,6 +40,7 @@ AUDIT_STATEMENT_TIMEOUT_MS = 30_000
 RELAY_STALLED_SECONDS = 30
 """Without progress for so long, while events wait, the relay makes the service unready."""
 MAX_REPORTED_KEYS = 100
+FORGET_SECONDS = 3_600
 
 
 class Runtime:
@@ -95,7 +96,7 @@ class Runtime:
         Waits for servers that are not up yet, and where a newer version of the service has been.
         """
         await self._when_reachable(self._open)
-        self.relay = Relay(self.service.name, self.service.writes, self.settings, self.metrics)
+        self.relay = Relay(self.service.name, self.service.writes, self.settings, self.metrics, self.service.disclose)
         self.metrics.relay_stalled.set_function(self.relay.stalled_seconds)
         poison = PoisonLimit(self.settings.poison_max_records, self.settings.poison_max_share, self._ticks)
         self.applier = Applier(
@@ -340,6 +341,7 @@ class Runtime:
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(_fail_if_cancelled_by_itself(self.relay.run(connection)))
                         tasks.create_task(_fail_if_cancelled_by_itself(self.scheduler.run()))
+                        tasks.create_task(_fail_if_cancelled_by_itself(self._forget_old_values()))
                 finally:
                     self._set_leading(False)
                     connection.terminate()
@@ -349,6 +351,14 @@ class Runtime:
             except* Exception:
                 log.exception("leading_ended")
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _forget_old_values(self) -> None:
+        """Erase the values of old dead letters, now and every hour."""
+        topics = [topic for topic in self.service.reads if not topic.keeps_for_ever]
+        while topics:
+            age = timedelta(milliseconds=max(topic.retention for topic in topics))
+            await forget_old_values(self.database, [topic.name for topic in topics], self._clock.now() - age)
+            await asyncio.sleep(FORGET_SECONDS)
 
     def _set_leading(self, leading: bool) -> None:
         self.leading = leading

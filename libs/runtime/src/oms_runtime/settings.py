@@ -1,11 +1,14 @@
 """What a service reads from its environment."""
 
+from base64 import b64decode
 from datetime import timedelta
 from typing import Annotated
 
 from oms_kafka.settings import KafkaSettings
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from oms_runtime.sealing import KEY_BYTES, Sealer
 
 PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0))]
 """For a setting that makes a deadline: a deadline without any delay would be due again and again without end."""
@@ -29,6 +32,29 @@ class ApiSettings(OperationsSettings):
 
     http_port: int = 8000
     http_request_timeout_seconds: float = Field(default=30, gt=0)
+
+
+def _check_key(key: SecretStr) -> SecretStr:
+    try:
+        size = len(b64decode(key.get_secret_value(), validate=True))
+    except ValueError:
+        size = 0
+    if size != KEY_BYTES:
+        raise ValueError(f"must be {KEY_BYTES} random bytes in base64: `openssl rand -base64 {KEY_BYTES}` makes some")
+    return key
+
+
+class PersonalDataSettings(BaseSettings):
+    """The variables of every process that seals personal data or opens it, all beginning with `OMS_`."""
+
+    model_config = SettingsConfigDict(env_prefix="OMS_", extra="ignore")
+
+    personal_data_key: Annotated[SecretStr, AfterValidator(_check_key)]
+    """The installation's key: it encrypts customers' keys. The same everywhere and for ever: without it no personal data can be read."""
+
+    def sealer(self) -> Sealer:
+        """What seals and opens with that key."""
+        return Sealer(b64decode(self.personal_data_key.get_secret_value()))
 
 
 class RuntimeSettings(OperationsSettings, KafkaSettings):

@@ -3,26 +3,35 @@
 import sys
 from contextlib import nullcontext
 from functools import partial
+from secrets import token_bytes
 
 from oms_kafka.clients import broker_is_reachable
 from oms_runtime.api_process import run_api
 from oms_runtime.clock import utc_now
-from oms_runtime.model import Decider, Service, one_stream, service_of
+from oms_runtime.model import Decider, Service, service_of
+from oms_runtime.sealing import Sealer
 from oms_runtime.server import run
 
 from oms_capture.api import KafkaOrders, make_api
 from oms_capture.commands import Command, Event
-from oms_capture.decider import INITIAL, Order, Terms, decide, due, evolve
+from oms_capture.customers import Customers, disclose
+from oms_capture.decider import INITIAL, Order, Terms, decide, due, evolve, reads
 from oms_capture.policies import POLICIES
 from oms_capture.settings import EdgeSettings, Settings
 
 
-def make_service(terms: Terms) -> Service:
+def make_service(terms: Terms, sealer: Sealer) -> Service:
     """Capture under the given terms."""
-    decider: Decider[Order, Command, Event] = one_stream(
-        initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms), state_version=4
+    decider: Decider[Order, Command, Event] = Decider(
+        initial=lambda _key: INITIAL,
+        decide=partial(decide, terms=terms),
+        evolve=lambda order, event, _key: evolve(order, event),
+        reads=reads,
+        writes=lambda event: (event.order_id,),
+        due=partial(due, terms=terms),
+        state_version=5,
     )
-    return service_of("capture", decider=decider, policies=POLICIES)
+    return service_of("capture", decider=decider, policies=POLICIES, companion=Customers(sealer, token_bytes), disclose=disclose)
 
 
 def main() -> None:
@@ -31,7 +40,7 @@ def main() -> None:
         run_edge(EdgeSettings())
     else:
         settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
-        run(make_service(settings.terms()), settings)
+        run(make_service(settings.terms(), settings.sealer()), settings)
 
 
 def run_edge(settings: EdgeSettings) -> None:

@@ -4,6 +4,8 @@ from datetime import datetime
 
 from msgspec import Struct
 from oms_contracts.channel import OrderPlaced
+from oms_contracts.customers import EraseCustomer
+from oms_contracts.order_parts import SealedData
 from oms_contracts.orders import (
     AmendPayment,
     CancelOrder,
@@ -24,14 +26,20 @@ from oms_contracts.orders import (
     OrderReserved,
 )
 from oms_contracts.values import AllocatedLine, Shortage
+from oms_runtime.customer_keys import CustomerKey
 
 
 class PlaceOrder(Struct, frozen=True, kw_only=True):
-    """A channel's order. `content_hash` distinguishes two contents under one reference."""
+    """A channel's order. `content_hash` distinguishes two contents under one reference.
+
+    `sealed` is what it says of persons, and `new_key` the key for it where its customer had none: see customers.py.
+    """
 
     order_id: str
     content_hash: str
     placed: OrderPlaced
+    sealed: SealedData | None = None
+    new_key: CustomerKey | None = None
 
 
 class RecordReservation(Struct, frozen=True, kw_only=True):
@@ -114,6 +122,7 @@ Command = (
     | ActOnDeadline
     | CancelOrder
     | AmendPayment
+    | EraseCustomer
 )
 
 Event = (

@@ -5,12 +5,14 @@ nothing else. Every step follows on one of capture's own events, so a fact that 
 changes nothing.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from msgspec import Struct, field
 from msgspec.structs import replace
+from oms_contracts.customers import EraseCustomer
 from oms_contracts.message import type_of
-from oms_contracts.order_parts import ChargedLine, DeliveryPromise, PersonalData
+from oms_contracts.order_parts import ChargedLine, DeliveryPromise, PersonalData, SealedData
 from oms_contracts.orders import (
     ENDED_STATUSES,
     WAITING_STATUSES,
@@ -87,6 +89,7 @@ class Order(Struct, frozen=True, kw_only=True):
     rejected: frozenset[str] = frozenset()
     conflicts: frozenset[str] = frozenset()
     personal: PersonalData | None = None
+    sealed: SealedData | None = None
     currency: str = ""
     lines: tuple[ChargedLine, ...] = ()
     total: int = 0
@@ -110,7 +113,17 @@ class Order(Struct, frozen=True, kw_only=True):
 INITIAL = Order()
 
 
-def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[Event]:
+def reads(command: Command) -> tuple[str, ...]:
+    """The keys of the states that a command is decided on. To erase a customer changes no order: see customers.py."""
+    return () if isinstance(command, EraseCustomer) else (command.order_id,)
+
+
+def decide(command: Command, orders: Mapping[str, Order], now: datetime, terms: Terms) -> list[Event]:
+    """The events that follow from a command, given the orders that it reads."""
+    return [] if isinstance(command, EraseCustomer) else decide_order(command, orders[command.order_id], now, terms)
+
+
+def decide_order(command: Command, order: Order, now: datetime, terms: Terms) -> list[Event]:
     """The events that follow from a command. A command that has already had its effect, or comes too late, has none."""
     match command:
         case PlaceOrder():
@@ -153,20 +166,17 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
             return [_ask(order_id, order, "amend_payment", reason, now=now, timeout=terms.payment_timeout)]
 
         case RecordAllocation(order_id=order_id, lines=lines):
-            if order.status != "confirmed" or order.personal is None:
+            if order.status != "confirmed":
                 return []
             return [
                 OrderReleased(
                     order_id=order_id,
-                    customer=order.personal.customer,
                     delivery=order.delivery,
-                    ship_to=order.personal.ship_to,
                     lines=lines,
                     at=now,
-                    pickup=order.personal.pickup,
                     promise=order.promise,
-                    note=order.personal.note,
-                    gift=order.personal.gift,
+                    personal=order.personal,
+                    sealed=order.sealed,
                 )
             ]
 
@@ -185,6 +195,9 @@ def decide(command: Command, order: Order, now: datetime, terms: Terms) -> list[
 
         case CancelOrder():
             return _cancel(command, order, now)
+
+        case EraseCustomer():
+            return []
 
         case RecordFulfillmentCanceled(order_id=order_id, requested_at=requested_at):
             if order.cancellation is None or not _is_open_request(requested_at, order):
@@ -224,6 +237,7 @@ def evolve(order: Order, event: Event) -> Order:
                 status="accepted",
                 content_hash=event.content_hash,
                 personal=event.personal,
+                sealed=event.sealed,
                 currency=event.currency,
                 lines=charged_lines(event),
                 total=event.total,
@@ -324,15 +338,8 @@ def _place(command: PlaceOrder, order: Order, now: datetime, terms: Terms) -> li
             payments=placed.payments,
             delivery=placed.delivery,
             location=placed.location or (placed.pickup.location if placed.pickup else None),
-            personal=PersonalData(
-                customer=placed.customer,
-                bill_to=placed.bill_to,
-                ship_to=placed.ship_to,
-                pickup=placed.pickup,
-                note=placed.note,
-                gift=placed.gift,
-                risk=placed.risk,
-            ),
+            personal=None,
+            sealed=command.sealed,
             taxes_included=placed.taxes_included,
             shipping_lines=placed.shipping_lines,
             fees=placed.fees,

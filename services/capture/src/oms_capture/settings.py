@@ -5,13 +5,13 @@ from typing import Any
 
 import pycountry
 from oms_kafka.settings import KafkaSettings
-from oms_runtime.settings import ApiSettings, PositiveDuration, RuntimeSettings
+from oms_runtime.settings import ApiSettings, PersonalDataSettings, PositiveDuration, RuntimeSettings
 
 from oms_capture.decider import Terms
 from oms_capture.validation import Market
 
 
-class Settings(RuntimeSettings):
+class Settings(RuntimeSettings, PersonalDataSettings):
     """Variables begin with `OMS_`; lists are JSON, durations ISO 8601 or seconds."""
 
     channels: frozenset[str] = frozenset({"web", "app", "till", "marketplace"})

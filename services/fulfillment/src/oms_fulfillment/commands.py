@@ -17,8 +17,8 @@ from oms_contracts.fulfillments import (
     PickItems,
     ShipFulfillment,
 )
-from oms_contracts.order_parts import DeliveryPromise, Gift, Pickup
-from oms_contracts.values import Address, AllocatedLine
+from oms_contracts.order_parts import DeliveryPromise, PersonalData, SealedData
+from oms_contracts.values import AllocatedLine
 
 
 class PlanFulfillments(Struct, frozen=True, kw_only=True):
@@ -26,12 +26,10 @@ class PlanFulfillments(Struct, frozen=True, kw_only=True):
 
     order_id: str
     delivery: str
-    ship_to: Address | None
     lines: tuple[AllocatedLine, ...]
-    pickup: Pickup | None = None
     promise: DeliveryPromise | None = None
-    note: str | None = None
-    gift: Gift | None = None
+    personal: PersonalData | None = None
+    sealed: SealedData | None = None
 
 
 class StopFulfillments(Struct, frozen=True, kw_only=True):

@@ -133,13 +133,11 @@ def _plans(command: PlanFulfillments, now: datetime) -> Iterator[Event]:
             fulfillment_id=f"{command.order_id}/{location}",
             location=location,
             delivery=command.delivery,
-            ship_to=command.ship_to,
             lines=tuple(lines),
             at=now,
-            pickup=command.pickup,
             promise=command.promise,
-            note=command.note,
-            gift=command.gift,
+            personal=command.personal,
+            sealed=command.sealed,
         )
 
 

@@ -12,12 +12,10 @@ def on_order_released(event: OrderReleased) -> Iterator[Command]:
     yield PlanFulfillments(
         order_id=event.order_id,
         delivery=event.delivery,
-        ship_to=event.ship_to,
         lines=event.lines,
-        pickup=event.pickup,
         promise=event.promise,
-        note=event.note,
-        gift=event.gift,
+        personal=event.personal,
+        sealed=event.sealed,
     )
 
 

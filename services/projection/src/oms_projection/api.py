@@ -9,8 +9,9 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from oms_runtime.database import Database
-from oms_runtime.errors import RETRYABLE_ERRORS, is_retryable
+from oms_runtime.errors import RETRYABLE_ERRORS, WrongInstallationKey, is_retryable
 from oms_runtime.problems import problem
+from oms_runtime.sealing import Sealer
 from pydantic import AwareDatetime
 from starlette.exceptions import HTTPException
 
@@ -18,6 +19,8 @@ from oms_projection import audits, queries
 from oms_projection.paging import UnknownCursor
 from oms_projection.responses import (
     Audit,
+    CustomerItem,
+    CustomerQuery,
     Letter,
     LetterDetail,
     OrderDetail,
@@ -49,8 +52,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {422: {"model": Problem, "descriptio
 ONE_PROBLEMS = PROBLEMS | {404: {"model": Problem, "description": "Not known here, or not yet"}}
 
 
-def make_api(database: Database, clock: Callable[[], datetime]) -> FastAPI:
-    """The query API over `database`. `clock` gives the time for the audits."""
+def make_api(database: Database, clock: Callable[[], datetime], sealer: Sealer) -> FastAPI:
+    """The query API over `database`. `clock` gives the time for the audits, `sealer` opens personal data."""
     api = FastAPI(
         title="Orderstream projection",
         version="1",
@@ -64,7 +67,7 @@ def make_api(database: Database, clock: Callable[[], datetime]) -> FastAPI:
         *,
         status: str | None = None,
         channel: str | None = None,
-        customer: str | None = None,
+        customer: Annotated[str | None, Query(description="The `key_id` of a customer, as POST /customers finds it")] = None,
         reference: str | None = None,
         placed_from: AwareDatetime | None = None,
         placed_before: AwareDatetime | None = None,
@@ -73,6 +76,7 @@ def make_api(database: Database, clock: Callable[[], datetime]) -> FastAPI:
     ) -> Page[OrderItem]:
         return await queries.orders(
             database,
+            sealer=sealer,
             status=status,
             channel=channel,
             customer=customer,
@@ -85,12 +89,17 @@ def make_api(database: Database, clock: Callable[[], datetime]) -> FastAPI:
 
     @api.get("/orders/{order_id}", summary="All that is known of one order", responses=ONE_PROBLEMS, tags=["orders"])
     async def order(order_id: str) -> OrderDetail:
-        return _found(await queries.order(database, order_id), f"order {order_id} is not known here", NOT_HERE)
+        return _found(await queries.order(database, sealer, order_id), f"order {order_id} is not known here", NOT_HERE)
 
     @api.get("/orders/{order_id:path}/timeline", summary="Every event that concerns an order", responses=ONE_PROBLEMS, tags=["orders"])
     async def timeline(order_id: str, after: After = None, limit: Limit = 200) -> Page[TimelineEntry]:
         page = await queries.timeline(database, order_id, after=after, limit=limit)
         return _found(page if page.items or after else None, f"nothing has happened to {order_id}", NOT_HERE)
+
+    # Who is meant is in the body: addresses and logs of requests must not have it.
+    @api.post("/customers", summary="Find customers by what a channel or they themselves call them", responses=PROBLEMS, tags=["customers"])
+    async def customers(wanted: CustomerQuery) -> list[CustomerItem]:
+        return await queries.customers(database, sealer, wanted)
 
     @api.get("/outcomes", summary="How many orders stand where", tags=["orders"])
     async def outcomes() -> list[Outcome]:
@@ -162,6 +171,7 @@ def _handlers() -> dict[int | type[Exception], Any]:
         UnknownCursor: _invalid_parameter,
         asyncpg.DataError: _invalid_parameter,
         asyncpg.QueryCanceledError: _too_slow,
+        WrongInstallationKey: _wrong_key,
         asyncpg.UndefinedTableError: _other_version,
         asyncpg.UndefinedColumnError: _other_version,
     }
@@ -176,6 +186,10 @@ async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
 
 async def _too_slow(_request: Request, _error: Exception) -> JSONResponse:
     return problem(503, "the query took too long", "ask for less at a time, or raise OMS_HTTP_REQUEST_TIMEOUT_SECONDS")
+
+
+async def _wrong_key(_request: Request, error: Exception) -> JSONResponse:
+    return problem(503, "personal data cannot be opened", str(error))
 
 
 async def _other_version(_request: Request, _error: Exception) -> JSONResponse:

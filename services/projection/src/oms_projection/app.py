@@ -86,6 +86,6 @@ async def query_api(settings: EdgeSettings) -> AsyncGenerator[Starlette]:
 
     database = TablesInUse(open_pool)
     try:
-        yield make_api(database, utc_now)
+        yield make_api(database, utc_now, settings.sealer())
     finally:
         database.terminate()

@@ -7,11 +7,12 @@ from oms_contracts.catalogue import ALL_SERVICES, topics_read_by
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import decode, encode
 from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters
+from oms_runtime.customer_keys import KEY_MESSAGES
 from oms_runtime.database import Connection
 from oms_runtime.model import IncomingRecord
 
 from oms_projection.changes import Changes
-from oms_projection.folds import dead_letters, fulfillments, orders, payments, returns, stock, tracking
+from oms_projection.folds import customers, dead_letters, fulfillments, orders, payments, returns, stock, tracking
 from oms_projection.tables import TIMELINE
 
 Fold = Callable[[Changes, object, Envelope], None]
@@ -29,6 +30,7 @@ FOLDS: dict[str, Fold] = {
     "oms.tracking": tracking.fold,
     "oms.returns": returns.fold,
     "oms.order-status-changes": _timeline_only,
+    "oms.customer-keys": customers.fold,
     **{f"oms.{service}.dead-letters": dead_letters.fold for service in ALL_SERVICES},
 }
 """By topic: how its events are folded."""
@@ -57,6 +59,8 @@ def fold_into(changes: Changes, batch: Iterable[IncomingRecord]) -> None:
         envelope, message = record.envelope, record.message
         assert envelope is not None
         FOLDS[record.topic](changes, message, envelope)
+        if isinstance(message, KEY_MESSAGES):
+            continue  # a key must be nowhere but where it is erased
         changes.append(
             TIMELINE,
             getattr(message, "order_id", None) or record.key or "",

@@ -8,12 +8,17 @@ from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
+from oms_runtime.customer_keys import customer_hash, email_hash
 from oms_runtime.database import Connection, Database
+from oms_runtime.sealing import Sealer
 
 from oms_projection.paging import Where, key_of, page_of
+from oms_projection.personal_data import with_personal_data
 from oms_projection.responses import (
     Authorization,
     Capture,
+    CustomerItem,
+    CustomerQuery,
     Fulfillment,
     HeldStock,
     LedgerEntry,
@@ -59,6 +64,7 @@ _PAYMENT = """
 async def orders(
     database: Database,
     *,
+    sealer: Sealer,
     status: str | None,
     channel: str | None,
     customer: str | None,
@@ -73,7 +79,7 @@ async def orders(
     where.add("o.status is not null")
     where.add("o.status = {}", status)
     where.add("o.channel = {}", channel)
-    where.add("o.customer_id = {}", customer)
+    where.add("o.key_id = {}", customer)
     where.add("o.reference = {}", reference)
     where.add("o.placed_at >= {}", placed_from)
     where.add("o.placed_at < {}", placed_before)
@@ -83,19 +89,36 @@ async def orders(
         select o.*, p.status as payment, coalesce(d.shipped, 0) as shipped, coalesce(d.delivered, 0) as delivered
         from orders o left join payments p using (order_id) left join deliveries d using (order_id)
         {where.text()} order by o.placed_at desc, o.order_id desc limit {limit + 1}"""  # noqa: S608  # conditions of our own alone
-    return page_of(await _many(database, OrderItem, query, *where.args), limit, lambda item: (item.placed_at, item.order_id))
+    items = [_read(OrderItem, row) for row in await with_personal_data(database, sealer, await database.fetch(query, *where.args))]
+    return page_of(items, limit, lambda item: (item.placed_at, item.order_id))
 
 
-async def order(database: Database, order_id: str) -> OrderDetail | None:
+async def customers(database: Database, sealer: Sealer, wanted: CustomerQuery) -> list[CustomerItem]:
+    """The keys of the customers that `wanted` names, each with the number of its orders."""
+    customer, email = customer_hash(sealer, wanted.channel, wanted.customer_id), email_hash(sealer, wanted.email)
+    return await _many(
+        database,
+        CustomerItem,
+        """select key_id, (select count(*) from orders o where o.key_id = k.key_id) as orders
+           from customers k
+           where customer <> '' and (customer = $1 or customer in (select customer from customers where email = $2 and email <> ''))
+           order by key_id""",
+        customer,
+        email,
+    )
+
+
+async def order(database: Database, sealer: Sealer, order_id: str) -> OrderDetail | None:
     """One order, from one snapshot of all read models. None where it is not known."""
     async with database.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         found = await connection.fetchrow("select * from orders where order_id = $1 and status is not null", order_id)
         if found is None:
             return None
+        (opened,) = await with_personal_data(connection, sealer, [found])
         return _read(
             OrderDetail,
             {
-                **found,
+                **opened,
                 "lines": await _many(
                     connection, Line, "select * from order_lines where order_id = $1 and number is not null order by number", order_id
                 ),

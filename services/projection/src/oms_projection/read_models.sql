@@ -9,10 +9,9 @@ create table orders (
     order_id       text collate "C" primary key,
     channel        text,
     reference      text,
-    customer_id    text,
-    customer_email text,
-    customer_name  text,
-    customer_phone text,
+    key_id         text,                             -- of the key that personal data is sealed with
+    sealed         text,                             -- that data
+    personal       text,                             -- the same in the clear, as JSON, where the order is from before it was sealed
     number         text,                             -- what the customer calls it
     currency       text,
     line_count     bigint,
@@ -27,12 +26,7 @@ create table orders (
     payment_kind   text,
     payments       text,                             -- JSON
     delivery       text,
-    ship_to        text,                             -- JSON, as are bill_to, pickup, promise, gift, tags and attributes
-    bill_to        text,
-    pickup         text,
-    promise        text,
-    note           text,
-    gift           text,
+    promise        text,                             -- JSON, as are tags and attributes
     purchase_order text,
     tags           text,
     attributes     text,
@@ -53,8 +47,18 @@ create table orders (
 ) with (fillfactor = 80);
 create index orders_placed on orders (placed_at, order_id);
 create index orders_status on orders (status, placed_at, order_id);
-create index orders_customer on orders (customer_id, placed_at, order_id);
+create index orders_customer on orders (key_id, placed_at, order_id);
 create index orders_reference on orders (reference);
+
+-- oms.customer-keys: customers' keys, encrypted by the installation's, and keyed hashes of who it is; all empty once erased
+create table customers (
+    key_id      text collate "C" primary key,
+    wrapped_key text,
+    customer    text,
+    email       text
+);
+create index customers_customer on customers (customer) where customer <> '';
+create index customers_email on customers (email) where email <> '';
 
 -- oms.orders; shipped: oms.fulfillments; delivered: oms.tracking; returned: oms.returns
 create table order_lines (

@@ -23,7 +23,10 @@ class Page(BaseModel, Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderItem:
-    """An order in a list. It waits for a person when `action` is set; `payment` is the newest status of its payment."""
+    """An order in a list. It waits for a person when `action` is set; `payment` is the newest status of its payment.
+
+    What it says of persons is null where the customer was erased.
+    """
 
     order_id: str
     channel: str
@@ -42,6 +45,24 @@ class OrderItem:
     delivered: int
     number: str | None = None
     customer_name: str | None = None
+    customer_erased: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerQuery:
+    """Which customers are meant: the one that `channel` knows by `customer_id`, or everyone with the address `email`, or both."""
+
+    channel: str | None = None
+    customer_id: str | None = None
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerItem:
+    """A customer who is known here by the key that seals the orders: `GET /orders?customer=KEY_ID` lists them."""
+
+    key_id: str
+    orders: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +229,7 @@ class OrderDetail:
     """All that is known of one order. A part is null or empty until an event of its own topic is read.
 
     `taxes` and `discount` are of all lines, shipping and fees; `taxes_included` says whether `shipping`, `fees` and the lines' totals
-    contain the taxes.
+    contain the taxes. What the order says of persons is null where `customer_erased` is true.
     """
 
     order_id: str
@@ -260,6 +281,7 @@ class OrderDetail:
     purchase_order: str | None = None
     tags: list[str] | None = None
     attributes: dict[str, str] | None = None
+    customer_erased: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

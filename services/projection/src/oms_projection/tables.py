@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-READ_MODELS_VERSION = 2
+READ_MODELS_VERSION = 3
 """Raised, never lowered, when a table or a fold changes: the tables of a new version are built beside those in use (see `versions`)."""
 DEFINITIONS = (files("oms_projection") / "read_models.sql").read_text()
 """The tables of this version, as SQL."""
@@ -64,10 +64,9 @@ ORDERS = Table(
     last={
         "channel": TEXT,
         "reference": TEXT,
-        "customer_id": TEXT,
-        "customer_email": TEXT,
-        "customer_name": TEXT,
-        "customer_phone": TEXT,
+        "key_id": TEXT,
+        "sealed": TEXT,
+        "personal": TEXT,
         "number": TEXT,
         "currency": TEXT,
         "line_count": COUNT,
@@ -82,12 +81,7 @@ ORDERS = Table(
         "payment_kind": TEXT,
         "payments": TEXT,
         "delivery": TEXT,
-        "ship_to": TEXT,
-        "bill_to": TEXT,
-        "pickup": TEXT,
         "promise": TEXT,
-        "note": TEXT,
-        "gift": TEXT,
         "purchase_order": TEXT,
         "tags": TEXT,
         "attributes": TEXT,
@@ -125,6 +119,12 @@ ORDER_LINES = Table(
         "shippable": COUNT,
     },
     sums=("shipped", "delivered", "returned"),
+)
+
+CUSTOMERS = Table(
+    name="customers",
+    key={"key_id": TEXT},
+    last={"wrapped_key": TEXT, "customer": TEXT, "email": TEXT},
 )
 
 REJECTIONS = Table(
@@ -277,6 +277,7 @@ DEAD_LETTERS = Table(
 
 TABLES = (
     ORDERS,
+    CUSTOMERS,
     ORDER_LINES,
     REJECTIONS,
     TIMELINE,

@@ -100,7 +100,7 @@ def _require_action(changes: Changes, event: OrderActionRequired) -> None:
 
 
 def _accept(changes: Changes, event: OrderAccepted) -> None:
-    personal, parts = event.personal, (*event.lines, *event.shipping_lines, *event.fees)
+    parts = (*event.lines, *event.shipping_lines, *event.fees)
     _set_status(
         changes,
         event.order_id,
@@ -108,6 +108,9 @@ def _accept(changes: Changes, event: OrderAccepted) -> None:
         event.accepted_at,
         channel=event.channel,
         reference=event.channel_reference,
+        key_id=None if event.sealed is None else event.sealed.key_id,
+        sealed=None if event.sealed is None else event.sealed.data,
+        personal=_json(event.personal),
         number=event.number,
         currency=event.currency,
         line_count=len(event.lines),
@@ -132,20 +135,6 @@ def _accept(changes: Changes, event: OrderAccepted) -> None:
         attempt=1,
         cancellation="",
     )
-    if personal is not None:
-        changes.set(
-            ORDERS,
-            event.order_id,
-            customer_id=personal.customer.id,
-            customer_email=personal.customer.email,
-            customer_name=personal.customer.name,
-            customer_phone=personal.customer.phone,
-            ship_to=_json(personal.ship_to),
-            bill_to=_json(personal.bill_to),
-            pickup=_json(personal.pickup),
-            note=personal.note,
-            gift=_json(personal.gift),
-        )
     for number, line in enumerate(event.lines, 1):
         changes.set(
             ORDER_LINES,

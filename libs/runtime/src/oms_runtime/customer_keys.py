@@ -1,0 +1,100 @@
+"""Customers' keys in a service's store: what `customer_keys` holds, and how it follows oms.customer-keys."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from oms_contracts.customers import CustomerKeyErased, CustomerKeyIssued
+from oms_contracts.order_parts import SealedData
+
+from oms_runtime.database import Connection
+from oms_runtime.errors import KeyNotArrived, WrongInstallationKey
+from oms_runtime.model import IncomingRecord
+from oms_runtime.sealing import BrokenSeal, Sealer
+
+KEY_MESSAGES = (CustomerKeyIssued, CustomerKeyErased)
+
+
+class CustomerKey(NamedTuple):
+    """A customer's key, encrypted. `customer` and `email` are keyed hashes; `email` is empty where the customer has none."""
+
+    key_id: str
+    wrapped_key: str
+    customer: str
+    email: str
+
+
+def customer_hash(sealer: Sealer, channel: str | None, customer_id: str | None) -> str:
+    """How a customer is found by what a channel calls him, empty where that is not given."""
+    return sealer.lookup("customer", channel, customer_id) if channel and customer_id else ""
+
+
+def email_hash(sealer: Sealer, email: str | None) -> str:
+    """How customers are found by an e-mail address, empty where there is none. Its case is of no matter."""
+    return sealer.lookup("email", folded(email)) if email else ""
+
+
+def folded(email: str) -> str:
+    """An e-mail address as it is compared."""
+    return email.strip().casefold()
+
+
+async def keep_customer_keys(connection: Connection, batch: Sequence[IncomingRecord]) -> None:
+    """Bring the store's keys up to date with records of oms.customer-keys. A key that was erased never comes back."""
+    keys: dict[str, CustomerKey] = {}
+    for record in batch:
+        match record.message:
+            case CustomerKeyIssued(key_id=key_id, wrapped_key=wrapped_key, customer=customer, email=email):
+                keys[key_id] = CustomerKey(key_id, wrapped_key, customer, email)
+            case CustomerKeyErased(key_id=key_id):
+                keys[key_id] = CustomerKey(key_id, "", "", "")
+            case _:
+                raise TypeError(f"{record.type} is not about a customer's key")
+    await save_keys(connection, keys.values())
+
+
+async def save_keys(connection: Connection, keys: Iterable[CustomerKey]) -> None:
+    """Save keys; one without a `wrapped_key` erases it, and of one that was erased nothing changes."""
+    columns = [list(column) for column in zip(*keys, strict=True)]
+    if columns:
+        await connection.execute(
+            """insert into customer_keys as k (key_id, wrapped_key, customer, email)
+               select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])
+               on conflict (key_id) do update
+               set wrapped_key = excluded.wrapped_key, customer = excluded.customer, email = excluded.email where k.wrapped_key <> ''""",
+            *columns,
+        )
+
+
+async def wrapped_keys(connection: Connection, key_ids: Iterable[str]) -> dict[str, str]:
+    """The encrypted keys by id, an empty text for one that was erased. Raises KeyNotArrived where one is not in the store."""
+    asked = set(key_ids)
+    found = await connection.fetch("select key_id, wrapped_key from customer_keys where key_id = any($1::text[])", sorted(asked))
+    keys = {row["key_id"]: row["wrapped_key"] for row in found}
+    if missing := asked - keys.keys():
+        raise KeyNotArrived(f"{len(missing)} keys of customers have not arrived on oms.customer-keys yet, among them {min(missing)}")
+    return keys
+
+
+async def open_sealed(connection: Connection, sealer: Sealer, sealed: Mapping[str, SealedData]) -> dict[str, bytes]:
+    """Personal data by order id, without that of erased customers.
+
+    Raises KeyNotArrived where a key is not in the store, WrongInstallationKey where it cannot be used, and BrokenSeal where the data is not
+    what was sealed.
+    """
+    keys = await wrapped_keys(connection, {each.key_id for each in sealed.values()}) if sealed else {}
+    return {
+        order_id: opened
+        for order_id, each in sealed.items()
+        if (opened := open_with(sealer, keys[each.key_id], order_id, each)) is not None
+    }
+
+
+def open_with(sealer: Sealer, wrapped_key: str, order_id: str, sealed: SealedData) -> bytes | None:
+    """An order's personal data; None where the key was erased. Raises as `open_sealed`."""
+    if not wrapped_key:
+        return None
+    try:
+        key = sealer.unwrap(sealed.key_id, wrapped_key)
+    except BrokenSeal as error:
+        raise WrongInstallationKey from error
+    return sealer.open(key, sealed.data, order_id)

@@ -1,0 +1,188 @@
+"""What capture does about customers beside its decisions: it seals what orders say of persons, and erases customers' keys.
+
+An order is sealed with the key of its customer, which is who the order's channel, customer id and e-mail address name. A customer without a
+key gets one in the transaction that accepts the order. No rule decides any of it, and a key must not be in an event, because events are
+kept for ever: so it is no part of the decider.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import msgspec
+from msgspec.structs import replace
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.customers import CustomerErased, CustomerKeyErased, CustomerKeyIssued, EraseCustomer
+from oms_contracts.message import decode, encode, type_of
+from oms_contracts.order_parts import PersonalData, SealedData
+from oms_contracts.orders import OrderAccepted
+from oms_runtime.customer_keys import CustomerKey, customer_hash, email_hash, folded, save_keys
+from oms_runtime.database import Connection
+from oms_runtime.dead_letters import forget_values
+from oms_runtime.errors import WrongInstallationKey
+from oms_runtime.model import CausedCommands
+from oms_runtime.sealing import KEY_BYTES, NONCE_BYTES, BrokenSeal, Sealer
+from oms_runtime.store import StoredEvent
+from oms_runtime.unit_of_work import Cause, UnitOfWork
+
+from oms_capture.commands import PlaceOrder
+
+TOPIC = "oms.customers"
+_ACCEPTED = type_of(OrderAccepted).name
+_KEY_ID_BYTES = 16
+
+
+class Identity(NamedTuple):
+    """Who a customer is, as keyed hashes. `email` is empty where an order names none."""
+
+    customer: str
+    email: str
+
+
+class Customers:
+    """The companion of capture's decisions. `random_bytes` makes keys, their ids, and nonces."""
+
+    def __init__(self, sealer: Sealer, random_bytes: Callable[[int], bytes]) -> None:
+        self._sealer = sealer
+        self._random_bytes = random_bytes
+        self._key_is_checked = False
+
+    async def prepare(self, connection: Connection, commands: CausedCommands) -> CausedCommands:
+        """Seal what orders say of persons. Raises WrongInstallationKey where the store's keys were made under another one."""
+        identities = {id(command): self._identity(command.placed) for command, _ in commands if isinstance(command, PlaceOrder)}
+        if not identities:
+            return commands
+        if not self._key_is_checked:
+            await self._check_key(connection)
+        keys = await self._keys(connection, set(identities.values()))
+        new = {identity: self._new_key(identity) for identity in set(identities.values()) - keys.keys()}
+        return [
+            (self._sealed(command, (keys | new)[identities[id(command)]], new.get(identities[id(command)])), cause)
+            if isinstance(command, PlaceOrder)
+            else (command, cause)
+            for command, cause in commands
+        ]
+
+    async def conclude(self, connection: Connection, unit: UnitOfWork, commands: CausedCommands) -> None:
+        """Keep the new keys that accepted orders are sealed with, and carry out erasures."""
+        accepted = {event.stream for event in unit.events if event.type == _ACCEPTED}
+        issued: dict[str, CustomerKey] = {}
+        for command, cause in commands:
+            if isinstance(command, PlaceOrder) and command.new_key is not None and command.order_id in accepted:
+                key_id = command.new_key.key_id
+                if key_id not in issued:
+                    issued[key_id] = command.new_key
+                    unit.append(CustomerKeyIssued(key_id=key_id, at=unit.now), f"customer-key/{key_id}", 1, TOPIC, cause)
+        await save_keys(connection, issued.values())
+        for command, cause in commands:
+            if isinstance(command, EraseCustomer):
+                await self._erase(connection, unit, command, cause)
+
+    def _identity(self, placed: OrderPlaced) -> Identity:
+        return Identity(customer_hash(self._sealer, placed.channel, placed.customer.id), email_hash(self._sealer, placed.customer.email))
+
+    def _new_key(self, identity: Identity) -> CustomerKey:
+        key_id = self._random_bytes(_KEY_ID_BYTES).hex()
+        return CustomerKey(key_id, self._sealer.wrap(key_id, self._random_bytes(KEY_BYTES), self._random_bytes(NONCE_BYTES)), *identity)
+
+    def _sealed(self, command: PlaceOrder, key: CustomerKey, new_key: CustomerKey | None) -> PlaceOrder:
+        try:
+            unwrapped = self._sealer.unwrap(key.key_id, key.wrapped_key)
+        except BrokenSeal as error:
+            raise WrongInstallationKey from error
+        sealed = self._sealer.seal(unwrapped, encode(personal_data_of(command.placed)), self._random_bytes(NONCE_BYTES), command.order_id)
+        return replace(command, sealed=SealedData(key_id=key.key_id, data=sealed), new_key=new_key)
+
+    async def _check_key(self, connection: Connection) -> None:
+        """A key of the store must open under ours, or customers' data would be sealed under two installation keys."""
+        row = await connection.fetchrow("select key_id, wrapped_key from customer_keys where wrapped_key <> '' limit 1")
+        try:
+            if row is not None:
+                self._sealer.unwrap(row["key_id"], row["wrapped_key"])
+        except BrokenSeal as error:
+            raise WrongInstallationKey from error
+        self._key_is_checked = True
+
+    async def _keys(self, connection: Connection, identities: set[Identity]) -> dict[Identity, CustomerKey]:
+        """The keys of customers who have one; the oldest by id where a restored store had made a second."""
+        found = await connection.fetch(
+            """select distinct on (customer, email) key_id, wrapped_key, customer, email
+               from unnest($1::text[], $2::text[]) as asked (customer, email) join customer_keys using (customer, email)
+               where customer <> '' order by customer, email, key_id""",
+            [identity.customer for identity in identities],
+            [identity.email for identity in identities],
+        )
+        return {Identity(row["customer"], row["email"]): CustomerKey(*row.values()) for row in found}
+
+    async def _erase(self, connection: Connection, unit: UnitOfWork, command: EraseCustomer, cause: Cause) -> None:
+        stream = f"erasure/{command.request_id}"
+        known = await connection.fetchval("select exists (select from events where stream = $1)", stream)
+        if known or any(event.stream == stream for event in unit.events):
+            return
+        customer, email = customer_hash(self._sealer, command.channel, command.customer_id), email_hash(self._sealer, command.email)
+        found = await connection.fetch(
+            """select key_id from customer_keys
+               where customer <> '' and (customer = $1 or customer in (select customer from customer_keys where email = $2 and email <> ''))
+               order by key_id""",
+            customer,
+            email,
+        )
+        key_ids = [row["key_id"] for row in found]
+        await save_keys(connection, [CustomerKey(key_id, "", "", "") for key_id in key_ids])
+        await forget_values(connection, lambda value: concerns(value, command))
+        events = [
+            *(CustomerKeyErased(key_id=key_id, request_id=command.request_id, at=unit.now) for key_id in key_ids),
+            CustomerErased(request_id=command.request_id, keys=tuple(key_ids), reason=command.reason, at=unit.now),
+        ]
+        for version, event in enumerate(events, 1):
+            unit.append(event, stream, version, TOPIC, cause)
+
+
+async def disclose(connection: Connection, events: Sequence[StoredEvent]) -> Mapping[int, str]:
+    """What oms.customer-keys has in CustomerKeyIssued and oms.customers has not: the key itself, and by whom it is found."""
+    issued = {event.position: decode(event.type, event.data.encode()) for event in events if event.type == _ISSUED}
+    rows = await connection.fetch(
+        "select key_id, wrapped_key, customer, email from customer_keys where key_id = any($1::text[])",
+        [event.key_id for event in issued.values()],
+    )
+    keys = {row["key_id"]: {name: row[name] for name in ("wrapped_key", "customer", "email")} for row in rows}
+    return {position: encode(replace(event, **keys[event.key_id])).decode() for position, event in issued.items() if event.key_id in keys}
+
+
+_ISSUED = type_of(CustomerKeyIssued).name
+
+
+def personal_data_of(placed: OrderPlaced) -> PersonalData:
+    """What an order says of persons."""
+    return PersonalData(
+        customer=placed.customer,
+        bill_to=placed.bill_to,
+        ship_to=placed.ship_to,
+        pickup=placed.pickup,
+        note=placed.note,
+        gift=placed.gift,
+        risk=placed.risk,
+    )
+
+
+def concerns(value: bytes, erase: EraseCustomer) -> bool:
+    """Whether a record that was set aside names the customer to erase, in an order or in a shop's payload within it."""
+    try:
+        return _names(msgspec.json.decode(value), erase, "")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+
+
+def _names(part: Any, erase: EraseCustomer, channel: str) -> bool:
+    """`part` is JSON, `channel` the one that an object around it names."""
+    if isinstance(part, str):
+        return (bool(erase.email) and folded(part) == folded(erase.email or "")) or (part[:1] == "{" and concerns(part.encode(), erase))
+    if isinstance(part, list):
+        return any(_names(each, erase, channel) for each in cast("list[Any]", part))
+    if not isinstance(part, dict):
+        return False
+    fields = cast("dict[str, Any]", part)
+    channel = str(fields.get("channel") or channel)
+    customer: dict[str, Any] = fields["customer"] if isinstance(fields.get("customer"), dict) else {}
+    if erase.customer_id and (channel, str(customer.get("id"))) == (erase.channel, erase.customer_id):
+        return True
+    return any(_names(each, erase, channel) for each in fields.values())
