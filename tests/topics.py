@@ -15,8 +15,8 @@ PARTITIONS = tuple(TopicPartition(topic.name, number) for topic in TOPICS for nu
 
 @asynccontextmanager
 async def reading(stack: Stack) -> AsyncGenerator[Reader]:
-    """A reader that may read every topic. No partition is assigned yet."""
-    reader = make_reader(settings_of(stack.kafka("operator")), "test-reader")
+    """A reader that may read every topic, which no single user of ours may. No partition is assigned yet."""
+    reader = make_reader(settings_of(stack.kafka("admin")), "test-reader")
     await reader.start()
     try:
         yield reader

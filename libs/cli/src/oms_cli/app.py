@@ -9,7 +9,7 @@ from uuid import uuid4
 import typer
 from typer.core import TyperGroup
 
-from oms_cli import checkpoints, dead_letters, events, lag, map_orders, orders, output, read_models, stock, stores
+from oms_cli import checkpoints, customers, dead_letters, events, lag, map_orders, orders, output, read_models, stock, stores
 from oms_cli.connections import Connections
 from oms_cli.errors import CliError
 from oms_cli.plugins import command_groups
@@ -42,7 +42,7 @@ class Oms(TyperGroup):
 app = typer.Typer(
     name="oms",
     cls=Oms,
-    help="Orderstream's operator: orders, stock, events, lag, dead letters and stores; with the local stack installed, the stack.",
+    help="Orderstream's operator: orders, stock, customers, events, lag, dead letters, stores; with the local stack installed, the stack.",
     epilog=EPILOG,
     pretty_exceptions_enable=False,
 )
@@ -50,6 +50,7 @@ for name, group in command_groups():
     app.add_typer(group, name=name)
 app.add_typer(orders.app, name="order")
 app.add_typer(stock.app, name="stock")
+app.add_typer(customers.app, name="customer")
 app.add_typer(events.app, name="events")
 app.command(epilog="Example: oms lag --partitions")(lag.lag)
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -13,7 +13,7 @@ import httpx
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from oms_client.errors import BrokerUnreachable, Invalid, NotAllowed, NotFound, QueryApiUnreachable, broker_errors
-from oms_client.follower import assign_all
+from oms_client.follower import assign_all, read_one
 from oms_client.publisher import publish_message
 from oms_client.queries import QueryClient, poll
 from oms_contracts.catalogue import Topic
@@ -149,6 +149,11 @@ class Connections:
         service would set aside as unreadable.
         """
         return self.run(self._publish(self.broker, message, source=SOURCE, now=self._clock(), topic=topic, event_id=event_id))
+
+    def record_value(self, topic: str, partition: int, offset: int) -> bytes | None:
+        """The value of the record at an offset, None where the broker no longer has it."""
+        record = self.run(read_one(self.broker, "oms-cli", TopicPartition(topic, partition), offset))
+        return None if record is None else record.value or b""
 
     def offsets(self, topics: Iterable[Topic], groups: Iterable[str]) -> Offsets:
         """The offsets of `topics`, and those that `groups` have committed; each stands for its newest version."""

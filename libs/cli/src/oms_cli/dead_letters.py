@@ -141,9 +141,16 @@ def redrive(
 
 
 def _letter(connected: Connections, service: str, letter_id: str) -> dict[str, Any]:
-    """A dead letter with its record decoded: `data` where it is JSON, else `text`."""
+    """A dead letter with its record decoded: `data` where it is JSON, else `text`.
+
+    A value that is not kept with the letter is read where it came from, as long as it is there.
+    """
     letter = connected.get(f"/dead-letters/{service}/{path_part(letter_id)}")
-    raw = base64.b64decode(letter["value"] or "")
+    raw: bytes | None = base64.b64decode(letter["value"] or "")
+    if not raw:
+        raw = connected.record_value(letter["source_topic"], letter["source_partition"], letter["source_offset"])
+    if raw is None:
+        return letter | {"data": None, "text": "(the record is no longer on its topic)"}
     try:
         return letter | {"data": msgspec.json.decode(raw), "text": None}
     except (ValueError, RecursionError):

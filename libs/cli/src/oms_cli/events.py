@@ -10,7 +10,7 @@ import msgspec
 import typer
 from oms_client.follower import follow
 from oms_client.queries import timeline_path
-from oms_contracts.catalogue import TOPICS, Topic
+from oms_contracts.catalogue import Topic, topics_read_by
 from oms_contracts.envelope import from_headers, header, rfc3339
 from oms_contracts.message import all_types
 from oms_kafka.clients import Record
@@ -23,9 +23,12 @@ from oms_cli.output import moment
 
 app = typer.Typer(help="What is on the topics.")
 
+READABLE = tuple(topics_read_by("operator"))
+"""The operator sees everything but the keys of customers."""
+
 
 def _topic(text: str) -> Topic:
-    named = {topic.name: topic for topic in TOPICS}
+    named = {topic.name: topic for topic in READABLE}
     found = named.get(text) or named.get(f"oms.{text}")
     if found is None:
         raise typer.BadParameter(f"there is no topic {text!r}; there are: {', '.join(name.removeprefix('oms.') for name in named)}")
@@ -57,7 +60,7 @@ def tail(
 ) -> None:
     """Show events as they arrive, until Ctrl-C. Those of one key arrive in order."""
     connected = connections(context)
-    chosen = topics or list(TOPICS)
+    chosen = topics or list(READABLE)
     connected.run(_tail(connected, chosen, set(kinds or ()), set(keys or ()), count, from_beginning=from_beginning, as_json=as_json))
 
 

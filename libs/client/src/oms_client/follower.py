@@ -42,3 +42,21 @@ async def follow(settings: KafkaSettings, client_id: str, topics: Iterable[Topic
                     yield list(merge(*arrived.values(), key=lambda record: record.timestamp))
         finally:
             await reader.stop()
+
+
+async def read_one(settings: KafkaSettings, client_id: str, partition: TopicPartition, offset: int) -> Record | None:
+    """The record at `offset`, None where the broker no longer has it, or not yet. Raises NotAllowed or BrokerUnreachable."""
+    reader = make_reader(settings, client_id)
+    with broker_errors(settings):
+        try:
+            await reader.start()
+            begins, ends = await reader.beginning_offsets([partition]), await reader.end_offsets([partition])
+            if not begins[partition] <= offset < ends[partition]:
+                return None
+            reader.assign([partition])
+            reader.seek(partition, offset)
+            while True:
+                for record in (await reader.getmany(partition, timeout_ms=500, max_records=1)).get(partition, []):
+                    return record if record.offset == offset else None
+        finally:
+            await reader.stop()

@@ -54,9 +54,15 @@ class QueryClient:
 
         Raises NotFound, Invalid (a parameter is not valid) or QueryApiUnreachable.
         """
-        given = {name: value for name, value in parameters.items() if value is not None}
+        return await self._request("GET", path, params={name: value for name, value in parameters.items() if value is not None})
+
+    async def post(self, path: str, body: Any) -> Any:
+        """The JSON that `path` answers to a body. For what must be in no URL, because logs have those. Raises as `get`."""
+        return await self._request("POST", path, json=body)
+
+    async def _request(self, method: str, path: str, **options: Any) -> Any:
         try:
-            response = await self._http.get(f"{self.url}{path}", params=given)
+            response = await self._http.request(method, f"{self.url}{path}", **options)
             content: Any = response.json()
         except httpx.RequestError as error:
             raise QueryApiUnreachable(f"the query API at {self.url} does not answer ({error})") from error

@@ -40,16 +40,14 @@ def folded(email: str) -> str:
 
 async def keep_customer_keys(connection: Connection, batch: Sequence[IncomingRecord]) -> None:
     """Bring the store's keys up to date with records of oms.customer-keys. A key that was erased never comes back."""
-    keys: dict[str, CustomerKey] = {}
-    for record in batch:
-        match record.message:
-            case CustomerKeyIssued(key_id=key_id, wrapped_key=wrapped_key, customer=customer, email=email):
-                keys[key_id] = CustomerKey(key_id, wrapped_key, customer, email)
-            case CustomerKeyErased(key_id=key_id):
-                keys[key_id] = CustomerKey(key_id, "", "", "")
-            case _:
-                raise TypeError(f"{record.type} is not about a customer's key")
-    await save_keys(connection, keys.values())
+    await save_keys(connection, {record.message.key_id: key_in(record.message) for record in batch}.values())
+
+
+def key_in(message: CustomerKeyIssued | CustomerKeyErased) -> CustomerKey:
+    """The key as a message has it, empty where it was erased."""
+    if isinstance(message, CustomerKeyErased):
+        return CustomerKey(message.key_id, "", "", "")
+    return CustomerKey(message.key_id, message.wrapped_key, message.customer, message.email)
 
 
 async def save_keys(connection: Connection, keys: Iterable[CustomerKey]) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
+from oms_contracts.customers import CustomerKeyIssued
 from oms_contracts.envelope import from_headers
 from oms_contracts.message import decode
 from oms_contracts.operations import is_folded
 from oms_kafka.clients import Reader, Record, make_reader
 
+from oms_runtime.customer_keys import KEY_MESSAGES, CustomerKey, key_in, save_keys
 from oms_runtime.database import LEADER_LOCK, Connection, connect
 from oms_runtime.model import AnyDecider, Service
 from oms_runtime.refold import fold
@@ -46,6 +48,7 @@ async def recover(service: Service, settings: RuntimeSettings, *, dry_run: bool)
             missing = await _read_missing(service, settings, head)
             if missing and not dry_run:
                 await _append(connection, service.decider, missing)
+                await _restore_keys(connection, service, settings)
             if not dry_run:
                 await begin_epoch(connection)
             stored = await head_of(connection)
@@ -129,6 +132,28 @@ def _stored_event(decider: AnyDecider | None, topic: str, record: Record) -> Sto
         envelope.time,
         value,
     )
+
+
+async def _restore_keys(connection: Connection, service: Service, settings: RuntimeSettings) -> None:
+    """Bring customers' keys that the service issues, and are in no event, back from the topic that keeps them; erased ones go again."""
+    topics = [topic.name for topic in service.writes if CustomerKeyIssued in topic.messages and topic.compacted]
+    if not topics:
+        return
+    reader = make_reader(settings, f"oms-{service.name}-recovery")
+    await reader.start()
+    try:
+        _, begins, ends = await read_ranges(reader, topics)
+        keys: dict[str, CustomerKey] = {}
+        async for _, record in read_between(reader, begins, ends):
+            message = decode(from_headers(record.headers).type, record.value or b"")
+            if isinstance(message, KEY_MESSAGES):
+                keys[message.key_id] = key_in(message)
+            if len(keys) >= EVENTS_PER_CHUNK:
+                await save_keys(connection, keys.values())
+                keys.clear()
+        await save_keys(connection, keys.values())
+    finally:
+        await reader.stop()
 
 
 async def _append(connection: Connection, decider: AnyDecider | None, events: list[StoredEvent]) -> None:
