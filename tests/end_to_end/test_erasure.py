@@ -189,10 +189,9 @@ async def test_an_erased_person_is_nowhere_that_may_stay_and_all_else_goes_on(st
     # It is where it may be for 30 days, and what looks for it finds it there. A warehouse was told whom it ships to.
     assert await found_on_topics(stack) == {"oms.channel.orders", "oms.fulfillment-orders"}
     assert await found_in_tables(stack) == {"capture.dead_letters"}
-    planned = await plans_for_warehouses(stack)
-    assert planned[key_of(placed)].personal is not None
-    assert planned[key_of(placed)].personal.ship_to == placed.ship_to
-    assert planned[key_of(placed)].personal.risk is None
+    told = (await plans_for_warehouses(stack))[key_of(placed)].personal
+    assert told is not None
+    assert (told.ship_to, told.note, told.bill_to, told.risk) == (placed.ship_to, NOTE, None, None)
     letter = json.loads(oms(stack, "dead-letters", "list", "--json"))["dead_letters"][0]["letter_id"]
     assert "colour" in oms(stack, "dead-letters", "show", "capture", letter)
     exported = json.loads(oms(stack, "customer", "export", "--channel", "web", "--id", "zeb"))

@@ -1,8 +1,10 @@
 """Our clients on a real broker, where aiokafka's own would not do."""
 
 import asyncio
+import gc
 import secrets
 from functools import partial
+from socket import socket
 from time import monotonic
 from typing import Any
 
@@ -75,3 +77,14 @@ def _no_leader(_partition: object) -> int:
 
 def _count(updates: asyncio.Semaphore, _cluster: object) -> None:
     updates.release()
+
+
+async def test_a_reader_that_cannot_start_leaves_nothing_open() -> None:
+    """One that does warns when it is collected, and here a warning is an error."""
+    with socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        reader = make_reader(settings_of({"bootstrap_servers": f"127.0.0.1:{unused.getsockname()[1]}"}), "test-away")
+        with pytest.raises(KafkaConnectionError):
+            await reader.start()
+    del reader
+    gc.collect()

@@ -131,7 +131,11 @@ def make_reader(settings: KafkaSettings, client_id: str) -> Reader:
 
 class _Reader(aiokafka.AIOKafkaConsumer):
     async def start(self) -> None:
-        await super().start()
+        try:
+            await super().start()
+        except BaseException:
+            await super().stop()  # it leaves its connections open
+            raise
         aiokafka_internals.contain_cancellation(self)
 
     async def stop(self) -> None:
