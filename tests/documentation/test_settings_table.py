@@ -1,6 +1,7 @@
 """The handbook's table of settings has every setting of every process, with its true default, and nothing else."""
 
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import timedelta
 from importlib import import_module
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from oms_contracts.catalogue import ALL_SERVICES, APIS
+from oms_runtime.sealing import KEY_BYTES
 from oms_runtime.settings import OperationsSettings
 from pydantic_core import PydanticUndefined
 
@@ -16,7 +18,7 @@ HANDBOOK = Path(__file__).parents[2] / "deploy/README.md"
 HEADER = "| Variable | Processes | Unit | Default | Meaning |"
 PROCESSES = (*ALL_SERVICES, *APIS)
 REQUIRED = "required"
-REQUIRED_VARIABLES = {"OMS_DATABASE_URL": "postgresql://127.0.0.1/any"}
+REQUIRED_VARIABLES = {"OMS_DATABASE_URL": "postgresql://127.0.0.1/any", "OMS_PERSONAL_DATA_KEY": b64encode(bytes(KEY_BYTES)).decode()}
 UNITS = {"_ms": "milliseconds", "_seconds": "seconds", "_bytes": "bytes"}
 """By the end of a setting's name."""
 

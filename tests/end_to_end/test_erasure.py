@@ -181,8 +181,10 @@ async def test_an_erased_person_is_nowhere_that_may_stay_and_all_else_goes_on(st
     async with make_app(lambda user: settings_of(stack.kafka(user))):
         await publish_garbage(stack, corrected)
         await publish(stack, "channel", placed, other)
-        before = await wait_for_status(query, placed, "completed")
         await wait_for_status(query, other, "completed")
+        await wait_for_status(query, placed, "completed")
+        assert await poll(partial(returns_until, query, placed), TIMEOUT_SECONDS)  # the last that is to happen to it
+    before = await query.order(key_of(placed))
     assert before["customer_name"] == "Zebulon Quagmire"
     assert before["ship_to"]["street"] == "Sumpfweg 88b"
 
@@ -247,6 +249,10 @@ async def check_audits(stack: Stack) -> None:
         check=False,
     )
     assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+async def returns_until(query: QueryClient, placed: OrderPlaced) -> str | None:
+    return (await query.order(key_of(placed)))["returns_until"]
 
 
 async def named(query: QueryClient, placed: OrderPlaced) -> str | None:

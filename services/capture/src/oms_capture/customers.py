@@ -166,16 +166,20 @@ def personal_data_of(placed: OrderPlaced) -> PersonalData:
 
 def concerns(value: bytes, erase: EraseCustomer) -> bool:
     """Whether a record that was set aside names the customer to erase, in an order or in a shop's payload within it."""
+    return _concerns(value, erase, "")
+
+
+def _concerns(value: bytes | str, erase: EraseCustomer, channel: str) -> bool:
     try:
-        return _names(msgspec.json.decode(value), erase, "")
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _names(msgspec.json.decode(value), erase, channel)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
 
 
 def _names(part: Any, erase: EraseCustomer, channel: str) -> bool:
     """`part` is JSON, `channel` the one that an object around it names."""
     if isinstance(part, str):
-        return (bool(erase.email) and folded(part) == folded(erase.email or "")) or (part[:1] == "{" and concerns(part.encode(), erase))
+        return (bool(erase.email) and folded(part) == folded(erase.email or "")) or (part[:1] == "{" and _concerns(part, erase, channel))
     if isinstance(part, list):
         return any(_names(each, erase, channel) for each in cast("list[Any]", part))
     if not isinstance(part, dict):
