@@ -3,12 +3,13 @@
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 import pytest
+from oms_contracts.catalogue import FOREVER
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import decode, encode, type_of
 from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
@@ -17,6 +18,7 @@ from oms_contracts.values import StockLine
 from oms_runtime.apply import Applier
 from oms_runtime.clock import Clock
 from oms_runtime.database import Database, migrate, open_database
+from oms_runtime.dead_letters import forget_old_values
 from oms_runtime.errors import RETRYABLE_ERRORS, ConsumptionStopped, LostPartition
 from oms_runtime.metrics import Metrics
 from oms_runtime.model import Decider, IncomingRecord, service_of
@@ -50,7 +52,9 @@ DECIDER = Decider(
     writes=lambda event: (event.receipt_id,),
     due=lambda _key, _state: None,
 )
-SERVICE = service_of("inventory", decider=DECIDER)
+BOUNDED = service_of("inventory", decider=DECIDER)
+"""Its commands are kept for 30 days."""
+SERVICE = replace(BOUNDED, reads=tuple(replace(topic, retention=FOREVER) for topic in BOUNDED.reads))
 
 
 @pytest.fixture
@@ -297,6 +301,41 @@ async def test_a_value_too_large_to_keep_is_described(applier: Applier, database
     assert f"read them with any Kafka tool from {TOPIC}, partition 0, offset 0" in stored["reason"]
     event = decode(type_of(RecordSetAside).name, (await database.fetchval("select data from events")).encode())
     assert (event.value, event.value_bytes, event.value_sha256) == ("", len(value), sha256(value).hexdigest())
+
+
+async def test_a_value_that_is_kept_for_a_bounded_time_is_in_no_event(database: Database) -> None:
+    """It may hold personal data, and events are kept for ever."""
+    applier = Applier(BOUNDED, database, Metrics(), Clock(lambda: NOON))
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply([receipt(0, "bad", POISON)], checkpoints)
+    (letter,) = await database.fetch("select letter_id, value from dead_letters")
+    mended = encode(ReceiveStock(receipt_id="bad", lines=(StockLine(sku="s", location="l", quantity=1),)))
+    redrive = RedriveDeadLetters(source_key="bad", letter_id=letter["letter_id"], value=mended.decode())
+    await applier.apply([record(1, "bad", redrive)], checkpoints)
+
+    rows = await database.fetch("select type, data from events order by position")
+    found: dict[str, Any] = {row["type"]: decode(row["type"], row["data"].encode()) for row in rows}
+    set_aside, redriven = (found[type_of(cls).name] for cls in (RecordSetAside, RecordRedriven))
+    assert (set_aside.value, set_aside.value_bytes, set_aside.value_sha256) == (
+        "",
+        len(letter["value"]),
+        sha256(letter["value"]).hexdigest(),
+    )
+    assert redriven.value_before == f"sha256:{sha256(letter['value']).hexdigest()}"
+    assert redriven.value_after == f"sha256:{sha256(mended).hexdigest()}"
+
+
+async def test_a_value_leaves_the_table_when_it_leaves_its_topic(database: Database) -> None:
+    applier = Applier(BOUNDED, database, Metrics(), Clock(lambda: NOON))
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply([receipt(0, "bad", POISON)], checkpoints)
+    await forget_old_values(database, [TOPIC], NOON)
+    assert await database.fetchval("select length(value) > 0 from dead_letters")
+    await forget_old_values(database, ["another"], NOON + timedelta(seconds=1))
+    assert await database.fetchval("select length(value) > 0 from dead_letters")
+    await forget_old_values(database, [TOPIC], NOON + timedelta(seconds=1))
+    row = (await database.fetch("select value, reason from dead_letters"))[0]
+    assert (row["value"], row["reason"].endswith("; its value is no longer kept")) == (b"", True)
 
 
 async def test_a_value_that_makes_its_event_too_large_is_left_out_of_it(applier: Applier, database: Database) -> None:
