@@ -16,7 +16,7 @@ from oms_contracts.catalogue import ALL_SERVICES, APIS, USERS
 from oms_local import kafka_server
 from oms_local.stack import Stack, StackError, StackSettings
 from oms_local.testing import local_stack
-from oms_provision.passwords import load
+from oms_provision.passwords import load, load_or_make
 
 from deploy.provision.tests.clients import query, read, write
 
@@ -187,6 +187,7 @@ class TestExistingServers:
                 "OMS_CAPTURE_DATABASE_URL": "postgresql://somewhere/else",
             }
         )
+        load_or_make(tmp_path / "secrets")
         variables = Stack(settings).environment("capture")
         assert variables["OMS_KAFKA_BOOTSTRAP_SERVERS"] == "broker:9092"
         assert (variables["OMS_KAFKA_USERNAME"], variables["OMS_KAFKA_PASSWORD"]) == ("me", "secret")

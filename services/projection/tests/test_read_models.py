@@ -121,7 +121,7 @@ async def test_the_rows_are_the_same_however_topics_interleave_and_batches_are_c
         await write(database, left[:cut])
         left = left[cut:]
     assert await digests(database) == expected
-    assert all(rows > 0 for name, (rows, _) in expected.items() if name != "letters")
+    assert {name for name, (rows, _) in expected.items() if not rows} <= {"letters", "customers"}
 
 
 async def test_one_changed_value_changes_the_tables_digest(database: Database, scenarios: Any) -> None:
@@ -408,8 +408,9 @@ async def test_releasing_more_than_is_held_is_found(api: httpx.AsyncClient, data
 async def test_the_document_describes_every_response(api: httpx.AsyncClient) -> None:
     description = await ask(api, "/openapi.json")
     for path, methods in description["paths"].items():
-        assert set(methods) == {"get"}, path
-        assert methods["get"]["responses"]["200"]["content"]["application/json"]["schema"], path
+        (method,) = methods
+        assert method == ("post" if path == "/customers" else "get"), path
+        assert methods[method]["responses"]["200"]["content"]["application/json"]["schema"], path
 
 
 async def test_an_order_that_is_accepted_after_a_rejection_no_longer_names_why_it_had_ended(database: Database, given: Given) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -34,6 +35,7 @@ from oms_runtime.model import IncomingRecord, service_of
 from oms_runtime.records import Checkpoint
 from oms_runtime.recovery import recover
 from oms_runtime.runtime import Runtime
+from oms_runtime.sealing import KEY_BYTES
 from probe import Process, until
 from pydantic import SecretStr
 
@@ -86,6 +88,7 @@ class Stand:
         found = {
             "OMS_KAFKA_BOOTSTRAP_SERVERS": self.kafka["bootstrap_servers"],
             "OMS_DATABASE_URL": self.url,
+            "OMS_PERSONAL_DATA_KEY": b64encode(bytes(KEY_BYTES)).decode(),
             "OMS_SESSION_TIMEOUT_MS": "6000",
             "OMS_HTTP_HOST": LOOPBACK,
             "OMS_TEST_VERSION": str(version),
@@ -470,7 +473,7 @@ async def _make_tables_before(url: str) -> None:
     await runtime_database.migrate(database, "oms_projection")
     async with database.acquire() as connection, connection.transaction():
         names = ", ".join(table.name for table in TABLES)
-        await connection.execute(f"drop table {names}; {DEFINITIONS}")
+        await connection.execute(f"drop table if exists {names}; {DEFINITIONS}")
     await database.close()
 
 

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from oms_contracts.customers import CustomerErased
 from oms_contracts.fulfillments import (
     FulfillmentAccepted,
     FulfillmentCanceled,
@@ -94,6 +95,7 @@ from oms_contracts.tracking import (
 _TIME_FORMAT = "%Y-%m-%d %H:%M UTC"
 
 SUMMARIES: dict[type[Any], str] = {
+    CustomerErased: "Erased, by deleting {key_count} keys: {e.reason}",
     OrderAccepted: "Accepted from {e.channel} as {e.channel_reference}: {units} units, {e.total} {e.currency} in minor units",
     OrderRejected: "Rejected: {reasons}",
     OrderConflictReported: "The same reference came again with other content; nothing was changed",
@@ -197,6 +199,8 @@ class _Values(dict[str, Any]):
                 return str(sum(line.quantity for line in event.lines))
             case "money":
                 return f"{event.amount} {event.currency} (minor units)"
+            case "key_count":
+                return str(len(event.keys))
             case "reasons":
                 return "; ".join(event.reasons)
             case "shortages":
