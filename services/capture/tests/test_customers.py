@@ -20,10 +20,10 @@ from oms_contracts.samples import example_order, sample
 from oms_runtime.customer_keys import open_sealed
 from oms_runtime.database import Connection, connect, migrate, open_database
 from oms_runtime.errors import WrongInstallationKey
-from oms_runtime.model import CausedCommands
+from oms_runtime.model import Cause, CausedCommands
 from oms_runtime.sealing import KEY_BYTES, Sealer
 from oms_runtime.store import insert_events
-from oms_runtime.unit_of_work import Cause, UnitOfWork
+from oms_runtime.unit_of_work import UnitOfWork
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CAUSE = Cause("c", "c")

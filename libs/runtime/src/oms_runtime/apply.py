@@ -37,12 +37,12 @@ from oms_runtime.dead_letters import (
 )
 from oms_runtime.errors import ConsumptionStopped, LostPartition, check_store_not_behind, is_retryable
 from oms_runtime.metrics import Metrics
-from oms_runtime.model import Command, IncomingRecord, Service
+from oms_runtime.model import Cause, Command, IncomingRecord, Service
 from oms_runtime.poison import PoisonLimit
 from oms_runtime.records import Checkpoint, Partition, PartitionFacts, RecordSifter, ReusedPosition, store_epoch
 from oms_runtime.store import CheckpointMove, StoreSnapshot, move_checkpoints, move_checkpoints_and_load
 from oms_runtime.traces import Handled, RecordSpans, handled_record, span_id, trace_id, traceparent
-from oms_runtime.unit_of_work import Cause, StateCache, UnitOfWork
+from oms_runtime.unit_of_work import StateCache, UnitOfWork
 
 log = structlog.get_logger(__name__)
 

@@ -16,8 +16,8 @@ from oms_contracts.envelope import header
 from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
 
 from oms_runtime.database import Connection, Database, DbRow
-from oms_runtime.model import IncomingRecord
-from oms_runtime.unit_of_work import Cause, UnitOfWork
+from oms_runtime.model import Cause, IncomingRecord
+from oms_runtime.unit_of_work import UnitOfWork
 
 PARKED = "an earlier record of this key was set aside; this one waits behind it"
 MAX_REASON_CHARACTERS = 4_000

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from oms_contracts.catalogue import TOPICS, Topic, topics_read_by, topics_written_by
@@ -12,10 +12,6 @@ from oms_contracts.message import type_of, versions_of
 from oms_contracts.operations import RedriveDeadLetters
 
 from oms_runtime.database import Connection, Database
-
-if TYPE_CHECKING:
-    from oms_runtime.store import StoredEvent
-    from oms_runtime.unit_of_work import Cause, UnitOfWork
 
 StateT = TypeVar("StateT")
 CommandT = TypeVar("CommandT")
@@ -133,8 +129,43 @@ class Projector(Protocol):
     async def __call__(self, connection: Connection, batch: Sequence[IncomingRecord]) -> None: ...
 
 
-CausedCommands = Sequence[tuple[Command, "Cause"]]
+class StoredEvent(NamedTuple):
+    """One event as stored and as published. The table `events` is the transactional outbox: the relay publishes from it."""
+
+    position: int
+    stream: str
+    version: int
+    type: str
+    topic: str
+    key: str
+    correlation_id: str
+    causation_id: str
+    traceparent: str
+    recorded_at: datetime
+    data: str
+
+
+class Cause(NamedTuple):
+    """What led to an event. It is carried on, so that a flow can be followed through all services."""
+
+    correlation_id: str
+    causation_id: str
+    traceparent: str = ""
+
+
+CausedCommands = Sequence[tuple[Command, Cause]]
 """Commands, each with what led to it."""
+
+
+class Staging(Protocol):
+    """A transaction's events so far, all of one moment `now`."""
+
+    events: list[StoredEvent]
+    now: datetime
+
+    def append(self, event: Event, stream: str, version: int, topic: str, cause: Cause) -> None:
+        """Stage one event for `stream`. Raises EventTooLarge when its topic would not take it."""
+        ...
 
 
 class Companion(Protocol):
@@ -144,12 +175,12 @@ class Companion(Protocol):
         """The commands as they are decided: as many, in the same order."""
         ...
 
-    async def conclude(self, connection: Connection, unit: "UnitOfWork", commands: CausedCommands) -> None:
+    async def conclude(self, connection: Connection, unit: Staging, commands: CausedCommands) -> None:
         """What remains to be done once they are decided. `commands` are those that `prepare` returned."""
         ...
 
 
-Disclose = Callable[[Connection, Sequence["StoredEvent"]], Awaitable[Mapping[int, str]]]
+Disclose = Callable[[Connection, Sequence[StoredEvent]], Awaitable[Mapping[int, str]]]
 """By position: the data of events as copies that disclose more have it. It may raise one of RETRYABLE_ERRORS, and is asked again."""
 
 

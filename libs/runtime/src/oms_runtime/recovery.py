@@ -20,10 +20,10 @@ from oms_kafka.clients import Reader, Record, make_reader
 
 from oms_runtime.customer_keys import KEY_MESSAGES, CustomerKey, key_in, save_keys
 from oms_runtime.database import LEADER_LOCK, Connection, connect
-from oms_runtime.model import AnyDecider, Service
+from oms_runtime.model import AnyDecider, Service, StoredEvent
 from oms_runtime.refold import fold
 from oms_runtime.settings import RuntimeSettings
-from oms_runtime.store import StoredEvent, StoredState, begin_epoch, head_of, insert_events, load_states, lock_store, save_states
+from oms_runtime.store import StoredState, begin_epoch, head_of, insert_events, load_states, lock_store, save_states
 from oms_runtime.tails import LOOK_BACK_FACTOR, position_of, read_between, read_ranges
 
 log = structlog.get_logger(__name__)

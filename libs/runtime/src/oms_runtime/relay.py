@@ -29,9 +29,9 @@ from oms_kafka.clients import Producer, make_producer, partition_of
 from oms_runtime.database import Connection
 from oms_runtime.errors import LostLeadership, check_store_not_behind
 from oms_runtime.metrics import Metrics
-from oms_runtime.model import Disclose
+from oms_runtime.model import Disclose, StoredEvent
 from oms_runtime.settings import RuntimeSettings
-from oms_runtime.store import StoredEvent, head_of, read_events, read_relay
+from oms_runtime.store import head_of, read_events, read_relay
 from oms_runtime.tails import read_tails
 
 T = TypeVar("T")

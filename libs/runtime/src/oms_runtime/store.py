@@ -18,7 +18,7 @@ import msgspec
 from oms_runtime.clock import Clock
 from oms_runtime.database import STORE_LOCK, Connection, Database
 from oms_runtime.errors import StateVersionMismatch
-from oms_runtime.model import AnyDecider, Due, State
+from oms_runtime.model import AnyDecider, Due, State, StoredEvent
 
 COPY_THRESHOLD_ROWS = 64
 """Up to so many events are cheaper to store in one statement with the states they change: COPY takes three more round trips."""
@@ -26,22 +26,6 @@ COPY_THRESHOLD_ROWS = 64
 
 StatesTable = Literal["states", "states_next"]
 """Where states are stored: those in use, or those that are built beside them (see `refold`)."""
-
-
-class StoredEvent(NamedTuple):
-    """One event as stored and as published. The table `events` is the transactional outbox: the relay publishes from it."""
-
-    position: int
-    stream: str
-    version: int
-    type: str
-    topic: str
-    key: str
-    correlation_id: str
-    causation_id: str
-    traceparent: str
-    recorded_at: datetime
-    data: str
 
 
 @dataclass(slots=True)

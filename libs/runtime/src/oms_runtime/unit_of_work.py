@@ -3,26 +3,17 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
-from typing import NamedTuple
 
 from oms_contracts.message import encode, type_of
 
 from oms_runtime.database import Connection
 from oms_runtime.errors import EventTooLarge
-from oms_runtime.model import AnyDecider, Command, Due, Event, State
-from oms_runtime.store import StoredEvent, StoredState, append_and_save, insert_events, load_states
+from oms_runtime.model import AnyDecider, Cause, Command, Due, Event, State, StoredEvent
+from oms_runtime.store import StoredState, append_and_save, insert_events, load_states
 
 MAX_CACHED_STATES = 8_192
 RECORD_OVERHEAD_BYTES = 4 * 1024
 """Room for a record's key, headers and framing beside its value."""
-
-
-class Cause(NamedTuple):
-    """What led to an event. It is carried on, so that a flow can be followed through all services."""
-
-    correlation_id: str
-    causation_id: str
-    traceparent: str = ""
 
 
 class StateCache:

@@ -19,10 +19,9 @@ from oms_runtime.customer_keys import CustomerKey, customer_hash, email_hash, fo
 from oms_runtime.database import Connection
 from oms_runtime.dead_letters import forget_values
 from oms_runtime.errors import WrongInstallationKey
-from oms_runtime.model import CausedCommands
+from oms_runtime.model import Cause, CausedCommands, StoredEvent
 from oms_runtime.sealing import KEY_BYTES, NONCE_BYTES, BrokenSeal, Sealer
-from oms_runtime.store import StoredEvent
-from oms_runtime.unit_of_work import Cause, UnitOfWork
+from oms_runtime.unit_of_work import UnitOfWork
 
 from oms_capture.commands import PlaceOrder
 

@@ -9,8 +9,8 @@ from oms_contracts.message import decode, encode, type_of
 from oms_contracts.order_parts import PersonalData
 from oms_runtime.customer_keys import open_sealed
 from oms_runtime.database import Connection
+from oms_runtime.model import StoredEvent
 from oms_runtime.sealing import Sealer
-from oms_runtime.store import StoredEvent
 
 _PLANNED = type_of(FulfillmentPlanned).name
 
