@@ -21,6 +21,7 @@ from oms_cli.plugins import Servers
 from oms_client.publisher import check_message, content_id
 from oms_contracts.catalogue import TOPICS, topic_of
 from oms_contracts.content_hash import content_hash_of
+from oms_contracts.customers import CustomerErased, EraseCustomer
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import decode, encode, key_of, type_of, validate
 from oms_contracts.operations import RedriveDeadLetters
@@ -268,6 +269,7 @@ def errors(result: Result, code: int) -> Sequence[str]:
 
 COMMANDS = [
     *(f"order {name}" for name in ("example", "place", "show", "cancel")),
+    *(f"customer {name}" for name in ("find", "export", "erase")),
     *(f"stock {name}" for name in ("receive", "show")),
     *(f"events {name}" for name in ("tail", "show")),
     "lag",
@@ -302,6 +304,10 @@ def test_the_help_lists_the_exit_codes(oms: Run) -> None:
         ("events tail nonsense", "there is no topic 'nonsense'; there are: channel.orders, orders, stock"),
         ("events tail --type OrderLost", "there is no type 'OrderLost'"),
         ("events tail --count 0", "Invalid value for '--count'"),
+        ("customer find", "no customer is named: give --channel with --id, or --email"),
+        ("customer export --channel web", "--channel and --id: one is given without the other; together they name a customer"),
+        ("customer erase --id ada --reason x --yes", "--channel and --id: one is given without the other"),
+        ("customer erase --email a@b.c --yes", "Missing option '--reason'"),
         ("dead-letters list --service sales", "'sales' is not one of 'capture', 'inventory'"),
         ("dead-letters redrive inventory R-1 --letter-id x", "--letter-id: names the dead letter for --value or --discard"),
         ("dead-letters redrive inventory R-1 --discard", "--letter-id: names the dead letter for --value or --discard"),
@@ -895,3 +901,67 @@ def test_lag_is_that_of_the_newest_version_of_a_group() -> None:
     assert newest_group("oms.projection", present) == "oms.projection.read-models-10"
     assert newest_group("oms.payment", present) == "oms.payment"
     assert newest_group("oms.capture", []) == "oms.capture"
+
+
+# Customers
+
+BY_EMAIL = ("--email", "ada@example.com")
+ERASE = ("customer", "erase", *BY_EMAIL, "--reason", "asked to")
+
+
+def test_customers_are_found_without_naming_them_in_an_address(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/customers"] = [[{"key_id": "k1", "orders": 2}]]
+    assert rows(oms("customer", "find", "--channel", "web", "--id", "ada")) == [["k1", "2"]]
+    assert shown(oms("customer", "find", *BY_EMAIL, "--json")) == {"customers": [{"key_id": "k1", "orders": 2}]}
+    assert {str(url) for url in connected.requests} == {"http://query/customers"}
+
+
+def test_all_that_is_known_of_a_person_is_exported(oms: Run, connected: FakeConnections) -> None:
+    connected.responses |= {
+        "/customers": [[{"key_id": "k1", "orders": 1}]],
+        "/orders": page({"order_id": ORDER_ID}),
+        f"/orders/{ORDER_ID}": order_detail("completed"),
+    }
+    assert shown(oms("customer", "export", *BY_EMAIL)) == {"customers": ["k1"], "orders": [order_detail("completed")]}
+    assert "ada" not in "".join(map(str, connected.requests))
+
+
+def test_nothing_to_export_is_said(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/customers"] = [[]]
+    assert errors(oms("customer", "export", *BY_EMAIL), 1) == ["nothing is known of such a customer"]
+
+
+def test_a_person_is_erased_once_that_is_confirmed(oms: Run, connected: FakeConnections) -> None:
+    assert oms(*ERASE, given=b"n\n").stderr.endswith("error: nothing was erased\n")
+    assert oms(*ERASE, given=b"").stderr.endswith("error: --yes: must be given where nobody can be asked\n")
+    assert connected.published == []
+    erased = CustomerErased(request_id="id-1", keys=("k1", "k2"), reason="asked to", at=NOON)
+    connected.responses["/orders/id-1/timeline"] = page(entry(erased))
+    result = oms(*ERASE, given=b"y\n")
+    assert (result.exit_code, result.stdout) == (0, "erased, by deleting 2 keys\n")
+    command = EraseCustomer(request_id="id-1", reason="asked to", email="ada@example.com")
+    assert connected.published == [("oms.capture.commands", command)]
+    assert "ada" not in "".join(map(str, connected.requests))
+
+
+def test_an_erasure_that_finds_nobody_or_is_not_known_yet_fails(oms: Run, connected: FakeConnections) -> None:
+    nobody = CustomerErased(request_id="R", keys=(), reason="asked to", at=NOON)
+    connected.responses["/orders/R/timeline"] = page(entry(nobody))
+    assert errors(oms(*ERASE, "--yes", "--request-id", "R"), 1) == ["nothing was known of such a customer"]
+    late = errors(oms(*ERASE, "--yes", "--request-id", "S", "--timeout", "0"), 1)
+    assert late == ["the outcome is not known after 0 s: give --request-id S to ask again"]
+
+
+def test_the_value_of_a_dead_letter_that_is_kept_nowhere_is_read_from_its_topic(
+    oms: Run, connected: FakeConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record_value(_topic: str, _partition: int, offset: int) -> bytes | None:
+        return b'{"colour": "blue"}' if offset == 41 else None
+
+    monkeypatch.setattr(connected, "record_value", record_value)
+    gone = {"data": None, "text": "(the record is no longer on its topic)"}
+    for offset, expected in ((41, {"data": {"colour": "blue"}, "text": None}), (42, gone)):
+        connected.responses["/dead-letters/inventory/L"] = letter(
+            value="", source_topic="oms.inventory.commands", source_partition=3, source_offset=offset
+        )
+        assert shown(oms("dead-letters", "show", "inventory", "L", "--json")).items() >= expected.items()

@@ -65,7 +65,7 @@ def erase(
     """
     connected, wanted = connections(context), _wanted(channel, customer_id, email)
     if not yes:
-        typer.confirm("This cannot be undone. Erase?", abort=True, err=True)
+        _confirm()
     command = EraseCustomer(request_id=connected.new_id() if request_id is None else request_id, reason=reason, **wanted)
     connected.publish(command)
     erased = connected.wait(lambda query: _erased(query, command.request_id), timeout)
@@ -77,6 +77,15 @@ def erase(
         raise CliError(NOT_DONE, "nothing was known of such a customer")
     if not as_json:
         say(f"erased, by deleting {len(erased.keys)} keys")
+
+
+def _confirm() -> None:
+    try:
+        confirmed = typer.confirm("This cannot be undone. Erase?", err=True)
+    except typer.Abort:
+        raise CliError(INVALID, "--yes: must be given where nobody can be asked") from None
+    if not confirmed:
+        raise CliError(NOT_DONE, "nothing was erased")
 
 
 def _wanted(channel: str | None, customer_id: str | None, email: str | None) -> dict[str, str]:

@@ -184,7 +184,8 @@ def _headlines(order: dict[str, Any]) -> Iterator[str]:
     if order["conflicts"]:
         yield f"other content was placed under the same reference ({order['conflicts']} times); the accepted content counts"
     by = " ".join(filter(None, (order["customer_name"], f"({order['customer_id']})" if order["customer_id"] else "")))
-    yield f"placed {moment(order['placed_at'])} by {by or 'an unknown customer'}" + (f" as {order['number']}" if order["number"] else "")
+    unknown = "a customer who was erased" if order.get("customer_erased") else "an unknown customer"
+    yield f"placed {moment(order['placed_at'])} by {by or unknown}" + (f" as {order['number']}" if order["number"] else "")
     if order["currency"]:
         yield ", ".join(_amounts(order))
     for title, name in (("to", "ship_to"), ("bill to", "bill_to")):
