@@ -938,7 +938,7 @@ def test_a_person_is_erased_once_that_is_confirmed(oms: Run, connected: FakeConn
     erased = CustomerErased(request_id="id-1", keys=("k1", "k2"), reason="asked to", at=NOON)
     connected.responses["/orders/id-1/timeline"] = page(entry(erased))
     result = oms(*ERASE, given=b"y\n")
-    assert (result.exit_code, result.stdout) == (0, "erased, by deleting 2 keys\n")
+    assert (result.exit_code, result.stdout.endswith("erased, by deleting 2 keys\n")) == (0, True)
     command = EraseCustomer(request_id="id-1", reason="asked to", email="ada@example.com")
     assert connected.published == [("oms.capture.commands", command)]
     assert "ada" not in "".join(map(str, connected.requests))
