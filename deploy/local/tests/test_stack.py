@@ -187,6 +187,7 @@ class TestExistingServers:
                 "OMS_CAPTURE_DATABASE_URL": "postgresql://somewhere/else",
             }
         )
+        (tmp_path / "secrets").mkdir()
         load_or_make(tmp_path / "secrets")
         variables = Stack(settings).environment("capture")
         assert variables["OMS_KAFKA_BOOTSTRAP_SERVERS"] == "broker:9092"
