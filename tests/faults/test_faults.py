@@ -399,6 +399,7 @@ def is_finished(order: OrderDetail, scenario: Scenario) -> bool:
         and len(order.returns) == len(scenario.returns)
         and all(returned.status in {"closed", "declined"} for returned in order.returns)
         and sum(line.shipped for line in order.lines) == (order.stock.shipped if order.stock else 0)
+        and (order.status != "completed" or all(line.delivered == line.shipped for line in order.lines))
     )
 
 
