@@ -1,6 +1,5 @@
 """Orders as rows: by the default mapping any order that its columns can hold comes back the same; what is not sound is named."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +9,7 @@ from msgspec.structs import replace
 from oms_adapters.mapping import InvalidMapping, adapter_of
 from oms_adapters.money import exponent_of
 from oms_adapters.results import Reason
-from oms_adapters.rows import MAX_ROWS, RowMapping, default_mapping, rows_of
+from oms_adapters.rows import MAX_ROWS, Row, RowMapping, default_mapping, rows_of
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.order_parts import (
     Contact,
@@ -154,7 +153,7 @@ def test_an_order_that_the_columns_cannot_hold_is_not_cut() -> None:
         rows_of(replace(example, attributes={"wrapped": "yes"}))
 
 
-def reasons_of(*given_rows: Mapping[str, str], mapping: RowMapping = DEFAULT) -> dict[str, str]:
+def reasons_of(*given_rows: Row, mapping: RowMapping = DEFAULT) -> dict[str, str]:
     found = mapping.order(given_rows)
     assert isinstance(found, tuple)
     return {reason.field: reason.reason for reason in found}

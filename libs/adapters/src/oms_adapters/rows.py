@@ -3,7 +3,7 @@
 An order's rows are mapped as a payload is: as an object that has the columns of the first row, and all rows in `rows`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -23,7 +23,7 @@ ROWS = "rows"
 MAX_ROWS = MAX_ENTRIES
 """Of one order."""
 
-Row = Mapping[str, str]
+Row = dict[str, str]
 """The cells of a row that hold something, by column."""
 
 
@@ -50,7 +50,7 @@ class RowMapping:
 
     def reference(self, row: Row) -> str | None:
         """The channel's reference of the order that a row is of. None where the row has none: then it is of the order before."""
-        standing = self._adapter.standing(Source(Reading(), dict(row)))
+        standing = self._adapter.standing(Source(Reading(), row))
         return None if standing is None else standing.reference
 
     def order(self, rows: Sequence[Row]) -> OrderPlaced | tuple[Reason, ...]:
@@ -58,7 +58,7 @@ class RowMapping:
         if len(rows) > MAX_ROWS:
             return (Reason(ROWS, f"an order has at most {MAX_ROWS} rows"),)
         reading = Reading()
-        root = Source(reading, {**rows[0], ROWS: [dict(row) for row in rows]})
+        root = Source(reading, {**rows[0], ROWS: list(rows)})
         refusal = self._adapter.refusal(root)
         if refusal is not None:
             return (refusal,)
