@@ -1,17 +1,20 @@
 """Every command without servers: a query API of given responses, and a broker that only records what is published."""
 
 import base64
+import csv
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import pytest
 from aiokafka import TopicPartition
+from oms_adapters.rows import default_mapping
 from oms_cli import output
 from oms_cli.app import app
 from oms_cli.connections import Connections, Offsets, newest_group
@@ -177,6 +180,7 @@ def order_detail(status: str, **other: Any) -> dict[str, Any]:
         "cancellation": None,
         "ended_because": None,
         "conflicts": 0,
+        "delivery": "pickup",
         "lines": [
             {
                 "line_id": "1",
@@ -268,7 +272,7 @@ def errors(result: Result, code: int) -> Sequence[str]:
 
 
 COMMANDS = [
-    *(f"order {name}" for name in ("example", "place", "show", "cancel")),
+    *(f"order {name}" for name in ("example", "place", "import", "export", "show", "cancel")),
     *(f"customer {name}" for name in ("find", "export", "erase")),
     *(f"stock {name}" for name in ("receive", "show")),
     *(f"events {name}" for name in ("tail", "show")),
@@ -300,6 +304,13 @@ def test_the_help_lists_the_exit_codes(oms: Run) -> None:
         ("order show /W-1", "'/W-1' is neither an order id"),
         ("order sow", "No such command 'sow'"),
         ("order place /nowhere/order.json", "/nowhere/order.json': No such file or directory"),
+        ("order export --format csv --brief", "--brief: is for --format jsonl"),
+        ("order export --format csv --from yesterday", "'yesterday' is neither a date nor a date and time"),
+        ("order export --format csv -o /nowhere/orders.csv", "--output: /nowhere/orders.csv cannot be written: No such file or directory"),
+        ("order import README.md", "README.md ends in none of .jsonl, .ndjson, .csv; --format says how it is written"),
+        ("order import README.md --format jsonl --channel web", "--mapping, --channel: are for CSV"),
+        ("order import README.md --format csv --delimiter ab", "--delimiter: must be one character, is 'ab'"),
+        ("order import README.md --format csv", "FILE: README.md: line 1: has 1 columns"),
         ("stock receive mug BER 0", "Invalid value for 'QUANTITY'"),
         ("events tail nonsense", "there is no topic 'nonsense'; there are: channel.orders, orders, stock"),
         ("events tail --type OrderLost", "there is no type 'OrderLost'"),
@@ -965,3 +976,69 @@ def test_the_value_of_a_dead_letter_that_is_kept_nowhere_is_read_from_its_topic(
             value="", source_topic="oms.inventory.commands", source_partition=3, source_offset=offset
         )
         assert shown(oms("dead-letters", "show", "inventory", "L", "--json")).items() >= expected.items()
+
+
+# Import and export of orders
+
+
+def test_every_mistake_of_a_mapping_is_named(oms: Run, tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text('name = "till"\n[order]\nchannel_reference = "id"\nskew = "x"\n')
+    (tmp_path / "orders.csv").write_text("id,sku\nA,B\n")
+    lines = errors(oms("order", "import", str(tmp_path / "orders.csv"), "--mapping", str(mapping)), 2)
+    assert "--mapping: order.skew: there is no such field" in lines
+    assert "--mapping: order.currency: is required" in lines
+
+
+def test_the_mapping_that_is_printed_is_the_one_that_is_used(oms: Run) -> None:
+    assert oms("order", "import", "--print-mapping").stdout == default_mapping()
+
+
+def exported(result: Result) -> list[dict[str, str]]:
+    assert result.exit_code == 0, result.output
+    return list(csv.DictReader(StringIO(result.stdout, newline="")))
+
+
+def test_a_csv_export_has_a_row_for_each_line_and_no_formulas(oms: Run, connected: FakeConnections) -> None:
+    line = order_detail("confirmed")["lines"][0]
+    lines = [line | {"title": '=HYPERLINK("http://evil")'}, line | {"line_id": "2", "title": 'Mug,\n"red"', "unit_price": -1}]
+    first = order_detail("confirmed", lines=lines, customer_phone="+49 30 1", customer_name="@ada", note="-1")
+    rejected = order_detail("rejected", lines=[], currency=None, total=None)
+    connected.responses["/orders/details"] = page(first, rejected)
+    one, two, none = exported(oms("order", "export", "--format", "csv", "--status", "confirmed", "--from", "2026-01-31"))
+    assert (one["title"], one["customer_phone"], one["customer_name"], one["note"]) == (
+        '\'=HYPERLINK("http://evil")',
+        "'+49 30 1",
+        "'@ada",
+        "'-1",
+    )
+    assert (two["title"], two["unit_price"], two["line_total"], two["total"], two["quantity"]) == (
+        'Mug,\n"red"',
+        "-0.01",
+        "10.00",
+        "14.95",
+        "2",
+    )
+    assert (none["status"], none["line_id"], none["total"]) == ("rejected", "", "")
+    [request] = connected.requests
+    assert dict(request.params) == {"status": "confirmed", "placed_from": "2026-01-31T00:00:00+00:00", "limit": "100"}
+
+
+def test_an_export_goes_page_by_page_and_on_behind_a_cursor(oms: Run, connected: FakeConnections, tmp_path: Path) -> None:
+    file = tmp_path / "orders.jsonl"
+    words = ("order", "export", "--format", "jsonl", "-o", str(file))
+    first, second, third = (order_detail("confirmed", order_id=str(number), note="=1") for number in range(3))
+    connected.responses["/orders/details"] = [page(first, more="c1"), page(second, more="c2"), problem(503, "the database does not answer")]
+    result = oms(*words)
+    assert result.exit_code == 3
+    assert "2 orders written" in result.stderr
+    assert "--after c2 goes on" in result.stderr
+    connected.responses["/orders/details"] = page(third)
+    assert oms(*words, "--after", "c2").exit_code == 0
+    assert connected.requests[-1].params["after"] == "c2"
+    assert [json.loads(text) for text in file.read_text().splitlines()] == [first, second, third]
+
+
+def test_a_brief_export_has_the_items_of_the_list(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/orders"] = page({"order_id": "1"}, {"order_id": "2"})
+    assert oms("order", "export", "--format", "jsonl", "--brief").stdout == '{"order_id":"1"}\n{"order_id":"2"}\n'

@@ -5,7 +5,6 @@ An order's rows are mapped as a payload is: as an object that has the columns of
 
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -14,7 +13,7 @@ from oms_contracts.channel import OrderPlaced
 from oms_contracts.order_parts import Fee, LineItem, ShippingLine
 
 from oms_adapters.mapping import adapter_of
-from oms_adapters.money import exponent_of
+from oms_adapters.money import decimal_text, exponent_of
 from oms_adapters.parts import Adapter, objections
 from oms_adapters.reading import MAX_ENTRIES, Reading, Source
 from oms_adapters.results import Reason
@@ -155,7 +154,7 @@ def _cell(column: str, value: Any, exponent: int) -> str:
         case bool():
             return "true" if value else "false"
         case int() if column in _AMOUNTS:
-            return f"{Decimal(value).scaleb(-exponent):f}"
+            return decimal_text(value, exponent)
         case datetime():
             return value.isoformat()
         case _:

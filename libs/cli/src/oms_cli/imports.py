@@ -7,7 +7,6 @@ whose orders have the same event ids and count once.
 
 import fcntl
 import os
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -247,7 +246,7 @@ FileToImport = Annotated[
 
 def _print_mapping(value: bool) -> None:
     if value:
-        sys.stdout.write(default_mapping())
+        output.raw(default_mapping())
         raise typer.Exit
 
 
