@@ -20,6 +20,7 @@ from oms_cli.app import app
 from oms_cli.connections import Connections, Offsets, newest_group
 from oms_cli.errors import CliError
 from oms_cli.events import causal, record_as_json
+from oms_cli.exports import COLUMNS
 from oms_cli.plugins import Servers
 from oms_client.publisher import check_message, content_id
 from oms_contracts.catalogue import TOPICS, topic_of
@@ -34,6 +35,9 @@ from oms_contracts.stock import ReceiveStock, StockCommandRefused, StockReceived
 from oms_contracts.values import StockLine, order_id_of
 from oms_kafka.settings import KafkaSettings
 from typer.testing import CliRunner, Result
+
+from tests.documentation.pages import names, section
+from tests.documentation.pages import rows as page_rows
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ORDER: dict[str, Any] = {
@@ -1037,6 +1041,11 @@ def test_an_export_goes_page_by_page_and_on_behind_a_cursor(oms: Run, connected:
     assert oms(*words, "--after", "c2").exit_code == 0
     assert connected.requests[-1].params["after"] == "c2"
     assert [json.loads(text) for text in file.read_text().splitlines()] == [first, second, third]
+
+
+def test_the_page_names_every_column_of_a_csv_export_in_order() -> None:
+    table = page_rows(section("Export orders", Path(__file__).parents[1] / "README.md"))
+    assert [column for columns, _ in table for column in names(columns)] == list(COLUMNS)
 
 
 def test_a_brief_export_has_the_items_of_the_list(oms: Run, connected: FakeConnections) -> None:

@@ -284,7 +284,7 @@ def import_orders(
     writes is no input for this command.
     """
     connected = connections(context)
-    orders = _order_file(path, form or SUFFIXES.get(path.suffix.lower()), mapping, channel, delimiter.replace("\\t", "\t"))
+    orders = order_file(path, form, mapping=mapping, channel=channel, delimiter=delimiter.replace("\\t", "\t"))
     written = rejects or rejects_path(path)
     shown = _Shown(path.stat().st_size, monotonic)
 
@@ -307,11 +307,19 @@ def import_orders(
         before = f"; {outcome.done_before} were done before" if outcome.done_before else ""
         output.say(f"read {outcome.read} orders: {outcome.published} published, {outcome.rejected} rejected{before}")
     if outcome.rejected_in_all:
-        raise CliError(NOT_DONE, f"{outcome.rejected_in_all} orders of {path} are rejected; {written} has them with lines and reasons")
+        raise CliError(NOT_DONE, f"rejected orders: {outcome.rejected_in_all}; {written} has them with lines and reasons")
 
 
-def _order_file(path: Path, form: Literal["jsonl", "csv"] | None, mapping: Path | None, channel: str | None, delimiter: str) -> OrderFile:
-    """How the file is read. Raises CliError."""
+def order_file(
+    path: Path,
+    form: Literal["jsonl", "csv"] | None = None,
+    *,
+    mapping: Path | None = None,
+    channel: str | None = None,
+    delimiter: str = ",",
+) -> OrderFile:
+    """How the file is read; `form` is told by the end of its name. Notes columns that are not read. Raises CliError."""
+    form = form or SUFFIXES.get(path.suffix.lower())
     if form is None:
         raise CliError(INVALID, f"FILE: {path.name} ends in none of {', '.join(SUFFIXES)}; --format says how it is written")
     if form == "jsonl":
