@@ -7,20 +7,21 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import pytest
 from aiokafka import TopicPartition
-from oms_adapters.rows import default_mapping
+from oms_adapters.rows import RowMapping, default_mapping
 from oms_cli import output
 from oms_cli.app import app
 from oms_cli.connections import Connections, Offsets, newest_group
 from oms_cli.errors import CliError
 from oms_cli.events import causal, record_as_json
 from oms_cli.exports import COLUMNS
+from oms_cli.order_files import Place, read_csv
 from oms_cli.plugins import Servers
 from oms_client.publisher import check_message, content_id
 from oms_contracts.catalogue import TOPICS, topic_of
@@ -30,7 +31,7 @@ from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import decode, encode, key_of, type_of, validate
 from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.orders import CancelOrder, OrderAccepted, OrderCancellationRejected, OrderCommandRefused, OrderRejected
-from oms_contracts.samples import sample
+from oms_contracts.samples import example_order, sample
 from oms_contracts.stock import ReceiveStock, StockCommandRefused, StockReceived
 from oms_contracts.values import StockLine, order_id_of
 from oms_kafka.settings import KafkaSettings
@@ -983,6 +984,11 @@ def test_the_value_of_a_dead_letter_that_is_kept_nowhere_is_read_from_its_topic(
 
 
 # Import and export of orders
+
+
+def test_the_example_is_the_same_order_as_csv(oms: Run) -> None:
+    [entry] = read_csv(BytesIO(oms("order", "example", "--csv").stdout_bytes), Place(), RowMapping(default_mapping()), ",")
+    assert entry.found == example_order()
 
 
 def test_every_mistake_of_a_mapping_is_named(oms: Run, tmp_path: Path) -> None:

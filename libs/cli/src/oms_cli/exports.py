@@ -1,10 +1,8 @@
 """`oms order export`: the orders that projection knows, as JSON lines or CSV, page by page."""
 
-import csv
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
-from io import StringIO
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any, Literal
@@ -102,10 +100,10 @@ def export(
 
     async def run(write: Callable[[str], None]) -> None:
         if form == "csv" and after is None:
-            write(_csv([COLUMNS]))
+            write(output.csv_text([COLUMNS]))
         async with aclosing(_pages(connected.query.get, path, wanted | {"limit": size}, after)) as pages:
             async for orders, cursor in pages:
-                write(_lines(orders) if form == "jsonl" else _csv(row for order in orders for row in rows_of(order)))
+                write(_lines(orders) if form == "jsonl" else output.csv_text(row for order in orders for row in rows_of(order)))
                 told.page(len(orders), cursor)
 
     try:
@@ -176,12 +174,6 @@ def _writer(file: Path, *, append: bool) -> Generator[Callable[[str], None]]:
 
 def _lines(orders: list[dict[str, Any]]) -> str:
     return "".join(f"{msgspec.json.encode(order).decode()}\n" for order in orders)
-
-
-def _csv(rows: Iterable[Sequence[str]]) -> str:
-    text = StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
 
 
 def rows_of(order: Mapping[str, Any]) -> Iterator[list[str]]:

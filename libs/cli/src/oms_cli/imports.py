@@ -297,6 +297,8 @@ def import_orders(
             outcome = connected.run(run())
     except UnreadableFile as error:
         raise CliError(INVALID, f"FILE: {path}: {error}") from error
+    except OSError as error:
+        raise CliError(INVALID, f"{error.filename or path}: {error.strerror}; progress and rejects are written beside FILE") from error
     except CliError as error:
         if error.exit_code == OUT_OF_REACH:
             output.note("the import is interrupted; the same command goes on")

@@ -1,10 +1,12 @@
 """Output for people and for machines: tables and lines on standard output, or one JSON document."""
 
+import csv
 import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from io import StringIO
 from typing import Any
 
 import typer
@@ -69,6 +71,13 @@ def raw(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _pipe_closed()
+
+
+def csv_text(rows: Iterable[Sequence[str]]) -> str:
+    """Rows as CSV (RFC 4180)."""
+    text = StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 def indented(content: Any) -> str:
