@@ -9,7 +9,21 @@ from uuid import uuid4
 import typer
 from typer.core import TyperGroup
 
-from oms_cli import checkpoints, customers, dead_letters, events, exports, imports, lag, map_orders, orders, output, read_models, stock, stores
+from oms_cli import (
+    checkpoints,
+    customers,
+    dead_letters,
+    events,
+    exports,
+    imports,
+    lag,
+    map_orders,
+    orders,
+    output,
+    read_models,
+    stock,
+    stores,
+)
 from oms_cli.connections import Connections
 from oms_cli.errors import CliError
 from oms_cli.plugins import command_groups
