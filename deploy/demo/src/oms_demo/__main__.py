@@ -206,9 +206,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         audits.add_row(name, "[green]green[/]" if audit["green"] else "[red]NOT GREEN[/]")
     for table in (outcomes, rejections, audits):
         console.print(table)
-    console.print(
-        f"{report['by_file']} orders came by file; {report['rejected_by_import']} of them were rejected before they were published."
-    )
+    console.print(f"{report['by_file']} orders came by file; rejected before they were published: {report['rejected_by_import']}")
     console.print(f"The stack stays up. Look at an order: .venv/bin/oms order show {report['first']}; stop it with: make down")
 
 
