@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 import os
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -1052,6 +1053,21 @@ def test_an_export_goes_page_by_page_and_on_behind_a_cursor(oms: Run, connected:
 def test_the_page_names_every_column_of_a_csv_export_in_order() -> None:
     table = page_rows(section("Export orders", Path(__file__).parents[1] / "README.md"))
     assert [column for columns, _ in table for column in names(columns)] == list(COLUMNS)
+
+
+def test_an_export_keeps_no_more_than_a_page(oms: Run, connected: FakeConnections, tmp_path: Path) -> None:
+    """A page takes about 0.5 MB while it is written; a part of the growth is the test's own record of requests."""
+    hundred = page(*[order_detail("confirmed")] * 100, more="c1")
+    for form in ("jsonl", "csv"):
+        peaks: list[int] = []
+        for pages in (5, 100):
+            connected.responses["/orders/details"] = [*[hundred] * pages, page()]
+            tracemalloc.start()
+            assert oms("order", "export", "--format", form, "-o", str(tmp_path / "orders")).exit_code == 0
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert peaks[1] - peaks[0] < 4_000_000, form
+    assert len((tmp_path / "orders").read_text().splitlines()) == 10_001
 
 
 def test_a_brief_export_has_the_items_of_the_list(oms: Run, connected: FakeConnections) -> None:
