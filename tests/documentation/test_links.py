@@ -10,7 +10,7 @@ from tests.documentation.pages import ARCHITECTURE, ROOT, files, names, pages, w
 
 PAGES = list(pages())
 FOLDERS = frozenset(path.parts[0] for path in files() if len(path.parts) > 1)
-ELSEWHERE = frozenset({"result.json", "statements.txt", "top.txt", "order.json"})
+ELSEWHERE = frozenset({"result.json", "statements.txt", "top.txt", "order.json", "FILE.progress.json"})
 """Files that a program writes, or that a reader of the page does."""
 PATH = re.compile(r"[\w.-]+(/[\w.-]+)*/?")
 SUFFIX = re.compile(r"\.(py|md|toml|json|ya?ml|sql|txt|lock|sh)$")

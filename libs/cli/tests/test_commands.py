@@ -1,22 +1,28 @@
 """Every command without servers: a query API of given responses, and a broker that only records what is published."""
 
 import base64
+import csv
 import json
 import os
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import pytest
 from aiokafka import TopicPartition
+from oms_adapters.rows import RowMapping, default_mapping
 from oms_cli import output
 from oms_cli.app import app
 from oms_cli.connections import Connections, Offsets, newest_group
 from oms_cli.errors import CliError
 from oms_cli.events import causal, record_as_json
+from oms_cli.exports import COLUMNS
+from oms_cli.order_files import Place, read_csv
 from oms_cli.plugins import Servers
 from oms_client.publisher import check_message, content_id
 from oms_contracts.catalogue import TOPICS, topic_of
@@ -26,11 +32,14 @@ from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import decode, encode, key_of, type_of, validate
 from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.orders import CancelOrder, OrderAccepted, OrderCancellationRejected, OrderCommandRefused, OrderRejected
-from oms_contracts.samples import sample
+from oms_contracts.samples import example_order, sample
 from oms_contracts.stock import ReceiveStock, StockCommandRefused, StockReceived
 from oms_contracts.values import StockLine, order_id_of
 from oms_kafka.settings import KafkaSettings
 from typer.testing import CliRunner, Result
+
+from tests.documentation.pages import names, section
+from tests.documentation.pages import rows as page_rows
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ORDER: dict[str, Any] = {
@@ -177,6 +186,7 @@ def order_detail(status: str, **other: Any) -> dict[str, Any]:
         "cancellation": None,
         "ended_because": None,
         "conflicts": 0,
+        "delivery": "pickup",
         "lines": [
             {
                 "line_id": "1",
@@ -268,7 +278,7 @@ def errors(result: Result, code: int) -> Sequence[str]:
 
 
 COMMANDS = [
-    *(f"order {name}" for name in ("example", "place", "show", "cancel")),
+    *(f"order {name}" for name in ("example", "place", "import", "export", "show", "cancel")),
     *(f"customer {name}" for name in ("find", "export", "erase")),
     *(f"stock {name}" for name in ("receive", "show")),
     *(f"events {name}" for name in ("tail", "show")),
@@ -300,6 +310,13 @@ def test_the_help_lists_the_exit_codes(oms: Run) -> None:
         ("order show /W-1", "'/W-1' is neither an order id"),
         ("order sow", "No such command 'sow'"),
         ("order place /nowhere/order.json", "/nowhere/order.json': No such file or directory"),
+        ("order export --format csv --brief", "--brief: is for --format jsonl"),
+        ("order export --format csv --from yesterday", "'yesterday' is neither a date nor a date and time"),
+        ("order export --format csv -o /nowhere/orders.csv", "--output: /nowhere/orders.csv cannot be written: No such file or directory"),
+        ("order import README.md", "README.md ends in none of .jsonl, .ndjson, .csv; --format says how it is written"),
+        ("order import README.md --format jsonl --channel web", "--mapping, --channel: are for CSV"),
+        ("order import README.md --format csv --delimiter ab", "--delimiter: must be one character, is 'ab'"),
+        ("order import README.md --format csv", "FILE: README.md: line 1: has 1 columns"),
         ("stock receive mug BER 0", "Invalid value for 'QUANTITY'"),
         ("events tail nonsense", "there is no topic 'nonsense'; there are: channel.orders, orders, stock"),
         ("events tail --type OrderLost", "there is no type 'OrderLost'"),
@@ -965,3 +982,94 @@ def test_the_value_of_a_dead_letter_that_is_kept_nowhere_is_read_from_its_topic(
             value="", source_topic="oms.inventory.commands", source_partition=3, source_offset=offset
         )
         assert shown(oms("dead-letters", "show", "inventory", "L", "--json")).items() >= expected.items()
+
+
+# Import and export of orders
+
+
+def test_the_example_is_the_same_order_as_csv(oms: Run) -> None:
+    [entry] = read_csv(BytesIO(oms("order", "example", "--csv").stdout_bytes), Place(), RowMapping(default_mapping()), ",")
+    assert entry.found == example_order()
+
+
+def test_every_mistake_of_a_mapping_is_named(oms: Run, tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text('name = "till"\n[order]\nchannel_reference = "id"\nskew = "x"\n')
+    (tmp_path / "orders.csv").write_text("id,sku\nA,B\n")
+    lines = errors(oms("order", "import", str(tmp_path / "orders.csv"), "--mapping", str(mapping)), 2)
+    assert "--mapping: order.skew: there is no such field" in lines
+    assert "--mapping: order.currency: is required" in lines
+
+
+def test_the_mapping_that_is_printed_is_the_one_that_is_used(oms: Run) -> None:
+    assert oms("order", "import", "--print-mapping").stdout == default_mapping()
+
+
+def exported(result: Result) -> list[dict[str, str]]:
+    assert result.exit_code == 0, result.output
+    return list(csv.DictReader(StringIO(result.stdout, newline="")))
+
+
+def test_a_csv_export_has_a_row_for_each_line_and_no_formulas(oms: Run, connected: FakeConnections) -> None:
+    line = order_detail("confirmed")["lines"][0]
+    lines = [line | {"title": '=HYPERLINK("http://evil")'}, line | {"line_id": "2", "title": 'Mug,\n"red"', "unit_price": -1}]
+    first = order_detail("confirmed", lines=lines, customer_phone="+49 30 1", customer_name="@ada", note="-1")
+    rejected = order_detail("rejected", lines=[], currency=None, total=None)
+    connected.responses["/orders/details"] = page(first, rejected)
+    one, two, none = exported(oms("order", "export", "--format", "csv", "--status", "confirmed", "--from", "2026-01-31"))
+    assert (one["title"], one["customer_phone"], one["customer_name"], one["note"]) == (
+        '\'=HYPERLINK("http://evil")',
+        "'+49 30 1",
+        "'@ada",
+        "'-1",
+    )
+    assert (two["title"], two["unit_price"], two["line_total"], two["total"], two["quantity"]) == (
+        'Mug,\n"red"',
+        "-0.01",
+        "10.00",
+        "14.95",
+        "2",
+    )
+    assert (none["status"], none["line_id"], none["total"]) == ("rejected", "", "")
+    [request] = connected.requests
+    assert dict(request.params) == {"status": "confirmed", "placed_from": "2026-01-31T00:00:00+00:00", "limit": "100"}
+
+
+def test_an_export_goes_page_by_page_and_on_behind_a_cursor(oms: Run, connected: FakeConnections, tmp_path: Path) -> None:
+    file = tmp_path / "orders.jsonl"
+    words = ("order", "export", "--format", "jsonl", "-o", str(file))
+    first, second, third = (order_detail("confirmed", order_id=str(number), note="=1") for number in range(3))
+    connected.responses["/orders/details"] = [page(first, more="c1"), page(second, more="c2"), problem(503, "the database does not answer")]
+    result = oms(*words)
+    assert result.exit_code == 3
+    assert "2 orders written" in result.stderr
+    assert "--after c2 goes on" in result.stderr
+    connected.responses["/orders/details"] = page(third)
+    assert oms(*words, "--after", "c2").exit_code == 0
+    assert connected.requests[-1].params["after"] == "c2"
+    assert [json.loads(text) for text in file.read_text().splitlines()] == [first, second, third]
+
+
+def test_the_page_names_every_column_of_a_csv_export_in_order() -> None:
+    table = page_rows(section("Export orders", Path(__file__).parents[1] / "README.md"))
+    assert [column for columns, _ in table for column in names(columns)] == list(COLUMNS)
+
+
+def test_an_export_keeps_no_more_than_a_page(oms: Run, connected: FakeConnections, tmp_path: Path) -> None:
+    """A page takes about 0.5 MB while it is written; a part of the growth is the test's own record of requests."""
+    hundred = page(*[order_detail("confirmed")] * 100, more="c1")
+    for form in ("jsonl", "csv"):
+        peaks: list[int] = []
+        for pages in (5, 100):
+            connected.responses["/orders/details"] = [*[hundred] * pages, page()]
+            tracemalloc.start()
+            assert oms("order", "export", "--format", form, "-o", str(tmp_path / "orders")).exit_code == 0
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert peaks[1] - peaks[0] < 4_000_000, form
+    assert len((tmp_path / "orders").read_text().splitlines()) == 10_001
+
+
+def test_a_brief_export_has_the_items_of_the_list(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/orders"] = page({"order_id": "1"}, {"order_id": "2"})
+    assert oms("order", "export", "--format", "jsonl", "--brief").stdout == '{"order_id":"1"}\n{"order_id":"2"}\n'

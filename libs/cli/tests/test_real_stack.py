@@ -1,6 +1,7 @@
 """The command line on a stack of its own: real broker, real database, all seven services."""
 
 import asyncio
+import csv
 import json
 import os
 import signal
@@ -14,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from oms_adapters.rows import rows_of
 from oms_cli.app import app
+from oms_cli.imports import progress_path
 from oms_contracts.catalogue import ALL_SERVICES, APIS
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import encode, type_of
 from oms_contracts.operations import RedriveDeadLetters
+from oms_contracts.samples import example_order
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.values import StockLine, order_id_of
 from oms_kafka.clients import make_producer, partition_of
@@ -384,3 +389,43 @@ def test_a_stack_that_is_down_is_out_of_reach(tmp_path: Path) -> None:
     theirs = runner(variables(settings) | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{settings.kafka_port}"})
     for words in ("lag", "stock receive mug BER 1", "events tail"):
         assert f"the broker at 127.0.0.1:{settings.kafka_port} does not answer" in theirs(*words.split(), code=3).stderr
+
+
+def test_an_import_that_is_killed_goes_on_and_every_order_counts_once(stack: Stack, oms: Run, tmp_path: Path) -> None:
+    count, path = 3_000, tmp_path / "orders.csv"
+    [row] = rows_of(replace(example_order(), channel="app"))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerows(row | {"reference": f"F-{number}"} for number in range(count))
+        writer.writerow(row | {"reference": "F-wrong", "total": "1.00"})  # is not published
+        writer.writerow(row | {"reference": "F-nowhere", "channel": "nowhere"})  # capture rejects it
+    progress = progress_path(path)
+    command = [sys.executable, "-m", "oms_cli", "order", "import", str(path)]
+    environment = {name: value for name, value in (os.environ | variables(stack.settings)).items() if value is not None}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    until(lambda: progress.exists() and json.loads(progress.read_bytes())["read"] > 0)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    done = json.loads(progress.read_bytes())["read"]
+    assert 0 < done < count
+
+    again = oms("order", "import", str(path), "--json", code=1)
+    outcome = json.loads(again.stdout)
+    assert outcome.items() >= {"done_before": done, "read": count + 2 - done, "rejected": 1}.items()
+    assert "rejected orders: 1;" in again.stderr
+    [reject] = [json.loads(line) for line in (tmp_path / "orders.csv.rejects.jsonl").read_bytes().splitlines()]
+    assert (reject["reference"], reject["first_line"]) == ("F-wrong", count + 2)
+    oms("order", "import", str(path), "--restart", code=1)  # all of them once more: they are the same orders
+
+    def exported(*words: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in oms("order", "export", "--format", "jsonl", *words).stdout.splitlines()]
+
+    rejected = ("--status", "rejected", "--channel", "nowhere")
+    until(lambda: len(exported("--brief", "--channel", "app")) == count and exported("--brief", *rejected) != [])
+    orders = exported("--channel", "app")
+    assert {order["reference"] for order in orders} == {f"F-{number}" for number in range(count)}
+    assert {order["conflicts"] for order in orders} == {0}
+    assert orders[0]["lines"] == document(oms("order", "show", orders[0]["order_id"], "--json"))["lines"]
+    table = oms("order", "export", "--format", "csv", *rejected).stdout
+    assert [row["reference"] for row in csv.DictReader(table.splitlines())] == ["F-nowhere"]

@@ -230,6 +230,7 @@ async def test_no_stored_row_makes_a_response_fail(database: Database, random_re
         for order in orders:
             await ask(client, f"/orders/{order['order_id']}")
             assert await every(client, f"/orders/{order['order_id']}/timeline")
+        assert len(await every(client, "/orders/details")) == len(orders)
         for path in ("/stock", "/payments"):
             assert await every(client, path)
         for path in ("/outcomes", "/rejections", "/audits/orders", "/audits/stock", "/audits/money"):
@@ -240,6 +241,14 @@ async def test_orders_newest_first_page_by_page(api: httpx.AsyncClient) -> None:
     listed = await every(api, "/orders")
     assert [order["order_id"] for order in listed] == ["new", "expired", "stopped", "short", "declined", "bad", "done"]
     assert listed[-1].items() >= {"payment": "refunded", "shipped": 4, "delivered": 4}.items()
+
+
+async def test_a_page_of_details_has_each_order_as_it_is_alone(api: httpx.AsyncClient) -> None:
+    detailed = await every(api, "/orders/details")
+    assert [order["order_id"] for order in detailed] == [order["order_id"] for order in await every(api, "/orders")]
+    for order in detailed:
+        assert order == await ask(api, f"/orders/{order['order_id']}")
+    assert [order["order_id"] for order in await every(api, "/orders/details", status="canceled")] == ["stopped", "declined"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from oms_demo.baskets import read_baskets, stock_for
+from oms_demo.files import FILED_CHANNEL, place_by_file
 from oms_demo.simulators import make_app
 
 TIMEOUT_SECONDS = 600
@@ -80,7 +81,11 @@ async def run(stack: Stack, seed: int, max_orders: int | None, round_number: int
                 task = progress.add_task("placing orders", total=len(orders))
                 began = monotonic()
                 async with Publisher(settings_of(stack.kafka("channel")), "/demo/channel", utc_now) as publisher:
-                    await publisher.publish(orders, lambda count: progress.advance(task, count))
+                    advance = partial(progress.advance, task)
+                    await publisher.publish([order for order in orders if order.channel != FILED_CHANNEL], advance)
+                    filed = [order for order in orders if order.channel == FILED_CHANNEL]
+                    rejected = await place_by_file(stack.settings.data / "files", filed, publisher.publish, advance)
+                new_ids -= rejected
                 task = progress.add_task("orders at rest", total=len(new_ids))
                 rests = await _rest(query, len(known) + len(new_ids), partial(_show, progress, task, len(known)))
                 seconds = monotonic() - began
@@ -89,6 +94,8 @@ async def run(stack: Stack, seed: int, max_orders: int | None, round_number: int
                 "first": f"{orders[0].channel}/{orders[0].channel_reference}",
                 "new": len(new_ids),
                 "known_before": len(known),
+                "by_file": len(filed),
+                "rejected_by_import": len(rejected),
                 "seconds": round(seconds, 1),
                 "orders_per_s": round(len(new_ids) / seconds, 1),
                 "at_rest": rests,
@@ -199,6 +206,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         audits.add_row(name, "[green]green[/]" if audit["green"] else "[red]NOT GREEN[/]")
     for table in (outcomes, rejections, audits):
         console.print(table)
+    console.print(f"{report['by_file']} orders came by file; rejected before they were published: {report['rejected_by_import']}")
     console.print(f"The stack stays up. Look at an order: .venv/bin/oms order show {report['first']}; stop it with: make down")
 
 

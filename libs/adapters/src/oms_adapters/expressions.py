@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import jmespath
@@ -78,7 +79,9 @@ def expression_of(text: str) -> Expression:
         raise InvalidExpression(f"must not call {', '.join(unknown)}: only {', '.join(sorted(FUNCTIONS))}")
     if calls.count("join") > 1:
         raise InvalidExpression("must call join once at most")
-    return Expression(text, of_root, compiled.search, compiled.parsed)
+    # Most expressions name one field, and that is found at once.
+    search = partial(_member, compiled.parsed["value"]) if compiled.parsed["type"] == "field" else compiled.search
+    return Expression(text, of_root, search, compiled.parsed)
 
 
 def _found(search: Callable[[Any], Any], value: Any) -> Any:
@@ -86,6 +89,10 @@ def _found(search: Callable[[Any], Any], value: Any) -> Any:
         return search(value)
     except (JMESPathError, TypeError, AttributeError, RecursionError):
         return None  # a function or a comparison that the payload's types do not fit
+
+
+def _member(name: str, value: Any) -> Any:
+    return cast(dict[str, Any], value).get(name) if isinstance(value, dict) else None
 
 
 def _nodes(tree: Any) -> Iterable[dict[str, Any]]:

@@ -7,11 +7,12 @@ import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from types import NoneType
 from typing import Any, cast, get_args, get_origin, get_type_hints
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from oms_contracts.channel import OrderPlaced
@@ -25,6 +26,7 @@ from oms_adapters.reading import MAX_CODE_CHARACTERS, Reading, Source, attribute
 from oms_adapters.results import Reason, Standing
 
 MAX_FILE_CHARACTERS = 100_000
+MAX_FORMAT_CHARACTERS = 50
 SHIPPED = ("amazon", "saleor")
 """The mappings that come with the package."""
 
@@ -33,7 +35,7 @@ _QUANTITIES = {"quantity", "score"}
 _IDS = {"id", "line_id", "channel_reference", "discount_id", "parent_line_id"}
 _CODES = {"sku", "location"}
 _PROSE = {"note", "message", "token", "user_agent"}
-_RULE = {"from", "constant", "default", "values", "exponent", "absolute", "position"}
+_RULE = {"from", "constant", "default", "values", "exponent", "absolute", "position", "format", "time_zone", "decimal_comma"}
 _ENTRY = {"each", "when"}
 _FILLED = {LineItem: {"total", "line_id"}, ShippingLine: {"total", "id"}, OrderPayment: {"id"}, OrderPlaced: {"channel"}}
 """Required fields that are filled in where a file does not map them."""
@@ -63,6 +65,9 @@ class _Field:
     exponent: int | None = None
     absolute: bool = False
     position: bool = False
+    layout: str | None = None
+    zone: ZoneInfo | None = None
+    decimal_comma: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,7 @@ def adapter_of(text: str) -> Adapter:
         standing=built.standing,
         refusal=built.refusal,
         build=built.build,
+        channel=built.channel,
     )
 
 
@@ -226,10 +232,9 @@ def _checked_table(
             }
         else:
             members[name] = _checked_member(file, where, our_name, part, cls=cls, name=name, hint=hints.get(name, int), entry=entry)
-    for info in msgspec.structs.fields(cls):
-        given = {*members, *_FILLED.get(cls, ()), *filled}
-        if info.default is msgspec.NODEFAULT and info.default_factory is msgspec.NODEFAULT and info.name not in given:
-            file.refuse(f"{place}.{info.name}", "is required")
+    for name in _required(cls):
+        if name not in {*members, *_FILLED.get(cls, ()), *filled}:
+            file.refuse(f"{place}.{name}", "is required")
     return _Table(cls, members, each, when)
 
 
@@ -285,6 +290,7 @@ def _checked_field(file: _File, place: str, ours: str, value: Any, *, kind: str,
         file.refuse(f"{place}.exponent", "must be a whole number from 0 to 6, and of an amount")
     if values is not None and not isinstance(values, dict):
         file.refuse(f"{place}.values", "must be a table")
+    layout, zone = _checked_clock(file, place, table, kind)
     source = None
     if "from" in table:
         source, paths = file.expression(place, table["from"], entry, ours)
@@ -300,7 +306,35 @@ def _checked_field(file: _File, place: str, ours: str, value: Any, *, kind: str,
         exponent=exponent if isinstance(exponent, int) else None,
         absolute=bool(table.get("absolute")),
         position=bool(table.get("position")),
+        layout=layout,
+        zone=zone,
+        decimal_comma=bool(table.get("decimal_comma")),
     )
+
+
+def _checked_clock(file: _File, place: str, table: Mapping[str, Any], kind: str) -> tuple[str | None, ZoneInfo | None]:
+    """How a moment is written, and in which time zone where it has no offset."""
+    layout, name = table.get("format"), table.get("time_zone")
+    zone = None
+    if layout is not None and (kind != "moment" or not isinstance(layout, str) or not _is_layout(layout)):
+        file.refuse(f"{place}.format", "must be a format of strptime that has day, month and year, and of a date and time")
+    if name is not None:
+        try:
+            zone = ZoneInfo(name) if kind == "moment" and isinstance(name, str) else None
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            zone = None
+        if zone is None:
+            file.refuse(f"{place}.time_zone", "must be a name of the IANA database, such as Europe/Berlin, and of a date and time")
+    return layout if isinstance(layout, str) else None, zone
+
+
+def _is_layout(text: str) -> bool:
+    """Whether a date that is written in this format is read as the same date."""
+    day = datetime(2001, 2, 3, 16, 5, 6, tzinfo=UTC)
+    try:
+        return len(text) <= MAX_FORMAT_CHARACTERS and datetime.strptime(day.strftime(text), text).date() == day.date()  # noqa: DTZ007  # a date
+    except (ValueError, re.error):
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +355,10 @@ class _Mapping:
             return None
         updated_at = Source(Reading(), self.updated_at.value(scope)).moment()
         return Standing(str(reference), updated_at, self.canceled_reason if _holds(self.canceled_when, scope) else None)
+
+    def channel(self, root: Source) -> str | None:
+        rule = self.order.members.get("channel")
+        return None if rule is None else _Builder(root.reading).value(rule, "channel", Scope(root.value, root.value), 0)
 
     def refusal(self, root: Source) -> Reason | None:
         scope = Scope(root.value, root.value)
@@ -373,11 +411,11 @@ class _Builder:
             found.setdefault("id", str(position + 1))
         found |= given
         complete = True
-        for info in msgspec.structs.fields(table.cls):
-            if info.default is msgspec.NODEFAULT and info.default_factory is msgspec.NODEFAULT and info.name not in found:
-                where = f"{place}.{info.name}".lstrip(".")
+        for name in _required(table.cls):
+            if name not in found:
+                where = f"{place}.{name}".lstrip(".")
                 if not any(reason.field.startswith(where) for reason in self.reading.reasons):
-                    self.reading.refuse(_named(where, table.members.get(info.name)), "is required")
+                    self.reading.refuse(_named(where, table.members.get(name)), "is required")
                 complete = False
         return found if complete else None
 
@@ -398,14 +436,14 @@ class _Builder:
     def _read(self, rule: _Field, source: Source) -> Any:
         match rule.kind:
             case "amount":
-                amount = self._scaled(rule.exponent, source).amount()
+                amount = self._scaled(rule.exponent, self._with_point(rule, source)).amount()
                 return abs(amount) if amount is not None and rule.absolute else amount
             case "quantity":
                 return source.quantity()
             case "flag":
                 return source.flag()
             case "moment":
-                return source.moment()
+                return source.moment(zone=rule.zone, layout=rule.layout)
             case "currency":
                 return None if source.value is None else currency_of(source)
             case "country":
@@ -420,6 +458,16 @@ class _Builder:
                 return tuple(text for each in source.values() if (text := each.text())) or None
             case _:
                 return source.text()
+
+    def _with_point(self, rule: _Field, source: Source) -> Source:
+        """An amount that is written with a decimal comma. One with a point is refused: it may stand for thousands."""
+        value = source.value
+        if not rule.decimal_comma or not isinstance(value, str):
+            return source
+        if "." in value:
+            source.refuse("must have a decimal comma, and no point")
+            return replace(source, value=None)
+        return replace(source, value=value.replace(",", "."))
 
     def _scaled(self, exponent: int | None, source: Source) -> Source:
         """An amount that the source gives in units of 10^-exponent."""
@@ -507,6 +555,14 @@ class _Builder:
                 shares += self.discounts.rounding(off - total)
         found["total"] = off if total is None else total
         found["discounts"] = tuple(shares)
+
+
+@cache
+def _required(cls: type[Any]) -> tuple[str, ...]:
+    """The fields of a class that have no default."""
+    return tuple(
+        info.name for info in msgspec.structs.fields(cls) if info.default is msgspec.NODEFAULT and info.default_factory is msgspec.NODEFAULT
+    )
 
 
 def _holds(when: Expression, scope: Scope) -> bool:

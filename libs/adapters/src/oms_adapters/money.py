@@ -60,6 +60,11 @@ def minor_units(value: Any, exponent: int) -> int:
     return scaled.numerator
 
 
+def decimal_text(amount: int, exponent: int) -> str:
+    """Minor units as a decimal with all places of its currency: 1.50 of 150."""
+    return f"{Decimal(amount).scaleb(-exponent):.{exponent}f}"
+
+
 def allocate(amount: int, weights: Sequence[int | Decimal]) -> list[int]:
     """Shares of `amount` (0 or more) in proportion to `weights` (0 or more) by largest remainder; among equals the first one gets more.
 

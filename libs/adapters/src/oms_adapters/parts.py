@@ -35,6 +35,8 @@ class Adapter:
     build: Callable[[Source, str], OrderPlaced | None]
     single: Collection[str] = frozenset()
     """Paths of `consumed` that are consumed without what lies below."""
+    channel: Callable[[Source], str | None] = lambda _root: None
+    """The sales channel that the order itself names. Only files of orders count it: a webhook's channel is that of its address."""
 
 
 def map_payload(adapter: Adapter, raw: bytes, *, channel: str) -> Result:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from itertools import islice
 from typing import Any, TypeVar, cast
@@ -201,15 +201,18 @@ class Source:
         self.refuse("must be true or false")
         return None
 
-    def moment(self, *, in_utc: bool = False) -> datetime | None:
-        """A date and time in UTC. One without an offset is refused, unless the source says that it is in UTC."""
+    def moment(self, *, zone: tzinfo | None = None, layout: str | None = None) -> datetime | None:
+        """A date and time in UTC, in ISO 8601 or as `layout` (of strptime) says. One without an offset is refused, unless it is in `zone`.
+
+        A local time that a change of clocks makes twice is the first of the two.
+        """
         text = self._as_text()
         if text is None:
             return None
         try:
-            moment = datetime.fromisoformat(text)
-            if moment.tzinfo is None and in_utc:
-                moment = moment.replace(tzinfo=UTC)
+            moment = datetime.fromisoformat(text) if layout is None else datetime.strptime(text, layout)  # noqa: DTZ007  # see below
+            if moment.tzinfo is None and zone is not None:
+                moment = moment.replace(tzinfo=zone)
             if moment.tzinfo is None:
                 self.refuse("must be a date and time with its offset")
                 return None

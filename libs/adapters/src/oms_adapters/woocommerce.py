@@ -3,6 +3,7 @@
 import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -180,7 +181,7 @@ def _standing(root: Source) -> Standing | None:
         return None
     if set(root.value) == {"id"}:
         return Standing(reference, None, "it was deleted in the shop")
-    updated_at = root["date_modified_gmt"].moment(in_utc=True) or root["date_modified"].moment(in_utc=True)
+    updated_at = root["date_modified_gmt"].moment(zone=UTC) or root["date_modified"].moment(zone=UTC)
     return Standing(reference, updated_at, _CANCELED.get(root["status"].text() or ""))
 
 
@@ -235,7 +236,7 @@ def _build(root: Source, channel: str) -> OrderPlaced | None:
     currency = currency_of(root["currency"])
     reference = root["id"].required(root["id"].identifier())
     created = root["date_created_gmt"] if root["date_created_gmt"].value else root["date_created"]
-    placed_at = created.required(created.moment(in_utc=True))
+    placed_at = created.required(created.moment(zone=UTC))
     total = root["total"].required(root["total"].amount())
     if currency is None or reference is None or placed_at is None or total is None:
         return None

@@ -9,7 +9,21 @@ from uuid import uuid4
 import typer
 from typer.core import TyperGroup
 
-from oms_cli import checkpoints, customers, dead_letters, events, lag, map_orders, orders, output, read_models, stock, stores
+from oms_cli import (
+    checkpoints,
+    customers,
+    dead_letters,
+    events,
+    exports,
+    imports,
+    lag,
+    map_orders,
+    orders,
+    output,
+    read_models,
+    stock,
+    stores,
+)
 from oms_cli.connections import Connections
 from oms_cli.errors import CliError
 from oms_cli.plugins import command_groups
@@ -49,6 +63,8 @@ app = typer.Typer(
 for name, group in command_groups():
     app.add_typer(group, name=name)
 app.add_typer(orders.app, name="order")
+orders.app.command("import", epilog="Example: oms order import orders.csv --channel web")(imports.import_orders)
+orders.app.command("export", epilog="Example: oms order export --format csv --from 2026-01-01 -o orders.csv")(exports.export)
 app.add_typer(stock.app, name="stock")
 app.add_typer(customers.app, name="customer")
 app.add_typer(events.app, name="events")

@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from oms_client.errors import BrokerUnreachable, Invalid, NotAllowed, NotFound, QueryApiUnreachable, broker_errors
 from oms_client.follower import assign_all, read_one
-from oms_client.publisher import publish_message
+from oms_client.publisher import Publisher, publish_message
 from oms_client.queries import QueryClient, poll
 from oms_contracts.catalogue import Topic
 from oms_kafka.clients import client_options, make_reader
@@ -154,6 +154,10 @@ class Connections:
         """The value of the record at an offset, None where the broker no longer has it."""
         record = self.run(read_one(self.broker, "oms-cli", TopicPartition(topic, partition), offset))
         return None if record is None else record.value or b""
+
+    def publisher(self) -> Publisher:
+        """A publisher of many messages as the operator; their event ids are derived from their content."""
+        return Publisher(self.broker, SOURCE, self._clock)
 
     def offsets(self, topics: Iterable[Topic], groups: Iterable[str]) -> Offsets:
         """The offsets of `topics`, and those that `groups` have committed; each stands for its newest version."""

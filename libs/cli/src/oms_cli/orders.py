@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from oms_adapters.rows import rows_of
 from oms_client.errors import NotFound
 from oms_client.queries import QueryClient, event_of, order_path, timeline_path
 from oms_contracts.channel import OrderPlaced
@@ -26,7 +27,7 @@ from oms_cli import output
 from oms_cli.arguments import AsJson, File, Order, Timeout, Wait, connections, read_message
 from oms_cli.connections import Connections
 from oms_cli.errors import NOT_DONE, CliError
-from oms_cli.output import moment, money, note, say, table
+from oms_cli.output import csv_text, moment, money, note, say, table
 
 app = typer.Typer(help="Place, show and cancel orders.")
 
@@ -36,10 +37,18 @@ STOPPED = ENDED_STATUSES - {"completed"} | {*WAITING_STATUSES.values()}
 
 
 @app.command(epilog="Example: oms order example > order.json")
-def example() -> None:
+def example(
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="As a file for `oms order import`, with the columns that the shipped mapping reads.")
+    ] = False,
+) -> None:
     """Print a complete order, to be placed with `oms order place`. It is the same each time, so it counts once."""
     order = example_order()
-    output.document(msgspec.json.decode(encode(order)))
+    if as_csv:
+        rows = rows_of(order)
+        output.raw(csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))
+    else:
+        output.document(msgspec.json.decode(encode(order)))
     goods = " and ".join(f"`oms stock receive {line.sku} {order.location} {line.quantity} --wait`" for line in order.lines)
     note(f"its goods must be in stock: {goods}")
 

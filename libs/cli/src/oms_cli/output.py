@@ -1,15 +1,16 @@
 """Output for people and for machines: tables and lines on standard output, or one JSON document."""
 
+import csv
 import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from io import StringIO
 from typing import Any
 
 import typer
-from iso4217 import Currency
+from oms_adapters.money import decimal_text, exponent_of
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +19,6 @@ CLOSED_PIPE = 141
 """128 + SIGPIPE, as a shell counts it."""
 NOTHING = "–"
 _WIDE = 10_000
-_EXPONENTS = {currency.code: currency.exponent for currency in Currency}
 
 
 class _Console(Console):
@@ -61,11 +61,23 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 def document(content: Any, *, one_line: bool = False) -> None:
     """One JSON document for machines."""
     text = json.dumps(content, ensure_ascii=False, indent=None if one_line else 2, separators=(",", ":") if one_line else None)
+    raw(f"{text}\n")
+
+
+def raw(text: str) -> None:
+    """Text for machines, as it is."""
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         _pipe_closed()
+
+
+def csv_text(rows: Iterable[Sequence[str]]) -> str:
+    """Rows as CSV (RFC 4180)."""
+    text = StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 def indented(content: Any) -> str:
@@ -85,10 +97,10 @@ def money(amount: int | None, currency: str | None) -> str:
     """Minor units as a decimal of their currency; unchanged where the currency is not in ISO 4217."""
     if amount is None:
         return NOTHING
-    exponent = _EXPONENTS.get(currency or "")
+    exponent = exponent_of(currency or "")
     if exponent is None:
         return f"{amount} minor units of {currency or 'no currency'}"
-    return f"{Decimal(amount).scaleb(-exponent):.{exponent}f} {currency}"
+    return f"{decimal_text(amount, exponent)} {currency}"
 
 
 def short(kind: str | None) -> str:

@@ -15,6 +15,8 @@ FOREVER = -1
 DAYS_30 = 30 * 24 * 3600 * 1000
 EXTERNAL_MAX_BYTES = 512 * 1024
 """External parties may send less than we may publish, because what we publish about their records is larger."""
+EXTERNAL_MAX_VALUE_BYTES = EXTERNAL_MAX_BYTES - 16 * 1024
+"""Of the JSON alone: the rest is for headers."""
 
 SERVICES = ("capture", "inventory", "payment", "fulfillment", "tracking", "returns")
 """The services that own streams."""

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from oms_client.publisher import Sender
-from oms_contracts.catalogue import EXTERNAL_MAX_BYTES, topic_of
+from oms_contracts.catalogue import EXTERNAL_MAX_VALUE_BYTES, topic_of
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import UnreadableMessage, encode, key_of, type_of, validate, versions_of
 from oms_contracts.schemas import schema_of
@@ -24,8 +24,7 @@ from oms_runtime.problems import PROBLEM_JSON, PROBLEM_SCHEMA, problem
 
 PLACED = type_of(OrderPlaced)
 TOPIC = topic_of(OrderPlaced)
-MAX_BYTES = EXTERNAL_MAX_BYTES - 16 * 1024
-"""The topic's limit, less room for headers."""
+MAX_BYTES = EXTERNAL_MAX_VALUE_BYTES
 
 
 class Orders(Protocol):

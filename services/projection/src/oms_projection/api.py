@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import asyncpg
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from oms_runtime.database import Database
@@ -43,6 +43,8 @@ NOT_HERE = "it may not have arrived yet: ask again in a moment"
 
 After = Annotated[str | None, Query(description="The `next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=500, description="The most rows of a page")]
+DetailsLimit = Annotated[int, Query(ge=1, le=100, description="The most orders of a page: each may have a thousand lines")]
+Wanted = Annotated[queries.OrderFilter, Depends()]
 Settle = Annotated[
     int,
     Query(ge=0, le=86_400, description="Seconds: what compares two topics is judged only when its newest event is older than this"),
@@ -63,29 +65,12 @@ def make_api(database: Database, clock: Callable[[], datetime], sealer: Sealer) 
     )
 
     @api.get("/orders", summary="Orders, newest first", responses=PROBLEMS, tags=["orders"])
-    async def orders(
-        *,
-        status: str | None = None,
-        channel: str | None = None,
-        customer: Annotated[str | None, Query(description="The `key_id` of a customer, as POST /customers finds it")] = None,
-        reference: str | None = None,
-        placed_from: AwareDatetime | None = None,
-        placed_before: AwareDatetime | None = None,
-        after: After = None,
-        limit: Limit = 50,
-    ) -> Page[OrderItem]:
-        return await queries.orders(
-            database,
-            sealer=sealer,
-            status=status,
-            channel=channel,
-            customer=customer,
-            reference=reference,
-            placed_from=placed_from,
-            placed_before=placed_before,
-            after=after,
-            limit=limit,
-        )
+    async def orders(wanted: Wanted, after: After = None, limit: Limit = 50) -> Page[OrderItem]:
+        return await queries.orders(database, sealer, wanted, after=after, limit=limit)
+
+    @api.get("/orders/details", summary="Orders, newest first, with all that is known of each", responses=PROBLEMS, tags=["orders"])
+    async def order_details(wanted: Wanted, after: After = None, limit: DetailsLimit = 50) -> Page[OrderDetail]:
+        return await queries.order_details(database, sealer, wanted, after=after, limit=limit)
 
     @api.get("/orders/{order_id}", summary="All that is known of one order", responses=ONE_PROBLEMS, tags=["orders"])
     async def order(order_id: str) -> OrderDetail:

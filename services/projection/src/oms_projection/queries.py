@@ -1,16 +1,20 @@
 """The queries of the API on the read models."""
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from fastapi import Query
 from oms_runtime.customer_keys import customer_hash, email_hash
 from oms_runtime.database import Connection, Database
 from oms_runtime.sealing import Sealer
+from pydantic import AwareDatetime
 
 from oms_projection.paging import Where, key_of, page_of
 from oms_projection.personal_data import with_personal_data
@@ -61,36 +65,36 @@ _PAYMENT = """
         (select sum(amount) as voided from authorizations a where a.order_id = p.order_id and a.voided_at is not null) v on true"""
 
 
-async def orders(
-    database: Database,
-    *,
-    sealer: Sealer,
-    status: str | None,
-    channel: str | None,
-    customer: str | None,
-    reference: str | None,
-    placed_from: datetime | None,
-    placed_before: datetime | None,
-    after: str | None,
-    limit: int,
-) -> Page[OrderItem]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderFilter:
+    """Which orders are asked for; None: it does not matter."""
+
+    status: str | None = None
+    channel: str | None = None
+    customer: Annotated[str | None, Query(description="The `key_id` of a customer, as POST /customers finds it")] = None
+    reference: str | None = None
+    placed_from: AwareDatetime | None = None
+    placed_before: AwareDatetime | None = None
+
+
+async def orders(database: Database, sealer: Sealer, wanted: OrderFilter, *, after: str | None, limit: int) -> Page[OrderItem]:
     """Orders, newest first."""
-    where = Where()
-    where.add("o.status is not null")
-    where.add("o.status = {}", status)
-    where.add("o.channel = {}", channel)
-    where.add("o.key_id = {}", customer)
-    where.add("o.reference = {}", reference)
-    where.add("o.placed_at >= {}", placed_from)
-    where.add("o.placed_at < {}", placed_before)
-    if after is not None:
-        where.add("(o.placed_at, o.order_id) < ({}, {})", *key_of(after, datetime, str))
+    where = _where(wanted, after)
     query = f"""
         select o.*, p.status as payment, coalesce(d.shipped, 0) as shipped, coalesce(d.delivered, 0) as delivered
         from orders o left join payments p using (order_id) left join deliveries d using (order_id)
-        {where.text()} order by o.placed_at desc, o.order_id desc limit {limit + 1}"""  # noqa: S608  # conditions of our own alone
+        {where.text()} {_NEWEST_FIRST} limit {limit + 1}"""  # noqa: S608  # conditions of our own alone
     items = [_read(OrderItem, row) for row in await with_personal_data(database, sealer, await database.fetch(query, *where.args))]
     return page_of(items, limit, lambda item: (item.placed_at, item.order_id))
+
+
+async def order_details(database: Database, sealer: Sealer, wanted: OrderFilter, *, after: str | None, limit: int) -> Page[OrderDetail]:
+    """Orders, newest first, with all that is known of each; one snapshot a page."""
+    where = _where(wanted, after)
+    query = f"select o.* from orders o{where.text()} {_NEWEST_FIRST} limit {limit + 1}"  # noqa: S608  # conditions of our own alone
+    async with _snapshot(database) as connection:
+        page = page_of(await connection.fetch(query, *where.args), limit, lambda row: (row["placed_at"], row["order_id"]))
+        return Page(items=await _details(connection, sealer, page.items), next=page.next)
 
 
 async def customers(database: Database, sealer: Sealer, wanted: CustomerQuery) -> list[CustomerItem]:
@@ -110,44 +114,9 @@ async def customers(database: Database, sealer: Sealer, wanted: CustomerQuery) -
 
 async def order(database: Database, sealer: Sealer, order_id: str) -> OrderDetail | None:
     """One order, from one snapshot of all read models. None where it is not known."""
-    async with database.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        found = await connection.fetchrow("select * from orders where order_id = $1 and status is not null", order_id)
-        if found is None:
-            return None
-        (opened,) = await with_personal_data(connection, sealer, [found])
-        return _read(
-            OrderDetail,
-            {
-                **opened,
-                "lines": await _many(
-                    connection, Line, "select * from order_lines where order_id = $1 and number is not null order by number", order_id
-                ),
-                "stock": await _one(connection, HeldStock, "select * from order_stock where order_id = $1", order_id),
-                "payment": await _payment(connection, order_id),
-                "fulfillments": await _many(
-                    connection,
-                    Fulfillment,
-                    """select f.*, case when d.canceled_at is null then f.status else 'canceled' end as status
-                       from (select * from fulfillments where order_id = $1 and status is not null) f
-                       left join deliveries d using (order_id) order by fulfillment_id""",
-                    order_id,
-                ),
-                "packages": await _many(
-                    connection,
-                    ShippedPackage,
-                    # A carrier's scan may name a package that no service knows.
-                    "select * from packages where order_id = $1 and coalesce(fulfillment_id, status) is not null order by package_id",
-                    order_id,
-                ),
-                "returns": await _many(
-                    connection,
-                    Return,
-                    "select * from returns where order_id = $1 and status is not null order by requested_at, return_id",
-                    order_id,
-                ),
-                "returns_until": await connection.fetchval("select closes_at from return_windows where order_id = $1", order_id),
-            },
-        )
+    async with _snapshot(database) as connection:
+        found = await connection.fetch("select * from orders where order_id = $1 and status is not null", order_id)
+        return next(iter(await _details(connection, sealer, found)), None)
 
 
 async def timeline(database: Database, subject: str, *, after: str | None, limit: int) -> Page[TimelineEntry]:
@@ -258,18 +227,101 @@ async def dead_letter(database: Database, service: str, letter_id: str) -> Lette
     return await _one(database, LetterDetail, "select * from letters where service = $1 and letter_id = $2", service, letter_id)
 
 
-async def _payment(connection: Connection, order_id: str) -> OrderPayment | None:
-    totals = await _one(connection, PaymentItem, f"{_PAYMENT} where p.order_id = $1 and p.status is not null", order_id)
-    if totals is None:
-        return None
-    return OrderPayment(
-        totals=totals,
-        authorizations=await _many(
-            connection, Authorization, "select * from authorizations where order_id = $1 order by at, authorization_id", order_id
-        ),
-        captures=await _many(connection, Capture, "select * from captures where order_id = $1 order by at, fulfillment_id", order_id),
-        refunds=await _many(connection, Refund, "select * from refunds where order_id = $1 order by at, refund_id", order_id),
+_NEWEST_FIRST = "order by o.placed_at desc, o.order_id desc"
+
+
+def _where(wanted: OrderFilter, after: str | None) -> Where:
+    where = Where()
+    where.add("o.status is not null")
+    where.add("o.status = {}", wanted.status)
+    where.add("o.channel = {}", wanted.channel)
+    where.add("o.key_id = {}", wanted.customer)
+    where.add("o.reference = {}", wanted.reference)
+    where.add("o.placed_at >= {}", wanted.placed_from)
+    where.add("o.placed_at < {}", wanted.placed_before)
+    if after is not None:
+        where.add("(o.placed_at, o.order_id) < ({}, {})", *key_of(after, datetime, str))
+    return where
+
+
+@asynccontextmanager
+async def _snapshot(database: Database) -> AsyncGenerator[Connection]:
+    async with database.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        yield connection
+
+
+async def _details(connection: Connection, sealer: Sealer, found: Sequence[Mapping[str, Any]]) -> list[OrderDetail]:
+    """All that is known of the orders of these rows: one query a table, however many they are."""
+    ids = [row["order_id"] for row in found]
+    lines = await _by_order(
+        connection, Line, "select * from order_lines where order_id = any($1) and number is not null order by number", ids
     )
+    stock = await _by_order(connection, HeldStock, "select * from order_stock where order_id = any($1)", ids)
+    fulfillments = await _by_order(
+        connection,
+        Fulfillment,
+        """select f.*, case when d.canceled_at is null then f.status else 'canceled' end as status
+            from (select * from fulfillments where order_id = any($1) and status is not null) f
+            left join deliveries d using (order_id) order by fulfillment_id""",
+        ids,
+    )
+    # A carrier's scan may name a package that no service knows.
+    packages = await _by_order(
+        connection,
+        ShippedPackage,
+        "select * from packages where order_id = any($1) and coalesce(fulfillment_id, status) is not null order by package_id",
+        ids,
+    )
+    returns = await _by_order(
+        connection,
+        Return,
+        "select * from returns where order_id = any($1) and status is not null order by requested_at, return_id",
+        ids,
+    )
+    windows = {
+        row["order_id"]: row["closes_at"] for row in await connection.fetch("select * from return_windows where order_id = any($1)", ids)
+    }
+    payments = await _payments(connection, ids)
+    return [
+        _read(
+            OrderDetail,
+            {
+                **row,
+                "lines": lines[row["order_id"]],
+                "stock": next(iter(stock[row["order_id"]]), None),
+                "payment": payments.get(row["order_id"]),
+                "fulfillments": fulfillments[row["order_id"]],
+                "packages": packages[row["order_id"]],
+                "returns": returns[row["order_id"]],
+                "returns_until": windows.get(row["order_id"]),
+            },
+        )
+        for row in await with_personal_data(connection, sealer, found)
+    ]
+
+
+async def _payments(connection: Connection, ids: list[str]) -> dict[str, OrderPayment]:
+    totals = await _by_order(connection, PaymentItem, f"{_PAYMENT} where p.order_id = any($1) and p.status is not null", ids)
+    authorizations = await _by_order(
+        connection,
+        Authorization,
+        "select * from authorizations where order_id = any($1) order by at, authorization_id",
+        ids,
+    )
+    captures = await _by_order(connection, Capture, "select * from captures where order_id = any($1) order by at, fulfillment_id", ids)
+    refunds = await _by_order(connection, Refund, "select * from refunds where order_id = any($1) order by at, refund_id", ids)
+    return {
+        order_id: OrderPayment(totals=item, authorizations=authorizations[order_id], captures=captures[order_id], refunds=refunds[order_id])
+        for order_id, [item] in list(totals.items())
+    }
+
+
+async def _by_order(connection: Connection, cls: type[T], query: str, ids: list[str]) -> defaultdict[str, list[T]]:
+    """The rows of a query as responses, by their order."""
+    found: defaultdict[str, list[T]] = defaultdict(list)
+    for row in await connection.fetch(query, ids):
+        found[row["order_id"]].append(_read(cls, row))
+    return found
 
 
 def _entry(row: Mapping[str, Any]) -> TimelineEntry:
