@@ -14,6 +14,9 @@ from oms_cli.output import say, table
 
 app = typer.Typer(help="What is known of a person, and its erasure.")
 
+DETAILS = 100
+"""Orders of a page with all that is known of them."""
+
 Channel = Annotated[str | None, typer.Option(metavar="CHANNEL", help="The channel whose customer it is, with --id.", show_default=False)]
 CustomerId = Annotated[str | None, typer.Option("--id", metavar="ID", help="What the channel calls the customer.", show_default=False)]
 Email = Annotated[str | None, typer.Option(metavar="ADDRESS", help="The person's e-mail address.", show_default=False)]
@@ -100,8 +103,8 @@ def _wanted(channel: str | None, customer_id: str | None, email: str | None) -> 
 
 async def _export(query: QueryClient, wanted: dict[str, str]) -> dict[str, Any]:
     customers = await query.post("/customers", wanted)
-    listed = [order["order_id"] for each in customers for order in await query.collect("/orders", customer=each["key_id"])]
-    return {"customers": [each["key_id"] for each in customers], "orders": [await query.order(order_id) for order_id in listed]}
+    orders = [order for each in customers for order in await query.collect("/orders/details", limit=DETAILS, customer=each["key_id"])]
+    return {"customers": [each["key_id"] for each in customers], "orders": orders}
 
 
 async def _erased(query: QueryClient, request_id: str) -> CustomerErased | None:
