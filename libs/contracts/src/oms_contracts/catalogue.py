@@ -109,6 +109,15 @@ TOPICS = (
         max_message_bytes=EXTERNAL_MAX_BYTES,
     ),
     Topic(
+        name="oms.channel.webhooks",
+        key="order id; where the body names no order, an id of the webhook",
+        messages=(channel.WebhookReceived,),
+        writers=("capture", "operator"),
+        readers=("capture", "operator"),
+        summary="webhooks about orders as shops send them, signed",
+        retention=DAYS_30,
+    ),
+    Topic(
         name="oms.orders",
         key="order id",
         messages=(
@@ -127,6 +136,7 @@ TOPICS = (
             orders.OrderPartlyDelivered,
             orders.OrderCommandRefused,
             orders.OrderCompleted,
+            orders.WebhookTaken,
             superseded.OrderAccepted,
             superseded.OrderReserved,
             superseded.OrderReleased,

@@ -1,7 +1,9 @@
-"""What sales channels publish on oms.channel.orders. They come from external parties and are validated, not trusted."""
+"""What sales channels say of their orders. It comes from external parties and is validated, not trusted."""
 
 from datetime import datetime
+from typing import Annotated
 
+from annotated_types import MaxLen
 from msgspec import field
 
 from oms_contracts.message import Value, message
@@ -56,3 +58,26 @@ class OrderPlaced(Value, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     attributes: dict[str, str] = field(default_factory=dict[str, str])
     risk: Risk | None = None
+
+
+MAX_WEBHOOK_TEXT_CHARACTERS = 1_000_000
+"""Of a webhook's body in base64."""
+
+
+@message("oms.channel.WebhookReceived.v1", key="key")
+class WebhookReceived(Value, frozen=True, kw_only=True):
+    """A shop's webhook about an order, as it was received. Capture's HTTP edge has checked its signature.
+
+    `body` is in base64, because a signature is of bytes. `key` is the id of the order that the body names by `channel` and its own reference;
+    where it names none, an id made of `channel` and `webhook_id`. `platform` is what the shop runs on: shopify or woocommerce. `topic` is
+    what the platform calls the change, `webhook_id` is the same for every delivery of one webhook.
+    """
+
+    key: str
+    channel: str
+    platform: str
+    topic: str
+    webhook_id: str
+    received_at: datetime
+    body: Annotated[str, MaxLen(MAX_WEBHOOK_TEXT_CHARACTERS)]
+    triggered_at: datetime | None = None

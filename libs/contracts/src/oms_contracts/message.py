@@ -52,6 +52,13 @@ class UnreadableMessage(ValueError):
     """A record's value does not fit its type; the text names every field at fault and why."""
 
 
+class SendersFault(ValueError):
+    """What an external party sent was read, and no correction of ours would make sense of it; the text says why, and the first line what.
+
+    A policy raises it: the record is set aside, and it is never taken for a fault of the service.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class MessageType:
     """What the registry knows of one published message type."""

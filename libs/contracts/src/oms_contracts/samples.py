@@ -107,7 +107,15 @@ _TEXTS = {
     "advice": "accept",
     "TrackedPackage.status": "in_transit",
     "stack": "Traceback (most recent call last): ...",
+    "key": _ORDER,
+    "platform": "shopify",
+    "topic": "orders/updated",
+    "webhook_id": "b54557e4-bdd9-4b37-8a5f-bf7d70bcd043",
+    "body": "eyJpZCI6IDkwMDF9",
+    "WebhookTaken.outcome": "changed",
+    "changed_fields": "note",
 }
+_MEMBERS = {"attributes": {"engraving": "Ada"}, "field_hashes": {"note": "2c26b46b68ffc68f"}}
 _NUMBERS = {
     "quantity": 2,
     "units": 2,
@@ -192,7 +200,7 @@ def _value(annotation: Any, name: str, cls: type[Any]) -> Any:
     if get_origin(annotation) is tuple:
         return (_value(arguments[0], name, cls),)
     if get_origin(annotation) is dict:
-        return {"engraving": "Ada"} if name == "attributes" else {"ce_type": "oms.inventory.StockReserved.v1"}
+        return _MEMBERS.get(name, {"ce_type": "oms.inventory.StockReserved.v1"})
     if annotation is str:
         return _chosen(_TEXTS, cls, name, f"some {name.removesuffix('s')}")
     if annotation is int:
