@@ -26,7 +26,11 @@ def test_the_table_of_topics_is_the_catalogue() -> None:
 
 def test_every_topic_can_be_read_by_the_operator_who_writes_orders_and_commands() -> None:
     assert [topic.name for topic in TOPICS if OPERATOR not in topic.readers] == ["oms.customer-keys"]
-    assert {topic.name for topic in topics_written_by(OPERATOR)} == {"oms.channel.orders", *(topic.name for topic in command_topics())}
+    assert {topic.name for topic in topics_written_by(OPERATOR)} == {
+        "oms.channel.orders",
+        "oms.channel.webhooks",
+        *(topic.name for topic in command_topics()),
+    }
 
 
 @pytest.mark.parametrize("service", PARTS)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
+from oms_adapters.decisions import Arrived
 from oms_capture.commands import (
     PlaceOrder,
     RecordAllocation,
@@ -24,6 +25,7 @@ from oms_capture.commands import (
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
+    TakeWebhook,
 )
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import AcceptFulfillment, PackPackage, PickItems, ShipFulfillment
@@ -236,10 +238,14 @@ ATTEMPTS = (1, 2)
 CAPTURE = Search(
     service="capture",
     diagrams=[
-        Diagram(heading="Capture: an order", statuses=_status_of_order, subject=_but("OrderConflictReported", "OrderCommandRefused"))
+        Diagram(
+            heading="Capture: an order",
+            statuses=_status_of_order,
+            subject=_but("OrderConflictReported", "OrderCommandRefused", "WebhookTaken"),
+        )
     ],
-    forgotten=frozenset({"refused"}),
-    bounded=lambda order: order.attempt <= max(ATTEMPTS),
+    forgotten=frozenset({"refused", "webhook_ids", "webhooks"}),
+    bounded=lambda state: getattr(state, "attempt", 0) <= max(ATTEMPTS),
     commands=(
         PlaceOrder(content_hash="sound", placed=PLACED, **OF),
         *(PlaceOrder(content_hash=name, placed=replace(PLACED, total=1), **OF) for name in ("unsound", "unsound again")),
@@ -256,6 +262,7 @@ CAPTURE = Search(
         RecordCancellationRejected(reason="already shipped", requested_at=NOON, **OF),
         *(RecordDelivery(package_id=package_id, lines=(HALF,), **OF) for package_id in ("P1", "P2")),
         RecordDeliveryTrouble(reason="package P1 is lost", **OF),
+        TakeWebhook(channel="web", platform="shopify", topic="orders/updated", arrived=Arrived(webhook_id="w", no_order="a refund"), **OF),
     ),
 )
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from oms_contracts.catalogue import FOREVER
 from oms_contracts.envelope import Envelope, to_headers
-from oms_contracts.message import decode, encode, type_of
+from oms_contracts.message import SendersFault, decode, encode, type_of
 from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
 from oms_contracts.stock import ReceiveStock, StockReceived
 from oms_contracts.values import StockLine
@@ -272,6 +272,20 @@ async def test_a_small_share_of_poison_and_any_amount_of_garbage_stop_nothing(li
     await limited.apply([receipt(n, f"r{n}", POISON if n % 20 == 19 else 1) for n in range(1_000)], checkpoints)
     await limited.apply([record(1_000 + n, f"g{n}", ReceiveStock(receipt_id="x", lines=()), value=b"{") for n in range(1_000)], checkpoints)
     assert await database.fetchval("select count(*) from dead_letters") == 50 + 1_000
+
+
+async def test_any_amount_of_what_makes_no_sense_stops_nothing(database: Database) -> None:
+    def refuse(_message: Any) -> list[Any]:
+        raise SendersFault("nobody makes sense of it\ntotal: is required")
+
+    service = replace(SERVICE, policies={ReceiveStock: refuse})
+    applier = Applier(service, database, Metrics(), Clock(lambda: NOON), poison=PoisonLimit(20, 0.1, lambda: 0.0))
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply([receipt(n, f"r{n}") for n in range(200)], checkpoints)
+    assert await transactions(applier) == 1
+    assert checkpoints == {(TOPIC, 0): Checkpoint(200, 0)}
+    reasons = {row["reason"] for row in await database.fetch("select reason from dead_letters")}
+    assert reasons == {"SendersFault: nobody makes sense of it\ntotal: is required"}
 
 
 async def test_an_event_too_large_for_its_topic_is_never_stored(database: Database) -> None:

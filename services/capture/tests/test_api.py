@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oms_capture.api import MAX_BYTES, make_api
-from oms_contracts.channel import OrderPlaced
+from oms_contracts.channel import OrderPlaced, WebhookReceived
 from oms_contracts.message import encode, key_of
 from oms_contracts.values import order_id_of
 
@@ -35,7 +35,7 @@ class InMemoryOrders:
     """Keeps orders in memory, or raises `error`."""
 
     def __init__(self) -> None:
-        self.published: list[tuple[OrderPlaced, datetime]] = []
+        self.published: list[tuple[Any, datetime]] = []
         self.error: Exception | None = None
         self.open = False
 
@@ -45,11 +45,11 @@ class InMemoryOrders:
     async def stop(self) -> None:
         self.open = False
 
-    async def publish(self, placed: OrderPlaced, now: datetime) -> str:
+    async def publish(self, message: OrderPlaced | WebhookReceived, now: datetime) -> str:
         if self.error is not None:
             raise self.error
-        self.published.append((placed, now))
-        return key_of(placed)
+        self.published.append((message, now))
+        return key_of(message)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 from oms_capture.app import make_service
 from oms_capture.commands import (
+    AnyCommand,
     Command,
     PlaceOrder,
     RecordAllocation,
@@ -53,7 +54,7 @@ def placed(*, reference: str = "W1", total: int = 500) -> OrderPlaced:
     )
 
 
-def commands_for(event: Any) -> list[Command]:
+def commands_for(event: Any) -> list[AnyCommand]:
     return list(POLICIES[cast(type[Any], type(event))](event))
 
 
@@ -108,6 +109,7 @@ def test_the_service_reads_the_topics_of_its_policies_and_commands():
     service = make_service(Terms(), Sealer(bytes(32)))
     assert {topic.name for topic in service.reads} == {
         "oms.channel.orders",
+        "oms.channel.webhooks",
         "oms.stock",
         "oms.payments",
         "oms.fulfillments",

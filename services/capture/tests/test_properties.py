@@ -228,7 +228,7 @@ def reactions(event: Event) -> Iterator[tuple[str, Any]]:
 
 
 def handle(message: Any, order: Order) -> list[Event]:
-    policy = POLICIES.get(cast(type[Any], type(message)))
+    policy: Any = POLICIES.get(cast(type[Any], type(message)))
     return [event for command in (policy(message) if policy else (message,)) for event in decide_order(command, order, NOON, TERMS)]
 
 

@@ -4,53 +4,68 @@ An order's content has a version: the time of its change, and for changes of one
 order whichever comes first. A cancellation is final whenever it comes: an order that the shop canceled is never placed later.
 """
 
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import fields as fields_of
+from msgspec.structs import replace
 from oms_contracts.channel import OrderPlaced
-from oms_contracts.orders import CancelOrder
-from oms_contracts.values import order_id_of, shortened
+from oms_contracts.order_parts import PersonalData
+from oms_contracts.values import shortened
 
 from oms_adapters.reading import MAX_PROSE_CHARACTERS
-from oms_adapters.results import Mapped, Result, Unmapped
+from oms_adapters.results import Mapped, Result
 
 MAX_WEBHOOK_IDS = 50
 """Remembered of one order. A duplicate of an older one is told by its version."""
-_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+ABOUT_PERSONS = frozenset({*(each.name for each in fields_of(PersonalData)), "attributes"})
+"""The fields of OrderPlaced whose hashes are keyed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What was seen of an order: `fields` are hashes of the newest content's fields, so that no personal data is kept here in the clear."""
+class Arrived(Struct, frozen=True, kw_only=True):
+    """What one webhook says of its order, without the order.
 
-    updated_at: datetime = _NEVER
-    fields: tuple[tuple[str, str], ...] = ()
+    `hashes` has a hash for each field of its content, and is empty where it has none; then `updated_at` is None. `canceled` is why the shop
+    canceled the order, None where it did not. `no_order` is why there is no content.
+    """
+
+    webhook_id: str
+    updated_at: datetime | None = None
+    hashes: dict[str, str] = field(default_factory=dict[str, str])
+    canceled: str | None = None
+    no_order: str = ""
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """What was seen of an order: version and hashes of its newest content, the ids of its last webhooks, and how many there were."""
+
+    updated_at: datetime | None = None
+    hashes: dict[str, str] = field(default_factory=dict[str, str])
     webhook_ids: tuple[str, ...] = ()
-    placed: bool = False
     canceled: bool = False
+    webhooks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The order is new: publish it."""
-
-    order: OrderPlaced
+    """The order is not placed yet: this content is it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The shop canceled an order that was placed: publish the command."""
+    """The shop canceled an order that was placed."""
 
-    command: CancelOrder
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
     """The shop changed an order after it was placed. Nothing is applied: a person compares the `fields`, which are ours."""
 
-    order: OrderPlaced
     fields: tuple[str, ...]
 
 
@@ -62,66 +77,74 @@ class Ignore:
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
-    """There is no order in it: keep it where it can be looked at, unless it is no order at all."""
-
-    unmapped: Unmapped
+class Repeated:
+    """The webhook was taken before: there is nothing to do, and nothing new to remember."""
 
 
-Decision = Place | Cancel | Changed | Ignore | SetAside
+Decision = Place | Cancel | Changed | Ignore | Repeated
 
 
-def decide(seen: Seen, webhook_id: str, result: Result, *, channel: str) -> tuple[Decision, Seen]:
-    """What the webhook means, and what is seen of its order after it. `seen` is of the order that `result.standing` names."""
-    if webhook_id in seen.webhook_ids:
-        return Ignore("this webhook was delivered before"), seen
-    known = replace(seen, webhook_ids=(*seen.webhook_ids, webhook_id)[-MAX_WEBHOOK_IDS:])
-    if result.standing is not None and result.standing.canceled is not None:
-        return _cancel(known, result, result.standing.canceled, order_id_of(channel, result.standing.reference))
-    if isinstance(result, Unmapped):
-        return SetAside(result), seen  # not remembered: an adapter that learned more may map it when it comes again
-    return _take(known, result)
+def arrived_of(webhook_id: str, result: Result) -> Arrived:
+    """What is to be decided on and remembered of a mapped payload, or of one that is no order. It says nothing about persons."""
+    standing = result.standing
+    canceled = None if standing is None or standing.canceled is None else shortened(standing.canceled, MAX_PROSE_CHARACTERS)
+    if isinstance(result, Mapped):
+        updated_at, hashes = result.standing.updated_at or result.order.placed_at, _hashes(result.order, result.standing.salt)
+        return Arrived(webhook_id=webhook_id, updated_at=updated_at, hashes=hashes, canceled=canceled)
+    return Arrived(webhook_id=webhook_id, canceled=canceled, no_order="; ".join(map(str, result.reasons)))
 
 
-def _cancel(known: Seen, result: Result, reason: str, order_id: str) -> tuple[Decision, Seen]:
-    """A cancellation whose order cannot be mapped is one, too."""
-    after = replace(_newest(known, result) if isinstance(result, Mapped) else known, canceled=True)
-    if known.canceled:
-        return Ignore("the order was canceled before"), after
-    if not known.placed:
-        return Ignore("the order was canceled before it was placed here, and will not be placed"), after
-    return Cancel(CancelOrder(order_id=order_id, reason=shortened(reason, MAX_PROSE_CHARACTERS))), after
+def decide(seen: Seen, arrived: Arrived, *, placed: bool) -> Decision:
+    """What the webhook means. `seen` is of its order, and `placed` says whether that is placed, by whatever way."""
+    if arrived.webhook_id in seen.webhook_ids:
+        return Repeated()
+    if arrived.canceled is not None:  # one whose order cannot be mapped is a cancellation, too
+        if seen.canceled:
+            return Ignore("the order was canceled before")
+        return Cancel(arrived.canceled) if placed else Ignore("the order was canceled before it was placed here, and will not be placed")
+    if not arrived.hashes:
+        return Ignore(arrived.no_order)
+    if seen.canceled:
+        return Ignore("the order was canceled, and that is final")
+    if not _is_newer(seen, arrived):
+        return Ignore("a newer content of the order was seen before, or this one")
+    if not placed:
+        return Place()
+    if not seen.hashes:
+        return Ignore("the order was placed in another way, so there is no content to compare with")
+    changed = tuple(sorted(name for name in {**seen.hashes, **arrived.hashes} if seen.hashes.get(name) != arrived.hashes.get(name)))
+    return Changed(changed) if changed else Ignore("nothing that is mapped has changed")
 
 
-def _take(known: Seen, result: Mapped) -> tuple[Decision, Seen]:
-    fields = _fields(result.order)
-    if known.canceled:
-        return Ignore("the order was canceled, and that is final"), _newest(known, result)
-    if not known.placed:
-        return Place(result.order), replace(_newest(known, result), placed=True)
-    if _version(result) <= (known.updated_at, _digest(known.fields)):
-        return Ignore("a newer content of the order was seen before, or this one"), known
-    before = dict(known.fields)
-    changed = tuple(name for name, digest in fields if before.get(name) != digest)
-    after = _newest(known, result)
-    return (Changed(result.order, changed), after) if changed else (Ignore("nothing that is mapped has changed"), after)
+def remember(seen: Seen, arrived: Arrived) -> Seen:
+    """What is seen of the order once the webhook was taken, whatever it meant."""
+    known = replace(
+        seen,
+        webhook_ids=(*seen.webhook_ids, arrived.webhook_id)[-MAX_WEBHOOK_IDS:],
+        canceled=seen.canceled or arrived.canceled is not None,
+        webhooks=seen.webhooks + 1,
+    )
+    return replace(known, updated_at=arrived.updated_at, hashes=arrived.hashes) if _is_newer(seen, arrived) else known
 
 
-def _newest(known: Seen, result: Mapped) -> Seen:
-    updated_at, digest = _version(result)
-    if (updated_at, digest) <= (known.updated_at, _digest(known.fields)):
-        return known
-    return replace(known, updated_at=updated_at, fields=_fields(result.order))
+def _is_newer(seen: Seen, arrived: Arrived) -> bool:
+    if arrived.updated_at is None or seen.updated_at is None:
+        return arrived.updated_at is not None
+    return (arrived.updated_at, _digest(arrived.hashes)) > (seen.updated_at, _digest(seen.hashes))
 
 
-def _version(result: Mapped) -> tuple[datetime, str]:
-    return result.standing.updated_at or result.order.placed_at, _digest(_fields(result.order))
-
-
-def _fields(order: OrderPlaced) -> tuple[tuple[str, str], ...]:
+def _hashes(order: OrderPlaced, salt: str | None) -> dict[str, str]:
+    """By field. What is about persons is keyed with `salt`, and left out without one: of a name or an address every guess can be tried."""
     members: dict[str, object] = msgspec.to_builtins(order)
-    return tuple((name, sha256(msgspec.json.encode(value)).hexdigest()[:16]) for name, value in members.items())
+    hashes: dict[str, str] = {}
+    for name, value in members.items():
+        encoded = msgspec.json.encode(value, order="deterministic")
+        if name not in ABOUT_PERSONS:
+            hashes[name] = sha256(encoded).hexdigest()[:16]
+        elif salt is not None:
+            hashes[name] = hmac.digest(salt.encode(), encoded, "sha256").hex()[:16]
+    return hashes
 
 
-def _digest(fields: tuple[tuple[str, str], ...]) -> str:
-    return sha256(repr(fields).encode()).hexdigest() if fields else ""
+def _digest(hashes: dict[str, str]) -> str:
+    return sha256(repr(sorted(hashes.items())).encode()).hexdigest()

@@ -61,6 +61,15 @@ def map_payload(adapter: Adapter, raw: bytes, *, channel: str) -> Result:
     return Mapped(order, standing, tuple(reading.remarks), unmapped)
 
 
+def standing_of(adapter: Adapter, raw: bytes) -> Standing | None:
+    """Which order `raw` is about, None where it names none. Never raises for what `raw` contains."""
+    try:
+        document = adapter.body(document_of(raw))
+    except NotReadable:
+        return None
+    return adapter.standing(Source(Reading(), document)) if isinstance(document, dict) else None
+
+
 def objections(order: OrderPlaced | None) -> Sequence[Reason]:
     """Why capture would not read the order, and every sum that does not add up."""
     if order is None:

@@ -1,6 +1,6 @@
 """What an adapter makes of a payload. A payload that cannot be mapped is a result too, never an exception."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from oms_contracts.channel import OrderPlaced
@@ -21,12 +21,14 @@ class Reason:
 class Standing:
     """Which order a payload is about, and how the shop has it. It is read apart from the content: a cancellation never fails on that.
 
-    `updated_at` is None where the payload has no time. `canceled` is why the shop canceled the order, None where it did not.
+    `updated_at` is None where the payload has no time. `canceled` is why the shop canceled the order, None where it did not. `salt` is a
+    text that nobody can guess and that the shop sends with every content of the order; None where the payload has none.
     """
 
     reference: str
     updated_at: datetime | None = None
     canceled: str | None = None
+    salt: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

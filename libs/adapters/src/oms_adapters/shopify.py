@@ -22,6 +22,7 @@ CONSUMED = {
     "updated_at": "-",
     "cancelled_at": "-",
     "cancel_reason": "-",
+    "token": "-",
     "test": "tags",
     "currency": "currency",
     "presentment_currency": "currency",
@@ -183,7 +184,6 @@ IGNORED = {
     "number": "the number without its prefix; `name` has both",
     "order_number": "the number without its prefix; `name` has both",
     "confirmation_number": "another name for the order",
-    "token": _SHOP,
     "cart_token": _SHOP,
     "checkout_id": _SHOP,
     "checkout_token": _SHOP,
@@ -326,7 +326,7 @@ def _standing(root: Source) -> Standing | None:
     if root["cancelled_at"].value is not None:
         reason = root["cancel_reason"].text()
         canceled = f"canceled in the shop: {_CANCELED_BY.get(reason or '', reason or 'no reason is given')}"
-    return Standing(reference, root["updated_at"].moment(), canceled)
+    return Standing(reference, root["updated_at"].moment(), canceled, root["token"].text())
 
 
 def _refusal(root: Source) -> Reason | None:

@@ -25,6 +25,7 @@ CONSUMED = {
     "date_created_gmt": "placed_at",
     "date_modified": "-",
     "date_modified_gmt": "-",
+    "order_key": "-",
     "total": "total",
     "total_tax": "lines.taxes",
     "customer_id": "customer.id",
@@ -103,7 +104,6 @@ _SUM, _SHOP, _PLUGIN = (
 )
 IGNORED = {
     "parent_id": "the order's place in the shop's tables",
-    "order_key": _SHOP,
     "created_via": _SHOP,
     "version": _SHOP,
     "cart_hash": _SHOP,
@@ -182,7 +182,7 @@ def _standing(root: Source) -> Standing | None:
     if set(root.value) == {"id"}:
         return Standing(reference, None, "it was deleted in the shop")
     updated_at = root["date_modified_gmt"].moment(zone=UTC) or root["date_modified"].moment(zone=UTC)
-    return Standing(reference, updated_at, _CANCELED.get(root["status"].text() or ""))
+    return Standing(reference, updated_at, _CANCELED.get(root["status"].text() or ""), root["order_key"].text())
 
 
 def _is_refund(root: Source) -> bool:

@@ -68,9 +68,9 @@ MAX_WEBHOOK_TEXT_CHARACTERS = 1_000_000
 class WebhookReceived(Value, frozen=True, kw_only=True):
     """A shop's webhook about an order, as it was received. Capture's HTTP edge has checked its signature.
 
-    `body` is in base64, because a signature is of bytes. `key` is the id of the order that the body names by `channel` and its own reference;
-    where it names none, an id made of `channel` and `webhook_id`. `platform` is what the shop runs on: shopify or woocommerce. `topic` is
-    what the platform calls the change, `webhook_id` is the same for every delivery of one webhook.
+    `body` is in base64, because a signature is of bytes. `key` is the id of the order that the body names; where it names none, an id
+    made of `channel` and `webhook_id`. `platform` is what the shop runs on: shopify or woocommerce. `topic` is what the platform calls the
+    change, `webhook_id` is the same for every delivery of one webhook.
     """
 
     key: str

@@ -93,8 +93,8 @@ class OrderConflictReported(Value, frozen=True, kw_only=True):
 class WebhookTaken(Value, frozen=True, kw_only=True):
     """A shop's webhook about the order was taken. It says nothing about persons.
 
-    `outcome` is "placed": it was handed in as the order, and OrderAccepted or OrderRejected comes with it; "canceled": it was handed in as a
-    cancellation; "changed": the shop changed `changed_fields` (of OrderPlaced) after the order was placed, and nothing is applied;
+    `outcome` is "placed": it was handed in as the order, and OrderAccepted or OrderRejected comes with it; "canceled": it was handed in as
+    a cancellation; "changed": the shop changed `changed_fields` (of OrderPlaced) after the order was placed, and nothing is applied;
     "ignored", for `reason`. `canceled` means that the shop has canceled the order, which is final. `updated_at` is the version of the
     content that the webhook had, null where it had none. `field_hashes` has a hash for each of its fields; one about persons is keyed by
     a text of the shop's that is kept nowhere, so that nobody can try out names and addresses.

@@ -19,7 +19,7 @@ from time import monotonic
 
 import msgspec
 import structlog
-from oms_contracts.message import type_of
+from oms_contracts.message import SendersFault, type_of
 from oms_contracts.operations import RedriveDeadLetters, is_operation
 
 from oms_runtime.checkpoints import load_checkpoints, reject_checkpoints
@@ -226,8 +226,12 @@ class Applier:
             return []
 
     def _our_faults(self, records: Sequence[IncomingRecord], errors: Mapping[int, Exception]) -> list[Exception]:
-        """The failures that count towards the poison limit: an external party may send any amount of what cannot be read."""
-        return [e for i, e in errors.items() if records[i].topic in self._trusted or records[i].message is not None]
+        """The failures that count towards the poison limit. External parties may send any amount of what makes no sense."""
+        return [
+            error
+            for index, error in errors.items()
+            if (records[index].topic in self._trusted or records[index].message is not None) and not isinstance(error, SendersFault)
+        ]
 
     async def apply_commands(self, commands: Sequence[tuple[str, Command]]) -> None:
         """Apply commands from inside (deadlines, providers' answers), each with the key it is for, in one transaction."""

@@ -1,11 +1,13 @@
-"""Orders over HTTP: validated, published, and accepted with 202 once Kafka has acknowledged them.
+"""Orders and shops' webhooks over HTTP: validated, published, and accepted once Kafka has acknowledged them.
 
-This edge decides nothing: it publishes on the topic of all channels, so an order is the same whichever way it comes in.
+This edge decides nothing: it publishes orders on the topic of all channels, so an order is the same whichever way it comes in, and webhooks
+byte for byte on theirs.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -14,7 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from oms_client.publisher import Sender
 from oms_contracts.catalogue import EXTERNAL_MAX_VALUE_BYTES, topic_of
-from oms_contracts.channel import OrderPlaced
+from oms_contracts.channel import OrderPlaced, WebhookReceived
 from oms_contracts.message import UnreadableMessage, encode, key_of, type_of, validate, versions_of
 from oms_contracts.schemas import schema_of
 from oms_contracts.superseded import type_of_placed
@@ -22,24 +24,26 @@ from oms_kafka.settings import KafkaSettings
 from oms_runtime.limits import BODY_TIMEOUT_SECONDS, BodyLimit
 from oms_runtime.problems import PROBLEM_JSON, PROBLEM_SCHEMA, problem
 
+from oms_capture.shops import MAX_WEBHOOK_BYTES, Refused, Shop, is_ping, received_of
+
 PLACED = type_of(OrderPlaced)
 TOPIC = topic_of(OrderPlaced)
 MAX_BYTES = EXTERNAL_MAX_VALUE_BYTES
 
 
 class Orders(Protocol):
-    """A publisher on the channels' topic. It is started and stopped with the API."""
+    """A publisher on the channels' topics. It is started and stopped with the API."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
-    async def publish(self, placed: OrderPlaced, now: datetime) -> str:
-        """Publish an order, wait until it is acknowledged, and return its id. Raises KafkaError or TimeoutError."""
+    async def publish(self, message: OrderPlaced | WebhookReceived, now: datetime) -> str:
+        """Publish an order or a webhook, wait until it is acknowledged, and return its key. Raises KafkaError or TimeoutError."""
         ...
 
 
 class KafkaOrders:
-    """Publishes orders on Kafka. The same order has the same event id, so it may be sent twice."""
+    """Publishes on Kafka. The same order, or webhook, has the same event id, so it may be sent twice."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._sender = Sender(settings, "oms-capture-edge")
@@ -50,16 +54,28 @@ class KafkaOrders:
     async def stop(self) -> None:
         await self._sender.stop()
 
-    async def publish(self, placed: OrderPlaced, now: datetime) -> str:
-        order_id = key_of(placed)
-        await self._sender.send(placed, f"/oms/channel/{quote(placed.channel, safe='')}", order_id, now)
-        return order_id
+    async def publish(self, message: OrderPlaced | WebhookReceived, now: datetime) -> str:
+        key = key_of(message)
+        await self._sender.send(message, f"/oms/channel/{quote(message.channel, safe='')}", _event_id(message), now)
+        return key
+
+
+def _event_id(message: OrderPlaced | WebhookReceived) -> str:
+    if isinstance(message, OrderPlaced):
+        return key_of(message)
+    return sha256(f"{message.channel}\0{message.webhook_id}".encode()).hexdigest()
 
 
 def make_api(
-    orders: Orders, query_url: str, clock: Callable[[], datetime], *, body_timeout_seconds: float = BODY_TIMEOUT_SECONDS
+    orders: Orders,
+    query_url: str,
+    clock: Callable[[], datetime],
+    *,
+    shops: Mapping[str, Shop] | None = None,
+    body_timeout_seconds: float = BODY_TIMEOUT_SECONDS,
 ) -> FastAPI:
-    """The HTTP edge. `query_url` is where an order can be looked up."""
+    """The HTTP edge. `query_url` is where an order can be looked up; `shops` are those that send webhooks, by channel."""
+    shops = shops or {}
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
@@ -70,10 +86,10 @@ def make_api(
     api = FastAPI(
         title="Orderstream capture",
         version="1",
-        summary="Takes orders from channels.",
+        summary="Takes orders from channels, and webhooks from shops.",
         lifespan=lifespan,
     )
-    api.add_middleware(BodyLimit, max_bytes=MAX_BYTES, timeout_seconds=body_timeout_seconds)
+    api.add_middleware(BodyLimit, max_bytes=max(MAX_BYTES, MAX_WEBHOOK_BYTES), timeout_seconds=body_timeout_seconds)
 
     @api.post(
         "/orders",
@@ -93,6 +109,8 @@ def make_api(
     )
     async def place(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]  # its route uses it
         body = await request.body()
+        if len(body) > MAX_BYTES:
+            return problem(413, "the body is too large", f"body: at most {MAX_BYTES} bytes")
         kind = type_of_placed(body)
         try:
             placed: OrderPlaced = validate(kind, body)
@@ -106,6 +124,39 @@ def make_api(
             return problem(503, "the broker is out of reach", "it is not known whether the order was taken: send it again, it counts once")
         status_url = f"{query_url}/orders/{order_id}"
         return JSONResponse({"order_id": order_id, "status_url": status_url}, status_code=202, headers={"Location": status_url})
+
+    @api.post(
+        "/webhooks/{channel}",
+        status_code=200,
+        response_class=JSONResponse,
+        summary="Deliver a webhook of a shop: Shopify's orders/…, WooCommerce's order.…",
+        responses={
+            200: _response("Taken. The same delivery again counts once.", "application/json", {"type": "object"}),
+            401: _response("Not signed with a secret of the shop", PROBLEM_JSON, PROBLEM_SCHEMA),
+            404: _response("No shop sends webhooks to this channel", PROBLEM_JSON, PROBLEM_SCHEMA),
+            408: _response("The body did not arrive in time", PROBLEM_JSON, PROBLEM_SCHEMA),
+            413: _response(f"Larger than {MAX_WEBHOOK_BYTES} bytes", PROBLEM_JSON, PROBLEM_SCHEMA),
+            422: _response("The headers are at fault: shop, topic, id or time", PROBLEM_JSON, PROBLEM_SCHEMA),
+            503: _response("The broker cannot be reached: deliver it again", PROBLEM_JSON, PROBLEM_SCHEMA),
+        },
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {}}}}},
+    )
+    async def take_webhook(channel: str, request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]  # its route uses it
+        shop, body = shops.get(channel), await request.body()
+        if shop is None:
+            return problem(404, "no shop sends webhooks to this channel", "channel: OMS_SHOPS of capture-api names the shops")
+        if len(body) > MAX_WEBHOOK_BYTES:
+            return problem(413, "the body is too large", f"body: at most {MAX_WEBHOOK_BYTES} bytes")
+        if is_ping(shop, body):
+            return JSONResponse({})
+        received = received_of(channel, shop, body, request.headers, clock())
+        if isinstance(received, Refused):
+            return problem(received.status, received.title, *received.reasons)
+        try:
+            await orders.publish(received, clock())
+        except (KafkaError, TimeoutError):
+            return problem(503, "the broker is out of reach", "deliver the webhook again, it counts once")
+        return JSONResponse({})
 
     return api
 

@@ -13,23 +13,24 @@ from oms_runtime.sealing import Sealer
 from oms_runtime.server import run
 
 from oms_capture.api import KafkaOrders, make_api
-from oms_capture.commands import Command, Event
+from oms_capture.commands import AnyCommand, AnyEvent
 from oms_capture.customers import Customers, disclose
-from oms_capture.decider import INITIAL, Order, Terms, decide, due, evolve, reads
+from oms_capture.decider import Terms
 from oms_capture.policies import POLICIES
 from oms_capture.settings import EdgeSettings, Settings
+from oms_capture.streams import State, decide, due, evolve, initial, reads, writes
 
 
 def make_service(terms: Terms, sealer: Sealer) -> Service:
     """Capture under the given terms."""
-    decider: Decider[Order, Command, Event] = Decider(
-        initial=lambda _key: INITIAL,
+    decider: Decider[State, AnyCommand, AnyEvent] = Decider(
+        initial=initial,
         decide=partial(decide, terms=terms),
-        evolve=lambda order, event, _key: evolve(order, event),
+        evolve=evolve,
         reads=reads,
-        writes=lambda event: (event.order_id,),
+        writes=writes,
         due=partial(due, terms=terms),
-        state_version=5,
+        state_version=6,
     )
     return service_of("capture", decider=decider, policies=POLICIES, companion=Customers(sealer, token_bytes), disclose=disclose)
 
@@ -49,4 +50,5 @@ def run_edge(settings: EdgeSettings) -> None:
     async def fault() -> str:
         return "" if await broker_is_reachable(settings) else "the broker cannot be reached: OMS_KAFKA_BOOTSTRAP_SERVERS names it"
 
-    run_api("capture-api", lambda: nullcontext(make_api(KafkaOrders(settings), settings.query_url, utc_now)), settings, fault)
+    api = partial(make_api, KafkaOrders(settings), settings.query_url, utc_now, shops=settings.shops)
+    run_api("capture-api", lambda: nullcontext(api()), settings, fault)

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from msgspec import Struct
+from oms_adapters.decisions import Arrived
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.customers import EraseCustomer
 from oms_contracts.order_parts import SealedData
@@ -24,6 +25,7 @@ from oms_contracts.orders import (
     OrderRejected,
     OrderReleased,
     OrderReserved,
+    WebhookTaken,
 )
 from oms_contracts.values import AllocatedLine, Shortage
 from oms_runtime.customer_keys import CustomerKey
@@ -40,6 +42,20 @@ class PlaceOrder(Struct, frozen=True, kw_only=True):
     placed: OrderPlaced
     sealed: SealedData | None = None
     new_key: CustomerKey | None = None
+
+
+class TakeWebhook(Struct, frozen=True, kw_only=True):
+    """A shop's webhook about an order. `place` places the order as the webhook has it; None where it has none.
+
+    `arrived` is what the webhook says beside that: it is what is remembered.
+    """
+
+    order_id: str
+    channel: str
+    platform: str
+    topic: str
+    arrived: Arrived
+    place: PlaceOrder | None = None
 
 
 class RecordReservation(Struct, frozen=True, kw_only=True):
@@ -124,6 +140,7 @@ Command = (
     | AmendPayment
     | EraseCustomer
 )
+"""What can be asked of one order."""
 
 Event = (
     OrderAccepted
@@ -142,3 +159,7 @@ Event = (
     | OrderCommandRefused
     | OrderCompleted
 )
+"""What happens to one order."""
+
+AnyCommand = Command | TakeWebhook
+AnyEvent = Event | WebhookTaken

@@ -5,6 +5,7 @@ key gets one in the transaction that accepts the order. No rule decides any of i
 kept for ever: so it is no part of the decider.
 """
 
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -19,11 +20,11 @@ from oms_runtime.customer_keys import CustomerKey, customer_hash, email_hash, fo
 from oms_runtime.database import Connection
 from oms_runtime.dead_letters import forget_values
 from oms_runtime.errors import WrongInstallationKey
-from oms_runtime.model import Cause, CausedCommands, StoredEvent
+from oms_runtime.model import Cause, CausedCommands, Command, StoredEvent
 from oms_runtime.sealing import KEY_BYTES, NONCE_BYTES, BrokenSeal, Sealer
 from oms_runtime.unit_of_work import UnitOfWork
 
-from oms_capture.commands import PlaceOrder
+from oms_capture.commands import PlaceOrder, TakeWebhook
 
 TOPIC = "oms.customers"
 _ACCEPTED = type_of(OrderAccepted).name
@@ -47,29 +48,34 @@ class Customers:
 
     async def prepare(self, connection: Connection, commands: CausedCommands) -> CausedCommands:
         """Seal what orders say of persons. Raises WrongInstallationKey where the store's keys were made under another one."""
-        identities = {id(command): self._identity(command.placed) for command, _ in commands if isinstance(command, PlaceOrder)}
+        placings = [(command, _placing(command), cause) for command, cause in commands]
+        identities = {id(placing): self._identity(placing.placed) for _, placing, _ in placings if placing is not None}
         if not identities:
             return commands
         if not self._key_is_checked:
             await self._check_key(connection)
         keys = await self._keys(connection, set(identities.values()))
         new = {identity: self._new_key(identity) for identity in set(identities.values()) - keys.keys()}
-        return [
-            (self._sealed(command, (keys | new)[identities[id(command)]], new.get(identities[id(command)])), cause)
-            if isinstance(command, PlaceOrder)
-            else (command, cause)
-            for command, cause in commands
-        ]
+        prepared: list[tuple[Command, Cause]] = []
+        for command, placing, cause in placings:
+            if placing is None:
+                prepared.append((command, cause))
+                continue
+            identity = identities[id(placing)]
+            sealed = self._sealed(placing, (keys | new)[identity], new.get(identity))
+            prepared.append((replace(command, place=sealed) if isinstance(command, TakeWebhook) else sealed, cause))
+        return prepared
 
     async def conclude(self, connection: Connection, unit: UnitOfWork, commands: CausedCommands) -> None:
         """Keep the new keys that accepted orders are sealed with, and carry out erasures."""
         accepted = {event.stream for event in unit.events if event.type == _ACCEPTED}
         issued: dict[str, CustomerKey] = {}
         for command, cause in commands:
-            if isinstance(command, PlaceOrder) and command.new_key is not None and command.order_id in accepted:
-                key_id = command.new_key.key_id
+            placing = _placing(command)
+            if placing is not None and placing.new_key is not None and placing.order_id in accepted:
+                key_id = placing.new_key.key_id
                 if key_id not in issued:
-                    issued[key_id] = command.new_key
+                    issued[key_id] = placing.new_key
                     unit.append(CustomerKeyIssued(key_id=key_id, at=unit.now), f"customer-key/{key_id}", 1, TOPIC, cause)
         await save_keys(connection, issued.values())
         for command, cause in commands:
@@ -150,6 +156,13 @@ async def disclose(connection: Connection, events: Sequence[StoredEvent]) -> Map
 _ISSUED = type_of(CustomerKeyIssued).name
 
 
+def _placing(command: Command) -> PlaceOrder | None:
+    """The order that a command would place: an order of a channel, or that in a webhook."""
+    if isinstance(command, TakeWebhook):
+        return command.place
+    return command if isinstance(command, PlaceOrder) else None
+
+
 def personal_data_of(placed: OrderPlaced) -> PersonalData:
     """What an order says of persons."""
     return PersonalData(
@@ -186,6 +199,12 @@ def _names(part: Any, erase: EraseCustomer, channel: str) -> bool:
     fields = cast("dict[str, Any]", part)
     channel = str(fields.get("channel") or channel)
     customer: dict[str, Any] = fields["customer"] if isinstance(fields.get("customer"), dict) else {}
-    if erase.customer_id and (channel, str(customer.get("id"))) == (erase.channel, erase.customer_id):
+    ids = {str(customer.get("id")), str(fields.get("customer_id"))}  # an order of ours and of Shopify; WooCommerce's
+    if erase.customer_id and channel == erase.channel and erase.customer_id in ids:
         return True
+    if isinstance(fields.get("body"), str) and "webhook_id" in fields:
+        try:
+            return _names(msgspec.json.decode(b64decode(fields["body"])), erase, channel)
+        except (msgspec.MsgspecError, ValueError):
+            return False
     return any(_names(each, erase, channel) for each in fields.values())

@@ -5,7 +5,6 @@ nothing else. Every step follows on one of capture's own events, so a fact that 
 changes nothing.
 """
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from msgspec import Struct, field
@@ -111,16 +110,6 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 INITIAL = Order()
-
-
-def reads(command: Command) -> tuple[str, ...]:
-    """The keys of the states that a command is decided on. To erase a customer changes no order: see customers.py."""
-    return () if isinstance(command, EraseCustomer) else (command.order_id,)
-
-
-def decide(command: Command, orders: Mapping[str, Order], now: datetime, terms: Terms) -> list[Event]:
-    """The events that follow from a command, given the orders that it reads."""
-    return [] if isinstance(command, EraseCustomer) else decide_order(command, orders[command.order_id], now, terms)
 
 
 def decide_order(command: Command, order: Order, now: datetime, terms: Terms) -> list[Event]:

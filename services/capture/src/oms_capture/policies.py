@@ -1,17 +1,24 @@
 """The commands that other services' events mean for capture. Pure, and safe to repeat."""
 
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 
-from oms_contracts.channel import OrderPlaced
+from oms_adapters.decisions import arrived_of
+from oms_adapters.parts import map_payload
+from oms_adapters.platforms import adapter_of_platform
+from oms_adapters.results import Mapped, Result, Unmapped
+from oms_adapters.webhooks import PLATFORMS
+from oms_contracts.channel import OrderPlaced, WebhookReceived
 from oms_contracts.content_hash import content_hash_of
 from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentCancellationRejected
-from oms_contracts.message import Value
+from oms_contracts.message import SendersFault, Value
 from oms_contracts.payments import PaymentAuthorized, PaymentDeclined
 from oms_contracts.stock import StockAllocated, StockReservationExpired, StockReservationFailed, StockReserved
 from oms_contracts.tracking import PackageDelivered, PackageLost, PackageReturnedToSender
-from oms_contracts.values import order_id_of
+from oms_contracts.values import order_id_of, quoted
 
 from oms_capture.commands import (
+    AnyCommand,
     Command,
     PlaceOrder,
     RecordAllocation,
@@ -24,12 +31,42 @@ from oms_capture.commands import (
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
+    TakeWebhook,
 )
 
 
-def on_order_placed(event: OrderPlaced) -> Iterator[Command]:
+def on_order_placed(event: OrderPlaced) -> Iterator[PlaceOrder]:
     order_id = order_id_of(event.channel, event.channel_reference)
     yield PlaceOrder(order_id=order_id, content_hash=content_hash_of(event), placed=event)
+
+
+def on_webhook_received(event: WebhookReceived) -> Iterator[TakeWebhook]:
+    """Raises SendersFault where there should be an order in the webhook, and none can be made of it."""
+    result = _mapped(event)
+    standing = result.standing
+    order_id = event.key if standing is None else order_id_of(event.channel, standing.reference)
+    canceled = standing is not None and standing.canceled is not None
+    if isinstance(result, Unmapped) and result.is_order and not canceled:
+        order = "an order" if standing is None else f"order {quoted(standing.reference)}"
+        raise SendersFault("\n".join((f"{event.platform}, channel {event.channel}: {order} cannot be mapped", *map(str, result.reasons))))
+    yield TakeWebhook(
+        order_id=order_id,
+        channel=event.channel,
+        platform=event.platform,
+        topic=event.topic,
+        arrived=arrived_of(event.webhook_id, result),
+        place=next(on_order_placed(result.order)) if isinstance(result, Mapped) else None,
+    )
+
+
+def _mapped(event: WebhookReceived) -> Result:
+    if event.platform not in PLATFORMS:
+        raise SendersFault(f"platform: {quoted(event.platform)} is none of {', '.join(PLATFORMS)}")
+    try:
+        raw = b64decode(event.body, validate=True)
+    except ValueError:
+        raise SendersFault("body: must be base64") from None
+    return map_payload(adapter_of_platform(event.platform), raw, channel=event.channel)
 
 
 def on_stock_reserved(event: StockReserved) -> Iterator[Command]:
@@ -76,8 +113,9 @@ def on_package_returned_to_sender(event: PackageReturnedToSender) -> Iterator[Co
     yield RecordDeliveryTrouble(order_id=event.order_id, reason=f"package {event.package_id} came back to the sender")
 
 
-POLICIES: dict[type[Value], Callable[..., Iterator[Command]]] = {
+POLICIES: dict[type[Value], Callable[..., Iterator[AnyCommand]]] = {
     OrderPlaced: on_order_placed,
+    WebhookReceived: on_webhook_received,
     StockReserved: on_stock_reserved,
     StockReservationFailed: on_stock_reservation_failed,
     StockReservationExpired: on_stock_reservation_expired,

@@ -8,6 +8,7 @@ from oms_kafka.settings import KafkaSettings
 from oms_runtime.settings import ApiSettings, PersonalDataSettings, PositiveDuration, RuntimeSettings
 
 from oms_capture.decider import Terms
+from oms_capture.shops import Shop
 from oms_capture.validation import Market
 
 
@@ -47,3 +48,5 @@ class EdgeSettings(ApiSettings, KafkaSettings):
 
     query_url: str = "http://127.0.0.1:8006"
     """Where projection's query API is: `POST /orders` puts it into its `Location` header."""
+    shops: dict[str, Shop] = {}
+    """The shops that send webhooks, by the channel that they sell through."""

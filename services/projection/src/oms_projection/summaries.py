@@ -31,6 +31,7 @@ from oms_contracts.orders import (
     OrderRejected,
     OrderReleased,
     OrderReserved,
+    WebhookTaken,
 )
 from oms_contracts.payments import (
     PaymentAbandoned,
@@ -111,6 +112,7 @@ SUMMARIES: dict[type[Any], str] = {
     OrderPartlyDelivered: "Package {e.package_id} arrived, others are still to come",
     OrderCommandRefused: "{e.command} was refused: {e.reason}",
     OrderCompleted: "Completed: every unit is delivered",
+    WebhookTaken: "The shop's webhook {e.topic} was taken: {webhook}",
     StockReceived: "{units} units were received",
     StockAdjusted: "On hand was corrected by {units} units: {e.reason}",
     StockReturned: "{units} units came back to stock",
@@ -205,6 +207,9 @@ class _Values(dict[str, Any]):
                 return "; ".join(event.reasons)
             case "shortages":
                 return ", ".join(f"{s.sku}: {s.requested} wanted, {s.available} available" for s in event.shortages)
+            case "webhook":
+                details = ", ".join(event.changed_fields) or event.reason
+                return f"{event.outcome}: {details}" if details else event.outcome
             case "packages":
                 return ", ".join(f"{p.package_id} with {p.carrier} as {p.tracking_number}" for p in event.packages)
             case _:
