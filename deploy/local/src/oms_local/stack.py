@@ -28,7 +28,7 @@ from oms_provision import broker, databases, passwords
 from oms_provision.passwords import ADMIN, Passwords
 from oms_provision.sql import database_is_ready, run_to_end
 
-from oms_local import jars, kafka_server, postgres_server
+from oms_local import jars, kafka_server, postgres_server, shops
 from oms_local.control import Control
 from oms_local.errors import StackError, as_stack_errors
 from oms_local.parts import Part
@@ -176,6 +176,11 @@ class Stack:
         url = f"postgresql://{role}:{by_service[service]}@{LOOPBACK}:{self.settings.postgres_port}/{database}"
         return url + (self._tls.of_database_url() if self._tls is not None else "")
 
+    def shops(self) -> dict[str, dict[str, Any]]:
+        """The shops that send webhooks, by channel, as `OMS_SHOPS` has them. Their secrets are made once, like passwords."""
+        with as_stack_errors(self._folder("secrets")):
+            return shops.load_or_make(self._folder("secrets"))
+
     def environment(self, part: str) -> dict[str, str]:
         """The variables of a service's process, or of an API's: no more than it needs."""
         service, replica = self.settings.parts_of(ALL_SERVICES)[part]
@@ -191,6 +196,7 @@ class Stack:
         if part != "projection-api":
             variables |= {f"OMS_KAFKA_{name.upper()}": value for name, value in self.kafka(service).items()}
         if part == "capture-api":
+            variables["OMS_SHOPS"] = json.dumps(self.shops())
             variables["OMS_QUERY_URL"] = f"http://{LOOPBACK}:{self.settings.http_port_of('projection')}"
         else:
             variables["OMS_DATABASE_URL"] = self.database_url(service)

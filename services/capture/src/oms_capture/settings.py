@@ -6,6 +6,7 @@ from typing import Any
 import pycountry
 from oms_kafka.settings import KafkaSettings
 from oms_runtime.settings import ApiSettings, PersonalDataSettings, PositiveDuration, RuntimeSettings
+from pydantic import Field
 
 from oms_capture.decider import Terms
 from oms_capture.shops import Shop
@@ -48,5 +49,5 @@ class EdgeSettings(ApiSettings, KafkaSettings):
 
     query_url: str = "http://127.0.0.1:8006"
     """Where projection's query API is: `POST /orders` puts it into its `Location` header."""
-    shops: dict[str, Shop] = {}
+    shops: dict[str, Shop] = Field(default={})
     """The shops that send webhooks, by the channel that they sell through."""
