@@ -15,6 +15,7 @@ from typing import Any, cast
 import httpx
 import pytest
 from aiokafka import TopicPartition
+from msgspec.structs import replace
 from oms_adapters.rows import RowMapping, default_mapping
 from oms_cli import output
 from oms_cli.app import app
@@ -26,6 +27,7 @@ from oms_cli.order_files import Place, read_csv
 from oms_cli.plugins import Servers
 from oms_client.publisher import check_message, content_id
 from oms_contracts.catalogue import TOPICS, topic_of
+from oms_contracts.channel import WebhookReceived, webhook_key
 from oms_contracts.content_hash import content_hash_of
 from oms_contracts.customers import CustomerErased, EraseCustomer
 from oms_contracts.envelope import Envelope, to_headers
@@ -284,6 +286,7 @@ COMMANDS = [
     *(f"events {name}" for name in ("tail", "show")),
     "lag",
     *(f"dead-letters {name}" for name in ("list", "show", "redrive")),
+    *(f"inbox {name}" for name in ("list", "show", "take", "discard")),
     "store recover",
     *(f"checkpoints {name}" for name in ("show", "reset")),
     *(f"read-models {name}" for name in ("build", "status", "switch", "drop", "verify")),
@@ -318,7 +321,7 @@ def test_the_help_lists_the_exit_codes(oms: Run) -> None:
         ("order import README.md --format csv --delimiter ab", "--delimiter: must be one character, is 'ab'"),
         ("order import README.md --format csv", "FILE: README.md: line 1: has 1 columns"),
         ("stock receive mug BER 0", "Invalid value for 'QUANTITY'"),
-        ("events tail nonsense", "there is no topic 'nonsense'; there are: channel.orders, orders, stock"),
+        ("events tail nonsense", "there is no topic 'nonsense'; there are: channel.orders, channel.webhooks, orders, stock"),
         ("events tail --type OrderLost", "there is no type 'OrderLost'"),
         ("events tail --count 0", "Invalid value for '--count'"),
         ("customer find", "no customer is named: give --channel with --id, or --email"),
@@ -817,6 +820,123 @@ def test_a_value_that_the_service_could_not_apply_is_refused(
     [line] = errors(oms(*REDRIVE, "--letter-id", LETTER_ID, "--value", "-", given=value), code)
     assert line.startswith(expected)
     assert connected.published == []
+
+
+# The inbox
+
+
+WEBHOOK_ID = "oms.channel.webhooks/3/41"
+BROKEN = b'{"id": 9001, "currency": "EUR", "total_price": "5.00", "line_items": [], "created_at": "2026-11-24T12:00:00Z"}'
+MENDED = json.dumps(
+    {
+        "id": 9001,
+        "currency": "EUR",
+        "taxes_included": True,
+        "total_price": "5.00",
+        "created_at": "2026-11-24T12:00:00Z",
+        "financial_status": "paid",
+        "customer": {"id": 7},
+        "line_items": [{"id": 1, "sku": "MUG", "title": "Mug", "quantity": 1, "price": "5.00", "requires_shipping": False}],
+    }
+).encode()
+SHOPS_WEBHOOK = WebhookReceived(
+    key=order_id_of("web", "9001"),
+    channel="web",
+    platform="shopify",
+    topic="orders/create",
+    webhook_id="w-1",
+    received_at=NOON,
+    body=base64.b64encode(BROKEN).decode(),
+)
+
+
+def webhook(status: str = "set_aside", attempts: int = 1, received: WebhookReceived = SHOPS_WEBHOOK, **other: Any) -> dict[str, Any]:
+    about = {
+        "service": "capture",
+        "source_topic": "oms.channel.webhooks",
+        "source_key": received.key,
+        "source_type": type_of(WebhookReceived).name,
+        "reason": "SendersFault: shopify, channel web: order '9001' cannot be mapped\nline_items: has no line with a quantity",
+        "value": base64.b64encode(encode(received)).decode(),
+    }
+    return letter(status, attempts, WEBHOOK_ID, **about | other)
+
+
+def test_the_inbox_lists_webhooks_and_no_other_dead_letters(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/dead-letters"] = page(letter(service="capture"), webhook())
+    [row] = rows(oms("inbox", "list"))
+    assert row[1:] == [WEBHOOK_ID, SHOPS_WEBHOOK.key, "set_aside", "1", "shopify, channel web: order '9001' cannot be mapped"]
+    assert [each["letter_id"] for each in shown(oms("inbox", "list", "--json"))["inbox"]] == [WEBHOOK_ID]
+    connected.responses["/dead-letters"] = page(letter(service="capture"))
+    assert oms("inbox", "list").stdout == "the inbox is empty\n"
+
+
+def test_a_webhook_is_shown_with_every_field_at_fault_and_its_payload(oms: Run, connected: FakeConnections) -> None:
+    connected.responses[f"/dead-letters/capture/{WEBHOOK_ID}"] = webhook()
+    answer = shown(oms("inbox", "show", WEBHOOK_ID, "--json"))
+    assert (answer["platform"], answer["channel"], answer["reference"], answer["topic"]) == ("shopify", "web", "9001", "orders/create")
+    assert {"field": "line_items", "reason": "has no line with a quantity"} in answer["reasons"]
+    assert answer["payload"] == json.loads(BROKEN)
+    people = oms("inbox", "show", WEBHOOK_ID).stdout
+    for part in ("shopify, channel web, order 9001", "has no line with a quantity", '"total_price": "5.00"'):
+        assert part in people
+    assert oms("inbox", "show", WEBHOOK_ID, "--payload-only").stdout_bytes == BROKEN
+
+
+def test_a_corrected_payload_is_sent_as_the_webhook_that_was_received(oms: Run, connected: FakeConnections) -> None:
+    connected.responses[f"/dead-letters/capture/{WEBHOOK_ID}"] = webhook()
+    connected.responses["/dead-letters"] = [page(webhook()), page(webhook("redriven", 2))]
+    assert oms("inbox", "take", WEBHOOK_ID, "--payload", "-", given=MENDED).exit_code == 0
+    mended = encode(replace(SHOPS_WEBHOOK, body=base64.b64encode(MENDED).decode())).decode()
+    command = RedriveDeadLetters(source_key=SHOPS_WEBHOOK.key, letter_id=WEBHOOK_ID, value=mended)
+    assert connected.published == [("oms.capture.commands", command)]
+
+
+def test_a_webhook_is_taken_again_as_it_is_or_discarded(oms: Run, connected: FakeConnections) -> None:
+    connected.responses[f"/dead-letters/capture/{WEBHOOK_ID}"] = webhook()
+    connected.responses["/dead-letters"] = [page(webhook()), page(webhook("redriven", 2))]
+    assert oms("inbox", "take", WEBHOOK_ID).exit_code == 0
+    connected.responses["/dead-letters"] = [page(webhook()), page(webhook("discarded", 2))]
+    assert oms("inbox", "discard", WEBHOOK_ID).exit_code == 0
+    assert [command for _, command in connected.published] == [
+        RedriveDeadLetters(source_key=SHOPS_WEBHOOK.key),
+        RedriveDeadLetters(source_key=SHOPS_WEBHOOK.key, letter_id=WEBHOOK_ID, discard=True),
+    ]
+
+
+OWN = replace(SHOPS_WEBHOOK, key=webhook_key("web", "w-1", None), body=base64.b64encode(b"{").decode())
+
+
+@pytest.mark.parametrize(
+    ("known", "payload", "code", "expected"),
+    [
+        (webhook(), BROKEN, 2, "--payload: line_items: has no line with a quantity"),
+        (webhook(), b"{", 2, "--payload: payload: is not JSON"),
+        (webhook(), MENDED.replace(b"9001", b"9002"), 2, "--payload: id: names another order"),
+        (webhook(), b" " * 400_000, 2, "--payload: has 400000 bytes, at most 360000 can be sent"),
+        (webhook("redriven"), MENDED, 1, f"{WEBHOOK_ID} is redriven already"),
+        (webhook(value=base64.b64encode(b"garbage").decode()), MENDED, 1, f"{WEBHOOK_ID} holds no webhook"),
+        (None, MENDED, 1, "it is not known here"),
+    ],
+)
+def test_a_payload_of_which_no_order_can_be_made_is_refused(
+    *, oms: Run, connected: FakeConnections, known: dict[str, Any] | None, payload: bytes, code: int, expected: str
+) -> None:
+    connected.responses[f"/dead-letters/capture/{WEBHOOK_ID}"] = known
+    assert errors(oms("inbox", "take", WEBHOOK_ID, "--payload", "-", given=payload), code)[0].startswith(expected)
+    assert connected.published == []
+
+
+def test_a_payload_that_named_no_order_may_name_any(oms: Run, connected: FakeConnections) -> None:
+    connected.responses[f"/dead-letters/capture/{WEBHOOK_ID}"] = webhook(received=OWN)
+    connected.responses["/dead-letters"] = [page(webhook(received=OWN)), page(webhook("redriven", 2, received=OWN))]
+    assert oms("inbox", "take", WEBHOOK_ID, "--payload", "-", given=MENDED).exit_code == 0
+    assert connected.published[0][1].source_key == OWN.key
+
+
+def test_the_inbox_has_webhooks_alone(oms: Run) -> None:
+    [line] = errors(oms("inbox", "show", LETTER_ID), 2)
+    assert line.startswith(f"LETTER_ID: {LETTER_ID!r} is not of oms.channel.webhooks")
 
 
 # Where the servers are

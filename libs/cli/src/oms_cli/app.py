@@ -16,6 +16,7 @@ from oms_cli import (
     events,
     exports,
     imports,
+    inbox,
     lag,
     map_orders,
     orders,
@@ -70,6 +71,7 @@ app.add_typer(customers.app, name="customer")
 app.add_typer(events.app, name="events")
 app.command(epilog="Example: oms lag --partitions")(lag.lag)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(inbox.app, name="inbox")
 app.add_typer(stores.app, name="store")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(read_models.app, name="read-models")

@@ -54,7 +54,7 @@ def list_dead_letters(
                 output.short(letter["source_type"]),
                 letter["status"],
                 letter["attempts"],
-                _first_line(letter["reason"]),
+                first_line(letter["reason"]),
             )
             for letter in shown
         ],
@@ -72,7 +72,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """One letter: why it was set aside, where, and the record itself."""
-    letter = _letter(connections(context), service, letter_id)
+    letter = dead_letter(connections(context), service, letter_id)
     if as_json:
         output.document(letter)
         return
@@ -111,16 +111,24 @@ def redrive(
     connected = connections(context)
     corrected = None
     if letter_id is not None:
-        letter = _letter(connected, service, letter_id)
+        letter = dead_letter(connected, service, letter_id)
         if letter["status"] not in WAITING:
             raise CliError(NOT_DONE, f"{letter_id} is {letter['status']} already")
         if letter["source_key"] != key:
             raise CliError(INVALID, f"KEY: {letter_id} is of the key {letter['source_key']!r}, not of {key!r}")
         corrected = _corrected(letter, value.read()) if value is not None else None
+    command = RedriveDeadLetters(source_key=key, letter_id=letter_id, value=corrected, discard=discard)
+    ask_for_redrive(connected, service, command, no_wait=no_wait, timeout=timeout, as_json=as_json)
+
+
+def ask_for_redrive(
+    connected: Connections, service: str, command: RedriveDeadLetters, *, no_wait: bool, timeout: float, as_json: bool
+) -> None:
+    """Publish the command, wait for the outcome unless `no_wait`, and print it. Raises CliError when a dead letter fails once more."""
+    key = command.source_key
     before = {letter["letter_id"]: letter for letter in connected.collect("/dead-letters", service=service, key=key)}
     if not before:
         raise CliError(NOT_DONE, f"{service} has set nothing aside under {key!r}; `oms dead-letters list` shows the dead letters")
-    command = RedriveDeadLetters(source_key=key, letter_id=letter_id, value=corrected, discard=discard)
     connected.publish(command, topic=f"oms.{service}.commands", event_id=connected.new_id())
     after = None if no_wait else connected.wait(lambda query: _settled(query, service, key, before), timeout)
     letters = list((after or before).values())
@@ -129,7 +137,7 @@ def redrive(
     elif no_wait:
         say(f"asked {service} to redrive {len(before)} under {key}")
     elif after is not None:
-        rows = [(letter["letter_id"], letter["status"], letter["attempts"], _first_line(letter["reason"])) for letter in letters]
+        rows = [(letter["letter_id"], letter["status"], letter["attempts"], first_line(letter["reason"])) for letter in letters]
         table(f"Redriven by {service} under {key}", ("letter", "status", "attempts>", "reason"), rows)
     if no_wait:
         return
@@ -137,10 +145,10 @@ def redrive(
         raise CliError(NOT_DONE, f"the outcome is not known after {timeout:g} s; `oms dead-letters list --key {key} --all` shows it later")
     failed = [letter for letter in letters if letter["status"] in WAITING]
     if failed:
-        raise CliError(NOT_DONE, f"{failed[0]['letter_id']} failed again: {_first_line(failed[0]['reason'])}")
+        raise CliError(NOT_DONE, f"{failed[0]['letter_id']} failed again: {first_line(failed[0]['reason'])}")
 
 
-def _letter(connected: Connections, service: str, letter_id: str) -> dict[str, Any]:
+def dead_letter(connected: Connections, service: str, letter_id: str) -> dict[str, Any]:
     """A dead letter with its record decoded: `data` where it is JSON, else `text`.
 
     A value that is not kept with the letter is read where it came from, as long as it is there.
@@ -190,5 +198,6 @@ async def _settled(query: QueryClient, service: str, key: str, before: dict[str,
     return found if failed or not waiting else None
 
 
-def _first_line(text: str | None) -> str:
+def first_line(text: str | None) -> str:
+    """The first line of a reason, which says what it is about."""
     return (text or "").partition("\n")[0]

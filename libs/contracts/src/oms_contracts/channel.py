@@ -81,3 +81,8 @@ class WebhookReceived(Value, frozen=True, kw_only=True):
     received_at: datetime
     body: Annotated[str, MaxLen(MAX_WEBHOOK_TEXT_CHARACTERS)]
     triggered_at: datetime | None = None
+
+
+def webhook_key(channel: str, webhook_id: str, reference: str | None) -> str:
+    """The key of a webhook: the id of the order that its body names by `reference`; where it names none, an id of its own."""
+    return order_id_of(channel, f"webhook/{webhook_id}" if reference is None else reference)

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from oms_adapters.parts import standing_of
 from oms_adapters.platforms import adapter_of_platform
 from oms_adapters.webhooks import Webhook, is_signed, webhook_of
-from oms_contracts.channel import MAX_WEBHOOK_TEXT_CHARACTERS, WebhookReceived
+from oms_contracts.channel import MAX_WEBHOOK_TEXT_CHARACTERS, WebhookReceived, webhook_key
 from oms_contracts.message import UnreadableMessage, encode, type_of, validate
-from oms_contracts.values import order_id_of, quoted
+from oms_contracts.values import quoted
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 MAX_WEBHOOK_BYTES = MAX_WEBHOOK_TEXT_CHARACTERS // 4 * 3
@@ -66,10 +66,8 @@ def received_of(channel: str, shop: Shop, raw: bytes, headers: Mapping[str, str]
     if webhook.topic not in (known := TOPICS[shop.platform]):
         return Refused(422, "the webhook is not about orders", (f"topic: {quoted(webhook.topic)} is none of {', '.join(known)}",))
     standing = standing_of(adapter_of_platform(shop.platform), raw)
-    # A webhook's own id is no reference that a shop gives: it would have to begin like this.
-    key = order_id_of(channel, f"webhook/{webhook.webhook_id}" if standing is None else standing.reference)
     received = WebhookReceived(
-        key=key,
+        key=webhook_key(channel, webhook.webhook_id, None if standing is None else standing.reference),
         channel=channel,
         platform=shop.platform,
         topic=webhook.topic,
