@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from oms_capture import streams
 from oms_capture.commands import AnyEvent, Command, TakeWebhook
+from oms_capture.customers import concerns
 from oms_capture.decider import Order, Terms
 from oms_capture.policies import on_webhook_received
 from oms_capture.streams import MAX_WEBHOOKS, State, webhooks_key
 from oms_capture.validation import Market
 from oms_contracts.channel import WebhookReceived
+from oms_contracts.customers import EraseCustomer
 from oms_contracts.message import SendersFault, decode, encode
 from oms_contracts.orders import OrderAccepted, OrderCanceled, OrderCommandRefused, OrderConflictReported, OrderRejected, WebhookTaken
 from oms_contracts.values import order_id_of
@@ -139,8 +141,9 @@ def test_an_older_content_that_comes_late_is_ignored():
     capture = Capture()
     late = taken(capture.take(UPDATED, CREATED))
     assert late.outcome == "ignored"
-    assert capture.order.personal is not None
-    assert capture.order.personal.note == "ring twice"
+    [newer] = on_webhook_received(UPDATED)
+    assert newer.place is not None
+    assert capture.order.content_hash == newer.place.content_hash
 
 
 def test_a_cancellation_cancels_as_a_person_would():
@@ -293,3 +296,20 @@ def test_only_an_order_acts_by_itself():
     due = partial(streams.due, terms=TERMS)
     assert due(ID, capture.states[ID]) is not None
     assert due(webhooks_key(ID), capture.states[webhooks_key(ID)]) is None
+
+
+@pytest.mark.parametrize(
+    ("payload", "customer_id", "email", "concerned"),
+    [
+        ({"id": 1, "customer": {"id": 7}}, "7", None, True),
+        ({"id": 1, "customer_id": 7, "billing": {"email": "ada@example.com"}}, "7", None, True),
+        ({"id": 1, "customer_id": 7, "billing": {"email": "Ada@example.com"}}, None, "ada@example.com", True),
+        ({"id": 1, "customer": {"id": 8}}, "7", "ada@example.com", False),
+        (b"no JSON", "7", "ada@example.com", False),
+    ],
+)
+def test_a_webhook_that_waits_in_the_inbox_is_erased_with_its_customer(
+    payload: Any, customer_id: str | None, email: str | None, concerned: bool
+):
+    erase = EraseCustomer(request_id="r", reason="asked for it", channel="web", customer_id=customer_id, email=email)
+    assert concerns(encode(webhook(payload)), erase) is concerned
