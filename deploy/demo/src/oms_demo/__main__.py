@@ -17,6 +17,7 @@ from oms_client.errors import NotFound
 from oms_client.publisher import Publisher
 from oms_client.queries import QueryClient, order_path, poll
 from oms_contracts.catalogue import SERVICES
+from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import key_of
 from oms_contracts.orders import ENDED_STATUSES, WAITING_STATUSES
 from oms_contracts.stock import ReceiveStock
@@ -29,6 +30,7 @@ from rich.table import Table
 
 from oms_demo.baskets import read_baskets, stock_for
 from oms_demo.files import FILED_CHANNEL, place_by_file
+from oms_demo.shops import deliver, deliveries_of, is_of_a_shop
 from oms_demo.simulators import make_app
 
 TIMEOUT_SECONDS = 600
@@ -40,7 +42,7 @@ def main() -> None:
     """Run the demonstration; the exit status is 1 when an audit is not green or the orders do not come to rest."""
     parser = argparse.ArgumentParser(
         prog="python -m oms_demo",
-        description="Publish a week of baskets as channels do, have simulators ship and deliver them, and audit the outcome.",
+        description="Place a week of baskets as channels and shops do, have simulators ship and deliver them, and audit the outcome.",
         epilog="example: python -m oms_demo --orders 200 --json report.json",
     )
     parser.add_argument("--orders", type=int, help="the first N baskets only (default: all 2,932)")
@@ -80,11 +82,7 @@ async def run(stack: Stack, seed: int, max_orders: int | None, round_number: int
             async with make_app(lambda user: settings_of(stack.kafka(user))):
                 task = progress.add_task("placing orders", total=len(orders))
                 began = monotonic()
-                async with Publisher(settings_of(stack.kafka("channel")), "/demo/channel", utc_now) as publisher:
-                    advance = partial(progress.advance, task)
-                    await publisher.publish([order for order in orders if order.channel != FILED_CHANNEL], advance)
-                    filed = [order for order in orders if order.channel == FILED_CHANNEL]
-                    rejected = await place_by_file(stack.settings.data / "files", filed, publisher.publish, advance)
+                rejected = await _place(stack, orders, seed, partial(progress.advance, task))
                 new_ids -= rejected
                 task = progress.add_task("orders at rest", total=len(new_ids))
                 rests = await _rest(query, len(known) + len(new_ids), partial(_show, progress, task, len(known)))
@@ -94,13 +92,33 @@ async def run(stack: Stack, seed: int, max_orders: int | None, round_number: int
                 "first": f"{orders[0].channel}/{orders[0].channel_reference}",
                 "new": len(new_ids),
                 "known_before": len(known),
-                "by_file": len(filed),
+                "by_file": sum(order.channel == FILED_CHANNEL for order in orders),
                 "rejected_by_import": len(rejected),
                 "seconds": round(seconds, 1),
                 "orders_per_s": round(len(new_ids) / seconds, 1),
                 "at_rest": rests,
             }
             return await _report(stack, query, facts)
+
+
+async def _place(stack: Stack, orders: Sequence[OrderPlaced], seed: int, on_placed: Callable[[int], None]) -> set[str]:
+    """Orders of the shops come by webhook, those of one channel by file, all others on the topic of the channels.
+
+    Returns the ids of those that the import refused.
+    """
+    shops = stack.shops()
+    webhooks = [list(deliveries_of(order, shops[order.channel], seed)) for order in orders if is_of_a_shop(order, shops)]
+    others = [order for order in orders if not is_of_a_shop(order, shops)]
+    url = f"http://127.0.0.1:{stack.settings.http_port_of('capture')}"
+    async with (
+        Publisher(settings_of(stack.kafka("channel")), "/demo/channel", utc_now) as publisher,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(deliver(url, webhooks, on_placed))  # it ends before the block does
+        await publisher.publish([order for order in others if order.channel != FILED_CHANNEL], on_placed)
+        filed = [order for order in others if order.channel == FILED_CHANNEL]
+        rejected = await place_by_file(stack.settings.data / "files", filed, publisher.publish, on_placed)
+    return rejected
 
 
 def query_client(stack: Stack) -> QueryClient:
