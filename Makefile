@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml))
-IMAGE := libs/client libs/contracts libs/kafka libs/runtime $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml)) deploy/provision
+IMAGE := libs/adapters libs/client libs/contracts libs/kafka libs/runtime $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml)) deploy/provision
 EXPORT := --quiet --no-emit-workspace --no-header --no-annotate
 
 help: ## this list

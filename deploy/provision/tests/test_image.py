@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 EXTRAS = {"orderstream-runtime": frozenset({"traces"})}
 """What the image has beside what its packages must have: traces are switched on by a setting."""
-LIBRARIES = {"orderstream-client", "orderstream-contracts", "orderstream-kafka", "orderstream-runtime"}
+LIBRARIES = {"orderstream-adapters", "orderstream-client", "orderstream-contracts", "orderstream-kafka", "orderstream-runtime"}
 
 
 def test_the_image_has_the_services_provisioning_and_the_libraries_they_need_and_no_more() -> None:
