@@ -54,4 +54,6 @@ class HttpMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.responses = Counter("oms_http_responses_total", "Responses of the API", ["status"], registry=self.registry)
+        for status in (401, 500, 503):
+            self.responses.labels(status)  # from 0 on, or Prometheus would not see the first as an increase
         self.response_seconds = Histogram("oms_http_response_seconds", "Seconds to a response's first byte", registry=self.registry)
