@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import pytest
 import pytest_asyncio
 from msgspec.structs import replace
-from oms_capture.commands import PlaceOrder
+from oms_adapters.decisions import Arrived
+from oms_capture.commands import PlaceOrder, TakeWebhook
 from oms_capture.customers import TOPIC, Customers, concerns, disclose, personal_data_of
 from oms_capture.policies import on_order_placed
 from oms_contracts.channel import OrderPlaced
@@ -102,6 +103,24 @@ async def test_orders_of_a_new_customer_get_one_key_that_opens_them(connection: 
     opened = await open_sealed(connection, SEALER, sealed)
     assert opened == {command.order_id: encode(personal_data_of(command.placed)) for command in commands}
     assert len({each.data for each in sealed.values()}) == 2
+
+
+async def test_an_order_in_a_webhook_is_sealed_like_any_other(connection: Connection, customers: Customers) -> None:
+    ((place, _),) = placing(order("1"))
+    assert isinstance(place, PlaceOrder)
+    webhook = TakeWebhook(
+        order_id=place.order_id, channel="web", platform="shopify", topic="orders/create", arrived=Arrived(webhook_id="w"), place=place
+    )
+    none = replace(webhook, place=None)
+    prepared = await customers.prepare(connection, [(none, CAUSE), (webhook, CAUSE)])
+    assert prepared[0] == (none, CAUSE)
+    sealed = prepared[1][0].place
+    work = unit()
+    work.append(replace(sample(OrderAccepted), order_id=place.order_id), place.order_id, 1, "oms.orders", CAUSE)
+    await customers.conclude(connection, work, prepared)
+    assert len(keys_of(work)) == 1
+    opened = await open_sealed(connection, SEALER, {place.order_id: sealed.sealed})
+    assert opened == {place.order_id: encode(personal_data_of(place.placed))}
 
 
 async def test_a_known_customer_keeps_the_key(connection: Connection, customers: Customers) -> None:

@@ -313,3 +313,4 @@ def test_a_webhook_that_waits_in_the_inbox_is_erased_with_its_customer(
 ):
     erase = EraseCustomer(request_id="r", reason="asked for it", channel="web", customer_id=customer_id, email=email)
     assert concerns(encode(webhook(payload)), erase) is concerned
+    assert not concerns(encode(replace(webhook(payload), body="#")), erase)
