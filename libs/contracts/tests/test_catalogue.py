@@ -130,10 +130,10 @@ def test_a_service_sets_aside_on_its_own_topic(service: str) -> None:
 def test_the_outside_reads_no_more_than_it_needs() -> None:
     read = {user: {topic.name for topic in topics_read_by(user)} for user in OUTSIDE - {"operator"}}
     assert read == {
-        "channel": set(),
+        "channel": {"oms.products"},
         "warehouse": {"oms.fulfillments", "oms.fulfillment-orders", "oms.returns"},
         "carrier": {"oms.tracking"},
-        "downstream": {"oms.order-status", "oms.order-status-changes"},
+        "downstream": {"oms.order-status", "oms.order-status-changes", "oms.products"},
     }
 
 

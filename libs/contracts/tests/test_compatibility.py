@@ -114,6 +114,15 @@ def _rekeyed(channels: dict[str, Any]) -> None:
     channels["oms.stock"]["x-key"] = "sku"
 
 
+def test_a_topic_may_gain_messages_with_a_key_of_their_own() -> None:
+    old, new = json.loads(json.dumps(CURRENT)), json.loads(json.dumps(CURRENT))
+    key = old["channels"]["oms.stock"]["x-key"]
+    new["channels"]["oms.stock"]["x-key"] = f"{key}; count id for counts"
+    assert list(channel_breaches(old, new)) == []
+    new["channels"]["oms.stock"]["x-key"] = f"{key} or count id"
+    assert len(list(channel_breaches(old, new))) == 1
+
+
 def _repartitioned(channels: dict[str, Any]) -> None:
     channels["oms.stock"]["bindings"]["kafka"]["partitions"] = 24
 

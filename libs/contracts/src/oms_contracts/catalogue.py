@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from oms_contracts import channel, customers, fulfillments, operations, orders, payments, returns, stock, superseded, tracking
+from oms_contracts import channel, customers, fulfillments, operations, orders, payments, products, returns, stock, superseded, tracking
 from oms_contracts.message import type_of
 
 PARTITIONS = 12
@@ -149,7 +149,7 @@ TOPICS = (
     ),
     Topic(
         name="oms.stock",
-        key="order id; receipt, adjustment or return id for the ledger",
+        key="order id; receipt, adjustment or return id for the ledger; SKU for orders that waited for a product",
         messages=(
             stock.StockReceived,
             stock.StockAdjusted,
@@ -157,6 +157,8 @@ TOPICS = (
             stock.StockWrittenOff,
             stock.StockReserved,
             stock.StockReservationFailed,
+            stock.StockReservationPostponed,
+            stock.WaitingOrdersResumed,
             stock.StockReservationExpired,
             stock.StockAllocationRequested,
             stock.StockAllocated,
@@ -167,6 +169,18 @@ TOPICS = (
         writers=("inventory",),
         readers=("capture", "projection", "operator"),
         summary="reservations, allocations and the stock ledger",
+    ),
+    Topic(
+        name="oms.products",
+        key="SKU",
+        messages=(
+            products.ProductDefined,
+            products.ProductDeactivated,
+            products.ProductCommandRefused,
+        ),
+        writers=("inventory",),
+        readers=("projection", "channel", "downstream", "operator"),
+        summary="the catalogue of products",
     ),
     Topic(
         name="oms.payments",
@@ -302,7 +316,15 @@ TOPICS = (
         discloses=True,
     ),
     _commands("capture", "order id", (), orders.CancelOrder, orders.AmendPayment, customers.EraseCustomer),
-    _commands("inventory", "receipt or adjustment id", ("warehouse",), stock.ReceiveStock, stock.AdjustStock),
+    _commands(
+        "inventory",
+        "receipt or adjustment id; SKU for products",
+        ("warehouse",),
+        stock.ReceiveStock,
+        stock.AdjustStock,
+        products.DefineProduct,
+        products.DeactivateProduct,
+    ),
     _commands("payment", "order id", ()),
     _commands(
         "fulfillment",

@@ -79,7 +79,7 @@ def _channel_breaches(old: Document, new: Document | None) -> Iterator[str]:
     if new is None:
         yield "the topic was removed"
         return
-    if old["x-key"] != new["x-key"]:
+    if new["x-key"] != old["x-key"] and not new["x-key"].startswith(f"{old['x-key']}; "):  # what follows is of messages it gains
         yield f"its key changed from {old['x-key']!r} to {new['x-key']!r}, which moves records to other partitions"
     was, now = old["bindings"]["kafka"], new["bindings"]["kafka"]
     if was["partitions"] != now["partitions"]:

@@ -24,13 +24,13 @@ ENDED_STATUSES = frozenset({"rejected", "canceled", "expired", "completed"})
 An order never leaves them, with one exception: a `rejected` order becomes `accepted` when a corrected one comes under its reference. Until
 then it has ended as the others have: it has no deadline, and no service works on it.
 """
-WAITING_STATUSES = {"amend_payment": "awaiting_payment", "resolve_stock": "awaiting_stock"}
+WAITING_STATUSES = {"amend_payment": "awaiting_payment", "resolve_stock": "awaiting_stock", "define_product": "awaiting_product"}
 """By the action that an order cannot continue without: its status until then. Any other action leaves the status as it is."""
 
 
 @message("oms.capture.OrderAccepted.v2", key="order_id")
 class OrderAccepted(Value, frozen=True, kw_only=True):
-    """The order is sound. Inventory reserves its stock for `attempt` 1.
+    """The order is sound. Inventory reserves its stock for `attempt`, which is 1 unless content that was accepted earlier was rejected.
 
     What the channel placed, field by field as in OrderPlaced. What is about persons is in `sealed`; in records from before it was sealed it
     is in `personal`, in the clear. Both are null where it is not known.
@@ -61,13 +61,15 @@ class OrderAccepted(Value, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     attributes: dict[str, str] = field(default_factory=dict[str, str])
     sealed: SealedData | None = None
+    attempt: int = 1
 
 
 @message("oms.capture.OrderRejected.v1", key="order_id")
 class OrderRejected(Value, frozen=True, kw_only=True):
     """The order is not sound; `reasons` names every field at fault and why.
 
-    A corrected order under the same reference is a new attempt of the same order: OrderAccepted or another OrderRejected follows.
+    A corrected order under the same reference is a new attempt of the same order: OrderAccepted or another OrderRejected follows. With
+    `attempt` the content had been accepted as that attempt, and is rejected because the catalogue lacks some of its products.
     """
 
     order_id: str
@@ -76,6 +78,7 @@ class OrderRejected(Value, frozen=True, kw_only=True):
     content_hash: str
     reasons: tuple[str, ...]
     rejected_at: datetime
+    attempt: int | None = None
 
 
 @message("oms.capture.OrderConflictReported.v1", key="order_id")
@@ -161,9 +164,10 @@ class OrderReleased(Value, frozen=True, kw_only=True):
 class OrderActionRequired(Value, frozen=True, kw_only=True):
     """The order waits for somebody. Unless they act before `deadline` it expires, or an operator is asked.
 
-    `action` is amend_payment (the payment was declined: stock is released meanwhile), resolve_stock (there is not enough),
-    check_delivery (a package is lost or long overdue) or investigate (a service has not answered for long); the last two ask an operator,
-    and come again after each deadline. `attempt` is the one that came to this; None on records from before it was told.
+    `action` is amend_payment (the payment was declined: stock is released meanwhile), resolve_stock (there is not enough), define_product
+    (the catalogue lacks a product: the order goes on by itself once it is defined), check_delivery (a package is lost or long overdue) or
+    investigate (a service has not answered for long); the last two ask an operator, and come again after each deadline. `attempt` is the
+    one that came to this; None on records from before it was told.
     """
 
     order_id: str

@@ -6,7 +6,7 @@ on hand = received + returned + adjusted - shipped - written off; available to p
 from datetime import datetime
 
 from oms_contracts.message import Value, message
-from oms_contracts.values import AllocatedLine, Prose, Shortage, StockLine
+from oms_contracts.values import AllocatedLine, Code, Prose, Shortage, StockLine, WantedLine
 
 
 @message("oms.inventory.StockReceived.v1", key="receipt_id")
@@ -62,11 +62,44 @@ class StockReserved(Value, frozen=True, kw_only=True):
 
 @message("oms.inventory.StockReservationFailed.v1", key="order_id")
 class StockReservationFailed(Value, frozen=True, kw_only=True):
-    """There is not enough; nothing is held. `shortages` names every SKU that falls short."""
+    """Nothing is held. `shortages` names every SKU that falls short.
+
+    With `unknown_skus` the order is not served at all: they have no active product, and the business rejects such orders.
+    """
 
     order_id: str
     attempt: int
     shortages: tuple[Shortage, ...]
+    at: datetime
+    unknown_skus: tuple[Code, ...] = ()
+
+
+@message("oms.inventory.StockReservationPostponed.v1", key="order_id")
+class StockReservationPostponed(Value, frozen=True, kw_only=True):
+    """Nothing is held: `unknown_skus` have no active product, and the business holds such orders until they have.
+
+    Once they have, stock is reserved for the same attempt: StockReserved or StockReservationFailed follows. `lines` and `location` are what
+    is to be reserved then.
+    """
+
+    order_id: str
+    attempt: int
+    unknown_skus: tuple[Code, ...]
+    lines: tuple[WantedLine, ...]
+    location: str | None
+    at: datetime
+
+
+@message("oms.inventory.WaitingOrdersResumed.v1", key="sku")
+class WaitingOrdersResumed(Value, frozen=True, kw_only=True):
+    """These orders' postponed reservations no longer wait for the SKU, which is defined and active.
+
+    For one that waits for no other SKU either, stock is reserved: StockReserved or StockReservationFailed follows, or once more
+    StockReservationPostponed.
+    """
+
+    sku: Code
+    orders: tuple[str, ...]
     at: datetime
 
 
@@ -116,7 +149,8 @@ class StockShipped(Value, frozen=True, kw_only=True):
 class StockReleased(Value, frozen=True, kw_only=True):
     """Units held for an order that will not ship are available again.
 
-    `stage` is reserved or allocated: where they were held; or requested: a requested allocation is called off, and `lines` is empty.
+    `stage` is reserved or allocated: where they were held. Or nothing was held, and `lines` is empty: requested, a requested allocation is
+    called off; postponed, a postponed reservation is, and `unknown_skus` are those that it still waited for.
     """
 
     order_id: str
@@ -124,6 +158,7 @@ class StockReleased(Value, frozen=True, kw_only=True):
     lines: tuple[AllocatedLine, ...]
     reason: str
     at: datetime
+    unknown_skus: tuple[Code, ...] = ()
 
 
 @message("oms.inventory.StockCommandRefused.v1", key="entry_id")

@@ -97,6 +97,14 @@ class OrderLine(Value, frozen=True, kw_only=True):
     discount: int = 0
 
 
+class WantedLine(Value, frozen=True, kw_only=True):
+    """What an order line needs, from any location."""
+
+    line_id: str
+    sku: Code
+    quantity: int
+
+
 class AllocatedLine(Value, frozen=True, kw_only=True):
     """A quantity of one order line and the location it comes from; one order line may be split over several."""
 
