@@ -19,7 +19,7 @@ from oms_contracts.stock import (
     StockShipped,
     StockWrittenOff,
 )
-from oms_contracts.values import AllocatedLine, InspectedLine, Shortage, StockLine
+from oms_contracts.values import AllocatedLine, InspectedLine, Shortage, StockLine, WantedLine
 from oms_inventory.commands import (
     AllocateStock,
     BookReturn,
@@ -31,7 +31,6 @@ from oms_inventory.commands import (
     ReleaseStock,
     ReserveStock,
     ShipStock,
-    WantedLine,
 )
 from oms_inventory.decider import State, decide, due, evolve, initial, reads, writes
 from oms_inventory.ledger import ADJUST, MAX_LINES, MAX_UNITS, RECEIVE, Entry
@@ -102,7 +101,7 @@ def fold(events: Iterable[Event]) -> dict[str, State]:
 def outcome(*, given: list[Event], when: Command) -> list[Event]:
     """The events that follow from `when`, decided on the states it reads and no others."""
     states = fold(given)
-    return decide(when, {key: states.get(key, initial(key)) for key in reads(when)}, NOON, TERMS)
+    return decide(when, {key: states.get(key, initial(key)) for key in reads(when, TERMS)}, NOON, TERMS)
 
 
 def position(sku: str, events: list[Event]) -> dict[str, Bin]:
@@ -302,7 +301,7 @@ class TestShipping:
         second = ShipStock(order_id="O", fulfillment_id="O/MUC", lines=(self.ELSEWHERE,))
         assert outcome(given=given, when=second) == [shipped("O/MUC", self.ELSEWHERE)]
         assert fold([*given, shipped("O/MUC", self.ELSEWHERE)])["O"] == Reservation(
-            status="shipped", attempt=1, shipped=frozenset({"O/BER", "O/MUC"})
+            status="shipped", attempt=1, shipped=frozenset({"O/BER", "O/MUC"}), was_reserved=True
         )
 
     def test_a_line_packed_in_two_packages_ships_as_one_line(self):
@@ -418,9 +417,9 @@ class TestReturns:
 
 class TestKeys:
     def test_a_decision_reads_its_stream_and_planning_also_reads_positions(self):
-        assert list(reads(reserve(want("1", "MUG", 1), want("2", "MUG", 1), want("3", "SPOON", 1)))) == ["O", "sku/MUG", "sku/SPOON"]
-        assert list(reads(ALLOCATE)) == ["O"]
-        assert list(reads(ShipStock(order_id="O", fulfillment_id="O/BER", lines=(MUG,)))) == ["O"]
+        assert list(reads(reserve(want("1", "MUG", 1), want("2", "MUG", 1), want("3", "SPOON", 1)), TERMS)) == ["O", "sku/MUG", "sku/SPOON"]
+        assert list(reads(ALLOCATE, TERMS)) == ["O"]
+        assert list(reads(ShipStock(order_id="O", fulfillment_id="O/BER", lines=(MUG,)), TERMS)) == ["O"]
 
     def test_an_event_is_folded_into_each_position_it_changes(self):
         assert list(writes(reserved(MUG, SPOON, take("3", "MUG", "MUC", 1)))) == ["O", "sku/MUG", "sku/SPOON"]

@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 import pytest
+from msgspec.structs import replace
 from oms_contracts.catalogue import TOPICS, topics_read_by
 from oms_contracts.fulfillments import FulfillmentShipped
 from oms_contracts.order_parts import ChargedLine, LineItem, OrderPayment, PersonalData
@@ -13,9 +14,10 @@ from oms_contracts.orders import (
     OrderExpired,
     OrderPaymentAmended,
 )
+from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.returns import ReturnItemsInspected
 from oms_contracts.stock import AdjustStock, ReceiveStock
-from oms_contracts.values import AllocatedLine, Customer, InspectedLine, Package, PaymentMethod
+from oms_contracts.values import AllocatedLine, Customer, InspectedLine, Package, PaymentMethod, WantedLine
 from oms_inventory.app import make_service
 from oms_inventory.commands import (
     AllocateStock,
@@ -26,7 +28,6 @@ from oms_inventory.commands import (
     ReleaseStock,
     ReserveStock,
     ShipStock,
-    WantedLine,
 )
 from oms_inventory.policies import POLICIES
 from oms_inventory.reservations import Terms
@@ -40,7 +41,7 @@ LINES = (
 )
 CHARGED = (ChargedLine(line_id="1", sku="MUG", quantity=2, amount=1800), ChargedLine(line_id="2", sku="SPOON", quantity=1, amount=300))
 WANTED = (WantedLine(line_id="1", sku="MUG", quantity=2), WantedLine(line_id="2", sku="SPOON", quantity=1))
-TOPIC_OF_STOCK = next(topic for topic in TOPICS if topic.name == "oms.stock")
+OWN_TOPICS = [topic for topic in TOPICS if topic.name in {"oms.stock", "oms.products"}]
 CARD = PaymentMethod(kind="card", token="tok")  # no secret
 MUG = AllocatedLine(line_id="1", sku="MUG", location="BER", quantity=2)
 SPOON = AllocatedLine(line_id="2", sku="SPOON", location="BER", quantity=1)
@@ -71,6 +72,7 @@ def package(package_id: str, *lines: AllocatedLine) -> Package:
     ("event", "commands"),
     [
         (ACCEPTED, [ReserveStock(order_id="O", attempt=1, lines=WANTED, location="BER")]),
+        (replace(ACCEPTED, attempt=3), [ReserveStock(order_id="O", attempt=3, lines=WANTED, location="BER")]),
         (
             OrderPaymentAmended(order_id="O", attempt=3, payment=CARD, lines=CHARGED, location=None, at=NOON),
             [ReserveStock(order_id="O", attempt=3, lines=WANTED, location=None)],
@@ -105,13 +107,14 @@ def test_every_handled_event_is_on_a_topic_that_inventory_reads():
 
 def test_the_service_takes_the_warehouses_commands_and_publishes_every_event():
     service = make_service(Terms())
-    assert service.commands == (ReceiveStock, AdjustStock)
-    assert set(TOPIC_OF_STOCK.messages) == set(get_args(Event))
-    assert TOPIC_OF_STOCK in service.writes
+    assert service.commands == (ReceiveStock, AdjustStock, DefineProduct, DeactivateProduct)
+    assert {message for topic in OWN_TOPICS for message in topic.messages} == set(get_args(Event))
+    assert {topic.name for topic in OWN_TOPICS} <= {topic.name for topic in service.writes}
 
 
-def test_the_environment_sets_the_reservation_timeout(monkeypatch: pytest.MonkeyPatch):
+def test_the_environment_sets_the_terms(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMS_DATABASE_URL", "postgresql://somewhere/inventory")
     monkeypatch.setenv("OMS_RESERVATION_TIMEOUT", "PT30M")
+    monkeypatch.setenv("OMS_UNKNOWN_SKU", "hold")
     settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
-    assert settings.terms() == Terms(reservation_timeout=timedelta(minutes=30))
+    assert settings.terms() == Terms(reservation_timeout=timedelta(minutes=30), unknown_sku="hold")

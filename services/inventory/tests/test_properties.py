@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from oms_contracts.fulfillments import FulfillmentShipped
 from oms_contracts.order_parts import ChargedLine
 from oms_contracts.orders import OrderActionRequired, OrderCanceled, OrderConfirmed, OrderExpired, OrderPaymentAmended
+from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.returns import ReturnItemsInspected
 from oms_contracts.stock import (
     AdjustStock,
@@ -20,12 +21,13 @@ from oms_contracts.stock import (
     StockAdjusted,
     StockReceived,
     StockReleased,
+    StockReservationFailed,
     StockReserved,
     StockReturned,
     StockShipped,
     StockWrittenOff,
 )
-from oms_contracts.values import AllocatedLine, InspectedLine, Package, PaymentMethod, StockLine
+from oms_contracts.values import AllocatedLine, InspectedLine, Package, PaymentMethod, StockLine, WantedLine
 from oms_inventory.app import make_service
 from oms_inventory.commands import (
     AllocateStock,
@@ -37,17 +39,27 @@ from oms_inventory.commands import (
     ReleaseStock,
     ReserveStock,
     ShipStock,
-    WantedLine,
 )
 from oms_inventory.decider import State
 from oms_inventory.positions import Bin, Position
-from oms_inventory.reservations import Reservation, Terms
+from oms_inventory.products import Product
+from oms_inventory.reservations import Reservation, Terms, UnknownSku
+from oms_runtime.model import AnyDecider
 from oms_runtime.store import decode_state
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SERVICE = make_service(Terms())
 assert SERVICE.decider is not None
 DECIDER = SERVICE.decider
+
+
+def decider_under(unknown_sku: UnknownSku) -> AnyDecider:
+    decider = make_service(Terms(unknown_sku=unknown_sku)).decider
+    assert decider is not None
+    return decider
+
+
+HOLDING, REJECTING = decider_under("hold"), decider_under("reject")
 ORDERS, SKUS, LOCATIONS = ["O1", "O2", "O3"], ["MUG", "SPOON"], ["BER", "MUC"]
 
 
@@ -57,18 +69,19 @@ class Store:
 
     states: dict[str, State] = field(default_factory=dict[str, State])
     events: list[Event] = field(default_factory=list[Event])
+    decider: AnyDecider = DECIDER
 
     def state(self, key: str) -> Any:
-        return self.states.get(key, DECIDER.initial(key))
+        return self.states.get(key, self.decider.initial(key))
 
     def handle(self, command: Command, now: datetime = NOON) -> list[Event]:
-        keys = DECIDER.reads(command)
-        events = list(DECIDER.decide(command, {key: self.state(key) for key in keys}, now))
+        keys = self.decider.reads(command)
+        events = list(self.decider.decide(command, {key: self.state(key) for key in keys}, now))
         for event in events:
-            assert DECIDER.writes(event)[0] in keys
-            for key in DECIDER.writes(event):
-                state = DECIDER.evolve(self.state(key), event, key)
-                self.states[key] = decode_state(DECIDER, key, msgspec.json.encode(state).decode())
+            assert self.decider.writes(event)[0] in keys
+            for key in self.decider.writes(event):
+                state = self.decider.evolve(self.state(key), event, key)
+                self.states[key] = decode_state(self.decider, key, msgspec.json.encode(state).decode())
                 assert self.states[key] == state
         self.events += events
         return events
@@ -78,7 +91,7 @@ class Store:
             self.handle(command)
 
     def due(self, key: str) -> Command | None:
-        due = DECIDER.due(key, self.state(key))
+        due = self.decider.due(key, self.state(key))
         return due and due[1]
 
     def reservation(self, order_id: str) -> Reservation:
@@ -129,6 +142,13 @@ class Wait:
 
 
 @dataclass(frozen=True)
+class Resume:
+    """Let the product resume orders that wait for it."""
+
+    sku: str
+
+
+@dataclass(frozen=True)
 class Ship:
     """Ship what the order holds at a location, in packages of one unit each."""
 
@@ -166,6 +186,12 @@ steps_of_orders = st.one_of(
     st.builds(BookReturn, return_id=ids, order_id=order_ids, location=st.sampled_from(LOCATIONS), lines=inspected),
 )
 adjustments = st.builds(AdjustStock, adjustment_id=ids, lines=corrections, reason=st.just("count"))
+steps_of_products = st.one_of(
+    st.builds(DefineProduct, sku=st.sampled_from(SKUS), title=st.sampled_from(["one", "two"]), active=st.sampled_from([True, True, False])),
+    st.builds(DeactivateProduct, sku=st.sampled_from(SKUS)),
+    st.builds(Resume, st.sampled_from(SKUS)),
+    st.builds(Resume, st.sampled_from(SKUS)),
+)
 FIRST_RECEIPT = ReceiveStock(
     receipt_id="FIRST", lines=tuple(StockLine(sku=sku, location=location, quantity=3) for sku in SKUS for location in LOCATIONS)
 )
@@ -182,6 +208,8 @@ def command_of(step: Any, store: Store) -> Command | None:
             return ReleaseReservation(order_id=order_id, attempt=attempt, action="amend_payment", reason="declined")
         case Wait(order_id=order_id):
             return store.due(order_id)
+        case Resume(sku=sku):
+            return store.due(f"product/{sku}")
         case Ship(order_id=order_id, location=location):
             reservation = store.reservation(order_id)
             lines = tuple(
@@ -195,9 +223,9 @@ def command_of(step: Any, store: Store) -> Command | None:
             return command
 
 
-def run(steps: Sequence[Any]) -> Iterator[tuple[Store, Command, list[Event]]]:
+def run(steps: Sequence[Any], decider: AnyDecider = DECIDER) -> Iterator[tuple[Store, Command, list[Event]]]:
     """Receive a little stock, then take the steps. Yields the store after each step, the step's command and its events."""
-    store = Store()
+    store = Store(decider=decider)
     for step in (FIRST_RECEIPT, *steps):
         if (command := command_of(step, store)) is not None:
             yield store, command, store.handle(command)
@@ -286,6 +314,64 @@ def by_line(lines: Sequence[WantedLine | AllocatedLine]) -> Counter[tuple[str, s
 def test_the_same_command_again_has_no_effect(steps: list[Any]):
     for store, command, _ in run(steps):
         assert store.handle(command) == []
+
+
+def active(store: Store, sku: str) -> bool:
+    product = store.state(f"product/{sku}")
+    return isinstance(product, Product) and product.active
+
+
+@settings(deadline=None, max_examples=150)
+@for_all(st.sampled_from([HOLDING, REJECTING]), st.lists(steps_of_orders | steps_of_products, min_size=20, max_size=60))
+def test_under_every_setting_no_attempt_is_reserved_twice_and_no_unit_promised_twice(decider: AnyDecider, steps: list[Any]):
+    reserved: set[tuple[str, int]] = set()
+    for store, command, events in run(steps, decider):
+        for event in events:
+            if isinstance(event, StockReserved):
+                assert (event.order_id, event.attempt) not in reserved
+                reserved.add((event.order_id, event.attempt))
+        for place, units in store.bins():
+            assert units.reserved >= 0, (place, command)
+            assert units.allocated >= 0, (place, command)
+            assert units.reserved + units.allocated <= units.on_hand, (place, command)
+        assert store.handle(command) == []
+
+
+@settings(deadline=None, max_examples=150)
+@for_all(st.sampled_from([HOLDING, REJECTING]), st.lists(steps_of_orders | steps_of_products, min_size=20, max_size=60))
+def test_an_order_is_first_reserved_only_while_all_its_products_are_active(decider: AnyDecider, steps: list[Any]):
+    seen: set[str] = set()
+    for store, _, events in run(steps, decider):
+        for event in events:
+            if isinstance(event, StockReserved) and event.order_id not in seen:
+                assert all(active(store, line.sku) for line in event.lines)
+                seen.add(event.order_id)
+
+
+@settings(deadline=None, max_examples=150)
+@for_all(st.lists(steps_of_orders | steps_of_products, min_size=20, max_size=60))
+def test_a_product_knows_exactly_the_orders_that_wait_for_it(steps: list[Any]):
+    for store, _, _ in run(steps, HOLDING):
+        for sku in SKUS:
+            product = store.state(f"product/{sku}")
+            waiting = {order_id for order_id in ORDERS if sku in store.reservation(order_id).unknown_skus}
+            assert (set(product.waiting), len(product.waiting)) == (waiting, len(waiting))
+
+
+@settings(deadline=None, max_examples=150)
+@for_all(st.lists(steps_of_orders | steps_of_products, min_size=20, max_size=60))
+def test_every_held_order_continues_or_ends_once_all_products_are_defined(steps: list[Any]):
+    *_, (store, _, _) = run(steps, HOLDING)
+    held_before = [order_id for order_id in ORDERS if store.reservation(order_id).status == "postponed"]
+    before = len(store.events)
+    for sku in SKUS:
+        store.handle(DefineProduct(sku=sku, title="at last"))
+    for key in (*(f"product/{sku}" for sku in SKUS), *held_before):
+        while (command := store.due(key)) is not None and (key not in ORDERS or store.reservation(key).status == "postponed"):
+            assert store.handle(command)
+    for order_id in held_before:
+        answers = [event for event in store.events[before:] if getattr(event, "order_id", None) == order_id]
+        assert [type(event) for event in answers] in ([StockReserved], [StockReservationFailed])
 
 
 # One order from its first event to its last, as its topics deliver them.

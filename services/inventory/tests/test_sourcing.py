@@ -1,8 +1,7 @@
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
-from oms_contracts.values import AllocatedLine, Shortage
-from oms_inventory.commands import WantedLine
+from oms_contracts.values import AllocatedLine, Shortage, WantedLine
 from oms_inventory.sourcing import plan, shortages
 
 

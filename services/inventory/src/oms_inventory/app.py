@@ -15,7 +15,13 @@ from oms_inventory.settings import Settings
 def make_service(terms: Terms) -> Service:
     """Inventory under the given terms."""
     decider: Decider[State, Command, Event] = Decider(
-        initial=initial, decide=partial(decide, terms=terms), evolve=evolve, reads=reads, writes=writes, due=due
+        initial=initial,
+        decide=partial(decide, terms=terms),
+        evolve=evolve,
+        reads=partial(reads, terms=terms),
+        writes=writes,
+        due=due,
+        state_version=2,
     )
     return service_of("inventory", decider=decider, policies=POLICIES)
 

@@ -1,6 +1,13 @@
 """Inventory's commands (from warehouses and operators, other services' events and its own deadlines) and its events."""
 
 from msgspec import Struct
+from oms_contracts.products import (
+    DeactivateProduct,
+    DefineProduct,
+    ProductCommandRefused,
+    ProductDeactivated,
+    ProductDefined,
+)
 from oms_contracts.stock import (
     AdjustStock,
     ReceiveStock,
@@ -12,20 +19,14 @@ from oms_contracts.stock import (
     StockReleased,
     StockReservationExpired,
     StockReservationFailed,
+    StockReservationPostponed,
     StockReserved,
     StockReturned,
     StockShipped,
     StockWrittenOff,
+    WaitingOrdersResumed,
 )
-from oms_contracts.values import AllocatedLine, InspectedLine
-
-
-class WantedLine(Struct, frozen=True, kw_only=True):
-    """What an order line needs, from any location."""
-
-    line_id: str
-    sku: str
-    quantity: int
+from oms_contracts.values import AllocatedLine, InspectedLine, WantedLine
 
 
 class ReserveStock(Struct, frozen=True, kw_only=True):
@@ -95,18 +96,28 @@ class BookReturn(Struct, frozen=True, kw_only=True):
     lines: tuple[InspectedLine, ...]
 
 
+class ResumeWaitingOrders(Struct, frozen=True, kw_only=True):
+    """The product of `sku` is defined, and these orders wait for it."""
+
+    sku: str
+    orders: tuple[str, ...]
+
+
 LedgerCommand = ReceiveStock | AdjustStock | BookReturn
 PlanningCommand = ReserveStock | PlanAllocation
 """The commands that look for units, and therefore read positions."""
 HoldingCommand = AllocateStock | ExpireReservation | ReleaseReservation | ReleaseStock | ShipStock
 """The commands that move the units that an order already holds."""
 
-Command = LedgerCommand | PlanningCommand | HoldingCommand
+ProductCommand = DefineProduct | DeactivateProduct | ResumeWaitingOrders
+
+Command = LedgerCommand | PlanningCommand | HoldingCommand | ProductCommand
 
 LedgerEvent = StockReceived | StockAdjusted | StockReturned | StockWrittenOff | StockCommandRefused
 ReservationEvent = (
     StockReserved
     | StockReservationFailed
+    | StockReservationPostponed
     | StockReservationExpired
     | StockAllocationRequested
     | StockAllocated
@@ -114,4 +125,6 @@ ReservationEvent = (
     | StockReleased
 )
 
-Event = LedgerEvent | ReservationEvent
+ProductEvent = ProductDefined | ProductDeactivated | ProductCommandRefused | WaitingOrdersResumed
+
+Event = LedgerEvent | ReservationEvent | ProductEvent

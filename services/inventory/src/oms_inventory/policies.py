@@ -14,6 +14,7 @@ from oms_contracts.orders import (
     OrderPaymentAmended,
 )
 from oms_contracts.returns import ReturnItemsInspected
+from oms_contracts.values import WantedLine
 
 from oms_inventory.commands import (
     AllocateStock,
@@ -23,13 +24,12 @@ from oms_inventory.commands import (
     ReleaseStock,
     ReserveStock,
     ShipStock,
-    WantedLine,
 )
 
 
 def on_order_accepted(event: OrderAccepted) -> Iterator[Command]:
     shipped = _wanted(line for line in event.lines if line.requires_shipping)
-    yield ReserveStock(order_id=event.order_id, attempt=1, lines=shipped, location=event.location)
+    yield ReserveStock(order_id=event.order_id, attempt=event.attempt, lines=shipped, location=event.location)
 
 
 def on_order_payment_amended(event: OrderPaymentAmended) -> Iterator[Command]:

@@ -6,23 +6,34 @@ from msgspec import Struct, field
 from oms_contracts.stock import (
     StockAdjusted,
     StockAllocated,
-    StockAllocationRequested,
-    StockCommandRefused,
     StockReceived,
     StockReleased,
     StockReservationExpired,
-    StockReservationFailed,
     StockReserved,
     StockReturned,
     StockShipped,
     StockWrittenOff,
 )
-from oms_contracts.values import AllocatedLine, StockLine
+from oms_contracts.values import AllocatedLine, StockLine, WantedLine
 
-from oms_inventory.commands import Event, WantedLine
+from oms_inventory.commands import Event
 
 KIND = "sku"
 """How the key of a position begins, before the `/`."""
+
+
+MovingEvent = (
+    StockReserved
+    | StockAllocated
+    | StockShipped
+    | StockReleased
+    | StockReservationExpired
+    | StockReceived
+    | StockAdjusted
+    | StockReturned
+    | StockWrittenOff
+)
+"""The events with lines that are at a location."""
 
 
 class Bin(Struct, frozen=True, kw_only=True):
@@ -63,7 +74,7 @@ def keys_of(lines: Iterable[WantedLine | AllocatedLine | StockLine]) -> dict[str
 
 def evolve(position: Position, event: Event, key: str) -> Position:
     """The position under `key` after an event."""
-    if isinstance(event, StockReservationFailed | StockAllocationRequested | StockCommandRefused):
+    if not isinstance(event, MovingEvent):
         return position
     sku = key.removeprefix(f"{KIND}/")
     on_hand, reserved, allocated = _signs(event)
@@ -81,7 +92,7 @@ def evolve(position: Position, event: Event, key: str) -> Position:
     return Position(bins=bins)
 
 
-def _signs(event: Event) -> tuple[int, int, int]:
+def _signs(event: MovingEvent) -> tuple[int, int, int]:
     """What one unit of an event's lines adds to on hand, reserved and allocated."""
     match event:
         case StockReceived() | StockAdjusted() | StockReturned():

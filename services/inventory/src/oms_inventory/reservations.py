@@ -9,6 +9,7 @@ attempt is reserved once, and an order can be confirmed only while it holds its 
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,10 +19,12 @@ from oms_contracts.stock import (
     StockReleased,
     StockReservationExpired,
     StockReservationFailed,
+    StockReservationPostponed,
     StockReserved,
     StockShipped,
+    WaitingOrdersResumed,
 )
-from oms_contracts.values import AllocatedLine, bounded_reasons
+from oms_contracts.values import AllocatedLine, WantedLine, bounded_reasons
 
 from oms_inventory.commands import (
     AllocateStock,
@@ -34,29 +37,41 @@ from oms_inventory.commands import (
     ReleaseStock,
     ReserveStock,
     ShipStock,
-    WantedLine,
 )
 from oms_inventory.sourcing import Available, plan, shortages
 
-ACTIVE = frozenset({"reserved", "requested", "allocated"})
+ACTIVE = frozenset({"postponed", "reserved", "requested", "allocated"})
 """The statuses of an order that holds units or is about to: what ReleaseStock ends."""
+HOLDS_NOTHING = frozenset({"postponed", "requested"})
+"""Those of them in which it holds no units yet."""
 
 
 class NotAllocated(Exception):
     """Units were shipped for an order that does not hold them. One of the two records is wrong, and a person must find out which."""
 
 
+UnknownSku = Literal["accept", "reject", "hold"]
+
+
 class Terms(Struct, frozen=True, kw_only=True):
-    """The business's settings. `reservation_timeout`: how long units are held for an order that is not confirmed."""
+    """The business's settings.
+
+    `reservation_timeout`: how long units are held for an order that is not confirmed. `unknown_sku`: what becomes of an order that names a
+    SKU without an active product: it is treated as any other, rejected, or held until the product is defined.
+    """
 
     reservation_timeout: timedelta = timedelta(hours=2)
+    unknown_sku: UnknownSku = "accept"
 
 
-class Reservation(Struct, frozen=True, kw_only=True):
+class Reservation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is held for one order.
 
-    `status` is none, reserved, expired (not confirmed in time), requested (confirmed after that, to be planned again), allocated, shipped,
-    released or failed. `lines` are the units held; once expired, the units that were held. `due_at` is when the reservation acts by itself.
+    `status` is none, postponed (it waits for products to be defined), reserved, expired (not confirmed in time), requested (confirmed after
+    that, to be planned again), allocated, shipped, released or failed. `lines` are the units held; once expired, the units that were held.
+    `due_at` is when the reservation acts by itself. While it is postponed, `unknown_skus` are those it waits for, and `wanted` and
+    `location` what is to be reserved then. `was_reserved` once units were held for the order: its products were known then, and one that
+    was deactivated since does not turn it away.
     """
 
     status: str = "none"
@@ -64,6 +79,10 @@ class Reservation(Struct, frozen=True, kw_only=True):
     lines: tuple[AllocatedLine, ...] = ()
     shipped: frozenset[str] = frozenset()
     due_at: datetime | None = None
+    unknown_skus: frozenset[str] = frozenset()
+    wanted: tuple[WantedLine, ...] = ()
+    location: str | None = None
+    was_reserved: bool = False
 
 
 def decide_plan(command: PlanningCommand, reservation: Reservation, available: Available, now: datetime, terms: Terms) -> list[Event]:
@@ -71,7 +90,7 @@ def decide_plan(command: PlanningCommand, reservation: Reservation, available: A
     order_id, status = command.order_id, reservation.status
     match command:
         case ReserveStock(attempt=attempt):
-            if attempt <= reservation.attempt or status in ACTIVE or status == "shipped":
+            if not _may_reserve(command, reservation):
                 return []
         case PlanAllocation():
             attempt = reservation.attempt
@@ -83,6 +102,22 @@ def decide_plan(command: PlanningCommand, reservation: Reservation, available: A
     if isinstance(command, PlanAllocation):
         return [StockAllocated(order_id=order_id, lines=lines, reserved=False, at=now)]
     return [StockReserved(order_id=order_id, attempt=attempt, lines=lines, expires_at=now + terms.reservation_timeout, at=now)]
+
+
+def decide_unknown(
+    command: ReserveStock, reservation: Reservation, unknown_skus: tuple[str, ...], now: datetime, *, hold: bool
+) -> list[Event]:
+    """What becomes of an order some of whose SKUs have no active product: it is held until they have, or fails."""
+    order_id, attempt = command.order_id, command.attempt
+    if not _may_reserve(command, reservation):
+        return []
+    if not hold:
+        return [StockReservationFailed(order_id=order_id, attempt=attempt, shortages=(), unknown_skus=unknown_skus, at=now)]
+    return [
+        StockReservationPostponed(
+            order_id=order_id, attempt=attempt, unknown_skus=unknown_skus, lines=command.lines, location=command.location, at=now
+        )
+    ]
 
 
 def decide(command: HoldingCommand, reservation: Reservation, now: datetime) -> list[Event]:
@@ -112,8 +147,9 @@ def decide(command: HoldingCommand, reservation: Reservation, now: datetime) -> 
         case ReleaseStock(reason=reason):
             if status not in ACTIVE:
                 return []
-            returned = () if status == "requested" else held
-            return [StockReleased(order_id=order_id, stage=status, lines=returned, reason=reason, at=now)]
+            returned = () if status in HOLDS_NOTHING else held
+            unknown = tuple(sorted(reservation.unknown_skus))
+            return [StockReleased(order_id=order_id, stage=status, lines=returned, unknown_skus=unknown, reason=reason, at=now)]
 
         case ShipStock(fulfillment_id=fulfillment_id, lines=lines):
             if fulfillment_id in reservation.shipped:
@@ -129,9 +165,15 @@ def evolve(reservation: Reservation, event: Event) -> Reservation:
     """The reservation after an event."""
     match event:
         case StockReserved(attempt=attempt, lines=lines, expires_at=expires_at):
-            return Reservation(status="reserved", attempt=attempt, lines=lines, due_at=expires_at)
+            return Reservation(status="reserved", attempt=attempt, lines=lines, due_at=expires_at, was_reserved=True)
         case StockReservationFailed(attempt=attempt):
-            return Reservation(status="failed", attempt=attempt)
+            return Reservation(status="failed", attempt=attempt, was_reserved=reservation.was_reserved)
+        case StockReservationPostponed(attempt=attempt, lines=wanted, location=location):
+            unknown = frozenset(event.unknown_skus)
+            return Reservation(status="postponed", attempt=attempt, unknown_skus=unknown, wanted=wanted, location=location)
+        case WaitingOrdersResumed(sku=sku, at=at):
+            left = reservation.unknown_skus - {sku}
+            return replace(reservation, unknown_skus=left, due_at=None if left else at)
         case StockReservationExpired():
             return replace(reservation, status="expired", due_at=None)
         case StockAllocationRequested(at=at):
@@ -143,13 +185,13 @@ def evolve(reservation: Reservation, event: Event) -> Reservation:
             status = "allocated" if left else "shipped"
             return replace(reservation, status=status, lines=left, shipped=reservation.shipped | {fulfillment_id})
         case StockReleased():
-            return replace(reservation, status="released", lines=(), due_at=None)
+            return replace(reservation, status="released", lines=(), due_at=None, unknown_skus=frozenset(), wanted=(), location=None)
         case _:
             return reservation
 
 
-def due(order_id: str, reservation: Reservation) -> tuple[datetime, ExpireReservation | PlanAllocation] | None:
-    """A reservation expires; a requested allocation is planned at once."""
+def due(order_id: str, reservation: Reservation) -> tuple[datetime, ExpireReservation | PlanAllocation | ReserveStock] | None:
+    """A reservation expires; a requested allocation is planned at once, as is a postponed reservation whose products are all defined."""
     attempt, lines = reservation.attempt, reservation.lines
     match reservation:
         case Reservation(status="reserved", due_at=datetime() as at):
@@ -157,8 +199,17 @@ def due(order_id: str, reservation: Reservation) -> tuple[datetime, ExpireReserv
         case Reservation(status="requested", due_at=datetime() as at):
             # The order's preferred location is not stored. The location where the units were held before is at least as good.
             return at, PlanAllocation(order_id=order_id, attempt=attempt, lines=_wanted(lines), location=lines[0].location)
+        case Reservation(status="postponed", due_at=datetime() as at):
+            return at, ReserveStock(order_id=order_id, attempt=attempt, lines=reservation.wanted, location=reservation.location)
         case _:
             return None
+
+
+def _may_reserve(command: ReserveStock, reservation: Reservation) -> bool:
+    """Whether the attempt is new, or is the postponed one and all its products are defined."""
+    if reservation.status == "postponed":
+        return command.attempt == reservation.attempt and not reservation.unknown_skus
+    return command.attempt > reservation.attempt and reservation.status not in ACTIVE and reservation.status != "shipped"
 
 
 def _wanted(lines: Iterable[AllocatedLine]) -> tuple[WantedLine, ...]:

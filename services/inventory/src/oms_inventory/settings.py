@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from oms_runtime.settings import RuntimeSettings
 
-from oms_inventory.reservations import Terms
+from oms_inventory.reservations import Terms, UnknownSku
 
 
 class Settings(RuntimeSettings):
@@ -12,7 +12,9 @@ class Settings(RuntimeSettings):
 
     reservation_timeout: timedelta = timedelta(hours=2)
     """How long units are held for an order that is not confirmed."""
+    unknown_sku: UnknownSku = "accept"
+    """What becomes of an order that names a SKU without an active product: accept, reject or hold."""
 
     def terms(self) -> Terms:
         """The business's settings."""
-        return Terms(reservation_timeout=self.reservation_timeout)
+        return Terms(reservation_timeout=self.reservation_timeout, unknown_sku=self.unknown_sku)

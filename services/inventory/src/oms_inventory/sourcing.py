@@ -11,9 +11,7 @@ exponentially with the locations), but the same stock always gives the same plan
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 
-from oms_contracts.values import AllocatedLine, Shortage
-
-from oms_inventory.commands import WantedLine
+from oms_contracts.values import AllocatedLine, Shortage, WantedLine
 
 Available = Mapping[str, Mapping[str, int]]
 """By SKU, by location: the units available to promise (ATP). Only locations that have some of them."""
