@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -25,12 +26,14 @@ from oms_capture.commands import (
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
+    RecordUnknownSkus,
     TakeWebhook,
 )
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import AcceptFulfillment, PackPackage, PickItems, ShipFulfillment
 from oms_contracts.order_parts import ChargedLine, LineItem, OrderPayment
 from oms_contracts.orders import AmendPayment, CancelOrder
+from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.returns import CancelReturn, InspectReturn, ReceiveReturnItems, RequestReturn
 from oms_contracts.sscc import check_digit
 from oms_contracts.stock import AdjustStock, ReceiveStock
@@ -45,8 +48,10 @@ from oms_contracts.values import (
     ReturnLine,
     Shortage,
     StockLine,
+    WantedLine,
 )
 from oms_fulfillment.commands import PlanFulfillments, StopFulfillments
+from oms_inventory.app import make_service as make_inventory
 from oms_inventory.commands import (
     AllocateStock,
     BookReturn,
@@ -54,9 +59,8 @@ from oms_inventory.commands import (
     ReleaseStock,
     ReserveStock,
     ShipStock,
-    WantedLine,
 )
-from oms_inventory.reservations import NotAllocated
+from oms_inventory.reservations import NotAllocated, Terms
 from oms_payment.commands import (
     AuthorizeOrder,
     CaptureShipment,
@@ -105,6 +109,7 @@ class Search:
     - `forgotten`: the fields of a state that only remember which refusals were published, so that they are not repeated. The search clears
       them: otherwise every set of refusals would be another state.
     - `bounded(state)`: False for a state that the search goes no further from, because it counts something without end.
+    - `variants`: the service under other settings, by which it can do more. The diagrams show all of it.
     """
 
     service: str
@@ -112,6 +117,7 @@ class Search:
     commands: Sequence[Command]
     forgotten: frozenset[str] = frozenset()
     bounded: Callable[[State], bool] = lambda _state: True
+    variants: Sequence[Service] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +129,12 @@ class Found:
 
 
 def explore(search: Search, service: Service) -> dict[str, Found]:
-    """By heading: every transition that the service's decider can make.
+    """By heading: every transition that the service's decider can make, under its settings and those of its variants.
 
     Raises AssertionError where an event changes a status of a diagram that does not show it.
     """
     found = {diagram.heading: Found() for diagram in search.diagrams}
-    for key, before, event, after in _steps(search, service):
+    for key, before, event, after in chain.from_iterable(_steps(search, each) for each in (service, *search.variants)):
         for diagram in search.diagrams:
             _note(found[diagram.heading], label(event), diagram.subject(event), diagram.statuses(key, before), diagram.statuses(key, after))
     return found
@@ -251,6 +257,7 @@ CAPTURE = Search(
         *(PlaceOrder(content_hash=name, placed=replace(PLACED, total=1), **OF) for name in ("unsound", "unsound again")),
         *(RecordReservation(attempt=attempt, **OF) for attempt in ATTEMPTS),
         *(RecordShortage(attempt=attempt, shortages=(Shortage(sku="MUG", requested=2, available=0),), **OF) for attempt in ATTEMPTS),
+        *(RecordUnknownSkus(attempt=attempt, unknown_skus=("MUG",), held=held, **OF) for attempt in ATTEMPTS for held in (True, False)),
         *(RecordReservationExpiry(attempt=attempt, **OF) for attempt in ATTEMPTS),
         *(RecordAuthorization(attempt=attempt, **OF) for attempt in ATTEMPTS),
         *(RecordDecline(attempt=attempt, reason="declined", **OF) for attempt in ATTEMPTS),
@@ -285,10 +292,18 @@ INVENTORY = Search(
         Diagram(
             heading="Inventory: the reservation of an order",
             statuses=_status_of_order,
-            subject=_but("StockReceived", "StockAdjusted", "StockReturned", "StockWrittenOff", "StockCommandRefused"),
+            subject=_but(
+                *("StockReceived", "StockAdjusted", "StockReturned", "StockWrittenOff", "StockCommandRefused"),
+                *("ProductDefined", "ProductDeactivated", "ProductCommandRefused", "WaitingOrdersResumed"),
+            ),
         )
     ],
+    forgotten=frozenset({"refused"}),
+    variants=[make_inventory(Terms(unknown_sku=policy)) for policy in ("reject", "hold")],
     commands=(
+        DefineProduct(sku="MUG", title="Mug"),
+        DefineProduct(sku="MUG", title=""),
+        DeactivateProduct(sku="MUG"),
         ReceiveStock(receipt_id="goods", lines=_stock(2)),
         AdjustStock(adjustment_id="found", lines=_stock(2), reason="counted"),
         AdjustStock(adjustment_id="missing", lines=_stock(-2), reason="counted"),

@@ -22,6 +22,7 @@ from oms_capture.commands import (
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
+    RecordUnknownSkus,
 )
 from oms_capture.decider import INITIAL, MAX_CONFLICTS, MAX_REFUSALS, MAX_REJECTIONS, Order, Terms, decide_order, due, evolve
 from oms_capture.policies import on_order_placed
@@ -145,6 +146,7 @@ def refused(command: str, reason: str) -> OrderCommandRefused:
 
 
 DECLINED = action("amend_payment", "insufficient funds", timedelta(days=2))
+NO_PRODUCT = action("define_product", "the catalogue lacks 'mug', 'pot'", timedelta(days=2))
 NO_STOCK = action("resolve_stock", "mug: 2 wanted, 1 available, pot: 1 wanted, 0 available", timedelta(days=2))
 HISTORY: dict[str, list[Event]] = {
     "new": [],
@@ -153,6 +155,7 @@ HISTORY: dict[str, list[Event]] = {
     "reserved": [ACCEPTED, reserved()],
     "awaiting_payment": [ACCEPTED, reserved(), DECLINED],
     "awaiting_stock": [ACCEPTED, NO_STOCK],
+    "awaiting_product": [ACCEPTED, NO_PRODUCT],
     "confirmed": [ACCEPTED, reserved(), CONFIRMED],
     "released": [ACCEPTED, reserved(), CONFIRMED, RELEASED],
     "canceled": [ACCEPTED, reserved(), CANCELED],
@@ -438,8 +441,10 @@ def test_a_fact_about_an_earlier_attempt_changes_nothing(late: Command):
 
 
 FITTING: list[tuple[Command, set[str]]] = [
-    (RecordReservation(order_id="o", attempt=1), {"accepted"}),
-    (RecordShortage(order_id="o", attempt=1, shortages=SHORT), {"accepted", "confirmed"}),
+    (RecordReservation(order_id="o", attempt=1), {"accepted", "awaiting_product"}),
+    (RecordShortage(order_id="o", attempt=1, shortages=SHORT), {"accepted", "awaiting_product", "confirmed"}),
+    (RecordUnknownSkus(order_id="o", attempt=1, unknown_skus=("mug",), held=True), {"accepted"}),
+    (RecordUnknownSkus(order_id="o", attempt=1, unknown_skus=("mug",), held=False), {"accepted", "awaiting_product"}),
     (RecordReservationExpiry(order_id="o", attempt=1), {"accepted", "reserved"}),
     (RecordAuthorization(order_id="o", attempt=1), {"reserved"}),
     (RecordDecline(order_id="o", attempt=1, reason="late"), {"reserved"}),
@@ -458,10 +463,62 @@ def test_a_fact_that_does_not_fit_the_orders_status_changes_nothing(fact: Comman
     assert {status for status in HISTORY if outcome(given=status, when=fact)} == fitting
 
 
+# The catalogue
+
+UNKNOWN = RecordUnknownSkus(order_id="o", attempt=1, unknown_skus=("mug", "pot"), held=False)
+NOT_SOLD = replace(
+    REJECTED, reasons=tuple(f"lines.sku: {sku!r} is not in the catalogue, or not active" for sku in ("mug", "pot")), attempt=1
+)
+
+
+def test_an_order_whose_products_inventory_waits_for_is_held():
+    assert outcome(given="accepted", when=replace(UNKNOWN, held=True)) == [NO_PRODUCT]
+
+
+def test_a_held_order_continues_when_its_stock_is_reserved():
+    assert outcome(given="awaiting_product", when=RecordReservation(order_id="o", attempt=1)) == [reserved()]
+    assert folded([*HISTORY["awaiting_product"], reserved()]).deadline is None
+
+
+def test_a_held_order_whose_products_are_defined_may_lack_stock():
+    assert outcome(given="awaiting_product", when=RecordShortage(order_id="o", attempt=1, shortages=SHORT)) == [NO_STOCK]
+
+
+@pytest.mark.parametrize("status", ["accepted", "awaiting_product"])
+def test_an_accepted_order_whose_products_are_not_sold_is_rejected_and_the_same_content_stays_rejected(status: str):
+    assert outcome(given=status, when=UNKNOWN) == [NOT_SOLD]
+    rejected: list[Event] = [*HISTORY[status], NOT_SOLD]
+    for again in (PLACE, UNKNOWN, replace(UNKNOWN, held=True), RecordReservation(order_id="o", attempt=1)):
+        assert outcome(given=rejected, when=again) == []
+    assert folded(rejected) == Order(status="rejected", rejected=frozenset({"h"}), attempt=1)
+
+
+def test_a_corrected_order_is_the_next_attempt_and_answers_about_the_one_before_are_late():
+    corrected = replace(PLACE, content_hash="h2")
+    accepted = replace(ACCEPTED, content_hash="h2", attempt=2)
+    rejected: list[Event] = [ACCEPTED, NOT_SOLD]
+    assert outcome(given=rejected, when=corrected) == [accepted]
+    for late in (UNKNOWN, RecordReservation(order_id="o", attempt=1), RecordShortage(order_id="o", attempt=1, shortages=SHORT), PLACE):
+        assert outcome(given=[*rejected, accepted], when=late) == []
+    assert outcome(given=[*rejected, accepted], when=RecordReservation(order_id="o", attempt=2)) == [reserved(2)]
+
+
+def test_content_that_conflicted_with_a_rejected_attempt_may_be_the_corrected_order():
+    conflict = OrderConflictReported(order_id="o", channel="web", channel_reference="W1", content_hash="h2", reported_at=NOON)
+    corrected = replace(PLACE, content_hash="h2")
+    assert outcome(given=[ACCEPTED, conflict], when=corrected) == []
+    assert [type(event) for event in outcome(given=[ACCEPTED, conflict, NOT_SOLD], when=corrected)] == [OrderAccepted]
+
+
+def test_an_order_that_was_rejected_too_often_is_canceled_when_its_products_are_not_sold():
+    history: list[Event] = [replace(REJECTED, content_hash=str(number)) for number in range(MAX_REJECTIONS)]
+    assert outcome(given=[*history, ACCEPTED], when=UNKNOWN) == [OrderCanceled(order_id="o", reason="; ".join(NOT_SOLD.reasons), at=NOON)]
+
+
 # Canceling
 
 
-@pytest.mark.parametrize("status", ["accepted", "reserved", "confirmed", "awaiting_payment", "awaiting_stock"])
+@pytest.mark.parametrize("status", ["accepted", "reserved", "confirmed", "awaiting_payment", "awaiting_stock", "awaiting_product"])
 def test_an_order_is_canceled_at_once_before_its_release(status: str):
     assert outcome(given=status, when=CANCEL) == [CANCELED]
 
@@ -562,6 +619,7 @@ def deadline_of(given: str | list[Event]) -> ActOnDeadline:
         ("released", timedelta(days=30), action("check_delivery", "not delivered in time", timedelta(days=30))),
         ("awaiting_payment", timedelta(days=2), OrderExpired(order_id="o", reason="the payment was not amended in time", at=NOON)),
         ("awaiting_stock", timedelta(days=2), EXPIRED),
+        ("awaiting_product", timedelta(days=2), OrderExpired(order_id="o", reason="its products were not defined in time", at=NOON)),
     ],
 )
 def test_each_status_has_its_deadline_and_its_consequence(status: str, timeout: timedelta, follows: Event):

@@ -19,6 +19,7 @@ from oms_capture.commands import (
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
+    RecordUnknownSkus,
 )
 from oms_capture.decider import Terms
 from oms_capture.policies import POLICIES, on_order_placed
@@ -28,7 +29,13 @@ from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentCancellat
 from oms_contracts.message import key_of
 from oms_contracts.order_parts import LineItem, OrderPayment
 from oms_contracts.payments import PaymentAuthorized, PaymentDeclined
-from oms_contracts.stock import StockAllocated, StockReservationExpired, StockReservationFailed, StockReserved
+from oms_contracts.stock import (
+    StockAllocated,
+    StockReservationExpired,
+    StockReservationFailed,
+    StockReservationPostponed,
+    StockReserved,
+)
 from oms_contracts.tracking import PackageDelivered, PackageLost, PackageReturnedToSender
 from oms_contracts.values import AllocatedLine, Customer, Shortage
 from oms_runtime.sealing import KEY_BYTES, Sealer
@@ -63,6 +70,14 @@ def commands_for(event: Any) -> list[AnyCommand]:
     [
         (StockReserved(attempt=2, lines=LINES, expires_at=NOON, **AT), RecordReservation(**OF_ATTEMPT)),
         (StockReservationFailed(attempt=2, shortages=SHORT, **AT), RecordShortage(shortages=SHORT, **OF_ATTEMPT)),
+        (
+            StockReservationFailed(attempt=2, shortages=(), unknown_skus=("mug",), **AT),
+            RecordUnknownSkus(unknown_skus=("mug",), held=False, **OF_ATTEMPT),
+        ),
+        (
+            StockReservationPostponed(attempt=2, unknown_skus=("mug",), lines=(), location=None, **AT),
+            RecordUnknownSkus(unknown_skus=("mug",), held=True, **OF_ATTEMPT),
+        ),
         (StockReservationExpired(attempt=2, lines=LINES, **AT), RecordReservationExpiry(**OF_ATTEMPT)),
         (StockAllocated(lines=LINES, reserved=True, **AT), RecordAllocation(order_id="o", lines=LINES)),
         (

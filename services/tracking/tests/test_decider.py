@@ -140,7 +140,7 @@ def test_an_order_waits_for_its_customer(action: str):
     assert after(ACCEPTED, when=asks(action, 2)) == expected
 
 
-@pytest.mark.parametrize("action", ["check_delivery", "investigate"])
+@pytest.mark.parametrize("action", ["define_product", "check_delivery", "investigate"])
 def test_an_operators_action_is_not_public(action: str):
     assert after(*SHIPPED, when=asks(action, 20)) == []
     assert after(ACCEPTED, when=asks(action, 2)) == []
@@ -195,8 +195,8 @@ def test_an_ended_order_stays_as_it_is(end: str):
 
 def test_a_rejected_order_is_rejected_until_it_is_corrected():
     rejected, again, accepted = (
-        replace(becomes(status, at, detail), **NAMES)
-        for status, at, detail in (("rejected", 1, "total: is 1"), ("rejected", 2, "total: is 2"), ("accepted", 3, None))
+        replace(becomes(status, at, detail, attempt), **NAMES)
+        for status, at, detail, attempt in (("rejected", 1, "total: is 1", 0), ("rejected", 2, "total: is 2", 0), ("accepted", 3, None, 1))
     )
     assert run([rejected])[0] == announced(1, "rejected", None, minute(1), "total: is 1")
     assert after(rejected, when=rejected) == []
@@ -206,9 +206,28 @@ def test_a_rejected_order_is_rejected_until_it_is_corrected():
         assert after(rejected, again, accepted, when=late) == []
 
 
+def test_what_was_accepted_may_be_rejected_and_be_accepted_again_once_it_is_corrected():
+    commands = (ACCEPTED, becomes("rejected", 2, "lines.sku: is not in the catalogue"), becomes("accepted", 3, attempt=2))
+    assert statuses(*commands) == ["accepted", "rejected", "accepted"]
+    for late in commands:
+        assert after(*commands, when=late) == []
+    assert after(*commands[:2], when=ACCEPTED) == []
+    assert statuses(*commands, asks("amend_payment", 4, attempt=2), becomes("accepted", 5, attempt=3))[3:] == [
+        "awaiting_customer",
+        "accepted",
+    ]
+
+
+def test_a_corrected_order_has_the_number_that_it_came_with():
+    again = replace(becomes("accepted", 3, attempt=2), channel="web", channel_reference="W1", number="#2")
+    (event,) = after(ACCEPTED, becomes("rejected", 2), when=again)
+    assert isinstance(event, OrderStatusChanged)
+    assert event.number == "#2"
+
+
 @pytest.mark.parametrize("late", [becomes("canceled", 2), becomes("expired", 2), becomes("completed", 2), becomes("confirmed", 2)])
 def test_a_rejected_order_can_become_nothing_but_accepted(late: RecordOrderStatus):
-    assert after(becomes("rejected", 1), when=late) == []
+    assert after(becomes("rejected", 1, attempt=0), when=late) == []
 
 
 def test_a_package_shipped_after_the_end_is_labeled_but_changes_no_status():

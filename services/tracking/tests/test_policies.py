@@ -63,7 +63,11 @@ def status(name: str, detail: str | None = None, attempt: int = 1) -> RecordOrde
     ("event", "command"),
     [
         (ACCEPTED, replace(status("accepted"), channel="web", channel_reference="1", number="#1001")),
-        (REJECTED, replace(status("rejected", "total: is 1; sku: must not be empty"), channel="web", channel_reference="1")),
+        (REJECTED, replace(status("rejected", "total: is 1; sku: must not be empty", 0), channel="web", channel_reference="1")),
+        (
+            replace(REJECTED, attempt=2),
+            replace(status("rejected", "total: is 1; sku: must not be empty", 2), channel="web", channel_reference="1"),
+        ),
         (
             OrderActionRequired(order_id="A", action="amend_payment", reason="declined", deadline=NOON, at=NOON, attempt=1),
             RecordActionRequired(order_id="A", action="amend_payment", reason="declined", at=NOON, attempt=1),

@@ -21,8 +21,7 @@ from oms_tracking.decider import INITIAL, RANKS, Order, decide, evolve
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 NAMES = {"channel": "web", "channel_reference": "W1"}
 STAGES = {
-    "rejected": 0,
-    **dict.fromkeys(("accepted", "awaiting_customer", "confirmed"), 1),
+    **dict.fromkeys(("rejected", "accepted", "awaiting_customer", "confirmed"), 1),
     **{"in_fulfillment": 2, "shipped": 3, "delivered": 4},
     **dict.fromkeys(("canceled", "expired", "completed"), 5),
 }
@@ -53,8 +52,10 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     orders = list[Command]()
 
     def becomes(status: str, attempt: int = 1) -> RecordOrderStatus:
-        names = {"rejected": NAMES, "accepted": NAMES | {"number": "#1"}}.get(status, {}) if attempt == 1 else {}
-        return RecordOrderStatus(order_id="A", status=status, detail=None, at=now(), attempt=attempt, **names)
+        return RecordOrderStatus(order_id="A", status=status, detail=None, at=now(), attempt=attempt)
+
+    def places(status: str, attempt: int) -> RecordOrderStatus:
+        return replace(becomes(status, attempt), **NAMES, number="#1" if status == "accepted" else None)
 
     def asks(action: str, attempt: int) -> RecordActionRequired:
         return RecordActionRequired(order_id="A", action=action, reason="a reason", at=now(), attempt=attempt)
@@ -63,12 +64,18 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         """The time by clocks that differ by up to a minute."""
         return minute(len(orders) + draw(st.integers(0, 1)))
 
-    orders += [becomes("rejected") for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2])))]
+    rejected = draw(st.sampled_from([0, 0, 0, 1, 2]))
+    for attempt in range(1, rejected + 1):
+        orders += [places("rejected", 0) for _ in range(draw(st.integers(0, 1)))]
+        orders += [places("accepted", attempt), places("rejected", attempt)]
+    orders += [places("rejected", 0) for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2])))]
     if orders and draw(st.booleans()):
         return Scenario(orders=orders, fulfillments=[], scans=[], packages=0)
-    orders.append(becomes("accepted"))
-    attempts = draw(st.integers(1, 3))
-    for attempt in range(1, attempts):
+    orders.append(places("accepted", rejected + 1))
+    attempts = rejected + draw(st.integers(1, 3))
+    if draw(st.booleans()):
+        orders.append(asks("define_product", rejected + 1))
+    for attempt in range(rejected + 1, attempts):
         orders.append(asks("amend_payment", attempt))
         orders.append(becomes("accepted", attempt + 1))
         if draw(st.booleans()):
@@ -206,6 +213,7 @@ def test_the_sequence_has_no_gap_and_the_status_never_falls_back(scenario: Scena
     assert all(earlier.status != later.status for earlier, later in pairwise(changes))
     stages = [STAGES[change.status] for change in changes]
     assert stages == sorted(stages)
+    assert {change.previous for change in changes if change.status == "rejected"} <= {None, "accepted"}
 
 
 @for_all(scenarios(), st.data())
@@ -213,8 +221,9 @@ def test_the_sequence_has_no_gap_and_the_status_never_falls_back(scenario: Scena
 def test_every_change_says_how_the_order_is_called_and_from_shipped_on_which_packages_it_has(scenario: Scenario, data: st.DataObject):
     run = _through(scenario, lambda ready: data.draw(st.sampled_from(ready)))
     numbers = {f"N{number}" for number in range(scenario.packages)}
+    number = None
     for change in (event for event in run.events if isinstance(event, OrderStatusChanged)):
-        number = None if change.status == "rejected" else "#1"
+        number = "#1" if change.status == "accepted" else number
         assert (change.channel, change.channel_reference, change.number) == ("web", "W1", number)
         told = {package.tracking_number for package in change.packages}
         assert len(told) == len(change.packages)

@@ -30,7 +30,7 @@ def make_service(terms: Terms, sealer: Sealer) -> Service:
         reads=reads,
         writes=writes,
         due=partial(due, terms=terms),
-        state_version=6,
+        state_version=7,
     )
     return service_of("capture", decider=decider, policies=POLICIES, companion=Customers(sealer, token_bytes), disclose=disclose)
 

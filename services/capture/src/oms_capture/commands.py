@@ -69,6 +69,15 @@ class RecordShortage(Struct, frozen=True, kw_only=True):
     shortages: tuple[Shortage, ...]
 
 
+class RecordUnknownSkus(Struct, frozen=True, kw_only=True):
+    """Inventory finds no active product of these SKUs. `held`: it reserves by itself once they are defined; otherwise it does not."""
+
+    order_id: str
+    attempt: int
+    unknown_skus: tuple[str, ...]
+    held: bool
+
+
 class RecordReservationExpiry(Struct, frozen=True, kw_only=True):
     order_id: str
     attempt: int
@@ -127,6 +136,7 @@ Command = (
     PlaceOrder
     | RecordReservation
     | RecordShortage
+    | RecordUnknownSkus
     | RecordReservationExpiry
     | RecordAuthorization
     | RecordDecline

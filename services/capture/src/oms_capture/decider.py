@@ -33,7 +33,7 @@ from oms_contracts.orders import (
     OrderReleased,
     OrderReserved,
 )
-from oms_contracts.values import AllocatedLine, PaymentMethod, bounded_reasons
+from oms_contracts.values import AllocatedLine, PaymentMethod, bounded_reasons, quoted
 
 from oms_capture.charges import charged_lines, collection_of
 from oms_capture.commands import (
@@ -51,6 +51,7 @@ from oms_capture.commands import (
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
+    RecordUnknownSkus,
 )
 from oms_capture.validation import Market, objections
 
@@ -58,7 +59,8 @@ MAX_CONFLICTS = 100
 """Reported for one order. It keeps the state small when a channel reuses a reference without end."""
 MAX_REJECTIONS = 100
 """Attempts of one order that are rejected with an event, and remembered. Further invalid content changes nothing and publishes nothing,
-and valid content is still accepted: a flood of garbage under a reference cannot exclude the genuine order."""
+and valid content is still accepted: a flood of garbage under a reference cannot exclude the genuine order. What the catalogue lacks is
+canceled from then on."""
 MAX_REFUSALS = 100
 """Refused commands that are published for one order. A sender that counts the attempt of AmendPayment up would otherwise have no end."""
 
@@ -69,21 +71,26 @@ class Terms(Struct, frozen=True, kw_only=True):
     market: Market = field(default_factory=Market)
     payment_timeout: timedelta = timedelta(days=2)
     stock_timeout: timedelta = timedelta(days=2)
+    product_timeout: timedelta = timedelta(days=2)
     answer_timeout: timedelta = timedelta(days=1)
     delivery_timeout: timedelta = timedelta(days=30)
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """`status` is new, accepted, reserved, confirmed, released, awaiting_payment, awaiting_stock, or one of ENDED_STATUSES.
+    """`status` is new, accepted, reserved, confirmed, released, awaiting_payment, awaiting_stock, awaiting_product, or one of
+    ENDED_STATUSES.
 
-    `content_hash` is that of the accepted content, and empty before. `rejected` are hashes of the content that was rejected before it, and
-    `conflicts` of other content that came after it. `refused` are the refusals already published: command and reason.
+    `channel`, `channel_reference` and `content_hash` are those of the accepted content, and empty before. `rejected` are hashes of the
+    content that was rejected before it, and `conflicts` of other content that came after it. `refused` are the refusals already published:
+    command and reason.
     `lines` are those that are shipped, and `amount` is the part of `total` that payment has held by `payment`. `delivered` are the units by
     package. `too_late` is why the order can no longer be canceled. `cancellation` is why it is to be canceled,
     while fulfillment has not yet accepted or rejected the request of `cancellation_at`.
     """
 
     status: str = "new"
+    channel: str = ""
+    channel_reference: str = ""
     content_hash: str = ""
     rejected: frozenset[str] = frozenset()
     conflicts: frozenset[str] = frozenset()
@@ -119,7 +126,7 @@ def decide_order(command: Command, order: Order, now: datetime, terms: Terms) ->
             return _place(command, order, now, terms)
 
         case RecordReservation(order_id=order_id, attempt=attempt):
-            if order.status != "accepted" or attempt != order.attempt or order.payment is None:
+            if order.status not in {"accepted", "awaiting_product"} or attempt != order.attempt or order.payment is None:
                 return []
             return [
                 OrderReserved(
@@ -136,10 +143,13 @@ def decide_order(command: Command, order: Order, now: datetime, terms: Terms) ->
             ]
 
         case RecordShortage(order_id=order_id, attempt=attempt, shortages=shortages):
-            if order.status not in {"accepted", "confirmed"} or attempt != order.attempt:
+            if order.status not in {"accepted", "awaiting_product", "confirmed"} or attempt != order.attempt:
                 return []
             reason = ", ".join(bounded_reasons(f"{s.sku}: {s.requested} wanted, {s.available} available" for s in shortages))
             return [_ask(order_id, order, "resolve_stock", reason, now=now, timeout=terms.stock_timeout)]
+
+        case RecordUnknownSkus():
+            return _without_products(command, order, now, terms)
 
         case RecordReservationExpiry(order_id=order_id, attempt=attempt):
             if order.status not in {"accepted", "reserved"} or attempt != order.attempt:
@@ -224,6 +234,8 @@ def evolve(order: Order, event: Event) -> Order:
             return replace(
                 order,
                 status="accepted",
+                channel=event.channel,
+                channel_reference=event.channel_reference,
                 content_hash=event.content_hash,
                 personal=event.personal,
                 sealed=event.sealed,
@@ -236,11 +248,18 @@ def evolve(order: Order, event: Event) -> Order:
                 delivery=event.delivery,
                 promise=event.promise,
                 location=event.location,
-                attempt=1,
+                attempt=event.attempt,
                 waiting_since=event.accepted_at,
             )
         case OrderRejected(content_hash=content_hash):
-            return replace(order, status="rejected", rejected=order.rejected | {content_hash})
+            # Of content that had been accepted nothing is left but the number of its attempt, so that its late answers are recognised.
+            return Order(
+                status="rejected",
+                rejected=order.rejected | {content_hash},
+                conflicts=order.conflicts,
+                attempt=order.attempt,
+                refused=order.refused,
+            )
         case OrderConflictReported(content_hash=content_hash):
             return replace(order, conflicts=order.conflicts | {content_hash})
         case OrderReserved(at=at):
@@ -340,6 +359,35 @@ def _place(command: PlaceOrder, order: Order, now: datetime, terms: Terms) -> li
             time_zone=placed.time_zone,
             tags=placed.tags,
             attributes=placed.attributes,
+            attempt=order.attempt + 1,
+        )
+    ]
+
+
+def _without_products(command: RecordUnknownSkus, order: Order, now: datetime, terms: Terms) -> list[Event]:
+    """The catalogue lacks products of the order: it waits for them, or is rejected. Inventory's setting says which."""
+    order_id, attempt = command.order_id, command.attempt
+    if attempt != order.attempt:
+        return []
+    if command.held:
+        if order.status != "accepted":
+            return []
+        reason = "the catalogue lacks " + ", ".join(bounded_reasons(map(quoted, command.unknown_skus)))
+        return [_ask(order_id, order, "define_product", reason, now=now, timeout=terms.product_timeout)]
+    if order.status not in {"accepted", "awaiting_product"}:
+        return []
+    reasons = bounded_reasons(f"lines.sku: {quoted(sku)} is not in the catalogue, or not active" for sku in command.unknown_skus)
+    if len(order.rejected) >= MAX_REJECTIONS:
+        return [OrderCanceled(order_id=order_id, reason="; ".join(reasons), at=now)]
+    return [
+        OrderRejected(
+            order_id=order_id,
+            channel=order.channel,
+            channel_reference=order.channel_reference,
+            content_hash=order.content_hash,
+            reasons=reasons,
+            rejected_at=now,
+            attempt=attempt,
         )
     ]
 
@@ -347,7 +395,7 @@ def _place(command: PlaceOrder, order: Order, now: datetime, terms: Terms) -> li
 def _cancel(command: CancelOrder, order: Order, now: datetime) -> list[Event]:
     order_id, reason = command.order_id, command.reason
     match order.status:
-        case "accepted" | "reserved" | "confirmed" | "awaiting_payment" | "awaiting_stock":
+        case "accepted" | "reserved" | "confirmed" | "awaiting_payment" | "awaiting_stock" | "awaiting_product":
             return [OrderCanceled(order_id=order_id, reason=reason, at=now)]
         case "released" if order.too_late is not None:
             return _refuse(order, command, order.too_late, now)
@@ -383,6 +431,8 @@ def _overdue(order_id: str, order: Order, now: datetime, terms: Terms) -> Event:
             return OrderExpired(order_id=order_id, reason="the payment was not amended in time", at=now)
         case "awaiting_stock":
             return OrderExpired(order_id=order_id, reason="there was not enough stock in time", at=now)
+        case "awaiting_product":
+            return OrderExpired(order_id=order_id, reason="its products were not defined in time", at=now)
         case "released":
             return _ask(order_id, order, "check_delivery", "not delivered in time", now=now, timeout=terms.delivery_timeout)
         case waiting:

@@ -13,7 +13,13 @@ from oms_contracts.content_hash import content_hash_of
 from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentCancellationRejected
 from oms_contracts.message import SendersFault, Value
 from oms_contracts.payments import PaymentAuthorized, PaymentDeclined
-from oms_contracts.stock import StockAllocated, StockReservationExpired, StockReservationFailed, StockReserved
+from oms_contracts.stock import (
+    StockAllocated,
+    StockReservationExpired,
+    StockReservationFailed,
+    StockReservationPostponed,
+    StockReserved,
+)
 from oms_contracts.tracking import PackageDelivered, PackageLost, PackageReturnedToSender
 from oms_contracts.values import order_id_of, quoted
 
@@ -31,6 +37,7 @@ from oms_capture.commands import (
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
+    RecordUnknownSkus,
     TakeWebhook,
 )
 
@@ -74,7 +81,14 @@ def on_stock_reserved(event: StockReserved) -> Iterator[Command]:
 
 
 def on_stock_reservation_failed(event: StockReservationFailed) -> Iterator[Command]:
-    yield RecordShortage(order_id=event.order_id, attempt=event.attempt, shortages=event.shortages)
+    if event.unknown_skus:
+        yield RecordUnknownSkus(order_id=event.order_id, attempt=event.attempt, unknown_skus=event.unknown_skus, held=False)
+    else:
+        yield RecordShortage(order_id=event.order_id, attempt=event.attempt, shortages=event.shortages)
+
+
+def on_stock_reservation_postponed(event: StockReservationPostponed) -> Iterator[Command]:
+    yield RecordUnknownSkus(order_id=event.order_id, attempt=event.attempt, unknown_skus=event.unknown_skus, held=True)
 
 
 def on_stock_reservation_expired(event: StockReservationExpired) -> Iterator[Command]:
@@ -118,6 +132,7 @@ POLICIES: dict[type[Value], Callable[..., Iterator[AnyCommand]]] = {
     WebhookReceived: on_webhook_received,
     StockReserved: on_stock_reserved,
     StockReservationFailed: on_stock_reservation_failed,
+    StockReservationPostponed: on_stock_reservation_postponed,
     StockReservationExpired: on_stock_reservation_expired,
     StockAllocated: on_stock_allocated,
     PaymentAuthorized: on_payment_authorized,

@@ -22,6 +22,8 @@ class Settings(RuntimeSettings, PersonalDataSettings):
     """From a declined payment to the order's expiry, unless the payment is amended."""
     stock_timeout: PositiveDuration = timedelta(days=2)
     """From a shortage to the order's expiry."""
+    product_timeout: PositiveDuration = timedelta(days=2)
+    """From the hold of an order whose products are not in the catalogue to its expiry."""
     answer_timeout: PositiveDuration = timedelta(days=1)
     """How long an order waits for another service's event before an operator is asked to investigate."""
     delivery_timeout: PositiveDuration = timedelta(days=30)
@@ -39,6 +41,7 @@ class Settings(RuntimeSettings, PersonalDataSettings):
             market=market,
             payment_timeout=self.payment_timeout,
             stock_timeout=self.stock_timeout,
+            product_timeout=self.product_timeout,
             answer_timeout=self.answer_timeout,
             delivery_timeout=self.delivery_timeout,
         )

@@ -11,7 +11,7 @@ from oms_tracking.settings import Settings
 
 def make_service() -> Service:
     """Tracking. Each of its decisions concerns one order."""
-    decider: Decider[Order, Command, Event] = one_stream(initial=INITIAL, decide=decide, evolve=evolve, due=due, state_version=3)
+    decider: Decider[Order, Command, Event] = one_stream(initial=INITIAL, decide=decide, evolve=evolve, due=due, state_version=4)
     return service_of("tracking", decider=decider, policies=POLICIES)
 
 

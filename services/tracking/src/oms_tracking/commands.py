@@ -24,7 +24,8 @@ from oms_contracts.values import AllocatedLine, Package
 class RecordOrderStatus(Struct, frozen=True, kw_only=True):
     """Capture published that the order is now accepted, rejected, confirmed, canceled, expired or completed.
 
-    `attempt` distinguishes one acceptance from the next, which follows on an amended payment. How channel and customer call the order is
+    `attempt` distinguishes one acceptance from the next, which follows on an amended payment or a rejection; it is 0 for content that was
+    rejected without being accepted. How channel and customer call the order is
     told when it is accepted or rejected.
     """
 

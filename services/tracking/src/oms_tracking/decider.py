@@ -38,6 +38,8 @@ from oms_tracking.commands import Command, Event, RecordActionRequired, RecordOr
 
 RANKS = {"in_transit": 1, "out_for_delivery": 2, "attempt_failed": 3, "lost": 4, "returned_to_sender": 5, "delivered": 6}
 """A package's statuses by how final they are. A carrier may find a lost package, so delivered ranks highest."""
+CUSTOMER_ACTIONS = WAITING_STATUSES.keys() - {"define_product"}
+"""What the public status tells of. The catalogue is the merchant's to complete: meanwhile the order stays accepted."""
 BEFORE_RELEASE = frozenset({None, "accepted", "awaiting_customer", "confirmed"})
 
 WITH_PACKAGES = frozenset({"shipped", "delivered", "completed"})
@@ -64,7 +66,8 @@ class Parcel(Struct, frozen=True, kw_only=True):
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """`status` is the public one, announced under `sequence`. `asked` is how often the customer was asked to act.
+    """`status` is the public one, announced under `sequence`. `attempts_ended` counts the attempts that ended in a question to the
+    customer, or in the rejection of what had been accepted.
 
     `shipped_at` is when the first package left, `delivered_at` when the newest delivery was scanned.
     `refusal` is the newest refusal: package, scan and reason.
@@ -75,7 +78,7 @@ class Order(Struct, frozen=True, kw_only=True):
     channel_reference: str | None = None
     number: str | None = None
     sequence: int = 0
-    asked: int = 0
+    attempts_ended: int = 0
     parcels: dict[str, Parcel] = field(default_factory=dict[str, Parcel])
     expected_units: int | None = None
     delivered_units: int = 0
@@ -104,7 +107,8 @@ def evolve(order: Order, event: Event) -> Order:
                 channel_reference=event.channel_reference,
                 number=event.number,
                 sequence=sequence,
-                asked=order.asked + (status == "awaiting_customer"),
+                attempts_ended=order.attempts_ended
+                + (status == "awaiting_customer" or (status, event.previous) == ("rejected", "accepted")),
             )
         case OrderStatus():  # only in old streams: the newest status was an event of its own
             return order
@@ -144,13 +148,12 @@ def _decide(command: Command, order: Order, now: datetime) -> Iterable[Event]:
             if not _may_become(status, order, attempt):
                 return ()
             if command.channel is not None:
-                order = replace(
-                    order, channel=command.channel, channel_reference=command.channel_reference, number=command.number or order.number
-                )
+                number = command.number or (order.number if status == "rejected" else None)
+                order = replace(order, channel=command.channel, channel_reference=command.channel_reference, number=number)
             return (_announce(order_id, order, status, detail, at),)
 
         case RecordActionRequired(order_id=order_id, action=action, reason=reason, at=at, attempt=attempt):
-            if action not in WAITING_STATUSES or not _may_become("awaiting_customer", order, attempt):
+            if action not in CUSTOMER_ACTIONS or not _may_become("awaiting_customer", order, attempt):
                 return ()
             return (_announce(order_id, order, "awaiting_customer", f"{action}: {reason}", at),)
 
@@ -170,21 +173,21 @@ def _decide(command: Command, order: Order, now: datetime) -> Iterable[Event]:
 def _may_become(status: str, order: Order, attempt: int | None) -> bool:
     """Whether what capture published about an attempt is a new status.
 
-    Only a required action and an amendment can come several times. They alternate, and an attempt ends in one required action at most. So
-    the number of required actions so far decides which of them and which amended attempts are late, whatever the clocks say.
+    Only an acceptance and what ends its attempt (a required action or a rejection) can come several times. They alternate, and an attempt
+    ends once at most. So the number of ended attempts decides which of them are late, whatever the clocks say.
     """
-    late = attempt is not None and attempt <= order.asked
+    late = attempt is not None and attempt <= order.attempts_ended
     match status:
         case "accepted":
             # A rejected order is accepted once it is corrected.
-            return order.status in {None, "rejected"} or (order.status == "awaiting_customer" and not late)
+            return order.status is None or (order.status in {"rejected", "awaiting_customer"} and not late)
         case "awaiting_customer":
             return order.status in {"accepted", "confirmed"} and not late
         case "confirmed":
             return order.status == "accepted"
         case "rejected":
             # The next rejection of the same order is no change: the reasons of each are on oms.orders.
-            return order.status is None
+            return order.status is None or (order.status == "accepted" and not late)
         case _:
             return order.status not in ENDED_STATUSES
 

@@ -29,6 +29,7 @@ def on_order_accepted(event: OrderAccepted) -> Iterator[Command]:
         channel=event.channel,
         channel_reference=event.channel_reference,
         number=event.number,
+        attempt=event.attempt,
     )
 
 
@@ -40,6 +41,7 @@ def on_order_rejected(event: OrderRejected) -> Iterator[Command]:
         at=event.rejected_at,
         channel=event.channel,
         channel_reference=event.channel_reference,
+        attempt=event.attempt or 0,
     )
 
 
