@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, cast
 
 import msgspec
@@ -174,12 +175,16 @@ def _assert_ended(system: System, order_id: str, order: CaptureOrder) -> None:
     """Every order has ended, and all services agree on it."""
     assert order.status in ENDED_STATUSES
     decisions = [
-        type(event)
-        for event in system.published_by("capture")
-        if isinstance(event, OrderAccepted | OrderRejected) and event.order_id == order_id
+        event for event in system.published_by("capture") if isinstance(event, OrderAccepted | OrderRejected) and event.order_id == order_id
     ]
-    assert decisions.count(OrderAccepted) == (order.status != "rejected")
-    assert OrderAccepted not in decisions[:-1], "nothing is decided once the order is accepted"
+    assert isinstance(decisions[-1], OrderAccepted) == (order.status != "rejected")
+    for decision, following in pairwise(decisions):
+        rejected = following.attempt if isinstance(following, OrderRejected) else None
+        assert rejected == (decision.attempt if isinstance(decision, OrderAccepted) else None), "only the catalogue ends an acceptance"
+    reserved = Counter(
+        event.attempt for event in system.published_by("inventory") if isinstance(event, StockReserved) and event.order_id == order_id
+    )
+    assert set(reserved.values()) <= {1}, "no attempt is reserved twice"
     ordered = Counter({line.line_id: line.quantity for line in order.lines})
     for author, kind in (("fulfillment", FulfillmentShipped), ("inventory", StockShipped), ("tracking", PackageDelivered)):
         moved = Counter[str]()

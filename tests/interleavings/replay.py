@@ -4,14 +4,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from oms_contracts.orders import CancelOrder, OrderCancellationRequested
+from oms_contracts.products import DefineProduct
 from oms_contracts.stock import ReceiveStock, StockReservationExpired
 
 from .outcome import without_times
 from .system import AT_ONCE, Node, Schedule, Step, System
 
-RACES = (CancelOrder, OrderCancellationRequested, StockReservationExpired, ReceiveStock)
+RACES = (CancelOrder, OrderCancellationRequested, StockReservationExpired, ReceiveStock, DefineProduct)
 """Messages whose order relative to others decides the outcome. A cancellation races the other events that capture reads, and then the
-warehouse. A reservation that expires races the payment. The first receipt races the first order."""
+warehouse. A reservation that expires races the payment. The first receipt races the first order, and a product the orders that name it."""
 
 
 def replay(system: System, name: str, schedule: Schedule) -> Node:

@@ -20,8 +20,10 @@ from oms_contracts.orders import (
     OrderActionRequired,
     OrderCancellationRequested,
     OrderConfirmed,
+    OrderRejected,
     OrderReleased,
 )
+from oms_contracts.products import DefineProduct, ProductDefined
 from oms_contracts.returns import (
     CancelReturn,
     InspectReturn,
@@ -35,6 +37,7 @@ from oms_contracts.stock import ReceiveStock, StockAllocated
 from oms_contracts.tracking import LabelCreated, RecordScan
 from oms_contracts.values import InspectedLine, OrderLine, PaymentMethod, ReturnLine, StockLine, order_id_of
 from oms_demo.responses import Returns
+from oms_inventory.reservations import UnknownSku
 from oms_payment.providers.sandbox import SCRIPTS
 
 from .system import NOON, Hold, Reaction, Scenario
@@ -144,9 +147,40 @@ class Determined:
 
 
 def _scenario(
-    *placed: Placed, stock: Stock = STOCK, reactions: Mapping[type[Any], Reaction] | None = None, holds: tuple[Hold, ...] = ()
+    *placed: Placed,
+    stock: Stock = STOCK,
+    reactions: Mapping[type[Any], Reaction] | None = None,
+    holds: tuple[Hold, ...] = (),
+    products: tuple[str, ...] = (),
+    unknown_sku: UnknownSku = "accept",
 ) -> Scenario:
-    return Scenario(messages=(placed,), stock=_receipt(stock), reactions=reactions or {}, holds=holds, clock_steps=SHORT_STEPS)
+    """Orders under one reference. `products` are defined at any time."""
+    return Scenario(
+        messages=(*([placed] if placed else []), *((DefineProduct(sku=sku, title=sku),) for sku in products)),
+        stock=_receipt(stock),
+        reactions=reactions or {},
+        holds=holds,
+        clock_steps=SHORT_STEPS,
+        unknown_sku=unknown_sku,
+    )
+
+
+def _corrected(placed: Placed) -> Scenario:
+    """The order with a SKU that is not sold, and after its rejection the order itself. Its own products are defined before."""
+    first, *others = placed.lines
+    wrong = replace(placed, lines=(replace(first, sku="OLD"), *others))
+    defined = set[str]()
+
+    def place(event: ProductDefined) -> Iterator[Any]:
+        defined.add(event.sku)
+        if defined == {"MUG", "POT"}:
+            yield wrong
+
+    def correct(_: OrderRejected) -> Iterator[Any]:
+        yield placed
+
+    reactions: Mapping[type[Any], Reaction] = {ProductDefined: place, OrderRejected: correct}
+    return _scenario(reactions=reactions, products=("MUG", "POT"), unknown_sku="reject")
 
 
 DETERMINED: Mapping[str, Determined] = {
@@ -191,6 +225,23 @@ DETERMINED: Mapping[str, Determined] = {
             holds=(Hold("fulfillment", ShipFulfillment, OrderCancellationRequested),),
         ),
     ),
+    "waits for its products": Determined(
+        "completed", lambda order, good, _: _scenario(order(good), products=("MUG", "POT"), unknown_sku="hold")
+    ),
+    "waits for its products, and then lacks stock": Determined(
+        "expired", lambda order, good, _: _scenario(order(good), stock=STOCK[1:], products=("MUG", "POT"), unknown_sku="hold")
+    ),
+    "waits for a product that is never defined": Determined(
+        "expired", lambda order, good, _: _scenario(order(good), products=("MUG",), unknown_sku="hold")
+    ),
+    "waits for a product and is canceled": Determined(
+        "canceled",
+        lambda order, good, _: _scenario(order(good), products=("POT",), unknown_sku="hold", reactions={OrderActionRequired: cancels}),
+    ),
+    "names a product that is not sold": Determined(
+        "rejected", lambda order, good, _: _scenario(order(good), products=("MUG",), unknown_sku="reject")
+    ),
+    "names a product that is not sold, and is corrected": Determined("completed", lambda order, good, _: _corrected(order(good))),
     "is canceled too late": Determined("completed", lambda order, good, _: _scenario(order(good), reactions={FulfillmentShipped: cancels})),
 }
 determined = st.tuples(
@@ -206,15 +257,18 @@ determined = st.tuples(
 def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
     """Up to `max_orders` orders for too little stock. Their customers may cancel, amend and return while deadlines pass.
 
-    Before or after an order, garbage may come under its reference.
+    Before or after an order, garbage may come under its reference; not where the catalogue may reject the order: then garbage that was a
+    conflict before the rejection is decided on anew when it comes again.
 
     Returns a function that makes the scenario again.
     """
+    unknown_sku: UnknownSku = draw(st.sampled_from(("accept", "accept", "hold", "reject")))
     placed = tuple(_orders(draw, number) for number in range(draw(st.integers(1, max_orders))))
     stock = tuple((sku, location, draw(st.integers(1, 4))) for sku in ("MUG", "POT") for location in ("BER", "HAM"))
     tokens = {key_of(one): draw(st.lists(st.sampled_from(("tok_visa", *SCRIPTS)), max_size=2)) for one in placed}
     cancellations = tuple((CancelOrder(order_id=key_of(one), reason="changed my mind"),) for one in placed if draw(st.booleans()))
-    garbage = tuple(_garbage(one) for one in placed if draw(st.booleans()))
+    garbage = tuple(_garbage(one) for one in placed if draw(st.booleans()) and unknown_sku != "reject")
+    products = tuple((DefineProduct(sku=sku, title=sku),) for sku in ("MUG", "POT") if draw(st.booleans()))
     cancels_unpaid, returns, cancels_return, loses, scans_early = (draw(st.booleans()) for _ in range(5))
 
     def make() -> Scenario:
@@ -231,10 +285,11 @@ def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
         if scans_early:
             reactions |= {FulfillmentShipped: _scans_early}
         return Scenario(
-            messages=(*((one,) for one in placed), *cancellations, *garbage),
+            messages=(*((one,) for one in placed), *cancellations, *garbage, *products),
             stock=_receipt(stock),
             reactions=reactions,
             clock_steps=LONG_STEPS,
+            unknown_sku=unknown_sku,
         )
 
     return make

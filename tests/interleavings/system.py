@@ -35,6 +35,7 @@ from oms_contracts.stock import ReceiveStock
 from oms_demo.responses import make_responses
 from oms_inventory.commands import PlanAllocation
 from oms_inventory.reservations import Terms as InventoryTerms
+from oms_inventory.reservations import UnknownSku
 from oms_kafka.clients import partition_of
 from oms_payment.commands import ResumeRefund
 from oms_payment.decider import Terms as PaymentTerms
@@ -140,6 +141,7 @@ class Scenario:
     """What external parties do. `messages` are sequences, each published in its order, at any time.
 
     `reactions` are added to the reactions of the simulators. `clock_steps` are the times that may pass while services still have work.
+    `unknown_sku` is inventory's setting.
     """
 
     messages: tuple[tuple[Any, ...], ...]
@@ -147,6 +149,7 @@ class Scenario:
     reactions: Mapping[type[Any], Reaction]
     holds: tuple[Hold, ...] = ()
     clock_steps: tuple[timedelta, ...]
+    unknown_sku: UnknownSku = "accept"
 
 
 class Node:
@@ -192,7 +195,7 @@ class System:
         self.scenario = scenario
         self.provider = RecordingProvider()
         self.now = NOON
-        self.nodes = {service.name: Node(service) for service in make_services(self.provider)}
+        self.nodes = {service.name: Node(service) for service in make_services(self.provider, scenario.unknown_sku)}
         self.records: list[Record] = []
         self.logs: dict[str, list[Step]] = {name: [] for name in self.nodes}
         self._schedule = schedule
@@ -408,11 +411,11 @@ class System:
                 self._checkpoints.setdefault((reader, record.queue), 0)
 
 
-def make_services(provider: RecordingProvider) -> tuple[Service, ...]:
+def make_services(provider: RecordingProvider, unknown_sku: UnknownSku = "accept") -> tuple[Service, ...]:
     """The six services with streams, built as their `app.py` builds them."""
     return (
         oms_capture.app.make_service(CaptureTerms(), Sealer(bytes(KEY_BYTES))),
-        oms_inventory.app.make_service(InventoryTerms()),
+        oms_inventory.app.make_service(InventoryTerms(unknown_sku=unknown_sku)),
         oms_payment.app.make_service(PaymentTerms(), provider, timedelta(seconds=30)),
         oms_fulfillment.app.make_service(Sealer(bytes(KEY_BYTES))),
         oms_tracking.app.make_service(),
