@@ -51,6 +51,7 @@ from oms_contracts.payments import (
     RefundRequested,
     RefundSettled,
 )
+from oms_contracts.products import ProductCommandRefused, ProductDeactivated, ProductDefined
 from oms_contracts.returns import (
     ReturnApproved,
     ReturnClosed,
@@ -328,7 +329,7 @@ def send_back(log: Log, order_id: str) -> None:
 
 def all_scenarios() -> Log:
     """Seven orders: completed with a return; rejected; canceled after a decline; short of stock; stopped by the warehouse; expired; new."""
-    log = Log()
+    log = with_catalogue(Log())
     goods = (
         StockLine(sku="A", location="BER", quantity=50),
         StockLine(sku="A", location="HAM", quantity=50),
@@ -420,6 +421,19 @@ def all_scenarios() -> Log:
         RecordRedriven(letter_id="oms.orders/3/7", service="payment", source_key="new", discarded=False, at=log.now),
     )
     return log
+
+
+def with_catalogue(log: Log) -> Log:
+    log.publish("oms.products", product("A", log.now, barcode="96385074"), product("B", log.now, title="Pot of Brass", weight_grams=900))
+    log.publish("oms.products", ProductDeactivated(sku="B", at=log.now), product("C", log.now, requires_shipping=False))
+    log.publish("oms.products", ProductCommandRefused(sku="D", command="c", reasons=("title: must not be empty",), at=log.now))
+    return log
+
+
+def product(sku: str, at: datetime, **other: Any) -> ProductDefined:
+    fields: dict[str, Any] = {"title": f"Product {sku}", "barcode": None, "unit": "EA", "weight_grams": None}
+    fields |= {"requires_shipping": True, "active": True} | other
+    return ProductDefined(sku=sku, at=at, **fields)
 
 
 def set_aside(service: str, letter_id: str, at: datetime) -> RecordSetAside:

@@ -24,10 +24,19 @@ from oms_contracts.orders import (
     OrderRejected,
 )
 from oms_contracts.payments import RefundFailed
+from oms_contracts.products import ProductDeactivated, ProductDefined
 from oms_contracts.returns import ReturnActionRequired, ReturnDeclined, ReturnExpired
 from oms_contracts.samples import sample
-from oms_contracts.stock import StockAdjusted, StockAllocated, StockReleased, StockReserved
-from oms_contracts.values import AllocatedLine, StockLine
+from oms_contracts.stock import (
+    StockAdjusted,
+    StockAllocated,
+    StockReleased,
+    StockReservationFailed,
+    StockReservationPostponed,
+    StockReserved,
+    WaitingOrdersResumed,
+)
+from oms_contracts.values import AllocatedLine, Shortage, StockLine
 from oms_projection.changes import Key, Row
 from oms_projection.folds.orders import field_of
 from oms_projection.projector import FOLDS, PROJECTED, fold
@@ -43,6 +52,7 @@ from oms_projection.tables import (
     ORDERS,
     PACKAGES,
     PAYMENTS,
+    PRODUCTS,
     REFUNDS,
     REJECTIONS,
     RETURNS,
@@ -127,6 +137,69 @@ def test_an_order_that_is_accepted_after_a_rejection_is_an_accepted_order(given:
     found = folded(given("oms.orders", *attempts, msgspec.structs.replace(sample(OrderAccepted), order_id="o")))
     assert found[ORDERS]["o",].items() >= {"status": "accepted", "ended_because": None, "attempt": 1}.items()
     assert {field: row["reasons"] for (_, field), row in found[REJECTIONS].items()} == {"total": 2, "currency": 1}
+
+
+def test_a_corrected_order_has_nothing_of_the_content_that_was_rejected_after_it_was_accepted(given: Given) -> None:
+    first = msgspec.structs.replace(sample(OrderAccepted), order_id="o", attempt=1)
+    second = msgspec.structs.replace(
+        first,
+        attempt=2,
+        lines=(msgspec.structs.replace(first.lines[0], line_id="other"),),
+        sealed=None,
+        personal=None,
+        number=None,
+        tags=(),
+        attributes={},
+        promise=None,
+        purchase_order=None,
+        location=None,
+    )
+    rejected = msgspec.structs.replace(sample(OrderRejected), order_id="o", attempt=1)
+    for records in (given("oms.orders", first, rejected, second), given("oms.orders", rejected, second)):
+        found = folded(records)
+        for column in ("key_id", "sealed", "personal", "number", "tags", "attributes", "promise", "purchase_order", "location"):
+            assert found[ORDERS]["o",][column] is None
+        assert found[ORDERS]["o",].items() >= {"status": "accepted", "attempt": 2, "accepted_attempt": 2}.items()
+        assert found[ORDER_LINES]["o", "other"]["attempt"] == 2
+
+
+def test_a_product_has_its_newest_definition_and_whether_it_is_sold(given: Given) -> None:
+    full = msgspec.structs.replace(sample(ProductDefined), sku="A", at=NOW)
+    bare = msgspec.structs.replace(full, title="Mug", barcode=None, weight_grams=None, requires_shipping=False)
+    assert row(given("oms.products", full), PRODUCTS, "A").items() >= {"weight_grams": 350, "active": 1, "requires_shipping": 1}.items()
+    found = row(given("oms.products", full, bare, ProductDeactivated(sku="A", at=NOW)), PRODUCTS, "A")
+    expected = {"title": "Mug", "barcode": None, "weight_grams": None, "requires_shipping": 0, "active": 0}
+    assert found.items() >= expected.items()
+
+
+def test_the_skus_that_an_order_waits_for_are_there_until_its_next_status(given: Given) -> None:
+    postponed = StockReservationPostponed(order_id="o", attempt=1, unknown_skus=("A", "B"), lines=(), location=None, at=NOW)
+    assert row(given("oms.stock", postponed), ORDER_STOCK, "o").items() >= {"status": "postponed", "unknown_skus": '["A","B"]'}.items()
+    reserved = StockReserved(order_id="o", attempt=1, lines=(), expires_at=NOW, at=NOW)
+    assert row(given("oms.stock", postponed, reserved), ORDER_STOCK, "o").items() >= {"status": "reserved", "unknown_skus": None}.items()
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (
+            StockReservationFailed(order_id="o", attempt=1, shortages=(), unknown_skus=("A", "B"), at=NOW),
+            "These SKUs have no active product: A, B",
+        ),
+        (
+            StockReservationFailed(order_id="o", attempt=1, shortages=(Shortage(sku="A", requested=2, available=1),), at=NOW),
+            "There is not enough: A: 2 wanted, 1 available",
+        ),
+        (
+            StockReservationPostponed(order_id="o", attempt=1, unknown_skus=("A",), lines=(), location=None, at=NOW),
+            "Waits until these products are defined: A",
+        ),
+        (WaitingOrdersResumed(sku="A", orders=("o", "p"), at=NOW), "2 orders that waited for A go on"),
+        (msgspec.structs.replace(sample(ProductDefined), active=False), "MUG-BLUE is Mug, blue, which is not sold"),
+    ],
+)
+def test_the_summary_of_what_concerns_products(event: Any, expected: str) -> None:
+    assert summary(type_of(event).name, encode(event).decode()) == expected
 
 
 @pytest.mark.parametrize(

@@ -166,8 +166,57 @@ async def test_a_rejected_order_can_be_queried(api: httpx.AsyncClient) -> None:
     assert (order["status"], order["lines"], order["payment"]) == ("rejected", [], None)
 
 
+async def test_the_catalogue_is_paged_filtered_and_searched(api: httpx.AsyncClient) -> None:
+    assert [product["sku"] for product in await every(api, "/products")] == ["A", "B", "C"]
+    assert [product["sku"] for product in await every(api, "/products", active=True)] == ["A", "C"]
+    found = {text: [product["sku"] for product in await every(api, "/products", text=text)] for text in ("A", "963", "brass", "rod", "%")}
+    assert found == {"A": ["A", "B"], "963": ["A"], "brass": ["B"], "rod": ["A", "C"], "%": []}
+    assert (await ask(api, "/products/B")).items() >= {"title": "Pot of Brass", "weight_grams": 900, "active": False}.items()
+    assert (await ask(api, "/products/C")).items() >= {"barcode": None, "requires_shipping": False, "active": True}.items()
+
+
+async def test_of_a_corrected_order_only_its_own_lines_are_shown_and_audited(
+    database: Database, api: httpx.AsyncClient, given: Given
+) -> None:
+    first = replace(sample(OrderAccepted), order_id="o", attempt=1)
+    (line,) = first.lines
+    second = replace(first, attempt=2, lines=(replace(line, line_id="other"),))
+    await write(database, given("oms.orders", first, replace(sample(OrderRejected), order_id="o", attempt=1)))
+    assert (await ask(api, "/orders/o"))["status"] == "rejected"
+    await write(database, given("oms.orders", second))
+    order = await ask(api, "/orders/o")
+    assert (order["status"], [line["line_id"] for line in order["lines"]]) == ("accepted", ["other"])
+
+    await write(database, given("oms.payments", replace(sample(PaymentCaptured), order_id="o", amount=first.total)))
+    violations = (await ask(api, "/audits/money"))["violations"]
+    [detail] = [each["detail"] for each in violations if (each["kind"], each["subject"]) == ("captured_too_much", "o")]
+    rest = first.total - order["lines"][0]["charge"]
+    assert detail == f"captured {first.total}, what shipped is worth {rest}"  # nothing has shipped: shipping and fees
+
+
+async def test_orders_are_shown_from_the_tables_of_the_version_before(servers: Servers, scenarios: Any, sealer: Sealer) -> None:
+    older = await open_database(await servers.create_database("projection_older"), schema=SCHEMA)
+    try:
+        await migrate(older, "oms_projection")
+        await open_version(older)
+        await write(older, scenarios.records)
+        async with older.acquire() as connection:
+            for change in ("orders drop accepted_attempt", "order_lines drop attempt", "order_stock drop unknown_skus"):
+                await connection.execute(f"alter table {change}")
+            await connection.execute("drop table products")
+        transport = httpx.ASGITransport(make_api(older, lambda: LATER, sealer))
+        async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
+            order = await ask(client, "/orders/done")
+            assert [line["sku"] for line in order["lines"]] == ["A", "B"]
+            assert order["stock"]["unknown_skus"] is None
+            assert len((await ask(client, "/orders"))["items"]) > 1
+            assert (await client.get("/products")).status_code == 503
+    finally:
+        await older.close()
+
+
 async def test_what_is_not_known_yet_is_a_404_that_says_so(api: httpx.AsyncClient) -> None:
-    for path in ("/orders/unknown", "/orders/unknown/timeline", "/stock/unknown", "/dead-letters/payment/a/1/2"):
+    for path in ("/orders/unknown", "/orders/unknown/timeline", "/stock/unknown", "/products/unknown", "/dead-letters/payment/a/1/2"):
         response = await api.get(path)
         assert response.status_code == 404
         assert response.headers["content-type"] == "application/problem+json"
@@ -231,7 +280,7 @@ async def test_no_stored_row_makes_a_response_fail(database: Database, random_re
             await ask(client, f"/orders/{order['order_id']}")
             assert await every(client, f"/orders/{order['order_id']}/timeline")
         assert len(await every(client, "/orders/details")) == len(orders)
-        for path in ("/stock", "/payments"):
+        for path in ("/stock", "/payments", "/products"):
             assert await every(client, path)
         for path in ("/outcomes", "/rejections", "/audits/orders", "/audits/stock", "/audits/money"):
             assert await ask(client, path)

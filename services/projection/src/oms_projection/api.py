@@ -31,6 +31,7 @@ from oms_projection.responses import (
     PaymentItem,
     Position,
     Problem,
+    Product,
     Rejection,
     RejectionCount,
     SkuDetail,
@@ -109,6 +110,19 @@ def make_api(database: Database, clock: Callable[[], datetime], sealer: Sealer) 
     @api.get("/stock/{sku:path}", summary="One SKU: its positions, and its ledger newest first", responses=ONE_PROBLEMS, tags=["stock"])
     async def sku(sku: str, after: After = None, limit: Limit = 100) -> SkuDetail:
         return _found(await queries.sku(database, sku, after=after, limit=limit), f"no stock of {sku} was ever booked", NOT_HERE)
+
+    @api.get("/products", summary="The catalogue, by SKU", responses=PROBLEMS, tags=["products"])
+    async def products(
+        active: bool | None = None,
+        text: Annotated[str | None, Query(max_length=255, description="Begins the SKU or the barcode, or is in the title")] = None,
+        after: After = None,
+        limit: Limit = 100,
+    ) -> Page[Product]:
+        return await queries.products(database, active=active, text=text, after=after, limit=limit)
+
+    @api.get("/products/{sku:path}", summary="One product", responses=ONE_PROBLEMS, tags=["products"])
+    async def product(sku: str) -> Product:
+        return _found(await queries.product(database, sku), f"{sku} is not in the catalogue", NOT_HERE)
 
     @api.get("/payments", summary="The money of orders, newest first", responses=PROBLEMS, tags=["payments"])
     async def payments(status: str | None = None, failed: bool | None = None, after: After = None, limit: Limit = 50) -> Page[PaymentItem]:

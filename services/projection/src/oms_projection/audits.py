@@ -63,7 +63,7 @@ union all
     select 'captured_too_much', p.order_id, p.at, format('captured %s, what shipped is worth %s', p.captured, worth.amount)
     from payments p join orders o using (order_id),
          lateral (select coalesce(sum(div(l.charge::numeric * l.shipped, l.quantity)), 0) + o.total - coalesce(sum(l.charge), 0) as amount
-                  from order_lines l where l.order_id = p.order_id and l.quantity > 0) worth
+                  from order_lines l where l.order_id = p.order_id and l.attempt = o.accepted_attempt and l.quantity > 0) worth
     where p.captured > 0 and p.captured > worth.amount and p.at <= $1
 union all
     select 'not_captured', f.order_id, f.shipped_at, format('%s has shipped, and nothing was asked of the provider', f.fulfillment_id)

@@ -12,7 +12,7 @@ from oms_runtime.database import Connection
 from oms_runtime.model import IncomingRecord
 
 from oms_projection.changes import Changes
-from oms_projection.folds import customers, dead_letters, fulfillments, orders, payments, returns, stock, tracking
+from oms_projection.folds import customers, dead_letters, fulfillments, orders, payments, products, returns, stock, tracking
 from oms_projection.tables import TIMELINE
 
 Fold = Callable[[Changes, object, Envelope], None]
@@ -25,6 +25,7 @@ def _timeline_only(changes: Changes, event: object, envelope: Envelope) -> None:
 FOLDS: dict[str, Fold] = {
     "oms.orders": orders.fold,
     "oms.stock": stock.fold,
+    "oms.products": products.fold,
     "oms.payments": payments.fold,
     "oms.fulfillments": fulfillments.fold,
     "oms.tracking": tracking.fold,

@@ -36,6 +36,7 @@ from oms_projection.responses import (
     Page,
     PaymentItem,
     Position,
+    Product,
     Refund,
     Rejection,
     RejectionCount,
@@ -49,11 +50,11 @@ from oms_projection.summaries import summary
 T = TypeVar("T")
 
 JSON = frozenset(
-    {"lines", "shortages", "inspected", "headers", "data", "payments", "tags", "attributes"}
+    {"lines", "shortages", "unknown_skus", "inspected", "headers", "data", "payments", "tags", "attributes"}
     | {"ship_to", "bill_to", "pickup", "promise", "gift"}
 )
 """Columns that hold JSON."""
-SWITCHES = frozenset({"taxes_included", "shippable"})
+SWITCHES = frozenset({"taxes_included", "shippable", "requires_shipping", "active"})
 """Columns that hold 1 for true and 0 for false."""
 NO_VALUE_IS_EMPTY = frozenset({"action", "cancellation"})
 """Columns that can lose their value again. Null means that the column's topic was not read yet."""
@@ -161,6 +162,24 @@ async def sku(database: Database, name: str, *, after: str | None, limit: int) -
     return SkuDetail(sku=name, positions=positions, ledger=page_of(entries, limit, lambda entry: (entry.position, entry.line)))
 
 
+async def products(database: Database, *, active: bool | None, text: str | None, after: str | None, limit: int) -> Page[Product]:
+    """Products by SKU. `text` begins their SKU or barcode, or is anywhere in their title, in upper or lower case."""
+    where = Where()
+    where.add("title is not null")
+    where.add("active = {}", None if active is None else int(active))
+    if text:
+        where.add("(sku ^@ {} or barcode ^@ {} or strpos(lower(title), lower({})) > 0)", text, text, text)
+    if after is not None:
+        where.add("sku > {}", *key_of(after, str))
+    query = f"select * from products{where.text()} order by sku limit {limit + 1}"  # noqa: S608  # conditions of our own alone
+    return page_of(await _many(database, Product, query, *where.args), limit, lambda product: (product.sku,))
+
+
+async def product(database: Database, sku: str) -> Product | None:
+    """One product. None where it is not in the catalogue."""
+    return await _one(database, Product, "select * from products where sku = $1 and title is not null", sku)
+
+
 async def payments(database: Database, *, status: str | None, failed: bool | None, after: str | None, limit: int) -> Page[PaymentItem]:
     """The payments of orders, newest first."""
     where = Where()
@@ -253,9 +272,7 @@ async def _snapshot(database: Database) -> AsyncGenerator[Connection]:
 async def _details(connection: Connection, sealer: Sealer, found: Sequence[Mapping[str, Any]]) -> list[OrderDetail]:
     """All that is known of the orders of these rows: one query a table, however many they are."""
     ids = [row["order_id"] for row in found]
-    lines = await _by_order(
-        connection, Line, "select * from order_lines where order_id = any($1) and number is not null order by number", ids
-    )
+    lines = await _lines(connection, found)
     stock = await _by_order(connection, HeldStock, "select * from order_stock where order_id = any($1)", ids)
     fulfillments = await _by_order(
         connection,
@@ -314,6 +331,17 @@ async def _payments(connection: Connection, ids: list[str]) -> dict[str, OrderPa
         order_id: OrderPayment(totals=item, authorizations=authorizations[order_id], captures=captures[order_id], refunds=refunds[order_id])
         for order_id, [item] in list(totals.items())
     }
+
+
+async def _lines(connection: Connection, orders: Sequence[Mapping[str, Any]]) -> defaultdict[str, list[Line]]:
+    """The lines of the orders' accepted content, without those of content that was rejected after it had been accepted."""
+    accepted = {order["order_id"]: order.get("accepted_attempt") for order in orders}
+    query = "select * from order_lines where order_id = any($1) and number is not null order by number"
+    found: defaultdict[str, list[Line]] = defaultdict(list)
+    for row in await connection.fetch(query, list(accepted)):
+        if row.get("attempt") == accepted[row["order_id"]]:  # tables of a version before 3 lack both
+            found[row["order_id"]].append(_read(Line, row))
+    return found
 
 
 async def _by_order(connection: Connection, cls: type[T], query: str, ids: list[str]) -> defaultdict[str, list[T]]:

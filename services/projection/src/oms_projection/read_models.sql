@@ -36,6 +36,7 @@ create table orders (
     status         text,
     since          timestamptz,
     attempt        bigint,
+    accepted_attempt bigint,                         -- whose content this is: lines of an earlier one no longer count
     action         text,                             -- what it waits for, '' when for nobody in particular
     action_reason  text,
     action_since   timestamptz,
@@ -64,6 +65,7 @@ create index customers_email on customers (email) where email <> '';
 create table order_lines (
     order_id   text collate "C",
     line_id    text collate "C",
+    attempt    bigint,                               -- the order's accepted_attempt that has the line
     number     bigint,
     sku        text,
     title      text,
@@ -135,16 +137,30 @@ create table stock_ledger (
 -- oms.stock: what is held for each order, in units
 create table order_stock (
     order_id   text collate "C" primary key,
-    status     text,                                 -- reserved, failed, expired, requested, allocated, shipped, released
+    status     text,                                 -- reserved, failed, postponed, expired, requested, allocated, shipped, released
     attempt    bigint,
     lines      text,                                 -- JSON: what was last reserved or allocated
-    shortages  text,                                 -- JSON
+    shortages  text,                                 -- JSON, as is unknown_skus
+    unknown_skus text,                               -- those without an active product
     expires_at timestamptz,
     at         timestamptz,
     reserved   bigint not null,
     allocated  bigint not null,
     shipped    bigint not null
 ) with (fillfactor = 80, toast_tuple_target = 8160);
+
+-- oms.products
+create table products (
+    sku               text collate "C" primary key,
+    title             text,
+    barcode           text,
+    unit              text,
+    weight_grams      bigint,                        -- of one unit
+    requires_shipping bigint,                        -- 1 where it is shipped, 0 where it is delivered digitally
+    active            bigint,                        -- 1 where it is sold, else 0
+    defined_at        timestamptz,
+    updated_at        timestamptz
+);
 
 -- oms.payments
 create table payments (

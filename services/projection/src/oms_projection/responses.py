@@ -90,7 +90,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldStock:
-    """What inventory holds for the order, in units. `lines` are the newest reserved or allocated ones."""
+    """What inventory holds for the order, in units. `lines` are the newest reserved or allocated ones.
+
+    `unknown_skus` have no active product: an order that is postponed waits for them, one that failed was rejected for them.
+    """
 
     status: str
     at: datetime
@@ -101,6 +104,7 @@ class HeldStock:
     expires_at: datetime | None
     lines: list[AllocatedLine] | None
     shortages: list[Shortage] | None
+    unknown_skus: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,6 +335,21 @@ class SkuDetail:
     sku: str
     positions: list[Position]
     ledger: Page[LedgerEntry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """A product of the catalogue. `weight_grams` is of one `unit`. One that is not `active` counts as unknown to new orders."""
+
+    sku: str
+    title: str
+    barcode: str | None
+    unit: str
+    weight_grams: int | None
+    requires_shipping: bool
+    active: bool
+    defined_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ from oms_contracts.payments import (
     RefundRequested,
     RefundSettled,
 )
+from oms_contracts.products import ProductCommandRefused, ProductDeactivated, ProductDefined
 from oms_contracts.returns import (
     ReturnActionRequired,
     ReturnApproved,
@@ -74,10 +75,12 @@ from oms_contracts.stock import (
     StockReleased,
     StockReservationExpired,
     StockReservationFailed,
+    StockReservationPostponed,
     StockReserved,
     StockReturned,
     StockShipped,
     StockWrittenOff,
+    WaitingOrdersResumed,
 )
 from oms_contracts.tracking import (
     DeliveryAttemptFailed,
@@ -118,12 +121,17 @@ SUMMARIES: dict[type[Any], str] = {
     StockReturned: "{units} units came back to stock",
     StockWrittenOff: "{units} units were written off: {e.reason}",
     StockReserved: "{units} units are reserved until {e.expires_at:" + _TIME_FORMAT + "}, attempt {e.attempt}",
-    StockReservationFailed: "There is not enough: {shortages}",
+    StockReservationFailed: "{failure}",
+    StockReservationPostponed: "Waits until these products are defined: {unknown_skus}",
+    WaitingOrdersResumed: "{orders} orders that waited for {e.sku} go on",
     StockReservationExpired: "The reservation of {units} units has expired",
     StockAllocationRequested: "The reservation had expired: allocation is planned anew",
     StockAllocated: "{units} units are allocated",
     StockShipped: "{units} units of {e.fulfillment_id} are booked out",
     StockReleased: "{units} units that were {e.stage} are available again: {e.reason}",
+    ProductDefined: "{e.sku} is {e.title}{inactive}",
+    ProductDeactivated: "{e.sku} is no longer sold",
+    ProductCommandRefused: "{e.command} was refused: {reasons}",
     StockCommandRefused: "{e.command} was refused: {reasons}",
     PaymentAuthorizationRequested: "The provider is asked to hold {money}, attempt {e.attempt}",
     PaymentAuthorized: "{money} are authorized",
@@ -205,8 +213,17 @@ class _Values(dict[str, Any]):
                 return str(len(event.keys))
             case "reasons":
                 return "; ".join(event.reasons)
-            case "shortages":
-                return ", ".join(f"{s.sku}: {s.requested} wanted, {s.available} available" for s in event.shortages)
+            case "failure":
+                if event.unknown_skus:
+                    return f"These SKUs have no active product: {', '.join(event.unknown_skus)}"
+                shortages = (f"{s.sku}: {s.requested} wanted, {s.available} available" for s in event.shortages)
+                return f"There is not enough: {', '.join(shortages)}"
+            case "unknown_skus":
+                return ", ".join(event.unknown_skus)
+            case "orders":
+                return str(len(event.orders))
+            case "inactive":
+                return "" if event.active else ", which is not sold"
             case "webhook":
                 details = ", ".join(event.changed_fields) or event.reason
                 return f"{event.outcome}: {details}" if details else event.outcome

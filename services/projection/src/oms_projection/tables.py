@@ -58,6 +58,9 @@ def _statement(table: Table) -> str:
 
 _ORDER = {"order_id": TEXT}
 
+OPTIONAL_PARTS = ("key_id", "sealed", "personal", "number", "payments", "promise", "purchase_order", "tags", "attributes", "location")
+"""What an accepted order may lack. Content that is accepted after other content was rejected replaces all of it."""
+
 ORDERS = Table(
     name="orders",
     key=_ORDER,
@@ -91,6 +94,7 @@ ORDERS = Table(
         "status": TEXT,
         "since": MOMENT,
         "attempt": COUNT,
+        "accepted_attempt": COUNT,
         "action": TEXT,
         "action_reason": TEXT,
         "action_since": MOMENT,
@@ -100,13 +104,17 @@ ORDERS = Table(
         "updated_at": MOMENT,
     },
     sums=("conflicts",),
-    tied={"action_reason": "action", "action_since": "action", "deadline": "action", "ended_because": "status"},
+    tied={
+        **{"action_reason": "action", "action_since": "action", "deadline": "action", "ended_because": "status"},
+        **dict.fromkeys(OPTIONAL_PARTS, "accepted_attempt"),
+    },
 )
 
 ORDER_LINES = Table(
     name="order_lines",
     key=_ORDER | {"line_id": TEXT},
     last={
+        "attempt": COUNT,
         "number": COUNT,
         "sku": TEXT,
         "title": TEXT,
@@ -153,9 +161,25 @@ STOCK_LEDGER = Table(
 ORDER_STOCK = Table(
     name="order_stock",
     key=_ORDER,
-    last={"status": TEXT, "attempt": COUNT, "lines": TEXT, "shortages": TEXT, "expires_at": MOMENT, "at": MOMENT},
+    last={"status": TEXT, "attempt": COUNT, "lines": TEXT, "shortages": TEXT, "unknown_skus": TEXT, "expires_at": MOMENT, "at": MOMENT},
     sums=("reserved", "allocated", "shipped"),
-    tied={"shortages": "status", "expires_at": "status"},
+    tied={"shortages": "status", "unknown_skus": "status", "expires_at": "status"},
+)
+
+PRODUCTS = Table(
+    name="products",
+    key={"sku": TEXT},
+    last={
+        "title": TEXT,
+        "barcode": TEXT,
+        "unit": TEXT,
+        "weight_grams": COUNT,
+        "requires_shipping": COUNT,
+        "active": COUNT,
+        "defined_at": MOMENT,
+        "updated_at": MOMENT,
+    },
+    tied={"barcode": "title", "weight_grams": "title"},
 )
 
 PAYMENTS = Table(
@@ -284,6 +308,7 @@ TABLES = (
     STOCK,
     STOCK_LEDGER,
     ORDER_STOCK,
+    PRODUCTS,
     PAYMENTS,
     AUTHORIZATIONS,
     CAPTURES,

@@ -132,7 +132,8 @@ def _accept(changes: Changes, event: OrderAccepted) -> None:
         location=event.location,
         placed_at=event.placed_at,
         received_at=event.accepted_at,
-        attempt=1,
+        attempt=event.attempt,
+        accepted_attempt=event.attempt,
         cancellation="",
     )
     for number, line in enumerate(event.lines, 1):
@@ -140,6 +141,7 @@ def _accept(changes: Changes, event: OrderAccepted) -> None:
             ORDER_LINES,
             event.order_id,
             line.line_id,
+            attempt=event.attempt,
             number=number,
             sku=line.sku,
             title=line.title,

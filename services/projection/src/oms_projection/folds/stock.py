@@ -18,6 +18,7 @@ from oms_contracts.stock import (
     StockReleased,
     StockReservationExpired,
     StockReservationFailed,
+    StockReservationPostponed,
     StockReserved,
     StockReturned,
     StockShipped,
@@ -56,7 +57,10 @@ def fold(changes: Changes, event: object, envelope: Envelope) -> None:
                 changes.add(ORDER_STOCK, order_id, **{stage: -_add_to_positions(changes, lines, **{stage: -1})})
             _set_status(changes, order_id, "released", at)
         case StockReservationFailed(order_id=order_id, attempt=attempt, shortages=shortages, at=at):
-            _set_status(changes, order_id, "failed", at, shortages=encode(shortages).decode(), attempt=attempt)
+            unknown = event.unknown_skus
+            _set_status(changes, order_id, "failed", at, shortages=encode(shortages).decode(), unknown_skus=unknown, attempt=attempt)
+        case StockReservationPostponed(order_id=order_id, attempt=attempt, unknown_skus=unknown, at=at):
+            _set_status(changes, order_id, "postponed", at, unknown_skus=unknown, attempt=attempt)
         case StockAllocationRequested(order_id=order_id, attempt=attempt, at=at):
             _set_status(changes, order_id, "requested", at, attempt=attempt)
         case StockReceived(receipt_id=receipt_id, lines=lines):
@@ -91,10 +95,12 @@ def _set_status(
     at: datetime,
     *,
     shortages: str | None = None,
+    unknown_skus: tuple[str, ...] = (),
     expires_at: datetime | None = None,
     **more: Any,
 ) -> None:
-    changes.set(ORDER_STOCK, order_id, status=status, at=at, shortages=shortages, expires_at=expires_at, **more)
+    unknown = encode(unknown_skus).decode() if unknown_skus else None
+    changes.set(ORDER_STOCK, order_id, status=status, at=at, shortages=shortages, unknown_skus=unknown, expires_at=expires_at, **more)
 
 
 def _add_to_ledger(
