@@ -122,6 +122,22 @@ def test_the_status_of_a_stack_that_is_up(oms: Run) -> None:
     assert len(status["parts"]) == 2 + len(ALL_SERVICES) + len(APIS)
 
 
+def test_a_catalogue_is_defined_imported_and_searched(oms: Run, tmp_path: Path) -> None:
+    assert document(oms("product", "define", "CUP", "--title", "Cup", "--barcode", "96385074", "--wait", "--json"))["done"]
+    refused = oms("product", "define", "CUP", "--title", "Cup", "--barcode", "96385075", "--wait", code=1)
+    assert "product CUP is not defined: barcode: a GTIN of these digits ends in 4, this ends in 5" in refused.stderr
+    lines = ["sku,title,weight_grams", *(f"LID-{number},Lid {number},{number}" for number in range(1_500)), "LID-X,,1"]
+    (tmp_path / "lids.csv").write_text("\n".join(lines))
+    for _ in range(2):  # the same again changes nothing
+        imported = document(oms("product", "import", str(tmp_path / "lids.csv"), "--json", code=1))
+        assert (imported["sent"], imported["rejected"]) == (1_500, 1)
+    until(lambda: len(document(oms("product", "list", "--text", "LID-", "--limit", "2000", "--json"))["products"]) == 1_500)
+    oms("product", "deactivate", "LID-7", "--wait")
+    shown = document(oms("product", "show", "LID-7", "--json"))
+    assert (shown["active"], shown["weight_grams"]) == (False, 7)
+    assert [event["type"].split(".")[2] for event in shown["timeline"]] == ["ProductDefined", "ProductDeactivated"]
+
+
 def test_an_order_from_goods_in_to_cancellation(oms: Run) -> None:
     oms("stock", "receive", "mug", "BER", "5", "--receipt-id", "DC/1", "--wait")
     oms("stock", "receive", "mug", "BER", "5", "--receipt-id", "DC/1", "--wait")

@@ -21,6 +21,7 @@ from oms_cli import (
     map_orders,
     orders,
     output,
+    products,
     read_models,
     stock,
     stores,
@@ -57,7 +58,7 @@ class Oms(TyperGroup):
 app = typer.Typer(
     name="oms",
     cls=Oms,
-    help="Orderstream's operator: orders, stock, customers, events, lag, dead letters, stores; with the local stack installed, the stack.",
+    help="Orderstream's operator: orders, stock, products, customers, events, lag, dead letters, stores; with the local stack, the stack.",
     epilog=EPILOG,
     pretty_exceptions_enable=False,
 )
@@ -67,6 +68,7 @@ app.add_typer(orders.app, name="order")
 orders.app.command("import", epilog="Example: oms order import orders.csv --channel web")(imports.import_orders)
 orders.app.command("export", epilog="Example: oms order export --format csv --from 2026-01-01 -o orders.csv")(exports.export)
 app.add_typer(stock.app, name="stock")
+app.add_typer(products.app, name="product")
 app.add_typer(customers.app, name="customer")
 app.add_typer(events.app, name="events")
 app.command(epilog="Example: oms lag --partitions")(lag.lag)

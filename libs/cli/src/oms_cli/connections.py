@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from typing import Any, TypeVar
 
 import httpx
@@ -29,6 +30,8 @@ USER = "operator"
 SOURCE = "/oms/cli"
 BROKER_TIMEOUT_SECONDS = 30
 METRICS_TIMEOUT_SECONDS = 30
+PUBLISHED_AT_ONCE = 1_000
+"""Messages of a file that are in memory at a time."""
 BROKER_HINT = "OMS_KAFKA_BOOTSTRAP_SERVERS names it"
 QUERY_HINT = "--query-url or OMS_QUERY_URL names it"
 
@@ -159,6 +162,13 @@ class Connections:
         """A publisher of many messages as the operator; their event ids are derived from their content."""
         return Publisher(self.broker, SOURCE, self._clock)
 
+    def publish_all(self, messages: Iterable[object], on_acknowledged: Callable[[int], None]) -> None:
+        """Publish messages that were checked, in their order, a part of them at a time, however many there are.
+
+        `on_acknowledged` gets the number of records that the broker has acknowledged since its last call.
+        """
+        self.run(_publish_all(self.broker, messages, self._clock, on_acknowledged))
+
     def offsets(self, topics: Iterable[Topic], groups: Iterable[str]) -> Offsets:
         """The offsets of `topics`, and those that `groups` have committed; each stands for its newest version."""
         return self.run(_offsets(self.broker, list(topics), list(groups)))
@@ -195,6 +205,15 @@ def newest_group(base: str, present: Iterable[str]) -> str:
 def lines_of(error: Invalid, place: str | None = None) -> list[str]:
     """A line for each reason why `place` (without one: what the error is about) is not valid."""
     return [f"{place or error.what}: {reason}" for reason in error.reasons] or [str(error)]
+
+
+async def _publish_all(
+    settings: KafkaSettings, messages: Iterable[object], clock: Callable[[], datetime], on_acknowledged: Callable[[int], None]
+) -> None:
+    remaining = iter(messages)
+    async with Publisher(settings, SOURCE, clock) as publisher:
+        while part := list(islice(remaining, PUBLISHED_AT_ONCE)):
+            await publisher.publish(part, on_acknowledged)
 
 
 async def _offsets(settings: KafkaSettings, topics: list[Topic], groups: list[str]) -> Offsets:

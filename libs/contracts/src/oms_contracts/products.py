@@ -1,9 +1,16 @@
 """The catalogue of products, owned by inventory, on oms.products; and the commands inventory takes for it. A product is one SKU."""
 
+import re
+from collections.abc import Iterator
 from datetime import datetime
 
 from oms_contracts.message import Value, message
+from oms_contracts.sscc import check_digit
 from oms_contracts.values import Code
+
+MAX_GRAMS = 10**9
+GTIN_DIGITS = frozenset({8, 12, 13, 14})
+_UNIT = re.compile(r"[A-Z0-9]{1,3}")
 
 
 @message("oms.inventory.ProductDefined.v1", key="sku")
@@ -67,3 +74,20 @@ class DeactivateProduct(Value, frozen=True, kw_only=True):
     """Take a product out of sale. A definition that is active brings it back."""
 
     sku: Code
+
+
+def objections_to(definition: DefineProduct) -> Iterator[str]:
+    """Everything for which inventory refuses a definition; each objection names its field and the reason."""
+    for name in ("sku", "title", "barcode"):
+        text = getattr(definition, name)
+        if text is not None and not (text.strip() and text.isprintable()):
+            yield f"{name}: must be printable, and not empty"
+    barcode = definition.barcode or ""
+    if barcode.isascii() and barcode.isdigit() and len(barcode) in GTIN_DIGITS:
+        expected = check_digit(barcode[:-1])
+        if int(barcode[-1]) != expected:
+            yield f"barcode: a GTIN of these digits ends in {expected}, this ends in {barcode[-1]}"
+    if not _UNIT.fullmatch(definition.unit):
+        yield "unit: must be a code of UN/CEFACT Recommendation 20, such as EA or KGM"
+    if definition.weight_grams is not None and not 0 <= definition.weight_grams <= MAX_GRAMS:
+        yield f"weight_grams: must be 0 to {MAX_GRAMS}"

@@ -79,17 +79,17 @@ def objections(command: ReceiveStock | AdjustStock) -> Iterator[str]:
     """
     match command:
         case ReceiveStock(receipt_id=receipt_id):
-            yield from name_objections("receipt_id", receipt_id)
+            yield from _name_objections("receipt_id", receipt_id)
         case AdjustStock(adjustment_id=adjustment_id, reason=reason):
-            yield from name_objections("adjustment_id", adjustment_id)
+            yield from _name_objections("adjustment_id", adjustment_id)
             if not reason.strip():
                 yield "reason: must not be empty"
     if not 1 <= len(command.lines) <= MAX_LINES:
         yield f"lines: there must be 1 to {MAX_LINES} lines, there are {len(command.lines)}"
         return
     for index, line in enumerate(command.lines):
-        yield from name_objections(f"lines.{index}.sku", line.sku)
-        yield from name_objections(f"lines.{index}.location", line.location)
+        yield from _name_objections(f"lines.{index}.sku", line.sku)
+        yield from _name_objections(f"lines.{index}.location", line.location)
         if isinstance(command, ReceiveStock) and line.quantity < 1:
             yield f"lines.{index}.quantity: must be at least 1, is {line.quantity}"
         elif line.quantity == 0:
@@ -98,8 +98,7 @@ def objections(command: ReceiveStock | AdjustStock) -> Iterator[str]:
             yield f"lines.{index}.quantity: must be at most {MAX_UNITS}"
 
 
-def name_objections(field_name: str, name: str) -> Iterator[str]:
-    """What is wrong with a text that becomes a key, or is printed on one line."""
+def _name_objections(field_name: str, name: str) -> Iterator[str]:
     if not name.strip():
         yield f"{field_name}: must not be empty"
     elif not name.isprintable() or len(name) > MAX_CHARACTERS:

@@ -4,8 +4,7 @@ A product does not decide about an order: `reservations` does, once `unknown_sku
 that is defined resumes the orders that wait for it, some in each decision, until none waits.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from msgspec import Struct
@@ -17,13 +16,12 @@ from oms_contracts.products import (
     ProductCommandRefused,
     ProductDeactivated,
     ProductDefined,
+    objections_to,
 )
-from oms_contracts.sscc import check_digit
 from oms_contracts.stock import StockReleased, StockReservationPostponed, WaitingOrdersResumed
 from oms_contracts.values import bounded_reasons
 
 from oms_inventory.commands import Event, ProductCommand, ResumeWaitingOrders
-from oms_inventory.ledger import name_objections
 
 KIND = "product"
 """How the key of a product begins, before the `/`."""
@@ -31,9 +29,6 @@ MAX_WAITING = 1_000
 """Orders that wait for one SKU. It keeps the state small; a further order is rejected, because it could not continue by itself."""
 MAX_RESUMED = 100
 """Orders that one decision resumes. The next decision, which is due at once, resumes the next."""
-MAX_GRAMS = 10**9
-GTIN_DIGITS = frozenset({8, 12, 13, 14})
-UNIT = re.compile(r"[A-Z0-9]{1,3}")
 
 
 class Product(Struct, frozen=True, kw_only=True):
@@ -92,7 +87,7 @@ def decide(command: ProductCommand, product: Product, now: datetime) -> list[Eve
             if product.definition is not None and not product.active:
                 return []
             event = ProductDeactivated(sku=sku, at=now)
-    reasons = bounded_reasons(objections(command, product))
+    reasons = bounded_reasons(_objections(command, product))
     if not reasons:
         return [event]
     name = type_of(command).name
@@ -135,20 +130,7 @@ def due(key: str, product: Product) -> tuple[datetime, ResumeWaitingOrders] | No
     return product.since, ResumeWaitingOrders(sku=key.removeprefix(f"{KIND}/"), orders=product.waiting[:MAX_RESUMED])
 
 
-def objections(command: DefineProduct | DeactivateProduct, product: Product) -> Iterator[str]:
-    """Everything that is wrong with a command; each objection names its field and the reason."""
-    yield from name_objections("sku", command.sku)
-    if isinstance(command, DeactivateProduct):
-        if product.definition is None:
-            yield "sku: is not in the catalogue"
-        return
-    if not command.title.strip() or not command.title.isprintable():
-        yield "title: must be printable, and not empty"
-    if (barcode := command.barcode) is not None:
-        yield from name_objections("barcode", barcode)
-        if barcode.isascii() and barcode.isdigit() and len(barcode) in GTIN_DIGITS and int(barcode[-1]) != check_digit(barcode[:-1]):
-            yield f"barcode: a GTIN of these digits ends in {check_digit(barcode[:-1])}, this ends in {barcode[-1]}"
-    if not UNIT.fullmatch(command.unit):
-        yield "unit: must be a code of UN/CEFACT Recommendation 20, such as EA or KGM"
-    if command.weight_grams is not None and not 0 <= command.weight_grams <= MAX_GRAMS:
-        yield f"weight_grams: must be 0 to {MAX_GRAMS}"
+def _objections(command: DefineProduct | DeactivateProduct, product: Product) -> Iterable[str]:
+    if isinstance(command, DefineProduct):
+        return objections_to(command)
+    return () if product.definition is not None else ("sku: is not in the catalogue",)
