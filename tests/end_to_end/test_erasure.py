@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,7 @@ from oms_local.stack import Stack
 from oms_runtime.clock import utc_now
 from oms_runtime.database import connect
 
+from tests.command_line import oms
 from tests.topics import PARTITIONS, reading
 
 TIMEOUT_SECONDS = 60
@@ -125,18 +126,6 @@ def found_in_logs(stack: Stack) -> set[str]:
     return {path.name for path in (stack.settings.data / "log").iterdir() if named_in(path.read_bytes())}
 
 
-def oms(stack: Stack, *words: str, code: int = 0) -> str:
-    """What `oms` prints about this stack; fails unless its exit code is `code`."""
-    settings = stack.settings
-    variables = {"DATA": settings.data, "KAFKA_PORT": settings.kafka_port, "POSTGRES_PORT": settings.postgres_port}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "OMS_"))}
-    environment |= {f"OMS_STACK_{name}": str(value) for name, value in (variables | {"HTTP_PORT": settings.http_port}).items()}
-    command: Sequence[str] = [sys.executable, "-m", "oms_cli", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stdout
-
-
 @pytest.fixture
 async def query(stack: Stack) -> AsyncIterator[QueryClient]:
     async with QueryClient(f"http://{LOOPBACK}:{stack.settings.http_port_of('projection')}") as client:
@@ -194,13 +183,13 @@ async def test_an_erased_person_is_nowhere_that_may_stay_and_all_else_goes_on(st
     told = (await plans_for_warehouses(stack))[key_of(placed)].personal
     assert told is not None
     assert (told.ship_to, told.note, told.bill_to, told.risk) == (placed.ship_to, NOTE, None, None)
-    letter = json.loads(oms(stack, "dead-letters", "list", "--json"))["dead_letters"][0]["letter_id"]
-    assert "colour" in oms(stack, "dead-letters", "show", "capture", letter)
-    exported = json.loads(oms(stack, "customer", "export", "--channel", "web", "--id", "zeb"))
+    letter = json.loads(await oms(stack, "dead-letters", "list", "--json"))["dead_letters"][0]["letter_id"]
+    assert "colour" in await oms(stack, "dead-letters", "show", "capture", letter)
+    exported = json.loads(await oms(stack, "customer", "export", "--channel", "web", "--id", "zeb"))
     assert [each["reference"] for each in exported["orders"]] == ["ERASE-1"]
     assert exported["orders"][0]["note"] == NOTE
 
-    oms(stack, "customer", "erase", "--email", EMAIL.upper(), "--reason", "asked to", "--request-id", "R-1", "--yes")
+    await oms(stack, "customer", "erase", "--email", EMAIL.upper(), "--reason", "asked to", "--request-id", "R-1", "--yes")
 
     async def erased() -> Any:
         order = await query.order(key_of(placed))
@@ -215,13 +204,13 @@ async def test_an_erased_person_is_nowhere_that_may_stay_and_all_else_goes_on(st
     assert FOR_EVER & await found_on_topics(stack) == set()
     assert await found_in_tables(stack) == set()
     assert found_in_logs(stack) == set()
-    assert json.loads(oms(stack, "customer", "find", "--email", EMAIL, "--json"))["customers"] == []
-    oms(stack, "customer", "export", "--channel", "web", "--id", "zeb", code=1)
+    assert json.loads(await oms(stack, "customer", "find", "--email", EMAIL, "--json"))["customers"] == []
+    await oms(stack, "customer", "export", "--channel", "web", "--id", "zeb", code=1)
 
     # The keys are gone from every store, and the newest record of each says so.
     assert await wrapped_keys_left(stack, key_count=1) == {"capture": 1, "fulfillment": 1, "projection": 1}
     # The same request again changes nothing; another finds nothing.
-    oms(stack, "customer", "erase", "--email", EMAIL, "--reason", "again", "--request-id", "R-2", "--yes", code=1)
+    await oms(stack, "customer", "erase", "--email", EMAIL, "--reason", "again", "--request-id", "R-2", "--yes", code=1)
 
     await check_audits(stack)
 
@@ -308,10 +297,10 @@ async def test_a_restored_store_has_the_keys_again_that_it_lost_and_not_those_th
     await asyncio.to_thread(stack.start_part, "capture")
     await publish(stack, "channel", late)
     assert await poll(partial(named_or_none, query, late), TIMEOUT_SECONDS)
-    oms(stack, "customer", "erase", "--channel", "web", "--id", "early", "--reason", "asked to", "--yes")
+    await oms(stack, "customer", "erase", "--channel", "web", "--id", "early", "--reason", "asked to", "--yes")
     await asyncio.to_thread(stack.stop_part, "capture")
     await administer(stack, "drop database oms_capture with (force)", "alter database capture_backup rename to oms_capture")
-    report = json.loads(oms(stack, "store", "recover", "capture", "--json"))
+    report = json.loads(await oms(stack, "store", "recover", "capture", "--json"))
     assert report["events_recovered"] > 0
     await asyncio.to_thread(stack.start_part, "capture")
     connection = await connect(stack.database_url("capture"))
@@ -324,7 +313,9 @@ async def test_a_restored_store_has_the_keys_again_that_it_lost_and_not_those_th
         placed = order(reference, customer, f"{customer}@example.com")
         await publish(stack, "channel", placed)
         assert await poll(partial(named_or_none, query, placed), TIMEOUT_SECONDS)
-    found = {name: json.loads(oms(stack, "customer", "find", "--channel", "web", "--id", name, "--json")) for name in ("early", "late")}
+    found = {
+        name: json.loads(await oms(stack, "customer", "find", "--channel", "web", "--id", name, "--json")) for name in ("early", "late")
+    }
     assert [each["orders"] for each in found["late"]["customers"]] == [2]
     assert [each["orders"] for each in found["early"]["customers"]] == [1]
 

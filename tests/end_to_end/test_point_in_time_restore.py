@@ -7,8 +7,7 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from oms_local.testing import local_stack
 from oms_provision.sql import session
 from oms_runtime.clock import utc_now
 
+from tests.command_line import oms
 from tests.topics import PARTITIONS, reading, repeated_events
 
 SEED = 11
@@ -179,9 +179,9 @@ async def test_a_database_that_goes_back_to_a_moment_under_load_loses_and_double
         # It refuses to decide, and says what to do. That is done.
         await until(lambda: says(stack, "the store ends at position"))
         assert at_least <= await cluster.head() <= at_most < lost
-        dry = await oms(stack, "store", "recover", "inventory", "--dry-run", "--json", code=1)
+        dry = json.loads(await oms(stack, "store", "recover", "inventory", "--dry-run", "--json", code=1))
         assert (dry["store_ended_at"], dry["events_recovered"], dry["agrees"]) == (await cluster.head(), 0, False)
-        report = await oms(stack, "store", "recover", "inventory", "--json")
+        report = json.loads(await oms(stack, "store", "recover", "inventory", "--json"))
         assert report["events_recovered"] == report["events_missing"] >= SOME_EVENTS
         assert report["agrees"]
 
@@ -275,15 +275,3 @@ async def published(stack: Stack) -> dict[str, str]:
                 if records and records[-1].offset + 1 >= ends[tp]:
                     del ends[tp]
         return found
-
-
-async def oms(stack: Stack, *words: str, code: int = 0) -> Any:
-    """The document that `oms` prints about this stack; fails unless its exit code is `code`."""
-    settings = stack.settings
-    variables = {"DATA": settings.data, "KAFKA_PORT": settings.kafka_port, "POSTGRES_PORT": settings.postgres_port}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "OMS_"))}
-    environment |= {f"OMS_STACK_{name}": str(value) for name, value in (variables | {"HTTP_PORT": settings.http_port}).items()}
-    command: Sequence[str] = [sys.executable, "-m", "oms_cli", *words]
-    done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return json.loads(done.stdout)

@@ -1,6 +1,5 @@
 """Webhooks of shops on the whole stack, from the door to the order, and the inbox of what cannot be mapped."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -9,14 +8,13 @@ from typing import Any
 import httpx
 import pytest
 from oms_adapters.webhooks import signature_of
-from oms_cli.app import app
 from oms_client.queries import QueryClient, poll
 from oms_contracts.orders import ENDED_STATUSES
 from oms_contracts.values import order_id_of
 from oms_local.ports import LOOPBACK
 from oms_local.stack import Stack
-from typer.testing import CliRunner, Result
 
+from tests.command_line import oms
 from tests.topics import repeated_events
 
 TIMEOUT_SECONDS = 60
@@ -102,16 +100,6 @@ async def until_letters(query: QueryClient, key: str, count: int) -> list[dict[s
     return sorted(result, key=lambda letter: int(letter["letter_id"].rpartition("/")[2]))
 
 
-async def oms(stack: Stack, *words: str, given: bytes | None = None) -> Result:
-    """Run `oms` on the stack, in a thread: it has a loop of its own."""
-    settings = stack.settings
-    names = {"DATA": settings.data, "KAFKA_PORT": settings.kafka_port, "POSTGRES_PORT": settings.postgres_port}
-    environment = {f"OMS_STACK_{name}": str(value) for name, value in (names | {"HTTP_PORT": settings.http_port}).items()}
-    result = await asyncio.to_thread(CliRunner(env=environment).invoke, app, list(words), input=given)
-    assert result.exit_code == 0, result.output
-    return result
-
-
 async def test_webhooks_that_come_late_twice_and_out_of_order_place_one_order_and_cancel_it(
     stack: Stack, capture: httpx.AsyncClient, query: QueryClient
 ) -> None:
@@ -162,7 +150,7 @@ async def test_what_cannot_be_mapped_is_mended_in_the_inbox_and_what_waits_behin
     assert (first["status"], behind["status"]) == ("set_aside", "parked")
     assert await status_of(query, 1004) is None
 
-    found = json.loads((await oms(stack, "inbox", "show", first["letter_id"], "--json")).stdout)
+    found = json.loads(await oms(stack, "inbox", "show", first["letter_id"], "--json"))
     assert (found["platform"], found["channel"], found["reference"], found["payload"]) == ("shopify", "web", "1004", broken)
     assert found["reasons"]
     corrected = json.dumps(shopify(1004)).encode()
