@@ -48,6 +48,12 @@ def test_a_user_may_not_read_a_topic_without_being_its_reader(stack: Stack) -> N
     assert read(stack, "channel", "oms.channel.orders", "oms.channel") in REFUSED
 
 
+@pytest.mark.parametrize("user", ["operator", "inventory", "payment", "tracking", "returns", "warehouse", "channel", "downstream"])
+def test_customers_keys_are_read_only_by_those_who_open_what_they_seal(stack: Stack, user: str) -> None:
+    """The operator's right to read is by prefix, and taken back for this topic."""
+    assert read(stack, user, "oms.customer-keys", f"oms.{user}") in REFUSED
+
+
 def test_a_service_may_not_join_the_consumer_group_of_another(stack: Stack) -> None:
     assert read(stack, "inventory", "oms.orders", "oms.payment") in REFUSED
 
