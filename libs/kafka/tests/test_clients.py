@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, ProducerClosed
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.produce import ProduceRequest
 from oms_contracts.catalogue import Topic
 from oms_kafka.aiokafka_internals import METADATA_REQUEST_SPACING_SECONDS, abort_producer
@@ -88,3 +89,23 @@ async def test_a_reader_that_cannot_start_leaves_nothing_open() -> None:
             await reader.start()
     del reader
     gc.collect()
+
+
+async def test_a_request_on_a_closed_connection_is_a_connection_error(servers: Servers) -> None:
+    """uvloop raises RuntimeError where asyncio's own loop raises nothing; the consumer's coordinator would end for ever."""
+    reader: Any = make_reader(settings_of(servers.kafka), "test-closed")
+    await reader.start()
+    try:
+        await reader.topics()
+        (connection, *_) = reader._client._conns.values()
+
+        def write(_data: bytes) -> None:
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+        connection._writer.write = write
+        with pytest.raises(KafkaConnectionError, match="the handler is closed"):
+            connection.send(MetadataRequest([]))
+        assert not connection.connected()
+        assert await reader.topics()  # over another connection
+    finally:
+        await reader.stop()

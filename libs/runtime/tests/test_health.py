@@ -64,6 +64,7 @@ async def test_a_consumer_that_delivers_nothing_is_not_alive_unless_the_broker_i
         assert await runtime.alive()  # the broker may be back, but not for long enough
         now = 2 * STUCK_SECONDS + 2
         assert not await runtime.alive()
+        assert any("restart this process" in reason for reason in await runtime.unready())
 
 
 async def test_ready_gives_its_reasons(probe: Probe) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 import aiokafka.record._crecords.default_records as compiled_records
 from aiokafka import TopicPartition
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer import fetcher
-from aiokafka.errors import CorruptRecordException, ProducerClosed
+from aiokafka.errors import CorruptRecordException, KafkaConnectionError, ProducerClosed
 from aiokafka.record import default_records as python_records
 from aiokafka.structs import ConsumerRecord
 
@@ -100,6 +101,29 @@ async def _false_if_cancelled(request: Callable[..., Coroutine[Any, Any, bool]],
         return await request(*args)
     except asyncio.CancelledError:
         return False  # what aiokafka itself returns for a request that brought nothing
+
+
+def report_closed_connections() -> None:
+    """Make a request on a connection that uvloop has closed fail as one on a broken connection does. May be called again.
+
+    Symptom: there `write` raises RuntimeError, not OSError. aiokafka's group coordinator takes that for a bug of its own and ends, so the
+    consumer never gets a record again, however well the broker is. Found by killing the broker under load.
+    Upstream: no issue found; aiokafka is tested on asyncio's own loop, which only logs there.
+    Test: libs/kafka/tests/test_clients.py, test_a_request_on_a_closed_connection_is_a_connection_error.
+    """
+    _Connection.send = _send_or_break
+
+
+_Connection: Any = AIOKafkaConnection
+_send: Any = _Connection.send
+
+
+def _send_or_break(connection: Any, request: Any, expect_response: bool = True) -> Any:
+    try:
+        return _send(connection, request, expect_response)
+    except RuntimeError as error:
+        connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"the connection is closed: {error}") from error
 
 
 async def stop_consumer(consumer: Any, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:

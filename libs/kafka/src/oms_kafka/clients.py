@@ -107,6 +107,7 @@ def make_producer(
     settings: KafkaSettings, client_id: str, *, idempotent: bool = True, linger_ms: int = 0, request_timeout_ms: int = 30_000
 ) -> Producer:
     """A producer whose sends return once the broker has the record on all in-sync replicas (acks=all). It is not started yet."""
+    aiokafka_internals.report_closed_connections()
     producer: Any = aiokafka.AIOKafkaProducer(
         **client_options(settings),
         client_id=client_id,
@@ -125,6 +126,7 @@ def make_producer(
 def make_reader(settings: KafkaSettings, client_id: str) -> Reader:
     """A consumer outside any group, which reads the partitions it is assigned. It is not started yet."""
     aiokafka_internals.bound_batches()
+    aiokafka_internals.report_closed_connections()
     reader: Any = _Reader(**client_options(settings), client_id=client_id, auto_offset_reset="earliest")
     return reader
 

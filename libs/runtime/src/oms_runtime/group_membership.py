@@ -113,6 +113,7 @@ class GroupMembership(ConsumerRebalanceListener):
         )
         self._subscriber(self._handle)
         aiokafka_internals.bound_batches()
+        aiokafka_internals.report_closed_connections()
         aiokafka_internals.replace_poll(self._subscriber, self._poll)
 
     async def join(self) -> None:

@@ -242,6 +242,8 @@ class Runtime:
             reasons.append(f"partitions are not read: {len(self.consumer.rejected)}, among them {topic}/{partition}: {reason}")
         if self.consumer.stopped_because is not None:
             reasons.append(self.consumer.stopped_because)
+        elif not await self.consumer.alive():
+            reasons.append("records wait, and none has been attempted for long: restart this process")
         if self.consumer.retries_because and not self._clock.fault:
             reasons.append(f"a batch fails and is tried again: {self.consumer.retries_because}")
         if self._election is None or self._election.done():
