@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from oms_contracts.customers import CustomerKeyErased, CustomerKeyIssued
 from oms_contracts.order_parts import SealedData
 
@@ -89,10 +90,12 @@ async def open_sealed(connection: Connection, sealer: Sealer, sealed: Mapping[st
 
 def open_with(sealer: Sealer, wrapped_key: str, order_id: str, sealed: SealedData) -> bytes | None:
     """An order's personal data; None where the key was erased. Raises as `open_sealed`."""
-    if not wrapped_key:
-        return None
+    return sealer.open(unwrap(sealer, sealed.key_id, wrapped_key), sealed.data, order_id) if wrapped_key else None
+
+
+def unwrap(sealer: Sealer, key_id: str, wrapped_key: str) -> AESGCM:
+    """A stored key, ready for use. Raises WrongInstallationKey: a store's keys open under the installation's key, or it is another one."""
     try:
-        key = sealer.unwrap(sealed.key_id, wrapped_key)
+        return sealer.unwrap(key_id, wrapped_key)
     except BrokenSeal as error:
         raise WrongInstallationKey from error
-    return sealer.open(key, sealed.data, order_id)

@@ -16,12 +16,11 @@ from oms_contracts.customers import CustomerErased, CustomerKeyErased, CustomerK
 from oms_contracts.message import decode, encode, type_of
 from oms_contracts.order_parts import PersonalData, SealedData
 from oms_contracts.orders import OrderAccepted
-from oms_runtime.customer_keys import CustomerKey, customer_hash, email_hash, folded, save_keys
+from oms_runtime.customer_keys import CustomerKey, customer_hash, email_hash, folded, save_keys, unwrap
 from oms_runtime.database import Connection
 from oms_runtime.dead_letters import forget_values
-from oms_runtime.errors import WrongInstallationKey
 from oms_runtime.model import Cause, CausedCommands, Command, StoredEvent
-from oms_runtime.sealing import KEY_BYTES, NONCE_BYTES, BrokenSeal, Sealer
+from oms_runtime.sealing import KEY_BYTES, NONCE_BYTES, Sealer
 from oms_runtime.unit_of_work import UnitOfWork
 
 from oms_capture.commands import PlaceOrder, TakeWebhook
@@ -56,13 +55,14 @@ class Customers:
             await self._check_key(connection)
         keys = await self._keys(connection, set(identities.values()))
         new = {identity: self._new_key(identity) for identity in set(identities.values()) - keys.keys()}
+        keys |= new
         prepared: list[tuple[Command, Cause]] = []
         for command, placing, cause in placings:
             if placing is None:
                 prepared.append((command, cause))
                 continue
             identity = identities[id(placing)]
-            sealed = self._sealed(placing, (keys | new)[identity], new.get(identity))
+            sealed = self._sealed(placing, keys[identity], new.get(identity))
             prepared.append((replace(command, place=sealed) if isinstance(command, TakeWebhook) else sealed, cause))
         return prepared
 
@@ -90,21 +90,15 @@ class Customers:
         return CustomerKey(key_id, self._sealer.wrap(key_id, self._random_bytes(KEY_BYTES), self._random_bytes(NONCE_BYTES)), *identity)
 
     def _sealed(self, command: PlaceOrder, key: CustomerKey, new_key: CustomerKey | None) -> PlaceOrder:
-        try:
-            unwrapped = self._sealer.unwrap(key.key_id, key.wrapped_key)
-        except BrokenSeal as error:
-            raise WrongInstallationKey from error
+        unwrapped = unwrap(self._sealer, key.key_id, key.wrapped_key)
         sealed = self._sealer.seal(unwrapped, encode(personal_data_of(command.placed)), self._random_bytes(NONCE_BYTES), command.order_id)
         return replace(command, sealed=SealedData(key_id=key.key_id, data=sealed), new_key=new_key)
 
     async def _check_key(self, connection: Connection) -> None:
         """A key of the store must open under ours, or customers' data would be sealed under two installation keys."""
         row = await connection.fetchrow("select key_id, wrapped_key from customer_keys where wrapped_key <> '' limit 1")
-        try:
-            if row is not None:
-                self._sealer.unwrap(row["key_id"], row["wrapped_key"])
-        except BrokenSeal as error:
-            raise WrongInstallationKey from error
+        if row is not None:
+            unwrap(self._sealer, row["key_id"], row["wrapped_key"])
         self._key_is_checked = True
 
     async def _keys(self, connection: Connection, identities: set[Identity]) -> dict[Identity, CustomerKey]:
