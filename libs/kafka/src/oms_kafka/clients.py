@@ -135,8 +135,8 @@ class _Reader(aiokafka.AIOKafkaConsumer):
     async def start(self) -> None:
         try:
             await super().start()
-        except BaseException:
-            await super().stop()  # it leaves its connections open
+        except BaseException:  # a cancellation too: whatever ends the start goes on, and leaves connections open
+            await super().stop()
             raise
         aiokafka_internals.contain_cancellation(self)
 
