@@ -1,9 +1,11 @@
 """The stack that the tests of several services share: a new one for each module."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from oms_client.queries import QueryClient
+from oms_local.ports import LOOPBACK
 from oms_local.stack import Stack, StackSettings
 
 
@@ -18,3 +20,10 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     stack.up(environment={"OMS_LOOK_UP_AFTER": "PT0.2S", "OMS_LOOK_UP_AT_MOST": "PT1S"}, owner=os.getpid())
     yield stack
     stack.down()
+
+
+@pytest.fixture
+async def query(stack: Stack) -> AsyncIterator[QueryClient]:
+    """The stack's query API."""
+    async with QueryClient(f"http://{LOOPBACK}:{stack.settings.http_port_of('projection')}") as client:
+        yield client

@@ -35,13 +35,6 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.fixture
-async def query(stack: Stack) -> AsyncIterator[QueryClient]:
-    client = QueryClient(f"http://{LOOPBACK}:{stack.settings.http_port_of('projection')}")
-    yield client
-    await client.close()
-
-
 def orders_url(stack: Stack) -> str:
     return f"http://{LOOPBACK}:{stack.settings.http_port_of('capture')}/orders"
 

@@ -10,12 +10,11 @@ import os
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import httpx
-import pytest
 from msgspec.structs import replace
 from oms_client.publisher import Publisher, record_of
 from oms_client.queries import QueryClient, poll
@@ -124,12 +123,6 @@ async def found_in_tables(stack: Stack) -> set[str]:
 
 def found_in_logs(stack: Stack) -> set[str]:
     return {path.name for path in (stack.settings.data / "log").iterdir() if named_in(path.read_bytes())}
-
-
-@pytest.fixture
-async def query(stack: Stack) -> AsyncIterator[QueryClient]:
-    async with QueryClient(f"http://{LOOPBACK}:{stack.settings.http_port_of('projection')}") as client:
-        yield client
 
 
 async def wait_for_status(query: QueryClient, placed: OrderPlaced, *statuses: str) -> Any:

@@ -1,6 +1,6 @@
 """On the real stack: an order waits for its products and goes on by itself; or it is rejected, and a corrected one is accepted."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,6 @@ from oms_contracts.samples import example_order
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.values import StockLine
 from oms_kafka.settings import settings_of
-from oms_local.ports import LOOPBACK
 from oms_local.stack import Stack, StackSettings
 from oms_runtime.clock import utc_now
 
@@ -33,13 +32,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.up(services=[service for service in ALL_SERVICES if service != "inventory"])
     yield stack
     stack.down()
-
-
-@pytest.fixture
-async def query(stack: Stack) -> AsyncIterator[QueryClient]:
-    client = QueryClient(f"http://{LOOPBACK}:{stack.settings.http_port_of('projection')}")
-    yield client
-    await client.close()
 
 
 @pytest.fixture

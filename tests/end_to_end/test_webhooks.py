@@ -24,13 +24,6 @@ PLACED_AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-async def query(stack: Stack) -> AsyncIterator[QueryClient]:
-    client = QueryClient(f"http://{LOOPBACK}:{stack.settings.http_port_of('projection')}")
-    yield client
-    await client.close()
-
-
-@pytest.fixture
 async def capture(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     url = f"http://{LOOPBACK}:{stack.settings.http_port_of('capture')}"
     async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS) as client:
