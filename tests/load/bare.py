@@ -230,7 +230,7 @@ async def _send(producer: Producer, waiting: defaultdict[TopicPartition, deque[M
     while waiting:
         flying: list[asyncio.Future[Any]] = []
         for tp, queue in waiting.items():
-            batch = producer.create_batch()
+            batch = producer.create_batch_for(tp.topic)
             while queue:
                 key, value, headers = queue[0]
                 if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:

@@ -19,6 +19,11 @@ from oms_kafka.clients import make_producer, make_reader
 from oms_kafka.settings import settings_of
 from oms_local.testing import Servers
 
+HEADER_BYTES = 61
+"""Of a batch, before its records."""
+GZIP_FLAGS, GZIP_QUICKEST = 8, 4
+"""RFC 1952: where a gzip header says how hard its writer tried, and that it tried least. Java, and so the broker, writes 0 there."""
+
 
 async def test_metadata_requests_are_spaced_while_a_partition_has_no_leader(servers: Servers) -> None:
     topic = Topic(name=f"led-{secrets.token_hex(4)}", key="none", messages=(), writers=(), readers=(), summary="", partitions=1)
@@ -69,6 +74,39 @@ async def test_an_aborted_producer_sends_nothing_more(servers: Servers) -> None:
     reader = make_reader(settings, "test-aborted")
     await reader.start()
     assert await reader.end_offsets([partition]) == {partition: 1}
+    await reader.stop()
+
+
+async def test_a_batch_for_a_gzip_topic_is_kept_as_it_was_sent(servers: Servers) -> None:
+    topic = Topic(
+        name=f"gzip-{secrets.token_hex(4)}", key="none", messages=(), writers=(), readers=("downstream",), summary="", partitions=1
+    )
+    assert topic.compression == "gzip"
+    servers.create_topics([topic])
+    partition, settings = TopicPartition(topic.name, 0), settings_of(servers.kafka)
+    producer: Any = make_producer(settings, "test-gzip", gzip_topics={topic.name})
+    reader: Any = make_reader(settings, "test-gzip")
+    await producer.start()
+    await reader.start()
+    batch = producer.create_batch_for(topic.name)
+    for number in range(100):
+        batch.append(key=b"key", value=b"value %d" % number, timestamp=None, headers=[])
+    await (await producer.send_batch(batch, topic.name, partition=0))
+
+    kept: list[bytes] = []
+    fetched = reader._fetcher._client.send
+
+    async def keep_records(node: Any, request: Any, **options: Any) -> Any:
+        response = await fetched(node, request, **options)
+        kept.extend(bytes(part[-1]) for _, parts in getattr(response, "topics", ()) for part in parts if isinstance(part[-1], bytes))
+        return response
+
+    reader._fetcher._client.send = keep_records
+    reader.assign([partition])
+    found = (await reader.getmany(partition, timeout_ms=20_000))[partition]
+    assert [record.value for record in found] == [b"value %d" % number for number in range(100)]
+    assert kept[0][HEADER_BYTES + GZIP_FLAGS] == GZIP_QUICKEST
+    await producer.stop()
     await reader.stop()
 
 

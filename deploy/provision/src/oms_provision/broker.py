@@ -30,7 +30,7 @@ POLL_SECONDS = 0.05
 SCRAM_ITERATIONS = 4096
 DAY = str(24 * 3600 * 1000)
 GZIP_LEVEL = "1"
-"""The broker compresses anew what our services sent; its default level takes twice the time for a sixth fewer bytes."""
+"""For what does not arrive in gzip, as the relays send it. The broker's default level takes twice the time for a sixth fewer bytes."""
 TLS_OPTIONS = {"ca_file": "ssl.ca.location", "certificate_file": "ssl.certificate.location", "key_file": "ssl.key.location"}
 CONNECTION = ("security_protocol", "sasl_mechanism", *TLS_OPTIONS)
 """What a connection may have beside its address, username and password: the ends of variables that begin with `KAFKA_`."""

@@ -45,7 +45,7 @@ async def send_in_order(
 
 
 def _fill(producer: Producer, target: TopicPartition, queue: deque[T], record_of: Callable[[T], OutgoingRecord]) -> Batch:
-    batch = producer.create_batch()
+    batch = producer.create_batch_for(target.topic)
     while queue:
         record = record_of(queue[0])
         if batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers) is None:

@@ -15,6 +15,8 @@ from aiokafka.abc import AbstractTokenProvider
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType]  # aiokafka is untyped in part
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch
 
 from oms_kafka import aiokafka_internals
 from oms_kafka.settings import KafkaSettings, ssl_context
@@ -39,7 +41,7 @@ class Producer(Protocol):
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
-    def create_batch(self) -> Batch: ...
+    def create_batch_for(self, topic: str) -> Batch: ...
     async def partitions_for(self, topic: str) -> Set[int]: ...
     async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> "asyncio.Future[Any]": ...
     async def send_and_wait(
@@ -104,11 +106,21 @@ class _TokenFile(AbstractTokenProvider):
 
 
 def make_producer(
-    settings: KafkaSettings, client_id: str, *, idempotent: bool = True, linger_ms: int = 0, request_timeout_ms: int = 30_000
+    settings: KafkaSettings,
+    client_id: str,
+    *,
+    idempotent: bool = True,
+    linger_ms: int = 0,
+    request_timeout_ms: int = 30_000,
+    gzip_topics: Set[str] = frozenset(),
 ) -> Producer:
-    """A producer whose sends return once the broker has the record on all in-sync replicas (acks=all). It is not started yet."""
+    """A producer whose sends return once the broker has the record on all in-sync replicas (acks=all). It is not started yet.
+
+    `gzip_topics` are those that the broker keeps in gzip: a batch that arrives so is kept as it is, any other the broker makes anew.
+    """
     aiokafka_internals.report_closed_connections()
-    producer: Any = aiokafka.AIOKafkaProducer(
+    aiokafka_internals.compress_gzip_quickly()
+    producer: Any = _Producer(
         **client_options(settings),
         client_id=client_id,
         enable_idempotence=idempotent,
@@ -119,8 +131,18 @@ def make_producer(
         max_request_size=MAX_REQUEST_BYTES,
         request_timeout_ms=request_timeout_ms,
     )
+    producer.gzip_topics = gzip_topics
     aiokafka_internals.space_metadata_requests(producer)
     return producer
+
+
+class _Producer(aiokafka.AIOKafkaProducer):
+    gzip_topics: Set[str] = frozenset()
+
+    def create_batch_for(self, topic: str) -> Batch:
+        codec = DefaultRecordBatch.CODEC_GZIP if topic in self.gzip_topics else DefaultRecordBatch.CODEC_SNAPPY
+        batch: Any = BatchBuilder(MAX_BATCH_BYTES, codec)
+        return batch
 
 
 def make_reader(settings: KafkaSettings, client_id: str) -> Reader:

@@ -59,6 +59,7 @@ class Relay:
         self._service = service
         topics = tuple(topics)
         self._topics = [topic.name for topic in topics]
+        self._gzip_topics = {topic.name for topic in topics if topic.compression == "gzip"}
         self._copies = {topic.name: [copy for copy in topics if copy.copy_of == topic.name] for topic in topics}
         self._types_on = {topic.name: {type_of(cls).name for cls in topic.messages} for topic in topics}
         self._disclose = disclose
@@ -109,7 +110,7 @@ class Relay:
 
         Any failure ends the run; the next one begins by finding out how far the topics are.
         """
-        producer = make_producer(self._settings, f"oms-{self._service}-relay")
+        producer = make_producer(self._settings, f"oms-{self._service}-relay", gzip_topics=self._gzip_topics)
         end_offsets: dict[TopicPartition, int] = {}
         try:
             tails = await self._with_keepalive(connection, read_tails(self._settings, self._service, self._topics))
