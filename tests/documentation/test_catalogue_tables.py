@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from oms_contracts.catalogue import ALL_SERVICES, FOREVER, SERVICES, TOPICS, Topic, topics_read_by, topics_written_by
+from oms_contracts.dead_letters import concerns_dead_letters
 from oms_contracts.message import type_of
-from oms_contracts.operations import is_operation
 
 from tests.documentation.pages import mermaid, names, rows, section
 
@@ -39,7 +39,7 @@ def test_a_service_writes_reads_and_takes_what_the_page_says(service: str) -> No
     assert set(names(written)) == {topic.name for topic in topics_written_by(service) if not topic.name.endswith(DEAD_LETTERS)}
     assert set(names(read)) == {topic.name for topic in topics_read_by(service) if not topic.name.endswith((COMMANDS, DEAD_LETTERS))}
     own = next(topic for topic in TOPICS if topic.name == f"oms.{service}{COMMANDS}")
-    assert set(names(commands)) == {cls.__name__ for cls in own.messages if not is_operation(type_of(cls).name)}
+    assert set(names(commands)) == {cls.__name__ for cls in own.messages if not concerns_dead_letters(type_of(cls).name)}
 
 
 def test_every_service_has_a_row() -> None:

@@ -6,8 +6,8 @@ from functools import cache
 
 import pytest
 from oms_contracts.catalogue import TOPICS
+from oms_contracts.dead_letters import is_folded
 from oms_contracts.message import type_of
-from oms_contracts.operations import is_folded
 
 from tests.documentation.pages import mermaid, names, section
 from tests.documentation.transitions import SEARCHES, START, Found, Search, Transition, explore

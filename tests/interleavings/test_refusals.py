@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from oms_capture.validation import MAX_LINES
 from oms_contracts.catalogue import EXTERNAL_MAX_BYTES, TOPICS
 from oms_contracts.channel import WebhookReceived
+from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.message import Value, encode, key_of, type_of, validate
-from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.orders import OrderActionRequired
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.strict import MAX_ITEMS, MAX_NUMBER, MAX_TEXT_CHARACTERS

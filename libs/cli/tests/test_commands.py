@@ -25,14 +25,14 @@ from oms_cli.events import causal, record_as_json
 from oms_cli.exports import COLUMNS
 from oms_cli.order_files import Place, read_csv
 from oms_cli.plugins import Servers
-from oms_client.publisher import check_message, content_id
+from oms_client.publisher import Asker, check_message, content_id
 from oms_contracts.catalogue import TOPICS, topic_of
 from oms_contracts.channel import WebhookReceived, webhook_key
 from oms_contracts.content_hash import content_hash_of
 from oms_contracts.customers import CustomerErased, EraseCustomer
+from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import decode, encode, key_of, type_of, validate
-from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.orders import CancelOrder, OrderAccepted, OrderCancellationRejected, OrderCommandRefused, OrderRejected
 from oms_contracts.products import DeactivateProduct, DefineProduct, ProductCommandRefused, ProductDefined
 from oms_contracts.samples import example_order, sample
@@ -79,6 +79,7 @@ class FakeConnections(Connections):
         self.responses: dict[str, Any] = {}
         self.requests: list[httpx.URL] = []
         self.published: list[tuple[str, Any]] = []
+        self.askers: list[Asker] = []
         self.known_offsets = Offsets(begins={}, ends={}, committed={})
         self.known_metrics: dict[str, dict[str, float]] = {}
 
@@ -88,8 +89,11 @@ class FakeConnections(Connections):
     def metrics(self, service: str, names: Any) -> dict[str, float] | None:
         return self.known_metrics.get(service)
 
-    async def _record(self, _settings: KafkaSettings, message: Any, *, topic: str | None, event_id: str | None, **_: Any) -> str:
+    async def _record(
+        self, _settings: KafkaSettings, message: Any, *, topic: str | None, event_id: str | None, asker: Asker, **_: Any
+    ) -> str:
         check_message(message)
+        self.askers.append(asker)
         self.published.append((topic or topic_of(message), message))
         return event_id or content_id(message)
 
@@ -139,7 +143,7 @@ def page(*items: Any, more: str | None = None) -> dict[str, Any]:
     return {"items": items, "next": more}
 
 
-def entry(event: Any, position: int = 1, causation: str = "", at: datetime = NOON) -> dict[str, Any]:
+def entry(event: Any, position: int = 1, causation: str = "", at: datetime = NOON, **asker: str) -> dict[str, Any]:
     """A timeline's entry of an event."""
     kind = type_of(event).name
     return {
@@ -151,6 +155,7 @@ def entry(event: Any, position: int = 1, causation: str = "", at: datetime = NOO
         "position": position,
         "sequence": 1,
         "causation": causation,
+        **asker,
         "data": json.loads(encode(event)),
     }
 
@@ -509,7 +514,7 @@ def test_an_order_is_shown_to_people_and_to_machines(oms: Run, connected: FakeCo
         ["1", "mug", "Mug, blue", "2", "5.00 EUR", "0.00 EUR", "0.00 EUR", "10.00 EUR", "2", "1", "0"],
         ["captured", "2026-11-24 12:00:00Z", "14.95 EUR", "10.00 EUR", "0.05 EUR", "0.00 EUR", "–"],
         ["340", "DHL", "T", "–", "–", "–"],
-        ["2026-11-24 12:00:00.000Z", "OrderAccepted", "about oms.capture.OrderAccepted.v2"],
+        ["2026-11-24 12:00:00.000Z", "OrderAccepted", "about oms.capture.OrderAccepted.v2", "–"],
     ]
     assert "placed 2026-11-24 11:00:00Z by (ada)" in result.stdout
     assert "total 14.95 EUR" in result.stdout
@@ -660,6 +665,24 @@ def test_an_orders_events_are_shown_with_their_data(oms: Run, connected: FakeCon
     assert [event["id"] for event in shown(oms("events", "show", "web/W-1", "--json"))["events"]] == ["capture-2", "capture-3"]
 
 
+def test_a_timeline_says_who_asked_for_what_and_why(oms: Run, connected: FakeConnections) -> None:
+    asked = entry(sample_of(OrderCommandRefused), actor="user:ada", reason="ordered twice")
+    connected.responses[f"/orders/{ORDER_ID}"] = order_detail("released")
+    connected.responses[f"/orders/{ORDER_ID}/timeline"] = page(asked, entry(accepted(), 2))
+    assert "by user:ada: ordered twice\n" in oms("events", "show", "web/W-1").stdout
+    assert oms("order", "show", "web/W-1").stdout.count("by user:ada: ordered twice") == 1
+
+
+def test_a_command_is_published_with_the_name_of_who_gives_it(oms: Run, connected: FakeConnections) -> None:
+    oms("stock", "receive", "MUG", "BER-1", "3")
+    assert connected.askers == [Asker("operator", "")]
+
+
+@pytest.mark.parametrize("reason", ["two\nlines", "x" * 501])
+def test_a_reason_is_one_short_line(oms: Run, reason: str) -> None:
+    assert oms("--reason", reason, "stock", "receive", "MUG", "BER-1", "3").exit_code == 2
+
+
 class Consumed:
     """A record as aiokafka gives it."""
 
@@ -670,7 +693,8 @@ class Consumed:
 
 
 def test_a_record_is_shown_as_json() -> None:
-    envelope = Envelope(type="oms.capture.OrderConfirmed.v1", source="/oms/capture", id="capture-9", time=NOON, sequence=3, position=9)
+    attributes = {"source": "/oms/capture", "id": "capture-9", "actor": "user:ada", "reason": "ordered twice"}
+    envelope = Envelope(type="oms.capture.OrderConfirmed.v1", time=NOON, sequence=3, position=9, **attributes)
     assert record_as_json(Consumed(b"k", b'{"a":1}', to_headers(envelope))) == {
         "time": "2026-11-24T12:00:00.000000Z",
         "topic": "oms.orders",
@@ -684,6 +708,8 @@ def test_a_record_is_shown_as_json() -> None:
         "position": 9,
         "correlation": None,
         "causation": None,
+        "actor": "user:ada",
+        "reason": "ordered twice",
         "data": {"a": 1},
         "value_base64": None,
     }

@@ -20,9 +20,9 @@ from oms_adapters.rows import rows_of
 from oms_cli.app import app
 from oms_cli.imports import progress_path
 from oms_contracts.catalogue import ALL_SERVICES, APIS
+from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import encode, type_of
-from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.samples import example_order
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.values import StockLine, order_id_of

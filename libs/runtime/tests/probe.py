@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from oms_contracts.catalogue import Topic
+from oms_contracts.dead_letters import RecordRedriven, RecordSetAside, RedriveDeadLetters
 from oms_contracts.envelope import Envelope, Headers, header, to_headers
 from oms_contracts.message import encode, key_of, type_of
-from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters
 from oms_contracts.stock import ReceiveStock, StockAdjusted, StockReceived
 from oms_contracts.values import StockLine
 from oms_kafka.clients import Record as Read

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 from oms_contracts.catalogue import FOREVER
+from oms_contracts.dead_letters import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import SendersFault, decode, encode, type_of
-from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
 from oms_contracts.stock import ReceiveStock, StockReceived
 from oms_contracts.values import StockLine
 from oms_runtime.apply import Applier
@@ -72,16 +72,17 @@ def applier(database: Database) -> Applier:
     return Applier(SERVICE, database, Metrics(), Clock(lambda: NOON))
 
 
-def record(offset: int, key: str, message: Any, value: bytes | None = None) -> IncomingRecord:
+def record(offset: int, key: str, message: Any, value: bytes | None = None, *, actor: str = "", reason: str = "") -> IncomingRecord:
     kind = type_of(message).name
-    headers = to_headers(Envelope(type=kind, source="/test", id=str(offset), time=NOON, subject=key))
+    headers = to_headers(Envelope(type=kind, source="/test", id=str(offset), time=NOON, subject=key, actor=actor, reason=reason))
     return IncomingRecord(
         topic=TOPIC, partition=0, offset=offset, key=key, headers=headers, value=value or encode(message), type=kind, position=None
     )
 
 
-def receipt(offset: int, key: str, quantity: int = 1) -> IncomingRecord:
-    return record(offset, key, ReceiveStock(receipt_id=key, lines=(StockLine(sku="s", location="l", quantity=quantity),)))
+def receipt(offset: int, key: str, quantity: int = 1, *, actor: str = "", reason: str = "") -> IncomingRecord:
+    message = ReceiveStock(receipt_id=key, lines=(StockLine(sku="s", location="l", quantity=quantity),))
+    return record(offset, key, message, actor=actor, reason=reason)
 
 
 async def types(database: Database) -> dict[str, int]:
@@ -100,6 +101,41 @@ async def test_a_poison_record_in_the_middle_of_500_is_set_aside_alone(applier: 
     assert checkpoints == await applier.checkpoints([(TOPIC, 0)])
     async with database.acquire() as connection:
         assert await audit(connection, DECIDER) == []
+
+
+@pytest.mark.parametrize(("writers", "actor"), [(("operator",), "user:ada"), (("warehouse", "operator"), "warehouse")])
+async def test_an_event_says_who_asked_for_it_and_why(database: Database, writers: tuple[str, ...], actor: str) -> None:
+    """Whoever lets people in says who they are; an external party is who it is, whatever its records say."""
+    commands = next(topic for topic in SERVICE.reads if topic.name == TOPIC)
+    service = replace(SERVICE, reads=(replace(commands, writers=writers),))
+    applier = Applier(service, database, Metrics(), Clock(lambda: NOON))
+    asked = receipt(0, "r0", actor="user:ada", reason="counted twice")
+    poison = receipt(1, "r1", POISON, actor="user:ada", reason="counted twice")
+
+    await applier.apply([asked, poison], await applier.checkpoints([(TOPIC, 0)]))
+
+    rows = await database.fetch("select type, actor, reason from events order by position")
+    assert [tuple(row) for row in rows] == [
+        (type_of(StockReceived).name, actor, "counted twice"),
+        (type_of(RecordSetAside).name, "", ""),
+    ]
+
+
+async def test_what_a_redriven_record_leads_to_is_its_senders(database: Database) -> None:
+    commands = next(topic for topic in SERVICE.reads if topic.name == TOPIC)
+    applier = Applier(replace(SERVICE, reads=(replace(commands, writers=("operator",)),)), database, Metrics(), Clock(lambda: NOON))
+    checkpoints = await applier.checkpoints([(TOPIC, 0)])
+    await applier.apply([receipt(0, "r", POISON, actor="user:ada")], checkpoints)
+    mended = encode(ReceiveStock(receipt_id="r", lines=(StockLine(sku="s", location="l", quantity=1),))).decode()
+    redrive = RedriveDeadLetters(source_key="r", letter_id=f"{TOPIC}/0/0", value=mended)
+
+    await applier.apply([record(1, "r", redrive, actor="user:ben", reason="mended")], checkpoints)
+
+    rows = await database.fetch("select type, actor, reason from events where position > 1 order by position")
+    assert {tuple(row) for row in rows} == {
+        (type_of(StockReceived).name, "user:ada", ""),
+        (type_of(RecordRedriven).name, "user:ben", "mended"),
+    }
 
 
 async def test_appended_events_are_counted_by_their_type_from_zero_on(database: Database) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import TopicAuthorizationFailedError
+from oms_contracts.dead_letters import RecordSetAside
 from oms_contracts.envelope import Headers, from_headers
 from oms_contracts.message import decode, encode, type_of
-from oms_contracts.operations import RecordSetAside
 from oms_kafka.clients import client_options, partition_of
 from oms_runtime.database import migrate, open_database
 from oms_runtime.runtime import Runtime

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from oms_contracts.catalogue import topics_read_by
 from oms_contracts.customers import CustomerKeyErased, CustomerKeyIssued
+from oms_contracts.dead_letters import RecordRedriven, RecordSetAside
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.fulfillments import (
     FulfillmentAccepted,
@@ -22,7 +23,6 @@ from oms_contracts.fulfillments import (
     PackagePacked,
 )
 from oms_contracts.message import Value, encode, key_of, type_of
-from oms_contracts.operations import RecordRedriven, RecordSetAside
 from oms_contracts.order_parts import ChargedLine, Discount, DiscountShare, LineItem, OrderPayment, PersonalData, SealedData, ShippingLine
 from oms_contracts.orders import (
     OrderAccepted,
@@ -146,6 +146,8 @@ class Log:
                 position=position,
                 correlationid=key,
                 causationid=f"cause-{len(self.records)}",
+                actor="user:ada" if isinstance(event, OrderCancellationRequested) else "",
+                reason="ordered twice" if isinstance(event, OrderCancellationRequested) else "",
             )
             self.records.append(
                 IncomingRecord(

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 from oms_contracts.catalogue import topics_read_by
+from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.message import encode, type_of
-from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.orders import (
     OrderAccepted,
     OrderActionRequired,
@@ -291,7 +291,7 @@ def test_nul_is_replaced(given: Given) -> None:
 def test_every_readable_event_is_folded_and_has_a_summary() -> None:
     readable = {cls for topic in topics_read_by("projection") for cls in topic.messages} - {RedriveDeadLetters}
     assert set(PROJECTED) == readable
-    dead_letter_events = {cls for cls in readable if cls.__module__.endswith("operations")}
+    dead_letter_events = {cls for cls in readable if cls.__module__.endswith("dead_letters")}
     assert set(SUMMARIES) == {cls for cls in readable if type_of(cls).upcast is None} - dead_letter_events - {*KEY_MESSAGES}
     assert {topic.name for topic in topics_read_by("projection")} - FOLDS.keys() == {"oms.projection.commands"}
 

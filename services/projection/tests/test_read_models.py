@@ -363,6 +363,13 @@ async def test_the_timeline_has_every_event_in_order(api: httpx.AsyncClient, sce
     assert first["data"]["sealed"]["key_id"] == "key-1"
 
 
+async def test_the_timeline_says_who_asked_for_what_and_why(api: httpx.AsyncClient) -> None:
+    entries = await every(api, "/orders/stopped/timeline")
+    asked = {entry["type"]: (entry["actor"], entry["reason"]) for entry in entries}
+    assert asked["oms.capture.OrderCancellationRequested.v1"] == ("user:ada", "ordered twice")
+    assert asked["oms.capture.OrderAccepted.v2"] == (None, None)
+
+
 async def test_an_event_that_concerns_no_order_has_a_timeline_under_its_key(api: httpx.AsyncClient) -> None:
     assert [entry["type"] for entry in await every(api, "/orders/DC%2FG-1/timeline")] == ["oms.inventory.StockReceived.v1"]
 

@@ -18,9 +18,9 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 from oms_contracts.catalogue import Topic, topics_read_by
+from oms_contracts.dead_letters import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import encode, type_of
-from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
 from oms_contracts.orders import OrderAccepted
 from oms_contracts.samples import sample
 from oms_kafka.clients import make_producer, partition_of

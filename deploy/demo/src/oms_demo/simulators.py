@@ -20,9 +20,9 @@ from faststream.kafka.annotations import KafkaMessage
 from faststream.specification import AsyncAPI
 from oms_client.publisher import content_id, record_of
 from oms_contracts.catalogue import TOPICS, Topic, topic_of, topics_written_by
+from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.envelope import header
 from oms_contracts.message import decode, type_of
-from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.tracking import LabelCreated
 from oms_kafka.settings import KafkaSettings, settings_of
 from oms_local.stack import Stack, StackSettings

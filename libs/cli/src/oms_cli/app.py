@@ -3,10 +3,12 @@
 import logging
 import sys
 from datetime import UTC, datetime
+from getpass import getuser
 from typing import Annotated, Any, NoReturn
 from uuid import uuid4
 
 import typer
+from oms_contracts.operations import MAX_REASON_BYTES
 from typer.core import TyperGroup
 
 from oms_cli import (
@@ -26,7 +28,7 @@ from oms_cli import (
     stock,
     stores,
 )
-from oms_cli.connections import Connections
+from oms_cli.connections import USER, Connections
 from oms_cli.errors import CliError
 from oms_cli.plugins import command_groups
 
@@ -80,6 +82,20 @@ app.add_typer(read_models.app, name="read-models")
 app.command("map", epilog="Example: oms map payloads --json")(map_orders.map_orders)
 
 
+def _actor() -> str:
+    """The account that this runs under; a container may have none."""
+    try:
+        return f"{USER}:{getuser()}"
+    except (KeyError, OSError):
+        return USER
+
+
+def _reason(text: str) -> str:
+    if len(text.encode()) > MAX_REASON_BYTES or not text.isprintable():
+        raise typer.BadParameter(f"must be one line of at most {MAX_REASON_BYTES} bytes")
+    return text
+
+
 @app.callback()
 def root(
     context: typer.Context,
@@ -98,11 +114,19 @@ def root(
             show_default="those of the local stack",
         ),
     ] = None,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why you do it; it is kept with what happens.", show_default=False, callback=_reason)
+    ] = "",
 ) -> None:
     """Set what the commands reach, unless a test has."""
     if context.obj is None:
         context.obj = Connections(
-            query_url=query_url, service_url=service_url, clock=lambda: datetime.now(UTC), new_id=lambda: str(uuid4())
+            query_url=query_url,
+            service_url=service_url,
+            clock=lambda: datetime.now(UTC),
+            new_id=lambda: str(uuid4()),
+            actor=_actor(),
+            reason=reason,
         )
         context.call_on_close(context.obj.close)
 

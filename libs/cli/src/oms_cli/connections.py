@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from oms_client.errors import BrokerUnreachable, Invalid, NotAllowed, NotFound, QueryApiUnreachable, broker_errors
 from oms_client.follower import assign_all, read_one
-from oms_client.publisher import Publisher, publish_message
+from oms_client.publisher import Asker, Publisher, publish_message
 from oms_client.queries import QueryClient, poll
 from oms_contracts.catalogue import Topic
 from oms_kafka.clients import client_options, make_reader
@@ -64,7 +64,11 @@ class Connections:
         find_servers: Callable[[], Servers | None] = installed_servers,
         publish: Callable[..., Coroutine[Any, Any, str]] = publish_message,
         transport: httpx.AsyncBaseTransport | None = None,
+        actor: str = USER,
+        reason: str = "",
     ) -> None:
+        self.asker = Asker(actor, reason)
+        """Who gives the commands: the account that `oms` runs under."""
         self._query_url = query_url
         self._service_url = service_url
         self._clock = clock
@@ -151,7 +155,9 @@ class Connections:
         Without an `event_id` it is derived from the content, so that the same message again counts once. Raises CliError for what a
         service would set aside as unreadable.
         """
-        return self.run(self._publish(self.broker, message, source=SOURCE, now=self._clock(), topic=topic, event_id=event_id))
+        return self.run(
+            self._publish(self.broker, message, source=SOURCE, now=self._clock(), topic=topic, event_id=event_id, asker=self.asker)
+        )
 
     def record_value(self, topic: str, partition: int, offset: int) -> bytes | None:
         """The value of the record at an offset, None where the broker no longer has it."""
@@ -160,14 +166,14 @@ class Connections:
 
     def publisher(self) -> Publisher:
         """A publisher of many messages as the operator; their event ids are derived from their content."""
-        return Publisher(self.broker, SOURCE, self._clock)
+        return Publisher(self.broker, SOURCE, self._clock, asker=self.asker)
 
     def publish_all(self, messages: Iterable[object], on_acknowledged: Callable[[int], None]) -> None:
         """Publish messages that were checked, in their order, a part of them at a time, however many there are.
 
         `on_acknowledged` gets the number of records that the broker has acknowledged since its last call.
         """
-        self.run(_publish_all(self.broker, messages, self._clock, on_acknowledged))
+        self.run(_publish_all(self.publisher(), messages, on_acknowledged))
 
     def offsets(self, topics: Iterable[Topic], groups: Iterable[str]) -> Offsets:
         """The offsets of `topics`, and those that `groups` have committed; each stands for its newest version."""
@@ -207,11 +213,9 @@ def lines_of(error: Invalid, place: str | None = None) -> list[str]:
     return [f"{place or error.what}: {reason}" for reason in error.reasons] or [str(error)]
 
 
-async def _publish_all(
-    settings: KafkaSettings, messages: Iterable[object], clock: Callable[[], datetime], on_acknowledged: Callable[[int], None]
-) -> None:
+async def _publish_all(publisher: Publisher, messages: Iterable[object], on_acknowledged: Callable[[int], None]) -> None:
     remaining = iter(messages)
-    async with Publisher(settings, SOURCE, clock) as publisher:
+    async with publisher:
         while part := list(islice(remaining, PUBLISHED_AT_ONCE)):
             await publisher.publish(part, on_acknowledged)
 

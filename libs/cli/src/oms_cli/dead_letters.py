@@ -8,8 +8,8 @@ import msgspec
 import typer
 from oms_client.queries import QueryClient, path_part
 from oms_contracts.catalogue import TOPICS
+from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.message import UnreadableMessage, decode, find_type
-from oms_contracts.operations import RedriveDeadLetters
 
 from oms_cli import output
 from oms_cli.arguments import AsJson, Limit, Service, Timeout, connections, read_message, service_name

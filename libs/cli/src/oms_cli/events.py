@@ -74,6 +74,8 @@ def show(context: typer.Context, order: Order, as_json: AsJson = False) -> None:
     for entry in timeline:
         output.say(Text.assemble((output.plain(entry["summary"]), "bold")))
         cause = f", by {entry['causation']}" if entry["causation"] else ""
+        if asked := output.asked_by(entry):
+            output.say(asked)
         output.say(f"{moment(entry['time'], precise=True)}  {entry['topic']}  {entry['type']}  {entry['id']}{cause}")
         output.say(output.indented(entry["data"]) + "\n")
 
@@ -116,6 +118,8 @@ def record_as_json(record: Record) -> dict[str, Any]:
         "position": envelope.position if envelope else None,
         "correlation": header(record.headers, "ce_correlationid"),
         "causation": header(record.headers, "ce_causationid"),
+        "actor": header(record.headers, "ce_actor"),
+        "reason": header(record.headers, "ce_reason"),
         "data": data,
         "value_base64": value,
     }

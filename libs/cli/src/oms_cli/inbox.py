@@ -13,8 +13,8 @@ from oms_adapters.platforms import PLATFORMS, adapter_of_platform
 from oms_adapters.results import Mapped, Reason, Result, Unmapped
 from oms_contracts.catalogue import topic_of
 from oms_contracts.channel import WebhookReceived, webhook_key
+from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.message import UnreadableMessage, encode, type_of, validate
-from oms_contracts.operations import RedriveDeadLetters
 from oms_contracts.values import order_id_of
 
 from oms_cli import output

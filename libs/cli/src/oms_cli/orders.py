@@ -99,8 +99,11 @@ def show(context: typer.Context, order: Order, as_json: AsJson = False) -> None:
     _show_goods(found)
     table(
         "Timeline",
-        ("time", "event", "what happened"),
-        [(moment(event["time"], precise=True), output.short(event["type"]), event["summary"]) for event in timeline],
+        ("time", "event", "what happened", "asked for"),
+        [
+            (moment(event["time"], precise=True), output.short(event["type"]), event["summary"], output.asked_by(event))
+            for event in timeline
+        ],
     )
 
 

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
@@ -101,6 +101,12 @@ def money(amount: int | None, currency: str | None) -> str:
     if exponent is None:
         return f"{amount} minor units of {currency or 'no currency'}"
     return f"{decimal_text(amount, exponent)} {currency}"
+
+
+def asked_by(event: Mapping[str, Any]) -> str:
+    """Who asked for what an event is, and why; empty where a service decided by itself."""
+    actor, reason = event.get("actor"), event.get("reason")
+    return ": ".join(filter(None, (f"by {actor}" if actor else "", reason)))
 
 
 def short(kind: str | None) -> str:

@@ -5,7 +5,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from aiokafka import TopicPartition
 from oms_contracts.catalogue import topic_of
@@ -25,10 +25,29 @@ def content_id(message: object) -> str:
     return sha256(b"\0".join((type_of(message).name.encode(), key_of(message).encode(), encode(message)))).hexdigest()
 
 
-def record_of(message: Any, source: str, event_id: str, now: datetime) -> OutgoingRecord:
+class Asker(NamedTuple):
+    """Who asks for something, and why; both may be empty. What is published through a topic of an external party says so by itself."""
+
+    actor: str = ""
+    reason: str = ""
+
+
+NOBODY = Asker()
+
+
+def record_of(message: Any, source: str, event_id: str, now: datetime, asker: Asker = NOBODY) -> OutgoingRecord:
     """The record that a message is published as. `source` and `event_id` are CloudEvents' `source` and `id`."""
     key = key_of(message)
-    envelope = Envelope(type=type_of(message).name, source=source, id=event_id, time=now, subject=key, correlationid=key)
+    envelope = Envelope(
+        type=type_of(message).name,
+        source=source,
+        id=event_id,
+        time=now,
+        subject=key,
+        correlationid=key,
+        actor=asker.actor,
+        reason=asker.reason,
+    )
     return OutgoingRecord(key.encode(), encode(message), to_headers(envelope))
 
 
@@ -46,7 +65,14 @@ def check_message(message: Any) -> None:
 
 
 async def publish_message(
-    settings: KafkaSettings, message: Any, *, source: str, now: datetime, topic: str | None = None, event_id: str | None = None
+    settings: KafkaSettings,
+    message: Any,
+    *,
+    source: str,
+    now: datetime,
+    topic: str | None = None,
+    event_id: str | None = None,
+    asker: Asker = NOBODY,
 ) -> str:
     """Check one message, publish it, and return its event id once the broker has it.
 
@@ -57,7 +83,7 @@ async def publish_message(
     chosen = content_id(message) if event_id is None else event_id
     with broker_errors(settings):
         async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
-            async with Publisher(settings, source, lambda: now, identify=lambda _message: chosen) as publisher:
+            async with Publisher(settings, source, lambda: now, identify=lambda _message: chosen, asker=asker) as publisher:
                 await publisher.publish([message], topic=topic)
     return chosen
 
@@ -87,13 +113,16 @@ class Sender:
         """Send what is buffered, and disconnect."""
         await self._producer.stop()
 
-    async def send(self, message: Any, source: str, event_id: str, now: datetime) -> None:
+    async def send(
+        self, message: Any, source: str, event_id: str, now: datetime, *, asker: Asker = NOBODY, topic: str | None = None
+    ) -> None:
         """Publish a message on its topic and wait until the broker has it.
 
-        Raises KafkaError or TimeoutError: then it is not known whether the broker has it.
+        `topic` is for messages of `dead_letters`, which every service has its own topics for. Raises KafkaError or TimeoutError: then it is
+        not known whether the broker has it.
         """
-        record = record_of(message, source, event_id, now)
-        await self._producer.send_and_wait(topic_of(message), key=record.key, value=record.value, headers=record.headers)
+        record = record_of(message, source, event_id, now, asker)
+        await self._producer.send_and_wait(topic or topic_of(message), key=record.key, value=record.value, headers=record.headers)
 
 
 class Publisher:
@@ -104,13 +133,20 @@ class Publisher:
     """
 
     def __init__(
-        self, settings: KafkaSettings, source: str, clock: Callable[[], datetime], *, identify: Callable[[Any], str] = content_id
+        self,
+        settings: KafkaSettings,
+        source: str,
+        clock: Callable[[], datetime],
+        *,
+        identify: Callable[[Any], str] = content_id,
+        asker: Asker = NOBODY,
     ) -> None:
         self._settings = settings
         self._producer = make_producer(settings, source.strip("/").replace("/", "-"))
         self._source = source
         self._clock = clock
         self._identify = identify
+        self._asker = asker
 
     async def __aenter__(self) -> Self:
         try:
@@ -129,7 +165,7 @@ class Publisher:
     ) -> None:
         """Publish all of `messages`; `on_acknowledged` gets the number of records the broker has acknowledged since its last call.
 
-        `topic` is for messages of `operations`, which every service has its own topics for.
+        `topic` is for messages of `dead_letters`, which every service has its own topics for.
         """
         with broker_errors(self._settings):
             await self._publish(messages, on_acknowledged, topic)
@@ -145,4 +181,4 @@ class Publisher:
         await send_in_order(self._producer, waiting, self._record_of, on_acknowledged=on_acknowledged)
 
     def _record_of(self, message: Any) -> OutgoingRecord:
-        return record_of(message, self._source, self._identify(message), self._clock())
+        return record_of(message, self._source, self._identify(message), self._clock(), self._asker)

@@ -163,6 +163,8 @@ def _headers() -> Schema:
             "ce_storeepoch": {**text, "description": "The life of that store in which it was stored; later ones sort behind earlier ones."},
             "ce_correlationid": {**text, "description": "Shared by everything that one order caused."},
             "ce_causationid": {**text, "description": "The id of the record that led to this one."},
+            "ce_actor": {**text, "description": "Who asked for it: a user, an API key, a channel. An event has the actor of its command."},
+            "ce_reason": {**text, "description": "Why they asked for it, where a person said so."},
             "traceparent": {**text, "description": "W3C Trace Context."},
             "content-type": {"const": "application/json"},
         },

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from oms_contracts import channel, customers, fulfillments, operations, orders, payments, products, returns, stock, superseded, tracking
+from oms_contracts import channel, customers, dead_letters, fulfillments, orders, payments, products, returns, stock, superseded, tracking
 from oms_contracts.message import type_of
 
 PARTITIONS = 12
@@ -67,6 +67,11 @@ class Topic:
         return "gzip" if EXTERNAL_PARTIES & set(self.readers) else "producer"
 
     @property
+    def actor(self) -> str | None:
+        """Who asks for what is published here, where that is an external party. None: its records say it, by `actor` in their envelopes."""
+        return next((user for user in self.writers if user in EXTERNAL_PARTIES), None)
+
+    @property
     def trusted(self) -> bool:
         """Whether only our own services write here: what they publish is decoded; what external parties send is validated."""
         return set(self.writers) <= set(ALL_SERVICES)
@@ -76,7 +81,7 @@ def _commands(service: str, key: str, writers: tuple[str, ...], *messages: type[
     return Topic(
         name=f"oms.{service}.commands",
         key=key,
-        messages=(*messages, operations.RedriveDeadLetters),
+        messages=(*messages, dead_letters.RedriveDeadLetters),
         writers=(*writers, "operator"),
         readers=(service, "operator"),
         summary=f"what people and systems ask of {service}",
@@ -89,7 +94,7 @@ def _dead_letters(service: str) -> Topic:
     return Topic(
         name=f"oms.{service}.dead-letters",
         key="as the source record",
-        messages=(operations.RecordSetAside, operations.RecordRedriven, operations.RedriveRefused),
+        messages=(dead_letters.RecordSetAside, dead_letters.RecordRedriven, dead_letters.RedriveRefused),
         writers=(service,),
         readers=(PROJECTION, "operator"),
         summary=f"records that {service} set aside, and what became of them",
@@ -349,12 +354,12 @@ TOPICS = (
     *(_dead_letters(service) for service in ALL_SERVICES),
 )
 
-_TOPIC_OF = {type_of(m).name: topic.name for topic in reversed(TOPICS) for m in topic.messages if m.__module__ != operations.__name__}
+_TOPIC_OF = {type_of(m).name: topic.name for topic in reversed(TOPICS) for m in topic.messages if m.__module__ != dead_letters.__name__}
 """Of what is copied, the topic that it is copied from, which comes first."""
 
 
 def topic_of(message: object) -> str:
-    """The topic a message is published on. Raises KeyError for the messages of `operations`, which every service has its own topics for."""
+    """The topic a message is published on. Raises KeyError for those of `dead_letters`, which every service has its own topics for."""
     return _TOPIC_OF[type_of(message).name]
 
 

@@ -78,14 +78,14 @@ class RedriveDeadLetters(Value, frozen=True, kw_only=True):
     discard: bool = False
 
 
-def is_operation(type_name: str) -> bool:
+def concerns_dead_letters(type_name: str) -> bool:
     """Whether a published type is about a service itself, not of its streams: such events are stored and published, but never folded."""
     return type_name.startswith("oms.operations.")
 
 
 def is_folded(type_name: str) -> bool:
     """Whether an event of a published type is folded into states: those about records set aside and about customers' keys are not."""
-    return not is_operation(type_name) and type_name not in _ABOUT_CUSTOMERS
+    return not concerns_dead_letters(type_name) and type_name not in _ABOUT_CUSTOMERS
 
 
 _ABOUT_CUSTOMERS = frozenset(type_of(cls).name for cls in (CustomerKeyIssued, CustomerKeyErased, CustomerErased))

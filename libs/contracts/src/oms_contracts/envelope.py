@@ -1,7 +1,7 @@
 """CloudEvents 1.0 in Kafka's binary mode: attributes travel as `ce_` headers, the value is the JSON data alone.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md; `sequence`, `partitionkey` and the tracing
-extension are documented extensions, `position`, `storeepoch`, `correlationid` and `causationid` are ours.
+extension are documented extensions, `position`, `storeepoch`, `correlationid`, `causationid`, `actor` and `reason` are ours.
 """
 
 import re
@@ -30,6 +30,9 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     external parties and on commands. `storeepoch` names the life of that store: it changes when a recovered store goes on behind
     what it had lost, and sorts by time; it is empty where it is not known. `correlationid` is shared by all that one order caused,
     `causationid` names the record that led to this one.
+
+    `actor` is who asked for it, as whoever let them in knows them (`user:ada`, `key:till-7`, `channel:web`), and `reason` why, where a
+    person said so. An event has those of the command that it answers, and none where a service decided by itself.
     """
 
     type: str
@@ -43,6 +46,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     causationid: str = ""
     traceparent: str = ""
     storeepoch: str = ""
+    actor: str = ""
+    reason: str = ""
 
 
 def to_headers(envelope: Envelope) -> Headers:
@@ -69,6 +74,10 @@ def to_headers(envelope: Envelope) -> Headers:
         headers.append(("traceparent", envelope.traceparent.encode()))
     if envelope.storeepoch:
         headers.append(("ce_storeepoch", envelope.storeepoch.encode()))
+    if envelope.actor:
+        headers.append(("ce_actor", envelope.actor.encode()))
+    if envelope.reason:
+        headers.append(("ce_reason", envelope.reason.encode()))
     return headers
 
 
@@ -95,6 +104,8 @@ def from_headers(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
         causationid=_text(found, "ce_causationid"),
         traceparent=trace.decode() if _TRACEPARENT.fullmatch(trace) else "",
         storeepoch=_repeated_text(found, "ce_storeepoch"),
+        actor=_text(found, "ce_actor"),
+        reason=_text(found, "ce_reason"),
     )
 
 

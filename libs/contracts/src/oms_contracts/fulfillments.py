@@ -100,6 +100,8 @@ class FulfillmentCommandRefused(Value, frozen=True, kw_only=True):
 
 @message("oms.fulfillment.AcceptFulfillment.v1", key="order_id")
 class AcceptFulfillment(Value, frozen=True, kw_only=True):
+    """The location takes the fulfillment on."""
+
     order_id: str
     fulfillment_id: str
 

@@ -135,6 +135,8 @@ class ReturnCommandRefused(Value, frozen=True, kw_only=True):
 
 @message("oms.returns.RequestReturn.v1", key="order_id")
 class RequestReturn(Value, frozen=True, kw_only=True):
+    """Units of a completed order are to come back, under an RMA number that the sender chooses. The policy approves or declines."""
+
     order_id: str
     return_id: str
     lines: tuple[ReturnLine, ...]

@@ -19,8 +19,8 @@ from time import monotonic
 
 import msgspec
 import structlog
+from oms_contracts.dead_letters import RedriveDeadLetters, concerns_dead_letters
 from oms_contracts.message import SendersFault, type_of
-from oms_contracts.operations import RedriveDeadLetters, is_operation
 
 from oms_runtime.checkpoints import load_checkpoints, reject_checkpoints
 from oms_runtime.clock import Clock
@@ -89,6 +89,7 @@ class Applier:
         for kind in self._topics:
             self._metrics.appended.labels(kind)  # from 0 on, or Prometheus would not see the first event as an increase
         self._trusted = service.trusted_topics()
+        self._actors = service.actors()
         self._sifter = RecordSifter(service)
         self._poison = poison or PoisonLimit(0, 0, monotonic)
         self._record_spans = record_spans
@@ -265,10 +266,14 @@ class Applier:
         envelope = record.envelope
         assert envelope is not None
         correlation = envelope.correlationid or record.key or envelope.id
-        if self._record_spans is None:
-            return Cause(correlation, envelope.id, envelope.traceparent)
-        span = span_id(self._service.name, record.topic, record.partition, record.offset)
-        return Cause(correlation, envelope.id, traceparent(trace_id(record.key or correlation), span))
+        trace = envelope.traceparent
+        if self._record_spans is not None:
+            span = span_id(self._service.name, record.topic, record.partition, record.offset)
+            trace = traceparent(trace_id(record.key or correlation), span)
+        if record.topic in self._trusted:
+            return Cause(correlation, envelope.id, trace)
+        actor = self._actors.get(record.topic, "")
+        return Cause(correlation, envelope.id, trace, envelope.actor if actor is None else actor, envelope.reason)
 
     def _cause_inside(self, key: str) -> Cause:
         """The cause of a deadline's command or an effect's outcome for `key`. It has a span only where spans are recorded."""
@@ -356,7 +361,8 @@ class Applier:
         self, record: IncomingRecord, checkpoints: dict[Partition, Checkpoint], next_checkpoints: Mapping[Partition, Checkpoint]
     ) -> None:
         """Apply a key's dead letters in order, some in each transaction. The checkpoint moves with the last: a crash begins again."""
-        asked: RedriveDeadLetters = self._sifter.parse(record).message
+        record = self._sifter.parse(record)
+        asked: RedriveDeadLetters = record.message
         more = True
         while more:
             async with self._transaction_lock:
@@ -376,10 +382,11 @@ class Applier:
 
         Returns what remains to be written, and whether there are more dead letters to apply.
         """
+        cause = self._cause(record)
         unit = self._unit(await self._load(connection))
         if asked.letter_id is not None and not await is_dead_letter_of(connection, asked.letter_id, asked.source_key):
             reason = f"{asked.letter_id} is no dead letter of key {asked.source_key!r}"
-            await self._dead_letters.refuse(connection, unit, record, asked, reason)
+            await self._dead_letters.refuse(connection, unit, record, cause, reason)
             return unit, False
         if asked.letter_id is not None and asked.value is not None:
             await replace_value(connection, asked.letter_id, asked.value.encode())
@@ -391,14 +398,14 @@ class Applier:
                 async with savepoint(connection):
                     if not discarded:
                         await self._apply_again(connection, attempt, letter.record)
-                    await self._dead_letters.redriven(connection, attempt, letter, discarded=discarded)
+                    await self._dead_letters.redriven(connection, attempt, letter, cause, discarded=discarded)
                     await attempt.write(connection)
             except Exception as error:
                 if is_retryable(error):
                     raise
                 log.exception("redrive_failed", letter_id=letter_id(letter.record), correlation_id=letter.record.key)
                 unit = self._unit(await self._load(connection))
-                await self._dead_letters.failed_again(connection, unit, letter, error)
+                await self._dead_letters.failed_again(connection, unit, letter, error, cause)
                 more = False
                 break
         else:
@@ -435,7 +442,7 @@ def _divide(
 
 def _is_about_dead_letters(record: IncomingRecord) -> bool:
     """Whether a record bears a key only to name a dead letter's. It never waits: an event about its waiting would wait too, without end."""
-    return is_operation(record.type or "")
+    return concerns_dead_letters(record.type or "")
 
 
 def _split_at_redrives(records: Sequence[IncomingRecord]) -> list[Sequence[IncomingRecord]]:

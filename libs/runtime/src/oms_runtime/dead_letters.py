@@ -12,8 +12,8 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 import msgspec
+from oms_contracts.dead_letters import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
 from oms_contracts.envelope import header
-from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
 
 from oms_runtime.database import Connection, Database, DbRow
 from oms_runtime.model import Cause, IncomingRecord
@@ -90,7 +90,7 @@ class DeadLetters:
             rows,
         )
 
-    async def failed_again(self, connection: Connection, unit: UnitOfWork, letter: DeadLetter, error: Exception) -> None:
+    async def failed_again(self, connection: Connection, unit: UnitOfWork, letter: DeadLetter, error: Exception, redrive: Cause) -> None:
         """The redrive failed: the dead letter stays, with the new reason."""
         reason, stack = explain(error)
         await connection.execute(
@@ -101,9 +101,9 @@ class DeadLetters:
             unit.now,
         )
         version = (await self._versions(connection, [letter_id(letter.record)])).get(_stream(letter.record), 0) + 1
-        self._announce(unit, letter.record, (letter.attempts + 1, version), (reason, stack), parked=False)
+        self._announce(unit, letter.record, (letter.attempts + 1, version), (reason, stack), parked=False, cause=redrive)
 
-    async def redriven(self, connection: Connection, unit: UnitOfWork, letter: DeadLetter, *, discarded: bool) -> None:
+    async def redriven(self, connection: Connection, unit: UnitOfWork, letter: DeadLetter, redrive: Cause, *, discarded: bool) -> None:
         """The record was applied, or discarded as asked: delete the dead letter, and announce it."""
         await connection.execute("delete from dead_letters where letter_id = $1", letter_id(letter.record))
         text = _hash_text if letter.record.topic in self.bounded_topics else _text
@@ -119,19 +119,18 @@ class DeadLetters:
         if not unit.fits(event, self.topic):
             event = msgspec.structs.replace(event, value_before=_hash_text(letter.original_value or b""))
         version = (await self._versions(connection, [letter_id(letter.record)])).get(_stream(letter.record), 0) + 1
-        self._append(unit, letter.record, version, event)
+        self._append(unit, letter.record, version, event, redrive)
 
-    async def refuse(
-        self, connection: Connection, unit: UnitOfWork, record: IncomingRecord, asked: RedriveDeadLetters, reason: str
-    ) -> None:
+    async def refuse(self, connection: Connection, unit: UnitOfWork, record: IncomingRecord, redrive: Cause, reason: str) -> None:
         """A redrive asks for what cannot be done: announce why, once, whoever else reads the same command. Nothing else changes."""
         stream = f"redrive/{letter_id(record)}"
         if await connection.fetchval("select exists (select from events where stream = $1)", stream):
             return
+        asked: RedriveDeadLetters = record.message
         event = RedriveRefused(
             letter_id=asked.letter_id or "", service=self.service, source_key=asked.source_key, reason=reason, at=unit.now
         )
-        unit.append(event, stream, 1, self.topic, _cause(record))
+        unit.append(event, stream, 1, self.topic, redrive)
 
     def _keeps(self, record: IncomingRecord) -> bool:
         return len(record.value) <= self.max_value_bytes
@@ -147,7 +146,16 @@ class DeadLetters:
         )
         return {row["stream"]: row["version"] for row in found}
 
-    def _announce(self, unit: UnitOfWork, record: IncomingRecord, times: tuple[int, int], why: tuple[str, str], *, parked: bool) -> None:
+    def _announce(
+        self,
+        unit: UnitOfWork,
+        record: IncomingRecord,
+        times: tuple[int, int],
+        why: tuple[str, str],
+        *,
+        parked: bool,
+        cause: Cause | None = None,
+    ) -> None:
         (attempts, version), (reason, stack) = times, why
         event = RecordSetAside(
             letter_id=letter_id(record),
@@ -167,12 +175,12 @@ class DeadLetters:
         )
         if not self._announces(record) or not unit.fits(event, self.topic):
             event = msgspec.structs.replace(event, value="", value_bytes=len(record.value), value_sha256=sha256(record.value).hexdigest())
-        self._append(unit, record, version, event)
+        self._append(unit, record, version, event, cause or Cause(correlation_id=record.key or "", causation_id=letter_id(record)))
 
-    def _append(self, unit: UnitOfWork, record: IncomingRecord, version: int, event: RecordSetAside | RecordRedriven) -> None:
+    def _append(self, unit: UnitOfWork, record: IncomingRecord, version: int, event: RecordSetAside | RecordRedriven, cause: Cause) -> None:
         # A service that reads its own dead-letter topic and fails there would announce that failure on it, and fail at it again, for ever.
         if record.topic != self.topic:
-            unit.append(event, _stream(record), version, self.topic, _cause(record))
+            unit.append(event, _stream(record), version, self.topic, cause)
 
 
 async def blocked_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
@@ -260,10 +268,6 @@ def _record(row: DbRow) -> IncomingRecord:
 
 def _stream(record: IncomingRecord) -> str:
     return f"letter/{letter_id(record)}"
-
-
-def _cause(record: IncomingRecord) -> Cause:
-    return Cause(correlation_id=record.key or "", causation_id=letter_id(record))
 
 
 def _bounded_headers(record: IncomingRecord) -> Iterator[tuple[str, bytes]]:

@@ -7,9 +7,9 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from oms_contracts.catalogue import TOPICS, Topic, topics_read_by, topics_written_by
+from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import type_of, versions_of
-from oms_contracts.operations import RedriveDeadLetters
 
 from oms_runtime.database import Connection, Database
 
@@ -143,14 +143,21 @@ class StoredEvent(NamedTuple):
     traceparent: str
     recorded_at: datetime
     data: str
+    actor: str = ""
+    reason: str = ""
 
 
 class Cause(NamedTuple):
-    """What led to an event. It is carried on, so that a flow can be followed through all services."""
+    """What led to an event. It is carried on, so that a flow can be followed through all services.
+
+    `actor` and `reason` are those of a command; they end with the events that answer it.
+    """
 
     correlation_id: str
     causation_id: str
     traceparent: str = ""
+    actor: str = ""
+    reason: str = ""
 
 
 CausedCommands = Sequence[tuple[Command, Cause]]
@@ -222,6 +229,10 @@ class Service:
         """The published types this service reads, earlier versions among them."""
         classes = (*self.policies, *self.commands, *self.projected, RedriveDeadLetters)
         return frozenset(kind.name for cls in classes for kind in versions_of(cls))
+
+    def actors(self) -> dict[str, str | None]:
+        """By topic that it reads: who asks for what is there. None: the record says it, because only those who checked it write there."""
+        return {topic.name: topic.actor for topic in self.reads}
 
     def trusted_topics(self) -> frozenset[str]:
         """The topics where only our own services write: what they say of themselves is believed."""

@@ -13,9 +13,9 @@ from typing import Any
 import structlog
 from aiokafka import TopicPartition
 from oms_contracts.customers import CustomerKeyIssued
+from oms_contracts.dead_letters import is_folded
 from oms_contracts.envelope import from_headers
 from oms_contracts.message import decode
-from oms_contracts.operations import is_folded
 from oms_kafka.clients import Reader, Record, make_reader
 
 from oms_runtime.customer_keys import KEY_MESSAGES, CustomerKey, key_in, save_keys
@@ -131,6 +131,8 @@ def _stored_event(decider: AnyDecider | None, topic: str, record: Record) -> Sto
         envelope.traceparent,
         envelope.time,
         value,
+        envelope.actor,
+        envelope.reason,
     )
 
 

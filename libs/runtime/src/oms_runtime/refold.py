@@ -14,8 +14,8 @@ from time import monotonic
 
 import asyncpg
 import structlog
+from oms_contracts.dead_letters import is_folded
 from oms_contracts.message import decode
-from oms_contracts.operations import is_folded
 
 from oms_runtime.database import BUILD_LOCK, Connection
 from oms_runtime.errors import StateVersionMismatch

@@ -261,6 +261,8 @@ class Relay:
                 causationid=event.causation_id,
                 traceparent=event.traceparent,
                 storeepoch=self._epoch if event.position > self._epoch_after else "",
+                actor=event.actor,
+                reason=event.reason,
             )
         )
 

@@ -24,6 +24,8 @@ COPY_THRESHOLD_ROWS = 64
 """Up to so many events are cheaper to store in one statement with the states they change: COPY takes three more round trips."""
 
 
+_EVENT_COLUMNS = ", ".join(StoredEvent._fields)
+
 StatesTable = Literal["states", "states_next"]
 """Where states are stored: those in use, or those that are built beside them (see `refold`)."""
 
@@ -144,8 +146,7 @@ async def insert_events(connection: Connection, events: Sequence[StoredEvent]) -
 async def read_events(connection: Connection, after: int, limit: int) -> list[StoredEvent]:
     """Up to `limit` events behind position `after`, in order."""
     found = await connection.fetch(
-        """select position, stream, version, type, topic, key, correlation_id, causation_id, traceparent, recorded_at, data
-           from events where position > $1 order by position limit $2""",
+        f"select {_EVENT_COLUMNS} from events where position > $1 order by position limit $2",  # noqa: S608  # names of our own alone
         after,
         limit,
     )
@@ -172,9 +173,9 @@ _SAVE_INTO = """insert into {} (key, version, due_at, state)
     set version = excluded.version, due_at = excluded.due_at, state = excluded.state"""
 _SAVE = _SAVE_INTO.format("states")
 _APPEND_AND_SAVE = f"""with appended as (
-    insert into events ({", ".join(StoredEvent._fields)})
+    insert into events ({_EVENT_COLUMNS})
     select * from unnest($5::bigint[], $6::text[], $7::int[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
-        $14::timestamptz[], $15::text[])) {_SAVE}"""  # noqa: S608  # names of our own alone
+        $14::timestamptz[], $15::text[], $16::text[], $17::text[])) {_SAVE}"""  # noqa: S608  # names of our own alone
 
 
 async def append_and_save(

@@ -136,6 +136,8 @@ class UnitOfWork:
                 cause.traceparent,
                 self.now,
                 data.decode(),
+                cause.actor,
+                cause.reason,
             )
         )
 

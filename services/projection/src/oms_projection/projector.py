@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import replace
 from oms_contracts.catalogue import ALL_SERVICES, topics_read_by
+from oms_contracts.dead_letters import RecordRedriven, RecordSetAside, RedriveDeadLetters
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import decode, encode
-from oms_contracts.operations import RecordRedriven, RecordSetAside, RedriveDeadLetters
 from oms_runtime.customer_keys import KEY_MESSAGES
 from oms_runtime.database import Connection
 from oms_runtime.model import IncomingRecord
@@ -72,6 +72,8 @@ def fold_into(changes: Changes, batch: Iterable[IncomingRecord]) -> None:
             envelope.sequence,
             envelope.type,
             envelope.causationid,
+            envelope.actor or None,
+            envelope.reason or None,
             _data(record, message),
         )
 

@@ -105,6 +105,8 @@ create table timeline (
     sequence  bigint,                                -- in its stream
     type      text,
     causation text,
+    actor     text,
+    reason    text,
     data      text                                   -- JSON
 ) with (toast_tuple_target = 8160);
 create index timeline_subject on timeline (subject);

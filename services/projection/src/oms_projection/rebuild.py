@@ -14,8 +14,8 @@ from time import monotonic
 import asyncpg
 import msgspec
 from aiokafka import TopicPartition
+from oms_contracts.dead_letters import RecordRedriven
 from oms_contracts.message import type_of
-from oms_contracts.operations import RecordRedriven
 from oms_kafka.clients import Reader, Record
 from oms_runtime.database import Connection
 from oms_runtime.dead_letters import explain, letter_id

@@ -290,7 +290,10 @@ class OrderDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEntry:
-    """One event, at `position` in its source's store and `sequence` in its stream. `causation` is the id of the event that led to it."""
+    """One event, at `position` in its source's store and `sequence` in its stream. `causation` is the id of the record that led to it.
+
+    `actor` is who asked for it, null where a service decided by itself; `reason` is why, where a person said so.
+    """
 
     time: datetime
     topic: str
@@ -301,6 +304,8 @@ class TimelineEntry:
     sequence: int | None
     causation: str
     data: dict[str, Any]
+    actor: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-READ_MODELS_VERSION = 3
+READ_MODELS_VERSION = 4
 """Raised, never lowered, when a table or a fold changes: the tables of a new version are built beside those in use (see `versions`)."""
 DEFINITIONS = (files("oms_projection") / "read_models.sql").read_text()
 """The tables of this version, as SQL."""
@@ -145,7 +145,7 @@ REJECTIONS = Table(
 TIMELINE = Table(
     name="timeline",
     key={"subject": TEXT, "time": MOMENT, "source": TEXT, "position": COUNT},
-    last={"topic": TEXT, "sequence": COUNT, "type": TEXT, "causation": TEXT, "data": TEXT},
+    last={"topic": TEXT, "sequence": COUNT, "type": TEXT, "causation": TEXT, "actor": TEXT, "reason": TEXT, "data": TEXT},
     append=True,
 )
 

@@ -1,8 +1,8 @@
 """oms.<service>.dead-letters: the records that each service set aside, and whether they were redriven or discarded."""
 
+from oms_contracts.dead_letters import RecordRedriven, RecordSetAside
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import encode
-from oms_contracts.operations import RecordRedriven, RecordSetAside
 
 from oms_projection.changes import Changes
 from oms_projection.tables import DEAD_LETTERS

@@ -1,0 +1,354 @@
+"""What people and programs may ask for: one list, made from the command messages. REST, command line and forms are made of it.
+
+`offered` looks at things as the query API returns them (JSON), which is behind the services by a moment: it says what to offer to a person.
+What is done is decided by the service that owns the thing, which refuses with a reason.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from oms_contracts.catalogue import topic_of
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.customers import EraseCustomer
+from oms_contracts.dead_letters import RedriveDeadLetters
+from oms_contracts.fulfillments import AcceptFulfillment, PackPackage, PickItems, ShipFulfillment
+from oms_contracts.message import MessageType, UnreadableMessage, description_of, encode, type_of, validate
+from oms_contracts.orders import ENDED_STATUSES, AmendPayment, CancelOrder
+from oms_contracts.products import DeactivateProduct, DefineProduct
+from oms_contracts.returns import CancelReturn, InspectReturn, ReceiveReturnItems, RequestReturn
+from oms_contracts.schemas import schema_of
+from oms_contracts.stock import AdjustStock, ReceiveStock
+from oms_contracts.tracking import RecordScan
+
+Json = Mapping[str, Any]
+OFFERED = ""
+"""No reason against it."""
+MAX_REASON_BYTES = 500
+"""Of the reason that a person gives for an operation."""
+
+Offer = Callable[[Json], str]
+"""Why an operation is not offered on a thing; OFFERED where it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """Something that may be asked for.
+
+    `object` is the kind of thing it acts on: order, fulfillment, package, return, stock, product, customer or dead-letter. `path` is where
+    it is asked for over HTTP, by POST; its parameters are fields of the command, and not in the body. A field of `derived` is made of
+    them. Who may ask for it has `scope`. `destroys` says that it gives up money, stock or data, and no other operation brings that back: a
+    person should confirm it.
+    """
+
+    name: str
+    command: type[Any]
+    title: str
+    object: str
+    scope: str
+    path: str
+    offered: Offer
+    derived: Mapping[str, str]
+    destroys: bool
+
+    @cached_property
+    def kind(self) -> MessageType:
+        """The published type of its command."""
+        return type_of(self.command)
+
+    @cached_property
+    def summary(self) -> str:
+        """What it does, in a sentence or a few: the command's own description, in one line."""
+        return " ".join((description_of(self.command) or "").split())
+
+    @cached_property
+    def owner(self) -> str:
+        """The service that decides on it; empty for what each service does with its own dead letters."""
+        if self.command is RedriveDeadLetters:
+            return ""
+        return "capture" if self.command is OrderPlaced else topic_of(self.command).split(".")[1]
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """The fields of the command that are in the path, in its order."""
+        return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """The JSON Schema of the fields that are in the body, by name."""
+        given = {*self.parameters, *self.derived}
+        return {name: schema for name, schema in schema_of(self.kind)["properties"].items() if name not in given}
+
+    @cached_property
+    def required(self) -> tuple[str, ...]:
+        """The fields of the body that have no default."""
+        return tuple(name for name in schema_of(self.kind).get("required", ()) if name in self.fields)
+
+    def message(self, parameters: Mapping[str, str], body: Mapping[str, Any]) -> Any:
+        """The command of a request. Raises UnreadableMessage, which names every field at fault."""
+        if twice := sorted({*self.parameters, *self.derived} & body.keys()):
+            raise UnreadableMessage("; ".join(f"{name}: is in the path, and must not be in the body" for name in twice))
+        derived = {name: template.format(**parameters) for name, template in self.derived.items()}
+        given = {name: parameters[name] for name in self.parameters if name in schema_of(self.kind)["properties"]}
+        try:
+            return validate(self.kind.name, encode({**body, **given, **derived}))
+        except UnreadableMessage as error:
+            raise UnreadableMessage(str(error).removeprefix(f"{self.kind.name}: ")) from error
+
+
+def _always(_thing: Json) -> str:
+    return OFFERED
+
+
+def _cancelable(order: Json) -> str:
+    if order["status"] in ENDED_STATUSES:
+        return f"the order is {order['status']}"
+    if order.get("cancellation"):
+        return "cancellation is asked for already"
+    if any(line["shipped"] for line in order.get("lines", ())):
+        return "a part of the order has shipped"
+    return OFFERED
+
+
+def _payable(order: Json) -> str:
+    return OFFERED if order["status"] == "awaiting_payment" else "no other payment is waited for"
+
+
+def _returnable(order: Json) -> str:
+    if order["status"] != "completed":
+        return "the order is not completed"
+    returned_or_not = any(line["delivered"] > line["returned"] for line in order.get("lines", ()))
+    return OFFERED if returned_or_not else "every unit has come back"
+
+
+def _in_status(noun: str, *statuses: str) -> Offer:
+    def offered(thing: Json) -> str:
+        return OFFERED if thing["status"] in statuses else f"the {noun} is {thing['status']}"
+
+    return offered
+
+
+def _packable(fulfillment: Json) -> str:
+    if fulfillment["status"] not in {"picked", "packed"}:
+        return f"the fulfillment is {fulfillment['status']}"
+    return OFFERED if _unpacked(fulfillment) else "every unit is packed"
+
+
+def _shippable(fulfillment: Json) -> str:
+    if fulfillment["status"] != "packed":
+        return f"the fulfillment is {fulfillment['status']}"
+    left = _unpacked(fulfillment)
+    return f"{left} units are not packed yet" if left else OFFERED
+
+
+def _unpacked(fulfillment: Json) -> int:
+    return _units(fulfillment["lines"] or ()) - sum(_units(package["lines"] or ()) for package in fulfillment.get("packages", ()))
+
+
+def _units(lines: Iterable[Json]) -> int:
+    return sum(line["quantity"] for line in lines)
+
+
+def _scannable(package: Json) -> str:
+    return OFFERED if package.get("shipped_at") else "the package has not shipped"
+
+
+def _active(product: Json) -> str:
+    return OFFERED if product["active"] else "the product is not sold"
+
+
+def _waiting(letter: Json) -> str:
+    return OFFERED if letter["status"] in {"set_aside", "parked"} else f"the record is {letter['status']}"
+
+
+_RETURN = "/orders/{order_id}/returns/{return_id}"
+_FULFILLMENT = "/orders/{order_id}/fulfillments/{location}"
+_FULFILLMENT_ID = {"fulfillment_id": "{order_id}/{location}"}
+
+
+def _operation(
+    name: str,
+    command: type[Any],
+    title: str,
+    path: str,
+    *,
+    acts_on: str,
+    scope: str,
+    offered: Offer = _always,
+    derived: Mapping[str, str] | None = None,
+    destroys: bool = False,
+) -> Operation:
+    return Operation(
+        name=name,
+        command=command,
+        title=title,
+        object=acts_on,
+        scope=scope,
+        path=path,
+        offered=offered,
+        derived=derived or {},
+        destroys=destroys,
+    )
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    _operation("place-order", OrderPlaced, "Place an order", "/orders", acts_on="order", scope="orders:place"),
+    _operation(
+        "cancel-order",
+        CancelOrder,
+        "Cancel an order",
+        "/orders/{order_id}/cancel",
+        acts_on="order",
+        scope="orders:change",
+        offered=_cancelable,
+        destroys=True,
+    ),
+    _operation(
+        "amend-payment",
+        AmendPayment,
+        "Pay by other means",
+        "/orders/{order_id}/payment",
+        acts_on="order",
+        scope="orders:change",
+        offered=_payable,
+    ),
+    _operation("receive-stock", ReceiveStock, "Receive goods", "/stock/receipts", acts_on="stock", scope="stock:change"),
+    _operation("adjust-stock", AdjustStock, "Correct stock", "/stock/adjustments", acts_on="stock", scope="stock:change", destroys=True),
+    _operation("define-product", DefineProduct, "Define a product", "/products", acts_on="product", scope="products:change"),
+    _operation(
+        "deactivate-product",
+        DeactivateProduct,
+        "Stop selling a product",
+        "/products/{sku}/deactivate",
+        acts_on="product",
+        scope="products:change",
+        offered=_active,
+    ),
+    _operation(
+        "accept-fulfillment",
+        AcceptFulfillment,
+        "Accept a fulfillment",
+        f"{_FULFILLMENT}/accept",
+        acts_on="fulfillment",
+        scope="fulfillments:change",
+        offered=_in_status("fulfillment", "planned"),
+        derived=_FULFILLMENT_ID,
+    ),
+    _operation(
+        "pick-items",
+        PickItems,
+        "Pick all items",
+        f"{_FULFILLMENT}/pick",
+        acts_on="fulfillment",
+        scope="fulfillments:change",
+        offered=_in_status("fulfillment", "accepted"),
+        derived=_FULFILLMENT_ID,
+    ),
+    _operation(
+        "pack-package",
+        PackPackage,
+        "Pack a package",
+        f"{_FULFILLMENT}/packages",
+        acts_on="fulfillment",
+        scope="fulfillments:change",
+        offered=_packable,
+        derived=_FULFILLMENT_ID,
+    ),
+    _operation(
+        "ship-fulfillment",
+        ShipFulfillment,
+        "Ship a fulfillment",
+        f"{_FULFILLMENT}/ship",
+        acts_on="fulfillment",
+        scope="fulfillments:change",
+        offered=_shippable,
+        derived=_FULFILLMENT_ID,
+        destroys=True,
+    ),
+    _operation(
+        "record-scan",
+        RecordScan,
+        "Record a carrier's scan",
+        "/orders/{order_id}/packages/{package_id}/scans",
+        acts_on="package",
+        scope="packages:scan",
+        offered=_scannable,
+    ),
+    _operation(
+        "request-return",
+        RequestReturn,
+        "Ask for a return",
+        "/orders/{order_id}/returns",
+        acts_on="order",
+        scope="returns:request",
+        offered=_returnable,
+    ),
+    _operation(
+        "cancel-return",
+        CancelReturn,
+        "Cancel a return",
+        f"{_RETURN}/cancel",
+        acts_on="return",
+        scope="returns:request",
+        offered=_in_status("return", "approved"),
+    ),
+    _operation(
+        "receive-return-items",
+        ReceiveReturnItems,
+        "Receive goods of a return",
+        f"{_RETURN}/receipts",
+        acts_on="return",
+        scope="returns:receive",
+        offered=_in_status("return", "approved", "received"),
+    ),
+    _operation(
+        "inspect-return",
+        InspectReturn,
+        "Inspect a return",
+        f"{_RETURN}/inspect",
+        acts_on="return",
+        scope="returns:receive",
+        offered=_in_status("return", "received"),
+        destroys=True,
+    ),
+    _operation(
+        "erase-customer",
+        EraseCustomer,
+        "Erase a customer",
+        "/customers/erase",
+        acts_on="customer",
+        scope="customers:erase",
+        destroys=True,
+    ),
+    _operation(
+        "redrive-dead-letters",
+        RedriveDeadLetters,
+        "Apply records again that were set aside",
+        "/dead-letters/{service}/redrive",
+        acts_on="dead-letter",
+        scope="dead-letters:redrive",
+        offered=_waiting,
+        destroys=True,
+    ),
+)
+"""Every operation, in the order of an order's life."""
+
+_BY_NAME = {operation.name: operation for operation in OPERATIONS}
+
+
+def operation_of(name: str) -> Operation:
+    """The operation called `name`. Raises KeyError."""
+    return _BY_NAME[name]
+
+
+def operations_on(kind: str) -> tuple[Operation, ...]:
+    """The operations on things of a kind."""
+    return tuple(operation for operation in OPERATIONS if operation.object == kind)
+
+
+def topic_for(operation: Operation, parameters: Mapping[str, str]) -> str:
+    """The topic on which a command is published; `parameters` name the service whose dead letters are meant."""
+    if operation.command is RedriveDeadLetters:
+        return f"oms.{parameters['service']}.commands"
+    return topic_of(operation.command)
