@@ -250,7 +250,7 @@ async def test_an_event_about_a_dead_letter_never_waits_behind_it(database: Data
     async def project(_connection: Any, batch: Sequence[IncomingRecord]) -> None:
         seen.extend(type(received.message).__name__ for received in batch)
 
-    service = service_of("projection", projector=project, projected=(RecordSetAside, RecordRedriven))
+    service = service_of("projection", projector=project, projected={RecordSetAside, RecordRedriven})
     applier = Applier(service, database, Metrics(), Clock(lambda: NOON))
     commands, dead_letters = "oms.projection.commands", "oms.projection.dead-letters"
     checkpoints = await applier.checkpoints([(commands, 0), (dead_letters, 0)])

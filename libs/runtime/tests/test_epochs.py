@@ -36,7 +36,7 @@ class Follower:
             writes=(probe.dead_letters,),
             dead_letters=probe.dead_letters.name,
             projector=self._follow,
-            projected=(StockReceived,),
+            projected={StockReceived},
         )
 
     async def _follow(self, connection: Connection, batch: Sequence[IncomingRecord]) -> None:

@@ -40,7 +40,7 @@ def reader_of(probe: Probe) -> Service:
         writes=(probe.dead_letters,),
         dead_letters=probe.dead_letters.name,
         projector=ignore,
-        projected=(StockReceived, StockAdjusted),
+        projected={StockReceived, StockAdjusted},
     )
 
 

@@ -1,6 +1,6 @@
 """The seam between a service's pure half and the runtime: what a service provides, and what it is given."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -213,7 +213,7 @@ class Service:
     commands: tuple[type[Any], ...] = ()
     effects: Effects = field(default_factory=dict[type[Any], Any])
     projector: Projector | None = None
-    projected: tuple[type[Any], ...] = ()
+    projected: Set[type[Any]] = frozenset()
     companion: Companion | None = None
     disclose: Disclose | None = None
     linger_seconds: float = LINGER_SECONDS

@@ -36,8 +36,8 @@ FOLDS: dict[str, Fold] = {
 }
 """By topic: how its events are folded."""
 
-PROJECTED = tuple(
-    {cls: None for topic in topics_read_by("projection") if topic.name in FOLDS for cls in topic.messages if cls is not RedriveDeadLetters}
+PROJECTED = frozenset(
+    cls for topic in topics_read_by("projection") if topic.name in FOLDS for cls in topic.messages if cls is not RedriveDeadLetters
 )
 """The messages that this service handles: all events of all services."""
 
