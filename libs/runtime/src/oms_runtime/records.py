@@ -9,7 +9,7 @@ from functools import lru_cache
 from hashlib import md5
 from typing import NamedTuple
 
-from oms_contracts.envelope import CONTROL, MAX_ATTRIBUTE_BYTES, from_headers, header, own_type_and_position
+from oms_contracts.envelope import CONTROL, MAX_ATTRIBUTE_BYTES, from_headers, header, own_headers, own_type_and_position
 from oms_contracts.message import UnreadableMessage, decode, key_of, type_of, validate
 from oms_contracts.values import quoted
 from oms_kafka.aiokafka_internals import UnreadableRecord
@@ -172,7 +172,7 @@ class RecordSifter:
         if record.fault:
             raise UnreadableMessage(record.fault)
         trusted = record.topic in self._trusted
-        envelope = from_headers(record.headers)
+        envelope = own_headers(record.headers) if trusted else from_headers(record.headers)
         kind = envelope.type
         if kind not in self._types_on[record.topic]:
             raise UnreadableMessage(f"ce_type: {kind} does not belong on {record.topic}")
