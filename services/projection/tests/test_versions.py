@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -24,7 +25,7 @@ from oms_contracts.message import encode, type_of
 from oms_contracts.orders import OrderAccepted
 from oms_contracts.samples import sample
 from oms_kafka.clients import make_producer, partition_of
-from oms_local.ports import find_free
+from oms_local.ports import LOOPBACK, find_free
 from oms_projection.projector import PROJECTED, project
 from oms_projection.settings import Settings
 from oms_projection.tables import DEFINITIONS, TABLES
@@ -36,10 +37,10 @@ from oms_runtime.records import Checkpoint
 from oms_runtime.recovery import recover
 from oms_runtime.runtime import Runtime
 from oms_runtime.sealing import KEY_BYTES
+from oms_runtime.server import OUT_OF_REACH
 from probe import Process, until
 from pydantic import SecretStr
 
-LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
 """A process starts in two, and waits for its group as long as a rebalance may take where another member does not answer."""
 PROGRAM = Path(__file__).with_name("releases.py")
@@ -514,3 +515,11 @@ async def _all_read(stand: Stand, version: int) -> bool:
 
 async def _indexes(stand: Stand, version: int) -> set[str]:
     return {*await stand.ask("select array_agg(indexname::text) from pg_indexes where schemaname = $1", f"read_models_{version}")}
+
+
+def test_a_server_out_of_reach_has_an_exit_code_of_its_own() -> None:
+    nowhere = {"OMS_DATABASE_URL": f"postgresql://{LOOPBACK}:1/none", "OMS_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:1"}
+    command = [sys.executable, "-m", "oms_projection", "read-models", "status"]
+    done = subprocess.run(command, env=os.environ | nowhere, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (OUT_OF_REACH, "")
+    assert done.stderr.startswith("error: Connection")

@@ -19,6 +19,7 @@ from oms_runtime.database import BUILD_LOCK, STORE_LOCK, Connection, Database, c
 from oms_runtime.errors import RETRYABLE_ERRORS
 from oms_runtime.model import Service
 from oms_runtime.records import Checkpoint, RecordSifter
+from oms_runtime.server import OUT_OF_REACH, REFUSED
 from oms_runtime.settings import RuntimeSettings
 
 from oms_projection.projector import FOLDS
@@ -404,8 +405,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m oms_projection read-models",
         description=f"Versions of the read models. This code has version {READ_MODELS_VERSION}.",
         epilog="The result is JSON on standard output, progress goes to standard error. Exit codes: 0 done, 1 refused, failed, or rows "
-        "differ, 2 usage. Example: read-models build --max-events-per-second 20000, then start processes of this release, then "
-        "read-models switch",
+        "differ, 2 usage, 3 a server is out of reach. Example: read-models build --max-events-per-second 20000, then start processes of "
+        "this release, then read-models switch",
     )
     commands = read_models.add_subparsers(dest="command", required=True)
     command = commands.add_parser("build", help="build this code's version beside the one in use, and compare the two")
@@ -435,14 +436,19 @@ async def operate(service: Service, settings: RuntimeSettings, arguments: argpar
         report = await _do(service, settings, arguments)
     except asyncpg.UndefinedTableError as error:
         _say(f"error: {error}: this store has no versions yet; start projection, or build one")
-        return 1
-    except (Refused, CannotRebuild, asyncpg.PostgresError, *RETRYABLE_ERRORS) as error:
-        named = isinstance(error, Refused | CannotRebuild)
-        _say(f"error: {error}" if named else f"error: {type(error).__name__}: {error}")
-        return 1
+        return REFUSED
+    except (Refused, CannotRebuild) as error:
+        _say(f"error: {error}")
+        return REFUSED
+    except RETRYABLE_ERRORS as error:
+        _say(f"error: {type(error).__name__}: {error}")
+        return OUT_OF_REACH
+    except asyncpg.PostgresError as error:
+        _say(f"error: {type(error).__name__}: {error}")
+        return REFUSED
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(report, enc_hook=_plain)).decode() + "\n")
     comparisons = [version["comparison"] for version in report.get("versions", ())] if getattr(arguments, "compare", False) else [report]
-    return 0 if all(comparison is None or comparison.get("same", True) for comparison in comparisons) else 1
+    return 0 if all(comparison is None or comparison.get("same", True) for comparison in comparisons) else REFUSED
 
 
 async def _do(service: Service, settings: RuntimeSettings, arguments: argparse.Namespace) -> Report:
