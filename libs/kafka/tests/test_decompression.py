@@ -57,7 +57,7 @@ def test_what_cannot_be_decompressed_is_refused(name: str, garbage: bytes) -> No
 STREAM = codec.gzip_encode(b"records")
 
 
-@pytest.mark.parametrize("payload", [STREAM[:-5], STREAM * 2, STREAM + b"more"])
+@pytest.mark.parametrize("payload", [STREAM[:-5], STREAM * 2, STREAM + b"more"], ids=["cut off", "two", "more behind it"])
 def test_gzip_that_is_not_one_whole_stream_is_refused(payload: bytes) -> None:
     with pytest.raises(UnreadableBatch, match="not one whole stream"):
         decompress("gzip", payload)
