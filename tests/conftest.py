@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from oms_client.queries import QueryClient
-from oms_local.ports import LOOPBACK
 from oms_local.stack import Stack, StackSettings
 
 
@@ -25,5 +24,5 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 async def query(stack: Stack) -> AsyncIterator[QueryClient]:
     """The stack's query API."""
-    async with QueryClient(f"http://{LOOPBACK}:{stack.settings.http_port_of('projection')}") as client:
+    async with QueryClient(stack.query_url(), token=stack.query_token()) as client:
         yield client

@@ -11,14 +11,18 @@ from typing import NamedTuple
 import pytest
 from oms_contracts.catalogue import ALL_SERVICES, APIS
 from oms_runtime.sealing import KEY_BYTES
-from oms_runtime.settings import OperationsSettings
+from oms_runtime.settings import MIN_TOKEN_CHARACTERS, OperationsSettings
 from pydantic_core import PydanticUndefined
 
 HANDBOOK = Path(__file__).parents[2] / "deploy/README.md"
 HEADER = "| Variable | Processes | Unit | Default | Meaning |"
 PROCESSES = (*ALL_SERVICES, *APIS)
 REQUIRED = "required"
-REQUIRED_VARIABLES = {"OMS_DATABASE_URL": "postgresql://127.0.0.1/any", "OMS_PERSONAL_DATA_KEY": b64encode(bytes(KEY_BYTES)).decode()}
+REQUIRED_VARIABLES = {
+    "OMS_DATABASE_URL": "postgresql://127.0.0.1/any",
+    "OMS_PERSONAL_DATA_KEY": b64encode(bytes(KEY_BYTES)).decode(),
+    "OMS_QUERY_TOKEN": "t" * MIN_TOKEN_CHARACTERS,
+}
 UNITS = {"_ms": "milliseconds", "_seconds": "seconds", "_bytes": "bytes"}
 """By the end of a setting's name."""
 

@@ -57,7 +57,8 @@ async def test_orders_are_taken_while_capture_is_down_and_are_handled_when_it_is
     assert response.status_code == 202, response.text
     await asyncio.to_thread(stack.start_part, "capture")
     assert (await known(query, placed))["reference"] == "API-1"
-    assert (await client.get(response.json()["status_url"])).status_code == 200
+    headers = {"authorization": f"Bearer {stack.query_token()}"}
+    assert (await client.get(response.json()["status_url"], headers=headers)).status_code == 200
 
 
 async def test_queries_are_answered_while_projection_is_down(stack: Stack, query: QueryClient) -> None:
@@ -66,6 +67,16 @@ async def test_queries_are_answered_while_projection_is_down(stack: Stack, query
         assert await query.get("/outcomes") is not None
     finally:
         await asyncio.to_thread(stack.start_part, "projection")
+
+
+async def test_queries_are_answered_to_the_service_credential_alone(stack: Stack, client: httpx.AsyncClient) -> None:
+    for path in ("/orders", "/customers", "/audits/money", "/nowhere"):
+        for headers in ({}, {"authorization": f"Bearer {stack.query_token()[1:]}"}):
+            response = await client.post(f"{stack.query_url()}{path}", json={}, headers=headers)
+            assert (response.status_code, response.json()["status"]) == (401, 401)
+    headers = {"authorization": f"Bearer {stack.query_token()}"}
+    assert (await client.get(f"{stack.query_url()}/orders", headers=headers)).status_code == 200
+    assert (await client.get(f"{stack.query_url()}/docs")).status_code == 200
 
 
 async def test_bodies_full_of_mistakes_do_not_delay_the_orders_of_channels(

@@ -453,8 +453,8 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 async def http_client(stack: Stack) -> AsyncGenerator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=8)
     timeout = httpx.Timeout(30, pool=None)
-    base = f"http://127.0.0.1:{stack.settings.http_port_of('projection')}"
-    async with httpx.AsyncClient(base_url=base, limits=limits, timeout=timeout) as client:
+    headers = {"authorization": f"Bearer {stack.query_token()}"}
+    async with httpx.AsyncClient(base_url=stack.query_url(), headers=headers, limits=limits, timeout=timeout) as client:
         yield client
 
 

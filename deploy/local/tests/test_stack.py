@@ -48,8 +48,8 @@ class TestSecrets:
     def test_no_password_is_in_a_log_or_among_arguments(self, stack: Stack) -> None:
         passwords = load(stack.settings.data / "secrets")
         of_shops = [secret for shop in stack.shops().values() for secret in shop["secrets"]]
-        secrets = {*passwords.kafka.values(), *passwords.postgres.values(), *of_shops}
-        assert len(secrets) == len(USERS) + 1 + len(ALL_SERVICES) + 1 + len(of_shops)  # each has an administrator too
+        secrets = {*passwords.kafka.values(), *passwords.postgres.values(), *of_shops, passwords.query_token, passwords.personal_data_key}
+        assert len(secrets) == len(USERS) + 1 + len(ALL_SERVICES) + 1 + len(of_shops) + 2  # each kind of server has an administrator too
         texts = [" ".join(process.cmdline()) for process in processes_of(stack)]
         texts += [file.read_text(errors="replace") for folder in ("log", "run") for file in _files(stack.settings.data / folder)]
         assert not [text for text in texts if any(secret in text for secret in secrets)]

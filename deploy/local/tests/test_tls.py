@@ -149,7 +149,7 @@ class TestCommandLine:
 
     def test_it_reaches_a_stack_with_tls(self, stack: Stack, environment: dict[str, str]) -> None:
         named = {f"OMS_KAFKA_{name.upper()}": value for name, value in stack.kafka("operator").items()}
-        url = {"OMS_QUERY_URL": f"http://127.0.0.1:{stack.settings.http_port_of('projection')}"}
+        url = {"OMS_QUERY_URL": stack.query_url(), "OMS_QUERY_TOKEN": stack.query_token()}
         for variables in (environment, named | url):
             done = CliRunner(env=variables).invoke(app, ["stock", "receive", "mug", "BER", "1", "--wait"])
             assert done.exit_code == 0, done.output

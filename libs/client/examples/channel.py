@@ -1,6 +1,7 @@
 """A sales channel: places the order in a file, and waits until it is known. `python channel.py order.json http://127.0.0.1:8006`"""
 
 import asyncio
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from oms_kafka.settings import KafkaSettings
 async def place(order_json: bytes, query_url: str) -> None:
     order = read_message("oms.channel.OrderPlaced.v2", order_json)
     await publish_message(KafkaSettings(), order, source="/shop", now=datetime.now(UTC))
-    async with QueryClient(query_url) as query:
+    async with QueryClient(query_url, token=os.environ["OMS_QUERY_TOKEN"]) as query:
         found = await poll(lambda: query.find(order_path(key_of(order))), timeout_seconds=30)
     print(key_of(order), found["status"] if found else "is not known yet")
 

@@ -51,12 +51,14 @@ def test_the_programs_in_the_readme_are_the_files() -> None:
     assert blocks == [(EXAMPLES / name).read_text() for name in ("status_consumer.py", "channel.py")]
 
 
-def test_an_order_of_the_channel_shows_in_the_query_api_and_in_the_consumer(stack: Stack, tmp_path: Path) -> None:
+def test_an_order_of_the_channel_shows_in_the_query_api_and_in_the_consumer(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order: OrderPlaced = sample(OrderPlaced)
     file = tmp_path / "order.json"
     file.write_bytes(encode(order))
-    query_url = f"http://127.0.0.1:{stack.settings.http_port_of('projection')}"
-    with running(stack, "channel", "channel.py", str(file), query_url) as channel:
+    monkeypatch.setenv("OMS_QUERY_TOKEN", stack.query_token())
+    with running(stack, "channel", "channel.py", str(file), stack.query_url()) as channel:
         output, _ = channel.communicate(timeout=TIMEOUT_SECONDS)
     assert output == f"{key_of(order)} accepted\n"
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import httpx
 import pytest
-from oms_client.errors import ClientError, Invalid, NotFound, QueryApiUnreachable
+from oms_client.errors import ClientError, Invalid, NotAllowed, NotFound, QueryApiUnreachable
 from oms_client.queries import QueryClient, order_path, poll
 
 Respond = Callable[[httpx.Request], httpx.Response]
 
 
 def client(respond: Respond) -> QueryClient:
-    return QueryClient("http://query/", transport=httpx.MockTransport(respond))
+    return QueryClient("http://query/", token="t", transport=httpx.MockTransport(respond))
 
 
 def problem(status: int, title: str, *reasons: str) -> httpx.Response:
@@ -26,6 +26,11 @@ def problem(status: int, title: str, *reasons: str) -> httpx.Response:
     [
         (problem(404, "order 1 is not known here", "ask again"), NotFound, "order 1 is not known here; ask again"),
         (problem(422, "a parameter is not sound", "limit: too large"), Invalid, "a parameter is not sound; limit: too large"),
+        (
+            problem(401, "the request has no valid credential", "Authorization: must be"),
+            NotAllowed,
+            "the query API at http://query does not allow it: the request has no valid credential; Authorization: must be",
+        ),
         (problem(503, "the database does not answer"), QueryApiUnreachable, "the database does not answer"),
         (httpx.ConnectError("refused"), QueryApiUnreachable, "the query API at http://query does not answer (refused)"),
         (httpx.Response(404, json={"detail": "Not Found"}), QueryApiUnreachable, "the server at http://query is not the query API"),
@@ -51,7 +56,7 @@ async def test_what_is_not_known_yet_is_none() -> None:
 
 def test_a_url_that_is_none_is_invalid() -> None:
     with pytest.raises(Invalid, match="'http://query:port' is not a URL"):
-        QueryClient("http://query:port")
+        QueryClient("http://query:port", token="t")
 
 
 async def test_all_pages_of_a_list_are_read_unless_a_number_of_items_is_given() -> None:

@@ -38,9 +38,11 @@ from oms_runtime.recovery import recover
 from oms_runtime.runtime import Runtime
 from oms_runtime.sealing import KEY_BYTES
 from oms_runtime.server import OUT_OF_REACH
+from oms_runtime.settings import MIN_TOKEN_CHARACTERS
 from probe import Process, until
 from pydantic import SecretStr
 
+TOKEN = "t" * MIN_TOKEN_CHARACTERS
 START_SECONDS = 120
 """A process starts in two, and waits for its group as long as a rebalance may take where another member does not answer."""
 PROGRAM = Path(__file__).with_name("releases.py")
@@ -90,6 +92,7 @@ class Stand:
             "OMS_KAFKA_BOOTSTRAP_SERVERS": self.kafka["bootstrap_servers"],
             "OMS_DATABASE_URL": self.url,
             "OMS_PERSONAL_DATA_KEY": b64encode(bytes(KEY_BYTES)).decode(),
+            "OMS_QUERY_TOKEN": TOKEN,
             "OMS_SESSION_TIMEOUT_MS": "6000",
             "OMS_HTTP_HOST": LOOPBACK,
             "OMS_TEST_VERSION": str(version),
@@ -221,7 +224,8 @@ async def asking(port: int) -> AsyncGenerator[list[tuple[int, int]]]:
     answers: list[tuple[int, int]] = []
 
     async def ask() -> None:
-        async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}") as client:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}", headers=headers) as client:
             while True:
                 response = await client.get("/orders/done")
                 assert response.status_code == 200, response.text

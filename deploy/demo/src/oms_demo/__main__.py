@@ -123,7 +123,7 @@ async def _place(stack: Stack, orders: Sequence[OrderPlaced], seed: int, on_plac
 
 def query_client(stack: Stack) -> QueryClient:
     """A client of the stack's query API."""
-    return QueryClient(f"http://127.0.0.1:{stack.settings.http_port_of('projection')}")
+    return QueryClient(stack.query_url(), token=stack.query_token())
 
 
 def _show(progress: Progress, task: TaskID, before: int, at_rest: int) -> None:

@@ -43,7 +43,14 @@ class StackServers:
 
     def query_url(self) -> str:
         """The URL of projection's query API."""
-        return f"http://{LOOPBACK}:{self._stack.settings.http_port_of('projection')}"
+        return self._stack.query_url()
+
+    def query_token(self) -> str:
+        """The credential of that API. Raises CliError where the stack was never up."""
+        try:
+            return self._stack.query_token()
+        except StackError as error:
+            raise CliError(OUT_OF_REACH, str(error)) from error
 
 
 def servers() -> StackServers:

@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from oms_contracts.catalogue import ALL_SERVICES, APIS, PERSONAL_DATA_PROCESSES, TOPICS
+from oms_contracts.catalogue import ALL_SERVICES, APIS, PERSONAL_DATA_PROCESSES, QUERY_TOKEN_PROCESSES, TOPICS
 from oms_provision import broker, databases, passwords
 from oms_provision.passwords import ADMIN, Passwords
 from oms_provision.sql import database_is_ready, run_to_end
@@ -176,6 +176,14 @@ class Stack:
         url = f"postgresql://{role}:{by_service[service]}@{LOOPBACK}:{self.settings.postgres_port}/{database}"
         return url + (self._tls.of_database_url() if self._tls is not None else "")
 
+    def query_url(self) -> str:
+        """The URL of projection's query API."""
+        return f"http://{LOOPBACK}:{self.settings.http_port_of('projection')}"
+
+    def query_token(self) -> str:
+        """The credential of projection's query API."""
+        return self._passwords().query_token
+
     def shops(self) -> dict[str, dict[str, Any]]:
         """The shops that send webhooks, by channel, as `OMS_SHOPS` has them. Their secrets are made once, like passwords."""
         with as_stack_errors(self._folder("secrets")):
@@ -197,11 +205,13 @@ class Stack:
             variables |= {f"OMS_KAFKA_{name.upper()}": value for name, value in self.kafka(service).items()}
         if part == "capture-api":
             variables["OMS_SHOPS"] = json.dumps(self.shops())
-            variables["OMS_QUERY_URL"] = f"http://{LOOPBACK}:{self.settings.http_port_of('projection')}"
+            variables["OMS_QUERY_URL"] = self.query_url()
         else:
             variables["OMS_DATABASE_URL"] = self.database_url(service)
         if (part if part in APIS else service) in PERSONAL_DATA_PROCESSES:
             variables["OMS_PERSONAL_DATA_KEY"] = self._passwords().personal_data_key
+        if part in QUERY_TOKEN_PROCESSES:
+            variables["OMS_QUERY_TOKEN"] = self.query_token()
         return variables
 
     def _start_supervisor(self, owner: int | None, progress: Progress) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from oms_contracts.catalogue import ALL_SERVICES, APIS, PERSONAL_DATA_PROCESSES, USERS
+from oms_contracts.catalogue import ALL_SERVICES, APIS, PERSONAL_DATA_PROCESSES, QUERY_TOKEN_PROCESSES, USERS
 
 from oms_provision.broker import CONNECTION, broker_is_ready, make_admin, provision_topics, provision_users
 from oms_provision.certificates import Certificate, load_or_issue, load_or_make_authority
@@ -78,6 +78,8 @@ def variables_of(passwords: Passwords, broker: Certificate | None = None) -> dic
     processes = services | apis
     for process in PERSONAL_DATA_PROCESSES:
         processes[process]["OMS_PERSONAL_DATA_KEY"] = passwords.personal_data_key
+    for process in QUERY_TOKEN_PROCESSES:
+        processes[process]["OMS_QUERY_TOKEN"] = passwords.query_token
     return servers | processes
 
 

@@ -15,6 +15,7 @@ from oms_provision.errors import ProvisionError
 ADMIN = "admin"
 FILE = "passwords.json"
 KEY_BYTES = 32
+TOKEN_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +23,13 @@ class Passwords:
     """`kafka` by broker user, `postgres` by service. Both have an entry `admin`: the super user and the superuser.
 
     `personal_data_key` is the installation's key, in base64, empty where it does not exist yet. Whoever loses it loses all personal data.
+    `query_token` is the credential of the query API, empty where it does not exist yet.
     """
 
     kafka: dict[str, str]
     postgres: dict[str, str]
     personal_data_key: str = ""
+    query_token: str = ""
 
 
 def load_or_make(folder: Path) -> Passwords:
@@ -37,6 +40,7 @@ def load_or_make(folder: Path) -> Passwords:
         kafka=_complete(saved.kafka, USERS),
         postgres=_complete(saved.postgres, ALL_SERVICES),
         personal_data_key=saved.personal_data_key or b64encode(secrets.token_bytes(KEY_BYTES)).decode(),
+        query_token=saved.query_token or secrets.token_urlsafe(TOKEN_BYTES),
     )
     if complete != saved:
         write_secret(file, json.dumps(asdict(complete), indent=1))
@@ -56,7 +60,10 @@ def parse(text: str) -> Passwords:
     try:
         content = json.loads(text)
         return Passwords(
-            kafka=dict(content["kafka"]), postgres=dict(content["postgres"]), personal_data_key=str(content.get("personal_data_key", ""))
+            kafka=dict(content["kafka"]),
+            postgres=dict(content["postgres"]),
+            personal_data_key=str(content.get("personal_data_key", "")),
+            query_token=str(content.get("query_token", "")),
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"no passwords by `kafka` and `postgres`: {error}") from error

@@ -1,6 +1,7 @@
 """Where the command line is built, and where errors become exit codes."""
 
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from getpass import getuser
@@ -122,6 +123,7 @@ def root(
     if context.obj is None:
         context.obj = Connections(
             query_url=query_url,
+            query_token=os.environ.get("OMS_QUERY_TOKEN"),  # no option: whoever lists processes sees arguments
             service_url=service_url,
             clock=lambda: datetime.now(UTC),
             new_id=lambda: str(uuid4()),

@@ -50,14 +50,15 @@ class Offsets:
 class Connections:
     """Made once for a run of `oms`, and connected only as far as a command needs.
 
-    Settings come first: `query_url`, `service_url` (of health and metrics, with `{service}` in the place of the service's name) and the
-    variables `OMS_KAFKA_*`. What they leave open, `find_servers` returns: those of the local stack where it is installed.
+    Settings come first: `query_url` with `query_token`, `service_url` (of health and metrics, with `{service}` for a service's
+    name) and the variables `OMS_KAFKA_*`. What they leave open, `find_servers` returns: those of the local stack where it is installed.
     """
 
     def __init__(
         self,
         *,
         query_url: str | None = None,
+        query_token: str | None = None,
         service_url: str | None = None,
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
@@ -70,6 +71,7 @@ class Connections:
         self.asker = Asker(actor, reason)
         """Who gives the commands: the account that `oms` runs under."""
         self._query_url = query_url
+        self._query_token = query_token
         self._service_url = service_url
         self._clock = clock
         self.new_id = new_id
@@ -100,11 +102,15 @@ class Connections:
     @cached_property
     def query(self) -> QueryClient:
         """The query API."""
-        url = self._query_url or (self._servers.query_url() if self._servers is not None else None)
+        url, token = self._query_url, self._query_token
         if url is None:
-            raise CliError(INVALID, "--query-url: is not given; it, or OMS_QUERY_URL, names the query API")
+            if self._servers is None:
+                raise CliError(INVALID, "--query-url: is not given; it, or OMS_QUERY_URL, names the query API")
+            url, token = self._servers.query_url(), self._servers.query_token()
+        if token is None:  # that of the local stack is for the stack alone
+            raise CliError(INVALID, "OMS_QUERY_TOKEN: is not set; it is the credential of the query API, which OMS_QUERY_URL names")
         try:
-            return QueryClient(url, transport=self._transport)
+            return QueryClient(url, token=token, transport=self._transport)
         except Invalid as error:
             raise CliError(INVALID, f"--query-url: {error}") from error
 

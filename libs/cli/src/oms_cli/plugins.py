@@ -35,6 +35,10 @@ class Servers(Protocol):
         """The URL of projection's query API."""
         ...
 
+    def query_token(self) -> str:
+        """The credential of that API."""
+        ...
+
 
 def command_groups() -> Iterator[tuple[str, typer.Typer]]:
     """The groups of commands that installed packages bring, by name."""

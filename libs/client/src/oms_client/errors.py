@@ -36,7 +36,7 @@ class NotFound(ClientError):
 
 
 class NotAllowed(ClientError):
-    """The broker has no such topic or group, or does not allow this broker user to use it."""
+    """The broker has no such topic or group, or does not allow this broker user to use it; or the query API does not accept the token."""
 
 
 class Invalid(ClientError):

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 from oms_contracts.message import decode
 
-from oms_client.errors import Invalid, NotFound, QueryApiUnreachable
+from oms_client.errors import Invalid, NotAllowed, NotFound, QueryApiUnreachable
 
 TIMEOUT_SECONDS = 30
 POLL_SECONDS = 0.2
@@ -27,9 +27,12 @@ Json = dict[str, Any]
 
 
 class QueryClient:
-    """A client of the query API at `url`. It connects with the first request; `close` it, or use it as an async context manager."""
+    """A client of the query API at `url`, with the credential `token`.
 
-    def __init__(self, url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    It connects with the first request; `close` it, or use it as an async context manager.
+    """
+
+    def __init__(self, url: str, *, token: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """Raises Invalid when `url` is not a URL."""
         self.url = url.rstrip("/")
         try:
@@ -37,7 +40,12 @@ class QueryClient:
         except httpx.InvalidURL as error:
             raise Invalid(f"{url!r} is not a URL", str(error)) from error
         # A proxy of the environment must not be asked for a server of this machine.
-        self._http = httpx.AsyncClient(transport=transport, timeout=TIMEOUT_SECONDS, trust_env=host not in LOOPBACK_HOSTS)
+        self._http = httpx.AsyncClient(
+            transport=transport,
+            timeout=TIMEOUT_SECONDS,
+            trust_env=host not in LOOPBACK_HOSTS,
+            headers={"authorization": f"Bearer {token}"},
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -52,7 +60,7 @@ class QueryClient:
     async def get(self, path: str, **parameters: Any) -> Any:
         """The JSON at `path`. Parameters that are None are left out.
 
-        Raises NotFound, Invalid (a parameter is not valid) or QueryApiUnreachable.
+        Raises NotFound, Invalid (a parameter is not valid), NotAllowed (the token is not accepted) or QueryApiUnreachable.
         """
         return await self._request("GET", path, params={name: value for name, value in parameters.items() if value is not None})
 
@@ -74,6 +82,8 @@ class QueryClient:
             raise self._another_program()
         title, reasons = content["title"], content["reasons"]
         match response.status_code:
+            case 401 | 403:
+                raise NotAllowed(f"the query API at {self.url} does not allow it: {'; '.join((title, *reasons))}")
             case 404:
                 raise NotFound("; ".join((title, *reasons)))
             case 422:

@@ -28,6 +28,8 @@ APIS = {f"{service}-api": service for service in ("capture", PROJECTION)}
 """The HTTP APIs, which are processes of their own (`python -m oms_<service> api`), each with the service whose credentials it has."""
 PERSONAL_DATA_PROCESSES = ("capture", "fulfillment", f"{PROJECTION}-api")
 """The processes that seal personal data or open it, and so have the installation's key. No other has."""
+QUERY_TOKEN_PROCESSES = (f"{PROJECTION}-api",)
+"""The processes that serve the query API or ask it, and so have its credential."""
 EXTERNAL_PARTIES = frozenset({"channel", "warehouse", "carrier", "downstream"})
 """The broker users that are not ours: they read and write by clients of any language."""
 USERS = (*ALL_SERVICES, "channel", "warehouse", "carrier", "downstream", "operator")

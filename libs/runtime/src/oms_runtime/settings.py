@@ -1,5 +1,6 @@
 """What a service reads from its environment."""
 
+import re
 from base64 import b64decode
 from datetime import timedelta
 from typing import Annotated
@@ -12,6 +13,20 @@ from oms_runtime.sealing import KEY_BYTES, Sealer
 
 PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0))]
 """For a setting that makes a deadline: a deadline without any delay would be due again and again without end."""
+
+
+MIN_TOKEN_CHARACTERS = 32
+"""Of a credential that nobody types: whoever guesses must not find it."""
+
+
+def _check_token(token: SecretStr) -> SecretStr:
+    if not re.fullmatch(rf"[!-~]{{{MIN_TOKEN_CHARACTERS},}}", token.get_secret_value()):
+        raise ValueError(f"must be at least {MIN_TOKEN_CHARACTERS} ASCII characters without spaces: `openssl rand -hex 32` makes some")
+    return token
+
+
+Token = Annotated[SecretStr, AfterValidator(_check_token)]
+"""A credential that a client shows as `Authorization: Bearer`."""
 
 
 class OperationsSettings(BaseSettings):
@@ -55,6 +70,15 @@ class PersonalDataSettings(BaseSettings):
     def sealer(self) -> Sealer:
         """What seals and opens with that key."""
         return Sealer(b64decode(self.personal_data_key.get_secret_value()))
+
+
+class QueryTokenSettings(BaseSettings):
+    """The variables of the process that serves the query API and of those that ask it, all beginning with `OMS_`."""
+
+    model_config = SettingsConfigDict(env_prefix="OMS_", extra="ignore", hide_input_in_errors=True)
+
+    query_token: Token
+    """The service credential: whoever shows it may ask the query API everything."""
 
 
 class RuntimeSettings(OperationsSettings, KafkaSettings):

@@ -61,7 +61,8 @@ def make_api(database: Database, clock: Callable[[], datetime], sealer: Sealer) 
         title="Orderstream projection",
         version="1",
         summary="What the services have published, ready to be asked.",
-        description="Amounts are integer minor units of the currency beside them, times are UTC. Lists are paged by `after` and `next`.",
+        description="Amounts are integer minor units of the currency beside them, times are UTC. Lists are paged by `after` and `next`. "
+        "Every request shows the installation's query token: `Authorization: Bearer …`, or gets 401.",
         exception_handlers=_handlers(),
     )
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import asyncpg
 from oms_runtime.api_process import run_api
+from oms_runtime.bearer import BearerOnly
 from oms_runtime.clock import utc_now
 from oms_runtime.database import Database, connect, open_for_queries
 from oms_runtime.errors import RETRYABLE_ERRORS
@@ -23,6 +24,8 @@ from oms_projection.settings import EdgeSettings, Settings
 from oms_projection.tables import READ_MODELS_VERSION
 from oms_projection.versions import TablesInUse, group_of, open_version, schema_of, version_in_use
 
+PAGES = frozenset({"/docs", "/openapi.json"})
+"""What describes the API needs no credential: it says nothing of the installation."""
 PROBE_TIMEOUT_SECONDS = 2
 """For what a readiness probe asks the database."""
 
@@ -86,6 +89,10 @@ async def query_api(settings: EdgeSettings) -> AsyncGenerator[Starlette]:
 
     database = TablesInUse(open_pool)
     try:
-        yield make_api(database, utc_now, settings.sealer())
+        api = make_api(database, utc_now, settings.sealer())
+        api.add_middleware(
+            BearerOnly, token=settings.query_token, hint="the installation's query token, OMS_QUERY_TOKEN", open_to_all=PAGES
+        )
+        yield api
     finally:
         database.terminate()
