@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from oms_contracts.catalogue import ALL_SERVICES, FOREVER, SERVICES, TOPICS, Topic, topics_read_by, topics_written_by
+from oms_contracts.catalogue import ALL_SERVICES, FOREVER, GATEWAY, PROJECTION, SERVICES, TOPICS, Topic, topics_read_by, topics_written_by
 from oms_contracts.dead_letters import concerns_dead_letters
 from oms_contracts.message import type_of
 
@@ -33,6 +33,12 @@ def test_every_topic_can_be_read_by_the_operator_who_writes_orders_and_commands(
     }
 
 
+def test_the_gateway_may_do_what_the_page_says() -> None:
+    written = {topic.name for topic in topics_written_by(GATEWAY)}
+    assert written == {"oms.channel.orders", "oms.channel.webhooks", *(topic.name for topic in command_topics())}
+    assert [topic.name for topic in topics_read_by(GATEWAY)] == ["oms.order-status-changes"]
+
+
 @pytest.mark.parametrize("service", PARTS)
 def test_a_service_writes_reads_and_takes_what_the_page_says(service: str) -> None:
     _, _, written, read, commands = next(row for row in rows(section("Who owns what")) if row[0] == service)
@@ -50,11 +56,11 @@ def test_the_picture_shows_who_writes_and_reads_each_topic() -> None:
     topics, solid, dotted = flowchart()
     assert set(topics.values()) == {topic.name for topic in EVENT_TOPICS}
     shown = {(topics.get(one, one), topics.get(other, other)) for one, other in solid}
-    left_out = {OPERATOR, "projection"}
+    left_out = {OPERATOR, PROJECTION}
     written = {(user, topic.name) for topic in EVENT_TOPICS for user in topic.writers if user not in left_out}
     read = {(topic.name, user) for topic in EVENT_TOPICS for user in topic.readers if user not in left_out}
     assert shown == written | read
-    assert dotted == {(user, topic.readers[0]) for topic in command_topics() for user in topic.writers if user != OPERATOR}
+    assert dotted == {(user, topic.readers[0]) for topic in command_topics() for user in topic.writers if user not in {OPERATOR, GATEWAY}}
 
 
 @pytest.mark.parametrize("service", SERVICES)

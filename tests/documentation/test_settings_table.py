@@ -67,8 +67,8 @@ def documented() -> dict[Setting, Row]:
 
 
 def settings_class(process: str) -> type[OperationsSettings]:
-    """The settings of a service, or of an API."""
-    if process in APIS:
+    """The settings of a service, of its API, or of the gateway."""
+    if APIS.get(process, process) != process:
         return import_module(f"oms_{APIS[process]}.settings").EdgeSettings
     return import_module(f"oms_{process}.settings").Settings
 

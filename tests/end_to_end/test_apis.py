@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 from oms_client.publisher import Publisher
 from oms_client.queries import QueryClient, poll
+from oms_contracts.catalogue import APIS
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import encode, key_of
 from oms_contracts.samples import sample
@@ -24,6 +25,7 @@ from oms_runtime.settings import OperationsSettings
 TIMEOUT_SECONDS = 30
 MAX_DELAY_SECONDS = 5
 """For an order on Kafka to be known while the API is flooded on two cores. When requests and batches shared a loop it took 19 s."""
+ORDERS = "/api/v1/orders"
 MISTAKES = 100_000
 BODIES = 60
 MAX_CONNECTIONS = OperationsSettings().http_max_connections
@@ -33,10 +35,6 @@ MAX_CONNECTIONS = OperationsSettings().http_max_connections
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
         yield client
-
-
-def orders_url(stack: Stack) -> str:
-    return f"http://{LOOPBACK}:{stack.settings.http_port_of('capture')}/orders"
 
 
 def order(reference: str) -> OrderPlaced:
@@ -49,16 +47,16 @@ async def known(query: QueryClient, placed: OrderPlaced, timeout_seconds: float 
 
 
 async def test_orders_are_taken_while_capture_is_down_and_are_handled_when_it_is_back(
-    stack: Stack, client: httpx.AsyncClient, query: QueryClient
+    stack: Stack, gateway: httpx.AsyncClient, query: QueryClient
 ) -> None:
     placed = order("API-1")
     await asyncio.to_thread(stack.stop_part, "capture")
-    response = await client.post(orders_url(stack), content=encode(placed))
+    response = await gateway.post(ORDERS, content=encode(placed))
     assert response.status_code == 202, response.text
     await asyncio.to_thread(stack.start_part, "capture")
     assert (await known(query, placed))["reference"] == "API-1"
-    headers = {"authorization": f"Bearer {stack.query_token()}"}
-    assert (await client.get(response.json()["status_url"], headers=headers)).status_code == 200
+    shown = await gateway.get(response.json()["status_url"])
+    assert (shown.status_code, shown.json()["reference"]) == (200, "API-1")
 
 
 async def test_queries_are_answered_while_projection_is_down(stack: Stack, query: QueryClient) -> None:
@@ -67,6 +65,22 @@ async def test_queries_are_answered_while_projection_is_down(stack: Stack, query
         assert await query.get("/outcomes") is not None
     finally:
         await asyncio.to_thread(stack.start_part, "projection")
+
+
+async def test_the_gateway_takes_orders_from_who_shows_its_key_alone(stack: Stack, gateway: httpx.AsyncClient) -> None:
+    for shown in ("", f"Bearer {stack.query_token()}"):
+        response = await gateway.post(ORDERS, content=encode(order("API-0")), headers={"authorization": shown})
+        assert response.status_code == 401
+
+
+async def test_the_gateway_serves_while_the_query_api_is_down(stack: Stack, gateway: httpx.AsyncClient) -> None:
+    await asyncio.to_thread(stack.stop_part, "projection-api")
+    try:
+        assert (await gateway.get(f"{ORDERS}/any")).status_code == 503
+        assert (await gateway.post(ORDERS, content=encode(order("API-3")))).status_code == 202
+        assert next(part for part in stack.status() if part.name == "gateway").ready
+    finally:
+        await asyncio.to_thread(stack.start_part, "projection-api")
 
 
 async def test_queries_are_answered_to_the_service_credential_alone(stack: Stack, client: httpx.AsyncClient) -> None:
@@ -80,10 +94,10 @@ async def test_queries_are_answered_to_the_service_credential_alone(stack: Stack
 
 
 async def test_bodies_full_of_mistakes_do_not_delay_the_orders_of_channels(
-    stack: Stack, client: httpx.AsyncClient, query: QueryClient
+    stack: Stack, gateway: httpx.AsyncClient, query: QueryClient
 ) -> None:
     wrong = msgspec.json.encode({"lines": [0] * MISTAKES})
-    flood = [asyncio.create_task(client.post(orders_url(stack), content=wrong)) for _ in range(BODIES)]
+    flood = [asyncio.create_task(gateway.post(ORDERS, content=wrong)) for _ in range(BODIES)]
     async with Publisher(settings_of(stack.kafka("channel")), "/test/channel", utc_now) as publisher:
         placed = order("API-2")
         await publisher.publish([placed])
@@ -91,16 +105,16 @@ async def test_bodies_full_of_mistakes_do_not_delay_the_orders_of_channels(
     assert {response.status_code for response in await asyncio.gather(*flood)} == {422}
 
 
-@pytest.mark.parametrize("api", ["capture-api", "projection-api"])
+@pytest.mark.parametrize("api", APIS)
 async def test_a_flood_of_connections_leaves_health_and_metrics_alone(stack: Stack, client: httpx.AsyncClient, api: str) -> None:
-    service = api.removesuffix("-api")
+    port = stack.settings.http_port_of(APIS[api])
     operations = f"http://{LOOPBACK}:{stack.settings.operations_port_of(api)}"
     async with AsyncExitStack() as connections:
         for _ in range(MAX_CONNECTIONS):
-            _, writer = await asyncio.open_connection(LOOPBACK, stack.settings.http_port_of(service))
+            _, writer = await asyncio.open_connection(LOOPBACK, port)
             connections.callback(writer.close)
             writer.write(b"GET / HTTP/1.1\r\n")
-        refused = partial(_status, client, f"http://{LOOPBACK}:{stack.settings.http_port_of(service)}/docs")
+        refused = partial(_status, client, f"http://{LOOPBACK}:{port}/docs")
         assert await poll(partial(_when, refused, 503), TIMEOUT_SECONDS)
         assert await _status(client, f"{operations}/ready") == 200
         assert 'oms_http_responses_total{status="' in (await client.get(f"{operations}/metrics")).text

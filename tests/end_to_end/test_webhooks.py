@@ -1,17 +1,15 @@
 """Webhooks of shops on the whole stack, from the door to the order, and the inbox of what cannot be mapped."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
-import pytest
 from oms_adapters.webhooks import signature_of
 from oms_client.queries import QueryClient, poll
 from oms_contracts.orders import ENDED_STATUSES
 from oms_contracts.values import order_id_of
-from oms_local.ports import LOOPBACK
 from oms_local.stack import Stack
 
 from tests.command_line import oms
@@ -21,13 +19,6 @@ TIMEOUT_SECONDS = 60
 BAD = 100
 """More than stop consumption where they are taken for the service's own fault (OMS_POISON_MAX_RECORDS)."""
 PLACED_AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-async def capture(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    url = f"http://{LOOPBACK}:{stack.settings.http_port_of('capture')}"
-    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS) as client:
-        yield client
 
 
 def shopify(number: int, minute: int = 0, **changes: Any) -> dict[str, Any]:
@@ -47,7 +38,7 @@ def shopify(number: int, minute: int = 0, **changes: Any) -> dict[str, Any]:
     }
 
 
-async def deliver(stack: Stack, capture: httpx.AsyncClient, webhook_id: str, payload: Mapping[str, Any] | bytes) -> int:
+async def deliver(stack: Stack, gateway: httpx.AsyncClient, webhook_id: str, payload: Mapping[str, Any] | bytes) -> int:
     """Deliver a webhook of the shop of channel web. Returns the status of the response."""
     shop = stack.shops()["web"]
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
@@ -57,7 +48,7 @@ async def deliver(stack: Stack, capture: httpx.AsyncClient, webhook_id: str, pay
         "X-Shopify-Shop-Domain": shop["source"],
         "X-Shopify-Hmac-Sha256": signature_of(body, shop["secrets"][0]),
     }
-    return (await capture.post("/webhooks/web", content=body, headers=headers)).status_code
+    return (await gateway.post("/webhooks/web", content=body, headers=headers)).status_code
 
 
 async def taken(query: QueryClient, number: int, count: int) -> list[dict[str, Any]]:
@@ -94,12 +85,12 @@ async def until_letters(query: QueryClient, key: str, count: int) -> list[dict[s
 
 
 async def test_webhooks_that_come_late_twice_and_out_of_order_place_one_order_and_cancel_it(
-    stack: Stack, capture: httpx.AsyncClient, query: QueryClient
+    stack: Stack, gateway: httpx.AsyncClient, query: QueryClient
 ) -> None:
     canceled = shopify(1001, 9, note="ring", cancelled_at=PLACED_AT.isoformat(), cancel_reason="customer")
     webhooks = [("updated", shopify(1001, 5, note="ring")), ("created", shopify(1001)), ("created", shopify(1001)), ("canceled", canceled)]
     for webhook_id, payload in [*webhooks, ("updated", shopify(1001, 5, note="ring"))]:
-        assert await deliver(stack, capture, f"1001-{webhook_id}", payload) == 200
+        assert await deliver(stack, gateway, f"1001-{webhook_id}", payload) == 200
     told = await taken(query, 1001, 3)
     assert {(each["webhook_id"], each["outcome"]) for each in told} == {
         ("1001-updated", "placed"),
@@ -117,10 +108,10 @@ async def test_webhooks_that_come_late_twice_and_out_of_order_place_one_order_an
     assert await repeated_events(stack) == []
 
 
-async def test_a_canceled_order_that_comes_afterwards_is_not_placed(stack: Stack, capture: httpx.AsyncClient, query: QueryClient) -> None:
-    await deliver(stack, capture, "1002-canceled", shopify(1002, 9, cancelled_at=PLACED_AT.isoformat()))
-    await deliver(stack, capture, "1002-created", shopify(1002))
-    await deliver(stack, capture, "1003-created", shopify(1003))  # of another order, which shows when both were read
+async def test_a_canceled_order_that_comes_afterwards_is_not_placed(stack: Stack, gateway: httpx.AsyncClient, query: QueryClient) -> None:
+    await deliver(stack, gateway, "1002-canceled", shopify(1002, 9, cancelled_at=PLACED_AT.isoformat()))
+    await deliver(stack, gateway, "1002-created", shopify(1002))
+    await deliver(stack, gateway, "1003-created", shopify(1003))  # of another order, which shows when both were read
     await taken(query, 1003, 1)
     told = await poll(lambda: timeline_of_unplaced(query, 1002, 2), TIMEOUT_SECONDS)
     assert told is not None
@@ -134,11 +125,11 @@ async def timeline_of_unplaced(query: QueryClient, number: int, count: int) -> l
 
 
 async def test_what_cannot_be_mapped_is_mended_in_the_inbox_and_what_waits_behind_it_is_taken(
-    stack: Stack, capture: httpx.AsyncClient, query: QueryClient
+    stack: Stack, gateway: httpx.AsyncClient, query: QueryClient
 ) -> None:
     broken = shopify(1004, total_price="4.00")
-    assert await deliver(stack, capture, "1004-created", broken) == 200
-    assert await deliver(stack, capture, "1004-canceled", shopify(1004, 9, cancelled_at=PLACED_AT.isoformat())) == 200
+    assert await deliver(stack, gateway, "1004-created", broken) == 200
+    assert await deliver(stack, gateway, "1004-canceled", shopify(1004, 9, cancelled_at=PLACED_AT.isoformat())) == 200
     first, behind = await until_letters(query, order_id_of("web", "1004"), 2)
     assert (first["status"], behind["status"]) == ("set_aside", "parked")
     assert await status_of(query, 1004) is None
@@ -155,12 +146,12 @@ async def test_what_cannot_be_mapped_is_mended_in_the_inbox_and_what_waits_behin
 
 
 async def test_any_number_of_payloads_that_cannot_be_mapped_does_not_stop_capture(
-    stack: Stack, capture: httpx.AsyncClient, query: QueryClient
+    stack: Stack, gateway: httpx.AsyncClient, query: QueryClient
 ) -> None:
     for number in range(2_000, 2_000 + BAD):
-        assert await deliver(stack, capture, f"bad-{number}", shopify(number, currency="XXL")) == 200
-    assert await deliver(stack, capture, "bad-json", b"{") == 200
-    assert await deliver(stack, capture, "1005-created", shopify(1005)) == 200
+        assert await deliver(stack, gateway, f"bad-{number}", shopify(number, currency="XXL")) == 200
+    assert await deliver(stack, gateway, "bad-json", b"{") == 200
+    assert await deliver(stack, gateway, "1005-created", shopify(1005)) == 200
     assert [each["outcome"] for each in await taken(query, 1005, 1)] == ["placed"]
 
     async def all_set_aside() -> list[dict[str, Any]] | None:
@@ -173,8 +164,8 @@ async def test_any_number_of_payloads_that_cannot_be_mapped_does_not_stop_captur
     assert next(part for part in stack.status() if part.name == "capture").ready
 
 
-async def test_a_webhook_that_is_not_signed_is_not_taken(stack: Stack, capture: httpx.AsyncClient) -> None:
+async def test_a_webhook_that_is_not_signed_is_not_taken(stack: Stack, gateway: httpx.AsyncClient) -> None:
     shop = stack.shops()["web"]
     headers = {"X-Shopify-Topic": "orders/create", "X-Shopify-Webhook-Id": "w", "X-Shopify-Shop-Domain": shop["source"]}
-    response = await capture.post("/webhooks/web", json=shopify(1006), headers=headers)
+    response = await gateway.post("/webhooks/web", json=shopify(1006), headers=headers)
     assert (response.status_code, response.json()["reasons"]) == (401, [])

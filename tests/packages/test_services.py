@@ -1,4 +1,4 @@
-"""One list has all services: `oms_contracts.catalogue.ALL_SERVICES`. What has an entry by hand for each service is checked against it."""
+"""One list has all services and the gateway: `oms_contracts.catalogue.PROGRAMS`. What has an entry by hand is checked against it."""
 
 import ast
 import re
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oms_contracts.catalogue import ALL_SERVICES
+from oms_contracts.catalogue import ALL_SERVICES, PROGRAMS
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 IMPORT_LINTER: dict[str, Any] = PROJECT["tool"]["importlinter"]
 PACKAGES = {file.parent: tomllib.loads(file.read_text()) for file in sorted(ROOT.glob("*/*/pyproject.toml"))}
-SERVICE_MODULES = {f"oms_{service}" for service in ALL_SERVICES}
+SERVICE_MODULES = {f"oms_{program}" for program in PROGRAMS}
 MIN_NAMES_OF_A_LIST = 4
 """A literal with this many services is meant to be a list of all. The catalogue alone may list some, as writers and readers of topics."""
 
@@ -25,8 +25,8 @@ def module_of(package: dict[str, Any]) -> str:
 
 def test_every_service_has_a_folder_a_package_and_a_module_of_its_name() -> None:
     services = {folder.name: package for folder, package in PACKAGES.items() if folder.parent.name == "services"}
-    differing = set(services) ^ set(ALL_SERVICES)
-    assert not differing, f"not both in services/ and in ALL_SERVICES: {', '.join(sorted(differing))}"
+    differing = set(services) ^ set(PROGRAMS)
+    assert not differing, f"not both in services/ and in PROGRAMS: {', '.join(sorted(differing))}"
     for name, package in services.items():
         assert (package["project"]["name"], module_of(package)) == (f"orderstream-{name}", f"oms_{name}")
         assert (ROOT / "services" / name / "src" / f"oms_{name}" / "__main__.py").exists()

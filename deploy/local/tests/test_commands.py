@@ -49,6 +49,7 @@ def test_the_command_line_finds_the_servers_of_the_stack(monkeypatch: pytest.Mon
     assert servers is not None
     assert servers.kafka("operator") == {"bootstrap_servers": "kafka.example:9092"}
     assert [servers.service_url(service) for service in ALL_SERVICES] == [f"http://127.0.0.1:{8110 + number}" for number in range(7)]
+    assert servers.service_url("gateway") == "http://127.0.0.1:8117"
     assert servers.query_url() == "http://127.0.0.1:8106"
 
 

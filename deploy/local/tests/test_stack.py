@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from oms_contracts.catalogue import ALL_SERVICES, APIS, USERS
+from oms_contracts.catalogue import ALL_SERVICES, APIS, PROGRAMS, USERS
 from oms_local import kafka_server
 from oms_local.stack import Stack, StackError, StackSettings
 from oms_local.testing import local_stack
@@ -49,7 +49,7 @@ class TestSecrets:
         passwords = load(stack.settings.data / "secrets")
         of_shops = [secret for shop in stack.shops().values() for secret in shop["secrets"]]
         secrets = {*passwords.kafka.values(), *passwords.postgres.values(), *of_shops, passwords.query_token, passwords.personal_data_key}
-        assert len(secrets) == len(USERS) + 1 + len(ALL_SERVICES) + 1 + len(of_shops) + 2  # each kind of server has an administrator too
+        assert len(secrets) == len(USERS) + 1 + len(PROGRAMS) + 1 + len(of_shops) + 2  # each kind of server has an administrator too
         texts = [" ".join(process.cmdline()) for process in processes_of(stack)]
         texts += [file.read_text(errors="replace") for folder in ("log", "run") for file in _files(stack.settings.data / folder)]
         assert not [text for text in texts if any(secret in text for secret in secrets)]
@@ -127,7 +127,7 @@ class TestRefusals:
 
     def test_replicas_have_ports_and_instance_names_of_their_own(self, stack: Stack) -> None:
         doubled = Stack(replace(stack.settings, replicas=2))
-        parts = doubled.settings.parts_of(ALL_SERVICES)
+        parts = doubled.settings.parts_of(PROGRAMS)
         assert parts["projection-2"] == ("projection", 2)
         environments = [doubled.environment(part) for part in parts]
         assert len({environment["OMS_OPERATIONS_PORT"] for environment in environments}) == 2 * len(ALL_SERVICES) + len(APIS)

@@ -7,7 +7,7 @@ from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
-from oms_contracts.catalogue import ALL_SERVICES
+from oms_contracts.catalogue import PROGRAMS
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -20,7 +20,7 @@ LIBRARIES = {"orderstream-adapters", "orderstream-client", "orderstream-contract
 
 
 def test_the_image_has_the_services_provisioning_and_the_libraries_they_need_and_no_more() -> None:
-    assert _packages_of_ours() == {*LIBRARIES, "orderstream-provision", *(f"orderstream-{service}" for service in ALL_SERVICES)}
+    assert _packages_of_ours() == {*LIBRARIES, "orderstream-provision", *(f"orderstream-{service}" for service in PROGRAMS)}
 
 
 def test_the_image_has_what_its_packages_require_and_no_more() -> None:

@@ -18,13 +18,14 @@ from oms_local.testing import local_stack
 CLIENT = Path(__file__).parents[1]
 EXAMPLES = CLIENT / "examples"
 TIMEOUT_SECONDS = 60
+KEY = "key-of-the-gateway-in-this-test-"
 
 
 @pytest.fixture(scope="module")
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """A stack with the services that take an order, publish its status and show it."""
     with local_stack(request.config.rootpath / ".orderstream" / "test") as running:
-        running.up(services=("capture", "tracking", "projection"), owner=os.getpid())
+        running.up(services=("capture", "tracking", "projection", "gateway"), environment={"OMS_GATEWAY_KEY": KEY}, owner=os.getpid())
         yield running
 
 
@@ -57,8 +58,9 @@ def test_an_order_of_the_channel_shows_in_the_query_api_and_in_the_consumer(
     order: OrderPlaced = sample(OrderPlaced)
     file = tmp_path / "order.json"
     file.write_bytes(encode(order))
-    monkeypatch.setenv("OMS_QUERY_TOKEN", stack.query_token())
-    with running(stack, "channel", "channel.py", str(file), stack.query_url()) as channel:
+    monkeypatch.setenv("OMS_KEY", KEY)
+    url = f"http://127.0.0.1:{stack.settings.http_port_of('gateway')}/api/v1"
+    with running(stack, "channel", "channel.py", str(file), url) as channel:
         output, _ = channel.communicate(timeout=TIMEOUT_SECONDS)
     assert output == f"{key_of(order)} accepted\n"
 

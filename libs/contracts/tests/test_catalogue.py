@@ -4,12 +4,12 @@ from collections import Counter
 
 import pytest
 from oms_contracts import catalogue, dead_letters
-from oms_contracts.catalogue import ALL_SERVICES, SERVICES, TOPICS, USERS, Topic, topic_of, topics_read_by, topics_written_by
+from oms_contracts.catalogue import ALL_SERVICES, GATEWAY, SERVICES, TOPICS, USERS, Topic, topic_of, topics_read_by, topics_written_by
 from oms_contracts.message import MessageType, all_types, key_of, type_of
 from oms_contracts.samples import sample
 
 OUR_OWN = {*ALL_SERVICES}
-OUTSIDE = {*USERS} - OUR_OWN
+OUTSIDE = {*USERS} - OUR_OWN - {GATEWAY}
 
 every_topic = pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 every_type = pytest.mark.parametrize("kind", all_types(), ids=lambda kind: kind.name)
@@ -139,6 +139,15 @@ def test_the_outside_reads_no_more_than_it_needs() -> None:
 
 def test_the_operator_writes_only_where_external_parties_may() -> None:
     assert all(not topic.trusted for topic in topics_written_by("operator"))
+
+
+def test_the_gateway_writes_what_people_and_programs_ask_for_and_follows_their_orders() -> None:
+    assert {topic.name for topic in topics_written_by(GATEWAY)} == {topic.name for topic in topics_written_by("operator")}
+    assert [topic.name for topic in topics_read_by(GATEWAY)] == ["oms.order-status-changes"]
+
+
+def test_a_service_writes_no_orders_and_no_webhooks_of_channels() -> None:
+    assert not [topic.name for service in ALL_SERVICES for topic in topics_written_by(service) if topic.name.startswith("oms.channel.")]
 
 
 def test_downstream_writes_nothing() -> None:

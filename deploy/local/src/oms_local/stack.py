@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from oms_contracts.catalogue import ALL_SERVICES, APIS, PERSONAL_DATA_PROCESSES, QUERY_TOKEN_PROCESSES, TOPICS
+from oms_contracts.catalogue import APIS, GATEWAY, PERSONAL_DATA_PROCESSES, PROGRAMS, QUERY_TOKEN_PROCESSES, TOPICS
 from oms_provision import broker, databases, passwords
 from oms_provision.passwords import ADMIN, Passwords
 from oms_provision.sql import database_is_ready, run_to_end
@@ -88,12 +88,12 @@ class Stack:
     ) -> None:
         """Start what does not run yet, and return when every part is ready.
 
-        `services` are those to start, each with its API (None: all; empty: only broker and database). `environment` is for those that this
-        call starts.
+        `services` are those to start, each with its API, and the gateway (None: all; empty: only broker and database). `environment` is for
+        those that this call starts.
         With `owner`, a process id, the stack goes down by itself when that process has ended. Raises StackError; if the stack was down
         before, it is down again then.
         """
-        chosen = tuple(ALL_SERVICES if services is None else services)
+        chosen = tuple(PROGRAMS if services is None else services)
         _check_installed(chosen)
         parts = tuple(self.settings.parts_of(chosen))
         with self._locked(), as_stack_errors(self.settings.data):
@@ -136,7 +136,7 @@ class Stack:
                     ready=ready,
                 )
             )
-        order = (*SERVERS, *self.settings.parts_of(ALL_SERVICES))
+        order = (*SERVERS, *self.settings.parts_of(PROGRAMS))
         return sorted(result, key=lambda part: order.index(part.name))
 
     def kill(self, part: str, signal: int = signal.SIGKILL) -> None:
@@ -191,24 +191,23 @@ class Stack:
 
     def environment(self, part: str) -> dict[str, str]:
         """The variables of a service's process, or of an API's: no more than it needs."""
-        service, replica = self.settings.parts_of(ALL_SERVICES)[part]
+        program, replica = self.settings.parts_of(PROGRAMS)[part]
         variables = {
             "OMS_HTTP_HOST": LOOPBACK,
             "OMS_OPERATIONS_PORT": str(self.settings.operations_port_of(part)),
             "OMS_LOG_LEVEL": os.environ.get("OMS_LOG_LEVEL", "INFO"),
         }
         if part in APIS:
-            variables["OMS_HTTP_PORT"] = str(self.settings.http_port_of(service))
+            variables["OMS_HTTP_PORT"] = str(self.settings.http_port_of(program))
         else:
             variables["OMS_INSTANCE"] = str(replica)  # its successor need not wait until a killed one's session has timed out
         if part != "projection-api":
-            variables |= {f"OMS_KAFKA_{name.upper()}": value for name, value in self.kafka(service).items()}
-        if part == "capture-api":
+            variables |= {f"OMS_KAFKA_{name.upper()}": value for name, value in self.kafka(program).items()}
+        if part == GATEWAY:
             variables["OMS_SHOPS"] = json.dumps(self.shops())
             variables["OMS_QUERY_URL"] = self.query_url()
-        else:
-            variables["OMS_DATABASE_URL"] = self.database_url(service)
-        if (part if part in APIS else service) in PERSONAL_DATA_PROCESSES:
+        variables["OMS_DATABASE_URL"] = self.database_url(program)
+        if (part if part in APIS else program) in PERSONAL_DATA_PROCESSES:
             variables["OMS_PERSONAL_DATA_KEY"] = self._passwords().personal_data_key
         if part in QUERY_TOKEN_PROCESSES:
             variables["OMS_QUERY_TOKEN"] = self.query_token()
@@ -262,15 +261,15 @@ class Stack:
         if self._runs_itself(kafka_server.NAME):
             broker.provision_users(admin, all_passwords.kafka)
         if self._runs_itself(postgres_server.NAME):
-            roles = {service: all_passwords.postgres[service] for service in ALL_SERVICES if service not in self.settings.databases}
+            roles = {program: all_passwords.postgres[program] for program in PROGRAMS if program not in self.settings.databases}
             run_to_end(lambda: databases.provision_databases(self.database_url(ADMIN), roles))
 
     def _service_part(self, part: str, environment: Mapping[str, str]) -> Part:
-        service, _ = self.settings.parts_of(ALL_SERVICES)[part]
-        program = (sys.executable, "-P", "-m", f"oms_{service}")
+        program, _ = self.settings.parts_of(PROGRAMS)[part]
+        command = (sys.executable, "-P", "-m", f"oms_{program}")
         return Part(
             name=part,
-            arguments=(*program, "api") if part in APIS else program,
+            arguments=(*command, "api") if part in APIS and part != program else command,
             environment={**os.environ, **environment, **self.environment(part), "PYTHONUNBUFFERED": "1"},
             folder=str(self.settings.data),
             log=str(self._log_of(part)),
@@ -291,7 +290,7 @@ class Stack:
 
     def _controller_port(self) -> int:
         """The next free port above the broker's. It may change with every start: only the broker itself uses it."""
-        taken = {port for name in (*SERVERS, *self.settings.parts_of(ALL_SERVICES)) for port in self._ports_of(name)}
+        taken = {port for name in (*SERVERS, *self.settings.parts_of(PROGRAMS)) for port in self._ports_of(name)}
         return next(port for port in range(self.settings.kafka_port + 1, 65_536) if port not in taken and is_free(port))
 
     def _postgres_server(self) -> postgres_server.Server:
@@ -317,7 +316,7 @@ class Stack:
         """Whether the stack runs this server, rather than using one that exists already."""
         if server == kafka_server.NAME:
             return self.settings.brokers is None
-        return not set(ALL_SERVICES) <= set(self.settings.databases)
+        return not set(PROGRAMS) <= set(self.settings.databases)
 
     def _ports_of(self, part: str) -> tuple[int, ...]:
         """The ports of a part, first the one by which it is used."""
@@ -410,8 +409,8 @@ class Stack:
 
 def _check_installed(services: Iterable[str]) -> None:
     for service in services:
-        if service not in ALL_SERVICES:
-            raise StackError(f"there is no service {service}. There are: {', '.join(ALL_SERVICES)}.")
+        if service not in PROGRAMS:
+            raise StackError(f"there is no service {service}. There are: {', '.join(PROGRAMS)}.")
         if importlib.util.find_spec(f"oms_{service}") is None:
             raise StackError(f"the service {service} is not installed here. Install the workspace (`make setup`), then try again.")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from oms_contracts.catalogue import ALL_SERVICES, APIS, PERSONAL_DATA_PROCESSES, QUERY_TOKEN_PROCESSES, USERS
+from oms_contracts.catalogue import APIS, PERSONAL_DATA_PROCESSES, PROGRAMS, QUERY_TOKEN_PROCESSES, USERS
 
 from oms_provision.broker import CONNECTION, broker_is_ready, make_admin, provision_topics, provision_users
 from oms_provision.certificates import Certificate, load_or_issue, load_or_make_authority
@@ -65,27 +65,23 @@ def variables_of(passwords: Passwords, broker: Certificate | None = None) -> dic
             "OMS_PASSWORDS": json.dumps({"kafka": passwords.kafka, "postgres": passwords.postgres}),
         },
     }
-    services = {
-        service: {
+    programs = {
+        program: {
             "OMS_KAFKA_BOOTSTRAP_SERVERS": KAFKA,
-            "OMS_KAFKA_USERNAME": service,
-            "OMS_KAFKA_PASSWORD": passwords.kafka[service],
-            "OMS_DATABASE_URL": f"postgresql://oms_{service}:{passwords.postgres[service]}@{POSTGRES}/oms_{service}",
+            "OMS_KAFKA_USERNAME": program,
+            "OMS_KAFKA_PASSWORD": passwords.kafka[program],
+            "OMS_DATABASE_URL": f"postgresql://oms_{program}:{passwords.postgres[program]}@{POSTGRES}/oms_{program}",
         }
-        for service in ALL_SERVICES
+        for program in PROGRAMS
     }
-    apis = {api: {name: value for name, value in services[service].items() if _is_needed(api, name)} for api, service in APIS.items()}
-    processes = services | apis
+    # The API of a service only reads its database.
+    apis = {api: {"OMS_DATABASE_URL": programs[program]["OMS_DATABASE_URL"]} for api, program in APIS.items() if api != program}
+    processes = programs | apis
     for process in PERSONAL_DATA_PROCESSES:
         processes[process]["OMS_PERSONAL_DATA_KEY"] = passwords.personal_data_key
     for process in QUERY_TOKEN_PROCESSES:
         processes[process]["OMS_QUERY_TOKEN"] = passwords.query_token
     return servers | processes
-
-
-def _is_needed(api: str, variable: str) -> bool:
-    """Whether an API needs a variable of its service: that of capture has no database, that of projection no broker."""
-    return variable.startswith("OMS_KAFKA_" if api == "capture-api" else "OMS_DATABASE_")
 
 
 def provision(environment: Mapping[str, str], timeout_seconds: float = READY_TIMEOUT_SECONDS) -> None:
@@ -128,10 +124,10 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
 
 
 def _passwords(text: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The passwords of every broker user and of every service's database role."""
+    """The passwords of every broker user and of every database role."""
     try:
         passwords = parse(text)
-        return {user: passwords.kafka[user] for user in USERS}, {service: passwords.postgres[service] for service in ALL_SERVICES}
+        return {user: passwords.kafka[user] for user in USERS}, {program: passwords.postgres[program] for program in PROGRAMS}
     except ValueError as error:
         problem = "OMS_PASSWORDS is not the JSON of passwords.json"
         raise UsageError(f"{problem}. Write provision.env again: `python -m oms_provision secrets FOLDER`.") from error

@@ -1,4 +1,4 @@
-"""Set up the database server: for each service a role, and a database that no other role may open. Every call can be repeated."""
+"""Set up the database server: for each program a role, and a database that no other may open. Every call can be repeated."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ SCRAM_ITERATIONS = 4096
 async def provision_databases(url: str, roles: Mapping[str, str]) -> None:
     """Make or update a role `oms_<service>` with its password, and a database of that name which it owns.
 
-    `url` is a superuser's; `roles` holds passwords by service. Raises ProvisionError if the server refuses.
+    `url` is a superuser's; `roles` holds passwords by service, or gateway. Raises ProvisionError if the server refuses.
     """
     try:
         await _provision(url, roles)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from oms_contracts.catalogue import ALL_SERVICES, USERS
+from oms_contracts.catalogue import PROGRAMS, USERS
 
 from oms_provision.errors import ProvisionError
 
@@ -20,7 +20,7 @@ TOKEN_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passwords:
-    """`kafka` by broker user, `postgres` by service. Both have an entry `admin`: the super user and the superuser.
+    """`kafka` by broker user, `postgres` by program. Both have an entry `admin`: the super user and the superuser.
 
     `personal_data_key` is the installation's key, in base64, empty where it does not exist yet. Whoever loses it loses all personal data.
     `query_token` is the credential of the query API, empty where it does not exist yet.
@@ -38,7 +38,7 @@ def load_or_make(folder: Path) -> Passwords:
     saved = _read(file) if file.exists() else Passwords(kafka={}, postgres={})
     complete = Passwords(
         kafka=_complete(saved.kafka, USERS),
-        postgres=_complete(saved.postgres, ALL_SERVICES),
+        postgres=_complete(saved.postgres, PROGRAMS),
         personal_data_key=saved.personal_data_key or b64encode(secrets.token_bytes(KEY_BYTES)).decode(),
         query_token=saved.query_token or secrets.token_urlsafe(TOKEN_BYTES),
     )

@@ -10,6 +10,7 @@ from oms_contracts.values import ORDER_ID_SEPARATOR, ORDER_NAMESPACE, order_id_o
 
 _BINDING = "0.5.0"
 _ROLES = {
+    "gateway": "The gateway: it publishes what people and programs ask for over HTTP.",
     "channel": "Sales channels: they publish orders.",
     "warehouse": "Warehouses: they book goods, pick, pack and ship.",
     "carrier": "Carriers: they report what happens to packages.",

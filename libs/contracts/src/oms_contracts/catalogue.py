@@ -23,17 +23,23 @@ SERVICES = ("capture", "inventory", "payment", "fulfillment", "tracking", "retur
 PROJECTION = "projection"
 """The service that owns no stream: it builds the read models."""
 ALL_SERVICES = (*SERVICES, PROJECTION)
-"""Every service, in the order of their HTTP ports. What has one entry for each service is made from this list or checked against it."""
-APIS = {f"{service}-api": service for service in ("capture", PROJECTION)}
-"""The HTTP APIs, which are processes of their own (`python -m oms_<service> api`), each with the service whose credentials it has."""
+"""Every service, in the order of their operations ports: whoever reads topics in a group, and has commands and dead letters."""
+GATEWAY = "gateway"
+"""The HTTP edge for people and programs outside. It is no service: it owns no stream, and reads in no group."""
+PROGRAMS = (*ALL_SERVICES, GATEWAY)
+"""Everything in `services/`, each a broker user with a database of its own. What has one entry for each is made from this list or checked
+against it; the others above are its parts."""
+APIS = {GATEWAY: GATEWAY, f"{PROJECTION}-api": PROJECTION}
+"""The HTTP APIs, which are processes of their own, each with the program whose credentials it has. That of a service is started by
+`python -m oms_<service> api`; the gateway is nothing but one."""
 PERSONAL_DATA_PROCESSES = ("capture", "fulfillment", f"{PROJECTION}-api")
 """The processes that seal personal data or open it, and so have the installation's key. No other has."""
-QUERY_TOKEN_PROCESSES = (f"{PROJECTION}-api",)
+QUERY_TOKEN_PROCESSES = (f"{PROJECTION}-api", GATEWAY)
 """The processes that serve the query API or ask it, and so have its credential."""
 EXTERNAL_PARTIES = frozenset({"channel", "warehouse", "carrier", "downstream"})
 """The broker users that are not ours: they read and write by clients of any language."""
-USERS = (*ALL_SERVICES, "channel", "warehouse", "carrier", "downstream", "operator")
-"""Every broker user: the services, four kinds of external parties, and the operator."""
+USERS = (*PROGRAMS, "channel", "warehouse", "carrier", "downstream", "operator")
+"""Every broker user: the services, the gateway, four kinds of external parties, and the operator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +90,7 @@ def _commands(service: str, key: str, writers: tuple[str, ...], *messages: type[
         name=f"oms.{service}.commands",
         key=key,
         messages=(*messages, dead_letters.RedriveDeadLetters),
-        writers=(*writers, "operator"),
+        writers=(*writers, GATEWAY, "operator"),
         readers=(service, "operator"),
         summary=f"what people and systems ask of {service}",
         retention=DAYS_30,
@@ -109,7 +115,7 @@ TOPICS = (
         name="oms.channel.orders",
         key="order id",
         messages=(channel.OrderPlaced, superseded.OrderPlaced),
-        writers=("channel", "capture", "operator"),
+        writers=("channel", GATEWAY, "operator"),
         readers=("capture", "operator"),
         summary="orders as the channels publish them",
         retention=DAYS_30,
@@ -119,7 +125,7 @@ TOPICS = (
         name="oms.channel.webhooks",
         key="order id; where the body names no order, an id of the webhook",
         messages=(channel.WebhookReceived,),
-        writers=("capture", "operator"),
+        writers=(GATEWAY, "operator"),
         readers=("capture", "operator"),
         summary="webhooks about orders as shops send them, signed",
         retention=DAYS_30,
@@ -290,7 +296,7 @@ TOPICS = (
         key="order id",
         messages=(tracking.OrderStatusChanged,),
         writers=("tracking",),
-        readers=("projection", "downstream", "operator"),
+        readers=("projection", "downstream", GATEWAY, "operator"),
         summary="every change of an order's public status, in sequence",
     ),
     Topic(

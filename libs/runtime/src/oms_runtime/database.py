@@ -140,7 +140,12 @@ def migrations_of(package: str) -> list[tuple[str, str]]:
 
 
 async def migrate(database: Database, *packages: str) -> list[str]:
-    """Bring the schema up to date with the runtime's migrations, then those of `packages`; returns the names applied now."""
+    """Bring a service's schema up to date with the runtime's migrations, then those of `packages`; returns the names applied now."""
+    return await apply_migrations(database, "oms_runtime", *packages)
+
+
+async def apply_migrations(database: Database, *packages: str) -> list[str]:
+    """Bring a schema up to date with the migrations of `packages` alone, package by package; returns the names applied now."""
     applied: list[str] = []
     async with database.acquire() as connection, connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", MIGRATION_LOCK, timeout=MIGRATION_TIMEOUT_SECONDS)
@@ -148,7 +153,7 @@ async def migrate(database: Database, *packages: str) -> list[str]:
             "create table if not exists migrations (name text primary key, applied_at timestamptz not null default now())"
         )
         known = {row["name"] for row in await connection.fetch("select name from migrations")}
-        for name, text in [m for package in ("oms_runtime", *packages) for m in migrations_of(package)]:
+        for name, text in [m for package in packages for m in migrations_of(package)]:
             if name not in known:
                 await connection.execute(text, timeout=MIGRATION_TIMEOUT_SECONDS)
                 await connection.execute("insert into migrations (name) values ($1)", name)

@@ -17,6 +17,11 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 }
 
 
+def problem_response(description: str) -> dict[str, Any]:
+    """How an OpenAPI document describes the response to a request that ends in a problem."""
+    return {"description": description, "content": {PROBLEM_JSON: {"schema": PROBLEM_SCHEMA}}}
+
+
 def problem(status: int, title: str, *reasons: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """A problem: `title` says in short what is wrong, each of `reasons` names a field and why, or what to do next."""
     body = {"title": title, "status": status, "reasons": list(reasons)}
