@@ -4,12 +4,9 @@ from datetime import timedelta
 from typing import Any
 
 import pycountry
-from oms_kafka.settings import KafkaSettings
-from oms_runtime.settings import ApiSettings, PersonalDataSettings, PositiveDuration, RuntimeSettings
-from pydantic import Field
+from oms_runtime.settings import PersonalDataSettings, PositiveDuration, RuntimeSettings
 
 from oms_capture.decider import Terms
-from oms_capture.shops import Shop
 from oms_capture.validation import Market
 
 
@@ -45,12 +42,3 @@ class Settings(RuntimeSettings, PersonalDataSettings):
             answer_timeout=self.answer_timeout,
             delivery_timeout=self.delivery_timeout,
         )
-
-
-class EdgeSettings(ApiSettings, KafkaSettings):
-    """Of the HTTP edge's process. Variables begin with `OMS_`."""
-
-    query_url: str = "http://127.0.0.1:8006"
-    """Where projection's query API is: `POST /orders` puts it into its `Location` header."""
-    shops: dict[str, Shop] = Field(default={})
-    """The shops that send webhooks, by the channel that they sell through."""
