@@ -4,7 +4,7 @@ It has two ports: one for the API, and one for operations, which answers however
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from time import monotonic
 
@@ -33,10 +33,13 @@ Api = Callable[[], AbstractAsyncContextManager[Starlette]]
 
 
 class ApiProcess:
-    """What an API's process reports of itself. `fault` says why the API cannot do its work now, empty when it can."""
+    """What an API's process reports of itself. `fault` says why the API cannot do its work now, empty when it can.
 
-    def __init__(self, fault: Callable[[], Awaitable[str]]) -> None:
-        self._metrics = HttpMetrics()
+    Responses to paths that begin with one of `parts` are counted apart.
+    """
+
+    def __init__(self, fault: Callable[[], Awaitable[str]], parts: Collection[str] = ()) -> None:
+        self._metrics = HttpMetrics(parts)
         self.app: ASGIApp | None = None
         self.waiting_for = ""
         """The error that keeps the API from starting."""
@@ -68,21 +71,21 @@ class ApiProcess:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request; before the API has started, say so."""
         app = self.app or problem(503, "the service is starting", "ask again in a moment")
-        began = monotonic()
+        part, began = self._metrics.part_of(scope["path"]), monotonic()
 
         async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._metrics.responses.labels(message["status"]).inc()
+                self._metrics.responses.labels(part, message["status"]).inc()
                 self._metrics.response_seconds.observe(monotonic() - began)
             await send(message)
 
         await app(scope, receive, send_counted)
 
 
-def run_api(name: str, api: Api, settings: ApiSettings, fault: Callable[[], Awaitable[str]]) -> None:
-    """Serve an API, named `name` in the log, until SIGTERM or SIGINT. `fault` is asked by readiness probes; see ApiProcess."""
+def run_api(name: str, api: Api, settings: ApiSettings, fault: Callable[[], Awaitable[str]], *, parts: Collection[str] = ()) -> None:
+    """Serve an API, named `name` in the log, until SIGTERM or SIGINT. Readiness probes ask `fault`; see ApiProcess for it and `parts`."""
     configure_logs(name, settings.log_level)
-    run_loop(_serve(ApiProcess(fault), api, settings))
+    run_loop(_serve(ApiProcess(fault, parts), api, settings))
 
 
 async def _serve(process: ApiProcess, api: Api, settings: ApiSettings) -> None:

@@ -1,5 +1,7 @@
 """The metrics for Prometheus. One registry a process."""
 
+from collections.abc import Collection
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 BATCH_FAILURE_REASONS = ("poison", "poison_limit", "retryable", "lost_partition", "unexpected")
@@ -49,11 +51,18 @@ class Metrics:
 
 
 class HttpMetrics:
-    """An API's instruments, on a registry of their own."""
+    """An API's instruments, on a registry of their own. `parts` are first parts of paths whose responses are counted apart."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: Collection[str] = ()) -> None:
         self.registry = CollectorRegistry()
-        self.responses = Counter("oms_http_responses_total", "Responses of the API", ["status"], registry=self.registry)
-        for status in (401, 500, 503):
-            self.responses.labels(status)  # from 0 on, or Prometheus would not see the first as an increase
+        self._parts = parts
+        self.responses = Counter("oms_http_responses_total", "Responses of the API", ["part", "status"], registry=self.registry)
+        for part in ("", *parts):
+            for status in (401, 500, 503):
+                self.responses.labels(part, status)  # from 0 on, or Prometheus would not see the first as an increase
         self.response_seconds = Histogram("oms_http_response_seconds", "Seconds to a response's first byte", registry=self.registry)
+
+    def part_of(self, path: str) -> str:
+        """Which of `parts` a path begins with, empty for all others: clients cannot make labels."""
+        part = path.split("/", 2)[1] if path.startswith("/") else ""
+        return part if part in self._parts else ""

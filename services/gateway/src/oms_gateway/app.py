@@ -27,7 +27,7 @@ PROBE_TIMEOUT_SECONDS = 2
 def main() -> None:
     """Run the gateway until SIGTERM or SIGINT."""
     settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
-    run_api("gateway", partial(gateway, settings), settings, partial(fault, settings))
+    run_api("gateway", partial(gateway, settings), settings, partial(fault, settings), parts=["webhooks"])
 
 
 @asynccontextmanager
