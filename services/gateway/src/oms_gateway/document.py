@@ -105,7 +105,7 @@ def of_operation(operation: Operation) -> Json:
     return {
         "parameters": [
             *(_parameter(name, "path", _TEXT, example=parameters[name]) for name in operation.parameters),
-            _parameter("wait", "query", {"type": "string", "pattern": r"^\d{1,2}(\.\d{1,3})?s$"}, f"At most {MAX_WAIT_SECONDS}s: 5s"),
+            _parameter("wait", "query", {"type": "string", "pattern": r"^[0-9]{1,2}(\.[0-9]{1,3})?s$"}, f"At most {MAX_WAIT_SECONDS}s: 5s"),
             _parameter("X-Reason", "header", _TEXT, f"Why: one line, percent-encoded UTF-8, at most {MAX_REASON_BYTES} bytes"),
             _parameter("Idempotency-Key", "header", _KEY, "The same key with the same request again, within a day, counts once"),
         ],

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Protocol, cast
@@ -36,7 +36,7 @@ MAX_WAIT_SECONDS = 30
 MAX_WAITS = 100
 """How many requests wait for outcomes at the same time. One more is answered at once, as one whose time is over."""
 _ANY_TIME = datetime.fromtimestamp(0, UTC)
-_WAIT = re.compile(r"(\d{1,2}(?:\.\d{1,3})?)s")
+_WAIT = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)s")
 
 Admit = Callable[[Request], Awaitable[Identity]]
 """Who sent a request. Raises a Refusal."""
@@ -72,7 +72,7 @@ def reason_of(header: str | None) -> str:
     if not header:
         return ""
     try:
-        reason = unquote_to_bytes(header).decode().strip()
+        reason = unquote_to_bytes(header).decode().strip(" ")
     except UnicodeError:
         raise _invalid_header("X-Reason: must be UTF-8, percent-encoded") from None
     if CONTROL.search(reason):
@@ -265,10 +265,10 @@ async def _read(operation: Operation, request: Request) -> _Asked:
 
 
 def _answer(identity: Identity, operation: Operation, command: Any, event_id: str, outcome: Outcome | None) -> Response:
-    told = (
-        None if outcome is None else {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(outcome).items()}
-    )
-    if told is not None and not identity.may("customers:read"):
+    told: Json | None = None
+    if outcome is not None:
+        told = {"status": outcome.status, "events": list(outcome.events), "reasons": list(outcome.reasons)}
+    if not identity.may("customers:read"):
         told = without_personal_data(told)
     body: dict[str, Any] = {"event_id": event_id, "key": key_of(command), "operation": operation.name, "outcome": told}
     headers: dict[str, str] = {}

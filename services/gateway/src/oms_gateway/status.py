@@ -39,7 +39,7 @@ SEND_SECONDS = 10
 """For a client to take what is sent; then its stream ends."""
 RETRY_SECONDS = 1
 """Between two attempts to reach the broker; clients are told to wait as long before they connect again."""
-_ID = re.compile(r"\d{1,6}:\d{1,18}(,\d{1,6}:\d{1,18})*")
+_ID = re.compile(r"[0-9]{1,6}:[0-9]{1,18}(,[0-9]{1,6}:[0-9]{1,18})*")
 _MAX_ID_CHARACTERS = 4_000
 
 Offsets = dict[int, int]
