@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from oms_contracts.message import encode, key_of
@@ -72,13 +72,24 @@ _LISTED = {
 def example_of(operation: Operation) -> tuple[Json, Json]:
     """Path parameters and body of an example."""
     message = example_order() if operation.name == "place-order" else sample(operation.command)
-    content: Json = msgspec.json.decode(encode(message))
+    content: Json = _given(msgspec.json.decode(encode(message)))
     parameters = {name: "inventory" if name == "service" else content.pop(name, "") for name in operation.parameters}
     for name, template in operation.derived.items():
         parameters |= _spelled(template, content.pop(name))
     if operation.name == "erase-customer":
         content.pop("email")  # by its channel's id alone
     return parameters, content
+
+
+def _given(content: Any) -> Any:
+    """The same JSON without null: what is not given is left out."""
+    match content:
+        case dict():
+            return {name: _given(part) for name, part in cast(Json, content).items() if part is not None}
+        case list():
+            return [_given(part) for part in cast(list[Any], content)]
+        case _:
+            return content
 
 
 def _spelled(template: str, text: str) -> Json:
@@ -90,16 +101,17 @@ def _spelled(template: str, text: str) -> Json:
 def of_operation(operation: Operation) -> Json:
     """What the document says of an operation."""
     parameters, body = example_of(operation)
-    answer = {"event_id": "0192f0c1", "key": key_of(operation.message(parameters, body)), "operation": operation.name, "outcome": None}
+    key = key_of(operation.message(parameters, body))
+    answer: Json = {"event_id": "0192f0c1", "key": key, "operation": operation.name, "outcome": _outcome("no_effect_known")}
     properties = {"event_id": _TEXT, "key": _TEXT, "operation": {"const": operation.name}, "outcome": _OUTCOME}
     headers: Json = {}
     if operation.name == "place-order":
-        where = f"/api/v1/orders/{answer['key']}"
-        answer |= {"order_id": answer["key"], "status_url": where}
+        where = f"/api/v1/orders/{key}"
+        answer |= {"order_id": key, "status_url": where}
         properties |= {"order_id": _TEXT, "status_url": {"type": "string", "format": "uri-reference"}}
         headers = {"headers": {"Location": {"description": "Where the order can be read", "schema": _TEXT}}}
     schema = {"type": "object", "properties": properties, "required": [*properties]}
-    done: Json = answer | {"outcome": {"status": "done", "events": list[Json](), "reasons": list[str]()}}
+    done = answer | {"outcome": _outcome("done")}
     refused = deepcopy(PROBLEM_SCHEMA)
     refused["properties"] |= properties
     return {
@@ -208,6 +220,10 @@ def text_of(document: Mapping[str, Any]) -> str:
 
 
 _SECURITY = [{"key": list[str]()}]
+
+
+def _outcome(status: str) -> Json:
+    return {"status": status, "events": list[Json](), "reasons": list[str]()}
 
 
 def _parameter(name: str, place: str, schema: Mapping[str, Any], description: str = "", example: str | None = None) -> Json:

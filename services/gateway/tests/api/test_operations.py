@@ -31,7 +31,7 @@ from oms_gateway.refusals import Invalid
 from oms_runtime.database import Database
 from oms_runtime.model import IncomingRecord
 
-from services.gateway.tests.conftest import NOW, ORDER_ID, Door
+from services.gateway.tests.api.conftest import NOW, ORDER_ID, Door
 from services.projection.tests.conftest import sealed_for
 
 CANCEL = f"/orders/{ORDER_ID}/cancel"
@@ -167,7 +167,7 @@ async def test_a_body_that_is_too_large_is_refused(client: httpx.AsyncClient) ->
 
 
 async def test_defaults_that_will_be_published_count_towards_the_size(client: httpx.AsyncClient) -> None:
-    lines = [{"line_id": str(n), "sku": "b", "title": "ü" * 150, "quantity": 1, "unit_price": 1, "total": 1} for n in range(1_000)]
+    lines = [{"line_id": str(n), "sku": "b", "title": "ü" * 160, "quantity": 1, "unit_price": 1, "total": 1} for n in range(1_000)]
     content = json.dumps(order("W") | {"lines": lines, "discounts": []}, separators=(",", ":"), ensure_ascii=False).encode()
     assert len(content) < EXTERNAL_MAX_VALUE_BYTES
     assert reasons_of(await client.post("/orders", content=content), 413)

@@ -12,7 +12,7 @@ from oms_gateway.personal_data import without_personal_data
 from oms_gateway.query_api import QueryApi
 from oms_gateway.reads import OF_NO_CHANNEL, READS, Read, with_offers
 
-from services.gateway.tests.conftest import ORDER_ID, Door
+from services.gateway.tests.api.conftest import ORDER_ID, Door
 
 READABLE = [read for read in READS if read.method == "GET" and "{" not in read.path]
 

@@ -15,13 +15,13 @@ from oms_contracts.operations import OPERATIONS, Operation
 from oms_gateway.document import example_of, roles_table
 from oms_gateway.reads import QUERY_API, READS, SCOPES
 
-from services.gateway.tests.conftest import Door, running, serving, until
-from services.gateway.tests.generate import QUERY_API as QUERY_API_FILE
-from services.gateway.tests.generate import README, query_api, with_table
+from services.gateway.tests.api.conftest import Door, running, serving, until
+from services.gateway.tests.api.generate import QUERY_API as QUERY_API_FILE
+from services.gateway.tests.api.generate import README, query_api, with_table
 
 EXAMPLES = 8
 """Requests of each operation, from each of the three."""
-NOT_YET = {"/search", "/stuck", "/fulfillments", "/packages", "/returns"}
+NOT_YET = {"/search", "POST /search", "/stuck", "/fulfillments", "/packages", "/returns"}
 """Paths that have a scope before the query API has them."""
 
 
@@ -30,10 +30,10 @@ def described(door: Door) -> dict[str, Any]:
     return door.api.openapi()
 
 
+# The broker's client, in the server's thread, uses `random` while Hypothesis makes the next request in another.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 @pytest.mark.parametrize("name", ["admin", "till", None])
-async def test_no_request_makes_an_error_or_an_answer_that_is_not_described(
-    door: Door, described: dict[str, Any], name: str | None
-) -> None:
+async def test_no_request_makes_an_error_or_an_undescribed_answer(door: Door, described: dict[str, Any], name: str | None) -> None:
     """By an admin, by the key of a channel that has few orders, and by nobody."""
     headers = {} if name is None else {"authorization": f"Bearer {name}"}
     async with running(door.parts.statuses.run()), serving(door.api) as url, httpx.AsyncClient(trust_env=False) as client:
@@ -118,7 +118,7 @@ def test_the_document_is_openapi_3_1_and_its_references_resolve(described: dict[
 
 
 def test_the_query_api_is_the_one_that_projection_has() -> None:
-    assert QUERY_API_FILE.read_text() == query_api(), "python services/gateway/tests/generate.py writes it anew"
+    assert QUERY_API_FILE.read_text() == query_api(), "python services/gateway/tests/api/generate.py writes it anew"
 
 
 def test_every_path_of_the_query_api_has_a_scope() -> None:
@@ -129,7 +129,7 @@ def test_every_path_of_the_query_api_has_a_scope() -> None:
 def test_the_table_of_roles_is_the_one_of_the_operations() -> None:
     text = README.read_text()
     assert roles_table(OPERATIONS) in text
-    assert text == with_table(text), "python services/gateway/tests/generate.py writes it anew"
+    assert text == with_table(text), "python services/gateway/tests/api/generate.py writes it anew"
 
 
 async def test_the_documentation_loads_everything_from_the_door(door: Door) -> None:

@@ -18,7 +18,7 @@ from oms_gateway.api import make_api
 from oms_gateway.refusals import Invalid
 from oms_gateway.status import Change, Filter, StatusFeed, Stream, offsets_of
 
-from services.gateway.tests.conftest import NOW, Door, running, serving
+from services.gateway.tests.api.conftest import NOW, Door, running, serving
 
 TIMEOUT_SECONDS = 30
 
@@ -168,7 +168,7 @@ async def test_only_so_many_streams_are_open(door: Door) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "query", "headers", "status"),
+    ("name", "asked", "headers", "status"),
     [
         ("nothing", "", {}, 403),
         ("shop", "?channel=till", {}, 403),
@@ -177,9 +177,9 @@ async def test_only_so_many_streams_are_open(door: Door) -> None:
         (None, "", {}, 401),
     ],
 )
-async def test_a_stream_that_may_not_be_is_refused(door: Door, name: str | None, query: str, headers: dict[str, str], status: int) -> None:
+async def test_a_stream_that_may_not_be_is_refused(door: Door, name: str | None, asked: str, headers: dict[str, str], status: int) -> None:
     async with door.client(name) as client:
-        response = await client.get(f"/status{query}", headers=headers)
+        response = await client.get(f"/status{asked}", headers=headers)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
 

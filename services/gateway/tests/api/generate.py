@@ -1,4 +1,4 @@
-"""Writes what is kept in files and made by programs: `python services/gateway/tests/generate.py`. The tests compare it."""
+"""Writes what is kept in files and made by programs: `python services/gateway/tests/api/generate.py`. The tests compare it."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from oms_contracts.operations import OPERATIONS
 from oms_gateway.document import roles_table, text_of
 from oms_projection.api import make_api
 
-GATEWAY = Path(__file__).parents[1]
+GATEWAY = Path(__file__).parents[2]
 QUERY_API = GATEWAY / "src" / "oms_gateway" / "query_api.json"
 README = GATEWAY / "README.md"
 TABLE = re.compile(r"(<!-- operation by role -->\n).*?(<!-- end -->)", re.DOTALL)

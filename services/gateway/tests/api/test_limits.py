@@ -6,7 +6,7 @@ import pytest
 from oms_gateway.api import make_api
 from oms_gateway.limits import RateLimit, TooManyRequests
 
-from services.gateway.tests.conftest import Door
+from services.gateway.tests.api.conftest import Door
 
 
 class Seconds:
