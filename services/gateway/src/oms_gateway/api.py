@@ -84,8 +84,8 @@ def make_api(parts: Parts) -> FastAPI:
     api.include_router(read_routes(admit, Reads(parts.query), document.of_read), prefix=PREFIX)
     api.include_router(_own_routes(admit, parts.statuses), prefix=PREFIX)
     api.mount("/docs", StaticFiles(directory=DOCS, html=True), name="docs")
-    api.add_middleware(Policies)
     api.add_middleware(BodyLimit, max_bytes=EXTERNAL_MAX_BYTES, timeout_seconds=parts.body_timeout_seconds)
+    api.add_middleware(Policies)
     api.openapi = lambda: _document(api)
     return api
 
