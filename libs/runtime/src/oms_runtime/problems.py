@@ -22,7 +22,12 @@ def problem_response(description: str) -> dict[str, Any]:
     return {"description": description, "content": {PROBLEM_JSON: {"schema": PROBLEM_SCHEMA}}}
 
 
-def problem(status: int, title: str, *reasons: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """A problem: `title` says in short what is wrong, each of `reasons` names a field and why, or what to do next."""
-    body = {"title": title, "status": status, "reasons": list(reasons)}
+def problem(
+    status: int, title: str, *reasons: str, headers: Mapping[str, str] | None = None, members: Mapping[str, Any] | None = None
+) -> JSONResponse:
+    """A problem: `title` says in short what is wrong, each of `reasons` names a field and why, or what to do next.
+
+    `members` are further members, as RFC 9457 calls what one kind of problem has more.
+    """
+    body = {"title": title, "status": status, "reasons": list(reasons)} | dict(members or {})
     return JSONResponse(body, status_code=status, headers=headers, media_type=PROBLEM_JSON)
