@@ -139,16 +139,20 @@ def migrations_of(package: str) -> list[tuple[str, str]]:
     return [(f"{package}/{f.name}", f.read_text()) for f in found]
 
 
-async def migrate(database: Database, *packages: str) -> list[str]:
-    """Bring the schema up to date with the runtime's migrations, then those of `packages`; returns the names applied now."""
+async def migrate(database: Database, *packages: str, event_store: bool = True) -> list[str]:
+    """Bring the schema up to date with the runtime's migrations, then those of `packages`; returns the names applied now.
+
+    The runtime's are those of the event store: without `event_store` they are left out, for a database that has none.
+    """
     applied: list[str] = []
+    runtime = ("oms_runtime",) if event_store else ()
     async with database.acquire() as connection, connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", MIGRATION_LOCK, timeout=MIGRATION_TIMEOUT_SECONDS)
         await connection.execute(
             "create table if not exists migrations (name text primary key, applied_at timestamptz not null default now())"
         )
         known = {row["name"] for row in await connection.fetch("select name from migrations")}
-        for name, text in [m for package in ("oms_runtime", *packages) for m in migrations_of(package)]:
+        for name, text in [m for package in (*runtime, *packages) for m in migrations_of(package)]:
             if name not in known:
                 await connection.execute(text, timeout=MIGRATION_TIMEOUT_SECONDS)
                 await connection.execute("insert into migrations (name) values ($1)", name)
