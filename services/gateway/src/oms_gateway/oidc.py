@@ -74,7 +74,7 @@ class _Discovery(msgspec.Struct, frozen=True):
     authorization_endpoint: str
     token_endpoint: str
     jwks_uri: str
-    token_endpoint_auth_methods_supported: list[str] = ["client_secret_basic"]
+    token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
 
 
 class _KeyList(msgspec.Struct, frozen=True):
@@ -179,9 +179,9 @@ class OidcProvider:
         except (JoseError, ValueError) as error:  # the text of a claim's error names the claim, never its value
             raise _refused(f"the ID token is not sound ({type(error).__name__})") from error
         # A token for several is for us if we asked for it.
-        if claims.get("azp", self._client_id) != self._client_id or (
-            isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and "azp" not in claims
-        ):
+        audience: Any = claims["aud"]
+        for_several = audience not in (self._client_id, [self._client_id])
+        if claims.get("azp", None if for_several else self._client_id) != self._client_id:
             raise _refused("the ID token was made for another client")
         return claims
 

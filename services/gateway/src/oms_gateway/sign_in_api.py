@@ -91,7 +91,7 @@ def _add_sessions(router: APIRouter, parts: SignInParts) -> None:
             expires_at=begun.expires_at,
         )
 
-    @router.delete("/session", status_code=204, summary="Sign out", responses=_problems(401, 403), tags=["sign-in"])
+    @router.delete("/session", status_code=204, summary="Sign out", responses=_problems(401, 403, 409, 422), tags=["sign-in"])
     async def end(
         request: Request, response: Response, everywhere: Annotated[bool, Query(description="End all sessions of this user")] = False
     ) -> None:

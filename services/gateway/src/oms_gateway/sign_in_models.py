@@ -36,10 +36,8 @@ class Credentials(BaseModel):
 class Me(BaseModel):
     """Who asks. `channel` and `locations` null: all. `csrf_token` is what the session's changes need as `X-CSRF-Token`; null for a key."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"actor": "user:ada", "scopes": ["orders:read"], "channel": None, "locations": ["BER-1"], "csrf_token": "q83v…"}]
-        }
+    model_config = _example(
+        {"actor": "user:ada", "scopes": ["orders:read"], "channel": None, "locations": ["BER-1"], "csrf_token": "q83vASNFZ4k"}
     )
 
     actor: str
@@ -62,6 +60,8 @@ class Me(BaseModel):
 
 class SessionBegun(Me):
     """Who has signed in, and until when at the latest."""
+
+    model_config = _example(Me.model_config["json_schema_extra"]["examples"][0] | {"expires_at": "2030-01-01T21:00:00Z"})
 
     expires_at: datetime
 
