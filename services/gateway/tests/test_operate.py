@@ -12,12 +12,12 @@ from oms_local.testing import Servers
 from services.gateway.tests.doors import PASSWORD, open_door, sign_in
 
 
-def run(url: str | None, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the program."""
+def run(url: str | None, *words: str, given: str = "", program: str = "oms_gateway") -> subprocess.CompletedProcess[str]:
+    """Run the gateway's program, or `oms`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OMS_")}
     if url is not None:
         environment["OMS_DATABASE_URL"] = url
-    command = [sys.executable, "-m", "oms_gateway", *words]
+    command = [sys.executable, "-m", program, *words]
     return subprocess.run(command, input=given, capture_output=True, text=True, env=environment, check=False, timeout=60)
 
 
@@ -45,6 +45,22 @@ async def test_the_first_administrator_is_made_in_an_empty_database(servers: Ser
         trail = (await ada.get("/api/v1/audit-trail", params={"actor": "operator"})).json()["items"]
         assert [(entry["what"], entry["about"]) for entry in trail] == [("user-created", "user:bob"), ("user-created", "user:ada")]
         assert PASSWORD not in str(trail)
+
+
+async def test_oms_runs_it(servers: Servers) -> None:
+    url = await servers.create_database("gateway")
+    done = run(url, "user", "create", "ada", "--role", "admin", given=f"{PASSWORD}\n", program="oms_cli")
+    assert (done.returncode, done.stdout) == (0, "The user ada may sign in as admin.\n")
+    words = ("user", "create", "bob", "--role", "viewer", "--role", "warehouse", "--location", "BER-1", "--display-name", "Bob B.")
+    done = run(url, *words, "--generate-password", "--json", program="oms_cli")
+    made = json.loads(done.stdout)
+    assert (made["user"], made["roles"]) == ("bob", ["viewer", "warehouse"])
+    async with open_door(url) as door:
+        assert (await sign_in(door.browser(), "ada")).status_code == 200
+        assert (await sign_in(door.browser(), "bob", made["password"])).json()["locations"] == ["BER-1"]
+    again = run(url, "user", "create", "ada", "--role", "admin", given=f"{PASSWORD}\n", program="oms_cli")
+    assert again.returncode == 1
+    assert again.stderr.startswith("error: there is a user ada already")
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,16 @@ class Me(BaseModel):
 class SessionBegun(Me):
     """Who has signed in, and until when at the latest."""
 
-    model_config = _example(Me.model_config["json_schema_extra"]["examples"][0] | {"expires_at": "2030-01-01T21:00:00Z"})
+    model_config = _example(
+        {
+            "actor": "user:ada",
+            "scopes": ["orders:read"],
+            "channel": None,
+            "locations": ["BER-1"],
+            "csrf_token": "q83vASNFZ4k",
+            "expires_at": "2030-01-01T21:00:00Z",
+        }
+    )
 
     expires_at: datetime
 
