@@ -1,5 +1,7 @@
 """Users, keys and the audit trail: who may do what with them, over real HTTP, on a real PostgreSQL, with a clock that the test moves."""
 
+import json
+from base64 import b64encode
 from datetime import timedelta
 from typing import Any
 
@@ -118,7 +120,7 @@ async def test_a_key_ends_when_it_expires(door: Door) -> None:
     door.clock.move(seconds=1)
     response = await program.get("/api/v1/me")
     assert (response.status_code, response.json()["title"]) == (401, f"the key {key['id']} is not valid any more")
-    for bad in (door.clock().isoformat(), "2030-01-01T00:00:00"):
+    for bad in (door.clock().isoformat(), "2031-01-01T00:00:00", "2040-01-03T00:00:00Z", "9999-12-31T23:59:59Z"):
         assert (await root.post("/api/v1/keys", json={"name": "b", "scopes": ["orders:read"], "expires_at": bad})).status_code == 422
 
 
@@ -374,6 +376,21 @@ async def test_lists_are_paged_and_a_cursor_is_that_of_an_earlier_page(door: Doo
         for bad in ("x", "W10", "bnVsbA", "%00", "WyJhIiwiYiIsImMiXQ"):
             response = await root.get(f"/api/v1/{path}", params={"after": bad})
             assert (response.status_code, response.json()["reasons"]) == (422, ["after: it is not the next of an earlier page"])
+
+
+async def test_a_cursor_that_somebody_made_is_refused(door: Door) -> None:
+    root = await door.with_key(*SCOPES)
+    for path, key in (("users", ["\x00"]), ("audit-trail", [2**70]), ("keys", ["2030-01-01T00:00:00", "\x00"])):
+        after = b64encode(json.dumps(key).encode()).decode()
+        assert (await root.get(f"/api/v1/{path}", params={"after": after})).status_code == 422, path
+
+
+async def test_a_database_that_does_not_answer_can_be_asked_again(door: Door) -> None:
+    browser = door.browser()
+    browser.cookies.set("__Host-oms_session", "A" * 43, domain="door.example")
+    await door.database.close()
+    for response in (await browser.get("/api/v1/me"), await sign_in(browser, "ada")):
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
 
 
 async def test_the_audit_trail_says_who_did_what_about_whom(door: Door) -> None:

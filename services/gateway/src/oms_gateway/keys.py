@@ -22,6 +22,7 @@ from oms_gateway.store import AlreadyReplaced, Key, NameTaken
 
 PATTERN = re.compile(r"oms_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 MAX_CACHED = 10_000
+MAX_LIFETIME = timedelta(days=3_653)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +186,8 @@ def _check(wanted: Wanted, now: datetime) -> None:
         raise Invalid("a field is not sound", "channel: a channel's key cannot have a scope of administration")
     if wanted.expires_at is not None and wanted.expires_at <= now:
         raise Invalid("a field is not sound", "expires_at: must be in the future")
+    if wanted.expires_at is not None and wanted.expires_at - now > MAX_LIFETIME:
+        raise Invalid("a field is not sound", f"expires_at: at most {MAX_LIFETIME.days} days ahead; without it the key does not expire")
 
 
 def _detail(key: Key) -> dict[str, object]:
