@@ -305,6 +305,7 @@ COMMANDS = [
     *(f"dead-letters {name}" for name in ("list", "show", "redrive")),
     *(f"inbox {name}" for name in ("list", "show", "take", "discard")),
     "store recover",
+    "user create",
     *(f"checkpoints {name}" for name in ("show", "reset")),
     *(f"read-models {name}" for name in ("build", "status", "switch", "drop", "verify")),
 ]
@@ -1040,6 +1041,7 @@ def test_a_service_that_is_not_installed_here_is_an_error_with_the_command_to_ru
     for words, program in (
         ("store recover inventory --dry-run", "inventory python -m oms_inventory recover --dry-run"),
         ("checkpoints reset inventory oms.orders/0 end", "inventory python -m oms_inventory checkpoints oms.orders/0 end"),
+        ("user create ada --role admin", "gateway python -m oms_gateway user create ada --role admin"),
         ("read-models status", "projection python -m oms_projection read-models status"),
     ):
         [error] = errors(oms(*words.split()), 1)

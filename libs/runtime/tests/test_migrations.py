@@ -60,6 +60,14 @@ async def test_a_later_version_adds_what_is_new_to_a_store_in_use(databases: lis
     assert [dict(row) for row in await databases[0].fetch("select * from a")] == [{"n": 1, "m": 2}]
 
 
+async def test_a_database_without_an_event_store_has_the_tables_of_its_package_alone(databases: list[Database], migrations: Path) -> None:
+    (migrations / "0001_a.sql").write_text("create table a (n integer);")
+    name = f"{migrations.parent.name}/0001_a.sql"
+
+    assert await migrate(databases[0], migrations.parent.name, event_store=False) == [name]
+    assert {table for table, _ in await _schema(databases[0])} == {"a", "migrations"}
+
+
 async def test_one_that_fails_leaves_nothing_behind(databases: list[Database], migrations: Path) -> None:
     (migrations / "0001_a.sql").write_text("create table a (n integer);")
     (migrations / "0002_b.sql").write_text("insert into a values ('not a number');")

@@ -28,6 +28,7 @@ from oms_cli import (
     read_models,
     stock,
     stores,
+    users,
 )
 from oms_cli.connections import USER, Connections
 from oms_cli.errors import CliError
@@ -61,7 +62,7 @@ class Oms(TyperGroup):
 app = typer.Typer(
     name="oms",
     cls=Oms,
-    help="Orderstream's operator: orders, stock, products, customers, events, lag, dead letters, stores; with the local stack, the stack.",
+    help="Orderstream's operator: orders, stock, products, customers, events, lag, dead letters, stores, users, and the local stack.",
     epilog=EPILOG,
     pretty_exceptions_enable=False,
 )
@@ -78,6 +79,7 @@ app.command(epilog="Example: oms lag --partitions")(lag.lag)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(stores.app, name="store")
+app.add_typer(users.app, name="user")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(read_models.app, name="read-models")
 app.command("map", epilog="Example: oms map payloads --json")(map_orders.map_orders)

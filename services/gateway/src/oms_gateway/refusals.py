@@ -5,9 +5,11 @@ from datetime import timedelta
 from math import ceil
 from typing import Any
 
+import asyncpg
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from oms_runtime.errors import RETRYABLE_ERRORS, is_retryable
 from oms_runtime.problems import problem
 
 
@@ -86,5 +88,21 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return problem(422, "a field is not sound", *(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors()))
 
 
-HANDLERS: dict[int | type[Exception], Any] = {Refusal: _refused, RequestValidationError: _invalid}
+async def _invalid_value(_request: Request, _error: Exception) -> JSONResponse:
+    """PostgreSQL cannot take a value, such as a number that is too large."""
+    return problem(422, "a field is not sound", "a value is out of range")
+
+
+async def _database_error(request: Request, error: Exception) -> JSONResponse:
+    if is_retryable(error):
+        return problem(503, "the database does not answer", "ask again in a moment", headers={"Retry-After": "1"})
+    return await _invalid_value(request, error)  # asyncpg reports an argument of the wrong type as an interface error too
+
+
+HANDLERS: dict[int | type[Exception], Any] = {
+    **{error: _database_error for error in RETRYABLE_ERRORS if issubclass(error, Exception)},
+    Refusal: _refused,
+    RequestValidationError: _invalid,
+    asyncpg.DataError: _invalid_value,
+}
 """The exception handlers of an app."""
