@@ -32,6 +32,8 @@ from oms_kafka.clients import make_producer, partition_of
 from oms_kafka.settings import settings_of
 from oms_local.ports import LOOPBACK
 from oms_local.stack import Stack
+from oms_projection.tables import READ_MODELS_VERSION
+from oms_projection.versions import schema_of
 from oms_runtime.clock import utc_now
 from oms_runtime.database import connect
 
@@ -169,6 +171,8 @@ async def test_an_erased_person_is_nowhere_that_may_stay_and_all_else_goes_on(st
     before = await query.order(key_of(placed))
     assert before["customer_name"] == "Zebulon Quagmire"
     assert before["ship_to"]["street"] == "Sumpfweg 88b"
+    for wanted in ({"name": "quagmire zebulon"}, {"email": EMAIL.upper()}):
+        assert await searched(query, **wanted) == {key_of(placed)}
 
     # It is where it may be for 30 days, and what looks for it finds it there. A warehouse was told whom it ships to.
     assert await found_on_topics(stack) == {"oms.channel.orders", "oms.fulfillment-orders"}
@@ -199,8 +203,10 @@ async def test_an_erased_person_is_nowhere_that_may_stay_and_all_else_goes_on(st
     assert found_in_logs(stack) == set()
     assert json.loads(await oms(stack, "customer", "find", "--email", EMAIL, "--json"))["customers"] == []
     await oms(stack, "customer", "export", "--channel", "web", "--id", "zeb", code=1)
+    for wanted in ({"name": "Zebulon Quagmire"}, {"email": EMAIL}, {"q": "Quagmire"}):
+        assert await searched(query, **wanted) == set()
 
-    # The keys are gone from every store, and the newest record of each says so.
+    # The keys and the hashes are gone from every store, and the newest record of each key says so.
     assert await wrapped_keys_left(stack, key_count=1) == {"capture": 1, "fulfillment": 1, "projection": 1}
     # The same request again changes nothing; another finds nothing.
     await oms(stack, "customer", "erase", "--email", EMAIL, "--reason", "again", "--request-id", "R-2", "--yes", code=1)
@@ -237,6 +243,11 @@ async def returns_until(query: QueryClient, placed: OrderPlaced) -> str | None:
     return (await query.order(key_of(placed)))["returns_until"]
 
 
+async def searched(query: QueryClient, **wanted: str) -> set[str]:
+    """The orders that a search finds."""
+    return {hit["order_id"] for hit in (await query.post("/search", wanted))["items"]}
+
+
 async def named(query: QueryClient, placed: OrderPlaced) -> str | None:
     return (await query.order(key_of(placed)))["customer_name"]
 
@@ -259,12 +270,14 @@ async def plans_for_warehouses(stack: Stack) -> dict[str, FulfillmentPlanned]:
 
 
 async def wrapped_keys_left(stack: Stack, *, key_count: int) -> dict[str, int]:
-    """How many keys each store still has, once that is `key_count` in all of them."""
-    queries = {
-        "capture": "select count(*) from customer_keys where wrapped_key <> ''",
-        "fulfillment": "select count(*) from customer_keys where wrapped_key <> ''",
-        "projection": "select count(*) from read_models_3.customers where wrapped_key <> ''",
+    """How many keys each store still has, with the hashes of words, once that is `key_count` in all of them."""
+    tables = {
+        "capture": "customer_keys",
+        "fulfillment": "customer_keys",
+        "projection": f"{schema_of(READ_MODELS_VERSION)}.customers",
     }
+    left = "select count(*) from {} where (wrapped_key <> '' and words <> '{{}}') or customer <> '' or email <> '' or words <> '{{}}'"
+    queries = {service: left.format(table) for service, table in tables.items()}
 
     async def counted() -> dict[str, int] | None:
         counts: dict[str, int] = {}

@@ -5,6 +5,7 @@ from base64 import b64decode, b64encode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oms_runtime.customer_keys import words_of
 from oms_runtime.sealing import KEY_BYTES, NONCE_BYTES, BrokenSeal, Sealer
 
 keys, nonces = st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES), st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)
@@ -48,3 +49,26 @@ def test_a_look_up_hash_needs_the_installations_key_and_tells_parts_apart() -> N
 def test_an_installations_key_has_32_bytes() -> None:
     with pytest.raises(ValueError, match="32 bytes, not 31"):
         Sealer(bytes(KEY_BYTES - 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Zoë Müller-Straße", ["zoe", "muller", "strasse"]),
+        ("ZOE  MULLER", ["zoe", "muller"]),
+        ("Quagmire & Sons, Quagmire", ["quagmire", "sons"]),
+        ("O'Brien_2", ["o", "brien", "2"]),
+        ("李 明", ["李", "明"]),
+        ("Ｆｕｌｌ ﬁne", ["full", "fine"]),
+        (" - ", list[str]()),
+    ],
+)
+def test_names_are_compared_by_their_words(name: str, words: list[str]) -> None:
+    assert words_of(name) == words
+    assert words_of(" ".join(words)) == words
+
+
+@given(st.text())
+def test_a_word_of_a_name_is_itself_one_word(name: str) -> None:
+    for word in words_of(name):
+        assert words_of(word) == [word]

@@ -11,14 +11,14 @@ import pytest_asyncio
 from msgspec.structs import replace
 from oms_adapters.decisions import Arrived
 from oms_capture.commands import PlaceOrder, TakeWebhook
-from oms_capture.customers import TOPIC, Customers, concerns, disclose, personal_data_of
+from oms_capture.customers import MAX_WORDS, TOPIC, Customers, concerns, disclose, personal_data_of
 from oms_capture.policies import on_order_placed
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.customers import CustomerErased, CustomerKeyErased, CustomerKeyIssued, EraseCustomer
-from oms_contracts.message import decode, encode
+from oms_contracts.message import decode, encode, type_of
 from oms_contracts.orders import OrderAccepted
 from oms_contracts.samples import example_order, sample
-from oms_runtime.customer_keys import open_sealed
+from oms_runtime.customer_keys import open_sealed, word_hashes
 from oms_runtime.database import Connection, connect, migrate, open_database
 from oms_runtime.errors import WrongInstallationKey
 from oms_runtime.model import Cause, CausedCommands
@@ -121,6 +121,50 @@ async def test_an_order_in_a_webhook_is_sealed_like_any_other(connection: Connec
     assert len(keys_of(work)) == 1
     opened = await open_sealed(connection, SEALER, {place.order_id: sealed.sealed})
     assert opened == {place.order_id: encode(personal_data_of(place.placed))}
+
+
+def named(reference: str, customer: str, **other: str) -> OrderPlaced:
+    placed = order(reference)
+    assert placed.ship_to is not None
+    return replace(placed, customer=replace(placed.customer, name=customer, company=None), ship_to=replace(placed.ship_to, **other))
+
+
+async def words_told(connection: Connection, work: UnitOfWork) -> list[tuple[str, ...]]:
+    """The words of each CustomerKeyIssued, as oms.customer-keys has them."""
+    issued = [event for event in work.events if event.type == type_of(CustomerKeyIssued).name]
+    told = await disclose(connection, issued)
+    return [decode(event.type, told[event.position].encode()).words for event in issued]
+
+
+def hashed(*words: str) -> tuple[str, ...]:
+    return tuple(word_hashes(SEALER, words))
+
+
+async def test_a_customer_is_found_by_the_words_of_the_names_in_any_order(connection: Connection, customers: Customers) -> None:
+    home = {"name": "Ada Müller", "company": "Müller & Co."}
+    first, _ = await accept(connection, customers, named("1", "Ada", **home), named("2", "A. MULLER", **home))
+    assert await words_told(connection, first) == [hashed("ada", "muller", "co", "a")]
+    same, _ = await accept(connection, customers, named("3", "Ada", **home), base=first.head)
+    assert await words_told(connection, same) == []
+    more, (place, *_) = await accept(connection, customers, named("4", "Ada", **home | {"name": "Bob"}), named("5", "Eve"), base=same.head)
+    (words,) = await words_told(connection, more)
+    assert words[:5] == (*hashed("ada", "muller", "co", "a"), *hashed("bob"))
+    assert hashed("eve")[0] in words
+    assert place.sealed is not None
+    assert keys_of(more) == [place.sealed.key_id]
+    assert [event.version for event in more.events if event.topic == TOPIC] == [2]
+    await erase(connection, customers, more, email="ada@example.com")
+    assert await connection.fetchval("select count(*) from customer_keys where words <> '{}'") == 0
+
+
+async def test_the_words_of_a_customer_are_bounded(connection: Connection, customers: Customers) -> None:
+    work, _ = await accept(connection, customers, named("1", " ".join(f"name{number}" for number in range(MAX_WORDS - 1))))
+    names = {"name": "one two three", "company": "four"}
+    more, _ = await accept(connection, customers, named("2", "n", **names), base=work.head)
+    full, _ = await accept(connection, customers, named("3", "further"), base=more.head)
+    assert [len(words) for words in await words_told(connection, more)] in ([MAX_WORDS], [])
+    assert await words_told(connection, full) == []
+    assert await connection.fetchval("select cardinality(words) from customer_keys") == MAX_WORDS
 
 
 async def test_a_known_customer_keeps_the_key(connection: Connection, customers: Customers) -> None:

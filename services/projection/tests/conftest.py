@@ -87,7 +87,7 @@ from oms_contracts.values import (
 )
 from oms_kafka.clients import make_producer, partition_of
 from oms_kafka.settings import KafkaSettings
-from oms_runtime.customer_keys import customer_hash, email_hash
+from oms_runtime.customer_keys import customer_hash, email_hash, word_hashes
 from oms_runtime.model import IncomingRecord
 from oms_runtime.sealing import KEY_BYTES, NONCE_BYTES, Sealer
 
@@ -101,11 +101,12 @@ KEY = CustomerKeyIssued(
     wrapped_key=SEALER.wrap("key-1", bytes(KEY_BYTES), bytes(NONCE_BYTES)),
     customer=customer_hash(SEALER, "web", CUSTOMER.id),
     email=email_hash(SEALER, CUSTOMER.email),
+    words=tuple(word_hashes(SEALER, ("ada", "muller"))),
 )
 """The key of CUSTOMER."""
-ADDRESS = Address(name="A", street="S 1", postal_code="10115", city="Berlin", country="DE")
+ADDRESS = Address(name="Ada Müller", street="S 1", postal_code="10115", city="Berlin", country="DE")
 LINES = (
-    LineItem(line_id="1", sku="A", quantity=3, unit_price=1000, total=3000),
+    LineItem(line_id="1", sku="A", quantity=3, unit_price=1000, total=3000, title="Rod of Iron"),
     LineItem(line_id="2", sku="B", quantity=1, unit_price=700, total=500, discounts=(DiscountShare(discount_id="spring", amount=200),)),
 )
 CHARGED = tuple(ChargedLine(line_id=line.line_id, sku=line.sku, quantity=line.quantity, amount=line.total) for line in LINES)
@@ -176,6 +177,8 @@ def accepted(order_id: str, at: datetime, reference: str = "R-1") -> OrderAccept
         order_id=order_id,
         channel="web",
         channel_reference=reference,
+        number=f"#10{reference[2:]}",
+        tags=("gift", "rush") if reference == "R-4" else (),
         content_hash="h",
         placed_at=at,
         accepted_at=at,

@@ -14,8 +14,9 @@ class CustomerKeyIssued(Value, frozen=True, kw_only=True):
     """A customer has a key: what capture accepts for that customer from now on is sealed with it.
 
     On oms.customers, which keeps records for ever, it names the key alone. On oms.customer-keys, where the newest record of each key stays,
-    it carries the rest: `wrapped_key` is the key, encrypted by the installation's key, in base64; `customer` and
-    `email` are keyed hashes of who the customer is, by which an operator's search finds the key.
+    it carries the rest: `wrapped_key` is the key, encrypted by the installation's key, in base64; `customer`, `email` and `words` are keyed
+    hashes by which a search finds the key: of who the customer is, and of each word of the names in the customer's orders. It is issued
+    again when an order has further words.
     """
 
     key_id: str
@@ -23,6 +24,7 @@ class CustomerKeyIssued(Value, frozen=True, kw_only=True):
     wrapped_key: str = ""
     customer: str = ""
     email: str = ""
+    words: tuple[str, ...] = ()
 
 
 @message("oms.capture.CustomerKeyErased.v1", key="key_id")

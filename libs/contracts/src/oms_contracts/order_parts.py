@@ -155,6 +155,21 @@ class PersonalData(Value, frozen=True, kw_only=True):
     risk: Risk | None = None
 
 
+def names_in(personal: PersonalData) -> dict[str, str]:
+    """The names of people and companies, by where they are: what a search for a name looks at."""
+    customer, pickup = personal.customer, personal.pickup
+    contact = None if pickup is None else pickup.contact
+    addresses = {"ship_to": personal.ship_to, "bill_to": personal.bill_to}
+    found = {
+        "customer_name": customer.name,
+        "customer_company": customer.company,
+        **{f"{name}.name": address.name for name, address in addresses.items() if address is not None},
+        **{f"{name}.company": address.company for name, address in addresses.items() if address is not None},
+        "pickup.contact.name": None if contact is None else contact.name,
+    }
+    return {name: text for name, text in found.items() if text}
+
+
 class SealedData(Value, frozen=True, kw_only=True):
     """Personal data, encrypted by a key that is its customer's. Once that key is erased, nobody can read it any more.
 

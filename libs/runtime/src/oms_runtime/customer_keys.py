@@ -1,5 +1,7 @@
 """Customers' keys in a service's store: what `customer_keys` holds, and how it follows oms.customer-keys."""
 
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,12 +18,13 @@ KEY_MESSAGES = (CustomerKeyIssued, CustomerKeyErased)
 
 
 class CustomerKey(NamedTuple):
-    """A customer's key, encrypted. `customer` and `email` are keyed hashes; `email` is empty where the customer has none."""
+    """A customer's key, encrypted. `customer`, `email` and `words` are keyed hashes; `email` is empty where the customer has none."""
 
     key_id: str
     wrapped_key: str
     customer: str
     email: str
+    words: tuple[str, ...] = ()
 
 
 def customer_hash(sealer: Sealer, channel: str | None, customer_id: str | None) -> str:
@@ -32,6 +35,17 @@ def customer_hash(sealer: Sealer, channel: str | None, customer_id: str | None) 
 def email_hash(sealer: Sealer, email: str | None) -> str:
     """How customers are found by an e-mail address, empty where there is none. Its case is of no matter."""
     return sealer.lookup("email", folded(email)) if email else ""
+
+
+def word_hashes(sealer: Sealer, words: Iterable[str]) -> list[str]:
+    """How customers are found by words of names, as `words_of` has them."""
+    return [sealer.lookup("word", word) for word in words]
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name as they are compared: each once, in its order, without regard to case, accents and punctuation."""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
+    return list(dict.fromkeys(re.findall(r"[^\W_]+", "".join(each for each in plain if not unicodedata.combining(each)))))
 
 
 def folded(email: str) -> str:
@@ -47,19 +61,26 @@ async def keep_customer_keys(connection: Connection, batch: Sequence[IncomingRec
 def key_in(message: CustomerKeyIssued | CustomerKeyErased) -> CustomerKey:
     """The key as a message has it, empty where it was erased."""
     if isinstance(message, CustomerKeyErased):
-        return CustomerKey(message.key_id, "", "", "")
-    return CustomerKey(message.key_id, message.wrapped_key, message.customer, message.email)
+        return erased_key(message.key_id)
+    return CustomerKey(message.key_id, message.wrapped_key, message.customer, message.email, message.words)
+
+
+def erased_key(key_id: str) -> CustomerKey:
+    """What stays of a key that is erased."""
+    return CustomerKey(key_id, "", "", "")
 
 
 async def save_keys(connection: Connection, keys: Iterable[CustomerKey]) -> None:
     """Save keys; one without a `wrapped_key` erases it, and of one that was erased nothing changes."""
-    columns = [list(column) for column in zip(*keys, strict=True)]
+    columns = [list(column) for column in zip(*((*key[:-1], " ".join(key.words)) for key in keys), strict=True)]
     if columns:
         await connection.execute(
-            """insert into customer_keys as k (key_id, wrapped_key, customer, email)
-               select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])
+            """insert into customer_keys as k (key_id, wrapped_key, customer, email, words)
+               select key_id, wrapped_key, customer, email, string_to_array(words, ' ')
+               from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) as n (key_id, wrapped_key, customer, email, words)
                on conflict (key_id) do update
-               set wrapped_key = excluded.wrapped_key, customer = excluded.customer, email = excluded.email where k.wrapped_key <> ''""",
+               set wrapped_key = excluded.wrapped_key, customer = excluded.customer, email = excluded.email, words = excluded.words
+               where k.wrapped_key <> ''""",
             *columns,
         )
 

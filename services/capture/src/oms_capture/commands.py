@@ -34,7 +34,8 @@ from oms_runtime.customer_keys import CustomerKey
 class PlaceOrder(Struct, frozen=True, kw_only=True):
     """A channel's order. `content_hash` distinguishes two contents under one reference.
 
-    `sealed` is what it says of persons, and `new_key` the key for it where its customer had none: see customers.py.
+    `sealed` is what it says of persons, `new_key` the key for it where its customer had none, and `new_words` the hashes of those words of
+    its names by which the customer was not found yet: see customers.py.
     """
 
     order_id: str
@@ -42,6 +43,7 @@ class PlaceOrder(Struct, frozen=True, kw_only=True):
     placed: OrderPlaced
     sealed: SealedData | None = None
     new_key: CustomerKey | None = None
+    new_words: tuple[str, ...] = ()
 
 
 class TakeWebhook(Struct, frozen=True, kw_only=True):

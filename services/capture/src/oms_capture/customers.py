@@ -6,7 +6,8 @@ kept for ever: so it is no part of the decider.
 """
 
 from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -14,9 +15,9 @@ from msgspec.structs import replace
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.customers import CustomerErased, CustomerKeyErased, CustomerKeyIssued, EraseCustomer
 from oms_contracts.message import decode, encode, type_of
-from oms_contracts.order_parts import PersonalData, SealedData
+from oms_contracts.order_parts import PersonalData, SealedData, names_in
 from oms_contracts.orders import OrderAccepted
-from oms_runtime.customer_keys import CustomerKey, customer_hash, email_hash, folded, save_keys, unwrap
+from oms_runtime.customer_keys import CustomerKey, customer_hash, email_hash, erased_key, folded, save_keys, unwrap, word_hashes, words_of
 from oms_runtime.database import Connection
 from oms_runtime.dead_letters import forget_values
 from oms_runtime.model import Cause, CausedCommands, Command, StoredEvent
@@ -28,6 +29,8 @@ from oms_capture.commands import PlaceOrder, TakeWebhook
 TOPIC = "oms.customers"
 _ACCEPTED = type_of(OrderAccepted).name
 _KEY_ID_BYTES = 16
+MAX_WORDS = 100
+"""By which a customer is found. An event has room for them, and a customer who has more is found by the first."""
 
 
 class Identity(NamedTuple):
@@ -70,17 +73,45 @@ class Customers:
         """Keep the new keys that accepted orders are sealed with, and carry out erasures."""
         accepted = {event.stream for event in unit.events if event.type == _ACCEPTED}
         issued: dict[str, CustomerKey] = {}
+        known: dict[str, Cause] = {}
+        words: defaultdict[str, dict[str, None]] = defaultdict(dict)
         for command, cause in commands:
             placing = _placing(command)
-            if placing is not None and placing.new_key is not None and placing.order_id in accepted:
-                key_id = placing.new_key.key_id
-                if key_id not in issued:
-                    issued[key_id] = placing.new_key
-                    unit.append(CustomerKeyIssued(key_id=key_id, at=unit.now), f"customer-key/{key_id}", 1, TOPIC, cause)
-        await save_keys(connection, issued.values())
+            if placing is None or placing.sealed is None or placing.order_id not in accepted:
+                continue
+            key_id = placing.sealed.key_id
+            if placing.new_key is not None and key_id not in issued:
+                issued[key_id] = placing.new_key
+                unit.append(CustomerKeyIssued(key_id=key_id, at=unit.now), f"customer-key/{key_id}", 1, TOPIC, cause)
+            if placing.new_words:
+                words[key_id].update(dict.fromkeys(placing.new_words))
+                if placing.new_key is None:
+                    known[key_id] = cause
+        await save_keys(connection, [key._replace(words=tuple(words[key_id])[:MAX_WORDS]) for key_id, key in issued.items()])
+        if known:
+            await self._add_words(connection, unit, known, words)
         for command, cause in commands:
             if isinstance(command, EraseCustomer):
                 await self._erase(connection, unit, command, cause)
+
+    async def _add_words(
+        self, connection: Connection, unit: UnitOfWork, known: Mapping[str, Cause], words: Mapping[str, Iterable[str]]
+    ) -> None:
+        """Have known customers found by further words, and issue their keys again with them."""
+        rows = await connection.fetch(
+            """select key_id, wrapped_key, customer, email, words,
+                      (select max(version) from events where stream = 'customer-key/' || key_id) as version
+               from customer_keys where key_id = any($1::text[]) and cardinality(words) < $2 order by key_id""",
+            list(known),
+            MAX_WORDS,
+        )
+        keys: list[CustomerKey] = []
+        for *columns, found, version in (row.values() for row in rows):
+            key = CustomerKey(*columns)
+            keys.append(key._replace(words=tuple(dict.fromkeys((*found, *words[key.key_id])))[:MAX_WORDS]))
+            issued = CustomerKeyIssued(key_id=key.key_id, at=unit.now)
+            unit.append(issued, f"customer-key/{key.key_id}", version + 1, TOPIC, known[key.key_id])
+        await save_keys(connection, keys)
 
     def _identity(self, placed: OrderPlaced) -> Identity:
         return Identity(customer_hash(self._sealer, placed.channel, placed.customer.id), email_hash(self._sealer, placed.customer.email))
@@ -92,7 +123,12 @@ class Customers:
     def _sealed(self, command: PlaceOrder, key: CustomerKey, new_key: CustomerKey | None) -> PlaceOrder:
         unwrapped = unwrap(self._sealer, key.key_id, key.wrapped_key)
         sealed = self._sealer.seal(unwrapped, encode(personal_data_of(command.placed)), self._random_bytes(NONCE_BYTES), command.order_id)
-        return replace(command, sealed=SealedData(key_id=key.key_id, data=sealed), new_key=new_key)
+        new_words = () if len(key.words) >= MAX_WORDS else self._new_words(command.placed, key)
+        return replace(command, sealed=SealedData(key_id=key.key_id, data=sealed), new_key=new_key, new_words=new_words)
+
+    def _new_words(self, placed: OrderPlaced, key: CustomerKey) -> tuple[str, ...]:
+        words = dict.fromkeys(word for name in names_in(personal_data_of(placed)).values() for word in words_of(name))
+        return tuple(each for each in word_hashes(self._sealer, words) if each not in key.words)
 
     async def _check_key(self, connection: Connection) -> None:
         """A key of the store must open under ours, or customers' data would be sealed under two installation keys."""
@@ -104,7 +140,7 @@ class Customers:
     async def _keys(self, connection: Connection, identities: set[Identity]) -> dict[Identity, CustomerKey]:
         """The keys of customers who have one; the oldest by id where a restored store had made a second."""
         found = await connection.fetch(
-            """select distinct on (customer, email) key_id, wrapped_key, customer, email
+            """select distinct on (customer, email) key_id, wrapped_key, customer, email, words
                from unnest($1::text[], $2::text[]) as asked (customer, email) join customer_keys using (customer, email)
                where customer <> '' order by customer, email, key_id""",
             [identity.customer for identity in identities],
@@ -126,7 +162,7 @@ class Customers:
             email,
         )
         key_ids = [row["key_id"] for row in found]
-        await save_keys(connection, [CustomerKey(key_id, "", "", "") for key_id in key_ids])
+        await save_keys(connection, [erased_key(key_id) for key_id in key_ids])
         await forget_values(connection, lambda value: concerns(value, command))
         events = [
             *(CustomerKeyErased(key_id=key_id, request_id=command.request_id, at=unit.now) for key_id in key_ids),
@@ -140,10 +176,10 @@ async def disclose(connection: Connection, events: Sequence[StoredEvent]) -> Map
     """What oms.customer-keys has in CustomerKeyIssued and oms.customers has not: the key itself, and by whom it is found."""
     issued = {event.position: decode(event.type, event.data.encode()) for event in events if event.type == _ISSUED}
     rows = await connection.fetch(
-        "select key_id, wrapped_key, customer, email from customer_keys where key_id = any($1::text[])",
+        "select key_id, wrapped_key, customer, email, words from customer_keys where key_id = any($1::text[])",
         [event.key_id for event in issued.values()],
     )
-    keys = {row["key_id"]: {name: row[name] for name in ("wrapped_key", "customer", "email")} for row in rows}
+    keys = {row["key_id"]: {name: row[name] for name in ("wrapped_key", "customer", "email", "words")} for row in rows}
     return {position: encode(replace(event, **keys[event.key_id])).decode() for position, event in issued.items() if event.key_id in keys}
 
 

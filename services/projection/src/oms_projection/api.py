@@ -1,11 +1,12 @@
 """The query API: it only reads, and returns JSON. An order that was just accepted may not be known yet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import asyncpg
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request, params
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from oms_runtime.database import Database
@@ -21,12 +22,14 @@ from oms_projection.responses import (
     Audit,
     CustomerItem,
     CustomerQuery,
+    FulfillmentItem,
     Letter,
     LetterDetail,
     OrderDetail,
     OrderItem,
     OrdersAudit,
     Outcome,
+    PackageItem,
     Page,
     PaymentItem,
     Position,
@@ -34,9 +37,19 @@ from oms_projection.responses import (
     Product,
     Rejection,
     RejectionCount,
+    ReturnItem,
+    SearchLimit,
+    SearchQuery,
+    SearchResult,
+    SearchText,
     SkuDetail,
+    StuckItem,
     TimelineEntry,
 )
+from oms_projection.search import is_email
+from oms_projection.search import search as find
+from oms_projection.stuck import StuckFilter
+from oms_projection.stuck import stuck as list_stuck
 
 T = TypeVar("T")
 
@@ -64,13 +77,14 @@ def make_api(database: Database, clock: Callable[[], datetime], sealer: Sealer) 
         description="Amounts are integer minor units of the currency beside them, times are UTC. Lists are paged by `after` and `next`. "
         "Every request shows the installation's query token: `Authorization: Bearer …`, or gets 401.",
         exception_handlers=_handlers(),
+        dependencies=[Depends(refuse_unknown_parameters)],
     )
 
-    @api.get("/orders", summary="Orders, newest first", responses=PROBLEMS, tags=["orders"])
+    @api.get("/orders", summary="Orders, newest first or sorted", responses=PROBLEMS, tags=["orders"])
     async def orders(wanted: Wanted, after: After = None, limit: Limit = 50) -> Page[OrderItem]:
         return await queries.orders(database, sealer, wanted, after=after, limit=limit)
 
-    @api.get("/orders/details", summary="Orders, newest first, with all that is known of each", responses=PROBLEMS, tags=["orders"])
+    @api.get("/orders/details", summary="Orders, with all that is known of each", responses=PROBLEMS, tags=["orders"])
     async def order_details(wanted: Wanted, after: After = None, limit: DetailsLimit = 50) -> Page[OrderDetail]:
         return await queries.order_details(database, sealer, wanted, after=after, limit=limit)
 
@@ -126,8 +140,44 @@ def make_api(database: Database, clock: Callable[[], datetime], sealer: Sealer) 
         return _found(await queries.product(database, sku), f"{sku} is not in the catalogue", NOT_HERE)
 
     @api.get("/payments", summary="The money of orders, newest first", responses=PROBLEMS, tags=["payments"])
-    async def payments(status: str | None = None, failed: bool | None = None, after: After = None, limit: Limit = 50) -> Page[PaymentItem]:
-        return await queries.payments(database, status=status, failed=failed, after=after, limit=limit)
+    async def payments(wanted: Annotated[queries.PaymentFilter, Depends()], after: After = None, limit: Limit = 50) -> Page[PaymentItem]:
+        return await queries.payments(database, wanted, after=after, limit=limit)
+
+    @api.get("/fulfillments", summary="What locations ship, newest first", responses=PROBLEMS, tags=["fulfillments"])
+    async def fulfillments(
+        wanted: Annotated[queries.FulfillmentFilter, Depends()], after: After = None, limit: Limit = 50
+    ) -> Page[FulfillmentItem]:
+        return await queries.fulfillments(database, wanted, after=after, limit=limit)
+
+    @api.get("/packages", summary="Parcels, newest first", responses=PROBLEMS, tags=["fulfillments"])
+    async def packages(wanted: Annotated[queries.PackageFilter, Depends()], after: After = None, limit: Limit = 50) -> Page[PackageItem]:
+        return await queries.packages(database, wanted, after=after, limit=limit)
+
+    @api.get("/returns", summary="Returns, newest first or sorted", responses=PROBLEMS, tags=["returns"])
+    async def returns(wanted: Annotated[queries.ReturnFilter, Depends()], after: After = None, limit: Limit = 50) -> Page[ReturnItem]:
+        return await queries.returns(database, wanted, after=after, limit=limit)
+
+    @api.get("/search", summary="Find orders, packages and products by a text", responses=PROBLEMS, tags=["search"])
+    async def search(
+        q: Annotated[
+            SearchText,
+            Query(description="Begins a reference, number, order id, SKU, tracking number or package id, or the words of a title"),
+        ],
+        channel: str | None = None,
+        limit: SearchLimit = 20,
+    ) -> SearchResult:
+        if is_email(q):
+            raise invalid("query", ["q"], "is an e-mail address, which must be in no URL: ask POST /search, with it in the body")
+        return await find(database, sealer, SearchQuery(q=q, channel=channel, limit=limit))
+
+    # Of persons only in the body: addresses and logs of requests must not have it.
+    @api.post("/search", summary="The same, and by e-mail address and name of persons", responses=PROBLEMS, tags=["search"])
+    async def search_persons(wanted: SearchQuery) -> SearchResult:
+        return await find(database, sealer, wanted)
+
+    @api.get("/stuck", summary="Whatever waits, oldest first: for whom, and what goes on with it", responses=PROBLEMS, tags=["operations"])
+    async def stuck(wanted: Annotated[StuckFilter, Depends()], after: After = None, limit: Limit = 50) -> Page[StuckItem]:
+        return await list_stuck(database, wanted, now=clock(), after=after, limit=limit)
 
     @api.get("/dead-letters", summary="Records that services set aside, newest first", responses=PROBLEMS, tags=["operations"])
     async def letters(
@@ -156,6 +206,18 @@ def make_api(database: Database, clock: Callable[[], datetime], sealer: Sealer) 
         return await audits.audit_money(database, clock() - timedelta(seconds=settle_seconds))
 
     return api
+
+
+async def refuse_unknown_parameters(request: Request) -> None:
+    """Refuse a query parameter that the route does not have: a misspelt filter would be ignored, and the answer be about everything."""
+    known = {each.alias for each in get_flat_params(request.scope["route"].dependant) if isinstance(each.field_info, params.Query)}
+    if unknown := sorted(request.query_params.keys() - known):
+        raise invalid("query", unknown, f"is no parameter here; there are {', '.join(sorted(known)) or 'none'}")
+
+
+def invalid(place: str, names: Iterable[str], reason: str) -> RequestValidationError:
+    """The refusal of parameters that FastAPI itself has nothing against."""
+    return RequestValidationError([{"loc": (place, name), "msg": reason, "type": "value_error"} for name in names])
 
 
 def _found(found: T | None, title: str, reason: str) -> T:

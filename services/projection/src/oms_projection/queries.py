@@ -1,13 +1,13 @@
 """The queries of the API on the read models."""
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from fastapi import Query
@@ -16,7 +16,7 @@ from oms_runtime.database import Connection, Database
 from oms_runtime.sealing import Sealer
 from pydantic import AwareDatetime
 
-from oms_projection.paging import Where, key_of, page_of
+from oms_projection.paging import Where, key_of, ordered, page_of
 from oms_projection.personal_data import with_personal_data
 from oms_projection.responses import (
     Authorization,
@@ -24,6 +24,7 @@ from oms_projection.responses import (
     CustomerItem,
     CustomerQuery,
     Fulfillment,
+    FulfillmentItem,
     HeldStock,
     LedgerEntry,
     Letter,
@@ -33,6 +34,7 @@ from oms_projection.responses import (
     OrderItem,
     OrderPayment,
     Outcome,
+    PackageItem,
     Page,
     PaymentItem,
     Position,
@@ -41,6 +43,7 @@ from oms_projection.responses import (
     Rejection,
     RejectionCount,
     Return,
+    ReturnItem,
     ShippedPackage,
     SkuDetail,
     TimelineEntry,
@@ -59,6 +62,12 @@ SWITCHES = frozenset({"taxes_included", "shippable", "requires_shipping", "activ
 NO_VALUE_IS_EMPTY = frozenset({"action", "cancellation"})
 """Columns that can lose their value again. Null means that the column's topic was not read yet."""
 
+DESCENDING = "With - before it from the newest down"
+FulfillmentStatus = Literal["planned", "accepted", "picked", "packed", "shipped", "canceled"]
+Total = Annotated[int | None, Query(description="In minor units of the order's currency")]
+OrderId = Annotated[str | None, Query(description="The id of the order")]
+Channel = Annotated[str | None, Query(description="The channel of the order")]
+
 _PAYMENT = """
     select p.*, coalesce(v.voided, 0) as voided
     from payments p
@@ -76,26 +85,153 @@ class OrderFilter:
     reference: str | None = None
     placed_from: AwareDatetime | None = None
     placed_before: AwareDatetime | None = None
+    action: Annotated[str | None, Query(description="What the order waits for: amend_payment, resolve_stock, define_product …")] = None
+    delivery: str | None = None
+    location: Annotated[str | None, Query(description="The location that the order names; /fulfillments knows where it ships from")] = None
+    sku: Annotated[str | None, Query(description="Of any of its lines")] = None
+    total_from: Total = None
+    total_to: Total = None
+    tag: str | None = None
+    sort: Annotated[
+        Literal["placed_at", "-placed_at", "total", "-total", "deadline", "-deadline"],
+        Query(description="With - before it from the greatest down. Orders without a total or a deadline are left out of its order"),
+    ] = "-placed_at"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FulfillmentFilter:
+    """Which fulfillments are asked for; None: it does not matter."""
+
+    status: FulfillmentStatus | None = None
+    location: str | None = None
+    order: OrderId = None
+    channel: Channel = None
+    planned_from: AwareDatetime | None = None
+    planned_before: AwareDatetime | None = None
+    sort: Annotated[Literal["planned_at", "-planned_at"], Query(description=DESCENDING)] = "-planned_at"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageFilter:
+    """Which packages are asked for; None: it does not matter."""
+
+    status: Annotated[str | None, Query(description="What the carrier said last")] = None
+    carrier: str | None = None
+    trouble: Annotated[bool | None, Query(description="Whether the carrier reported trouble, and has not delivered it since")] = None
+    order: OrderId = None
+    channel: Channel = None
+    sort: Annotated[Literal["packed_at", "-packed_at"], Query(description=DESCENDING)] = "-packed_at"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnFilter:
+    """Which returns are asked for; None: it does not matter."""
+
+    status: str | None = None
+    action: Annotated[str | None, Query(description="What the return waits for: inspect or investigate")] = None
+    location: str | None = None
+    order: OrderId = None
+    channel: Channel = None
+    sort: Annotated[
+        Literal["requested_at", "-requested_at", "deadline", "-deadline"],
+        Query(description=f"{DESCENDING}. Returns without a deadline are left out of its order"),
+    ] = "-requested_at"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentFilter:
+    """Which payments are asked for; None: it does not matter."""
+
+    status: str | None = None
+    failed: bool | None = None
+    order: OrderId = None
+    channel: Channel = None
+    sort: Annotated[Literal["at", "-at"], Query(description=DESCENDING)] = "-at"
 
 
 async def orders(database: Database, sealer: Sealer, wanted: OrderFilter, *, after: str | None, limit: int) -> Page[OrderItem]:
-    """Orders, newest first."""
-    where = _where(wanted, after)
+    """Orders, newest first unless `wanted` says otherwise."""
+    where = _where(wanted)
+    order_by, key = ordered(where, wanted.sort, _ORDER_SORTS, ("o.order_id",), after)
     query = f"""
         select o.*, p.status as payment, coalesce(d.shipped, 0) as shipped, coalesce(d.delivered, 0) as delivered
         from orders o left join payments p using (order_id) left join deliveries d using (order_id)
-        {where.text()} {_NEWEST_FIRST} limit {limit + 1}"""  # noqa: S608  # conditions of our own alone
-    items = [_read(OrderItem, row) for row in await with_personal_data(database, sealer, await database.fetch(query, *where.args))]
-    return page_of(items, limit, lambda item: (item.placed_at, item.order_id))
+        {where.text()} {order_by} limit {limit + 1}"""  # noqa: S608  # conditions of our own alone
+    page = page_of(await database.fetch(query, *where.args), limit, key)
+    return Page(items=[_read(OrderItem, row) for row in await with_personal_data(database, sealer, page.items)], next=page.next)
 
 
 async def order_details(database: Database, sealer: Sealer, wanted: OrderFilter, *, after: str | None, limit: int) -> Page[OrderDetail]:
-    """Orders, newest first, with all that is known of each; one snapshot a page."""
-    where = _where(wanted, after)
-    query = f"select o.* from orders o{where.text()} {_NEWEST_FIRST} limit {limit + 1}"  # noqa: S608  # conditions of our own alone
+    """Orders as `orders` lists them, with all that is known of each; one snapshot a page."""
+    where = _where(wanted)
+    order_by, key = ordered(where, wanted.sort, _ORDER_SORTS, ("o.order_id",), after)
+    query = f"select o.* from orders o{where.text()} {order_by} limit {limit + 1}"  # noqa: S608  # conditions of our own alone
     async with _snapshot(database) as connection:
-        page = page_of(await connection.fetch(query, *where.args), limit, lambda row: (row["placed_at"], row["order_id"]))
+        page = page_of(await connection.fetch(query, *where.args), limit, key)
         return Page(items=await _details(connection, sealer, page.items), next=page.next)
+
+
+async def fulfillments(database: Database, wanted: FulfillmentFilter, *, after: str | None, limit: int) -> Page[FulfillmentItem]:
+    """Fulfillments with their packages, by when they were planned."""
+    where = Where()
+    where.add("f.location = {}", wanted.location)
+    where.add("f.order_id = {}", wanted.order)
+    where.add("f.planned_at >= {}", wanted.planned_from)
+    where.add("f.planned_at < {}", wanted.planned_before)
+    where.add(_OF_CHANNEL.format(table="f"), wanted.channel)
+    if wanted.status is not None:
+        where.add("(d.canceled_at is not null) = {}", wanted.status == "canceled")
+    if wanted.status not in {None, "canceled"}:
+        where.add("f.status = {}", wanted.status)
+        where.add(f"(f.shipped_at is {'not ' if wanted.status == 'shipped' else ''}null)")  # what is open has an index
+    where.add("f.status is not null")
+    order_by, key = ordered(where, wanted.sort, {"planned_at": ("f.planned_at", datetime)}, ("f.order_id", "f.fulfillment_id"), after)
+    query = f"""select f.*, case when d.canceled_at is null then f.status else 'canceled' end as state
+        from fulfillments f left join deliveries d using (order_id){where.text()} {order_by} limit {limit + 1}"""  # noqa: S608  # our own
+    async with _snapshot(database) as connection:
+        page = page_of(await connection.fetch(query, *where.args), limit, key)
+        packages = await _by_order(connection, PackageItem, _PACKED, [row["order_id"] for row in page.items])
+    items = [
+        _read(
+            FulfillmentItem,
+            {
+                **row,
+                "status": row["state"],
+                "packages": [each for each in packages[row["order_id"]] if each.fulfillment_id == row["fulfillment_id"]],
+            },
+        )
+        for row in page.items
+    ]
+    return Page(items=items, next=page.next)
+
+
+async def packages(database: Database, wanted: PackageFilter, *, after: str | None, limit: int) -> Page[PackageItem]:
+    """Packages, by when they were packed."""
+    where = Where()
+    where.add("k.status = {}", wanted.status)
+    where.add("k.carrier = {}", wanted.carrier)
+    where.add("k.order_id = {}", wanted.order)
+    where.add(_OF_CHANNEL.format(table="k"), wanted.channel)
+    if wanted.trouble is not None:
+        where.add(_IN_TROUBLE if wanted.trouble else f"not ({_IN_TROUBLE})")
+    order_by, key = ordered(where, wanted.sort, {"packed_at": ("k.packed_at", datetime)}, ("k.order_id", "k.package_id"), after)
+    query = f"select * from packages k{where.text()} {order_by} limit {limit + 1}"  # noqa: S608  # conditions of our own alone
+    return _page(PackageItem, await database.fetch(query, *where.args), limit, key)
+
+
+async def returns(database: Database, wanted: ReturnFilter, *, after: str | None, limit: int) -> Page[ReturnItem]:
+    """Returns, newest first unless `wanted` says otherwise."""
+    where = Where()
+    where.add("r.status = {}", wanted.status)
+    where.add("r.action <> '' and r.action = {}", wanted.action)
+    where.add("r.location = {}", wanted.location)
+    where.add("r.order_id = {}", wanted.order)
+    where.add(_OF_CHANNEL.format(table="r"), wanted.channel)
+    where.add("r.status is not null")
+    sorts = {"requested_at": ("r.requested_at", datetime), "deadline": ("r.deadline", datetime)}
+    order_by, key = ordered(where, wanted.sort, sorts, ("r.order_id", "r.return_id"), after)
+    query = f"select * from returns r{where.text()} {order_by} limit {limit + 1}"  # noqa: S608  # conditions of our own alone
+    return _page(ReturnItem, await database.fetch(query, *where.args), limit, key)
 
 
 async def customers(database: Database, sealer: Sealer, wanted: CustomerQuery) -> list[CustomerItem]:
@@ -180,15 +316,15 @@ async def product(database: Database, sku: str) -> Product | None:
     return await _one(database, Product, "select * from products where sku = $1 and title is not null", sku)
 
 
-async def payments(database: Database, *, status: str | None, failed: bool | None, after: str | None, limit: int) -> Page[PaymentItem]:
-    """The payments of orders, newest first."""
+async def payments(database: Database, wanted: PaymentFilter, *, after: str | None, limit: int) -> Page[PaymentItem]:
+    """The payments of orders, newest first unless `wanted` says otherwise."""
     where = Where()
-    where.add("p.status = {}", status)
-    where.add("(p.failures > 0) = {}", failed)
-    if after is not None:
-        where.add("(p.at, p.order_id) < ({}, {})", *key_of(after, datetime, str))
-    query = f"{_PAYMENT}{where.text()} order by p.at desc, p.order_id desc limit {limit + 1}"
-    return page_of(await _many(database, PaymentItem, query, *where.args), limit, lambda item: (item.at, item.order_id))
+    where.add("p.status = {}", wanted.status)
+    where.add("(p.failures > 0) = {}", wanted.failed)
+    where.add("p.order_id = {}", wanted.order)
+    where.add(_OF_CHANNEL.format(table="p"), wanted.channel)
+    order_by, key = ordered(where, wanted.sort, {"at": ("p.at", datetime)}, ("p.order_id",), after)
+    return _page(PaymentItem, await database.fetch(f"{_PAYMENT}{where.text()} {order_by} limit {limit + 1}", *where.args), limit, key)
 
 
 async def rejections(
@@ -246,20 +382,39 @@ async def dead_letter(database: Database, service: str, letter_id: str) -> Lette
     return await _one(database, LetterDetail, "select * from letters where service = $1 and letter_id = $2", service, letter_id)
 
 
-_NEWEST_FIRST = "order by o.placed_at desc, o.order_id desc"
+_ORDER_SORTS: dict[str, tuple[str, type[Any]]] = {
+    "placed_at": ("o.placed_at", datetime),
+    "total": ("o.total", int),
+    "deadline": ("o.deadline", datetime),
+}
+_OF_CHANNEL = "exists (select from orders o where o.order_id = {table}.order_id and o.channel = {{}})"
+_IN_TROUBLE = "k.trouble is not null and k.status is distinct from 'delivered'"
+_PACKED = "select * from packages where order_id = any($1) and packed_at is not null order by package_id"
 
 
-def _where(wanted: OrderFilter, after: str | None) -> Where:
+def _where(wanted: OrderFilter) -> Where:
     where = Where()
     where.add("o.status is not null")
     where.add("o.status = {}", wanted.status)
     where.add("o.channel = {}", wanted.channel)
     where.add("o.key_id = {}", wanted.customer)
-    where.add("o.reference = {}", wanted.reference)
+    if wanted.reference is not None:
+        where.add("lower(o.reference) = lower({}) and o.reference = {}", wanted.reference, wanted.reference)
     where.add("o.placed_at >= {}", wanted.placed_from)
     where.add("o.placed_at < {}", wanted.placed_before)
-    if after is not None:
-        where.add("(o.placed_at, o.order_id) < ({}, {})", *key_of(after, datetime, str))
+    where.add("o.action <> '' and o.action = {}", wanted.action)
+    where.add("o.delivery = {}", wanted.delivery)
+    where.add("o.location = {}", wanted.location)
+    where.add("o.total >= {}", wanted.total_from)
+    where.add("o.total <= {}", wanted.total_to)
+    where.add("o.tags::jsonb ? {}", wanted.tag)
+    if wanted.sku is not None:
+        where.add(
+            """exists (select from order_lines l where l.order_id = o.order_id and lower(l.sku) = lower({}) and l.sku = {}
+                       and l.number is not null and l.attempt is not distinct from o.accepted_attempt)""",
+            wanted.sku,
+            wanted.sku,
+        )
     return where
 
 
@@ -354,6 +509,11 @@ async def _by_order(connection: Connection, cls: type[T], query: str, ids: list[
 
 def _entry(row: Mapping[str, Any]) -> TimelineEntry:
     return _read(TimelineEntry, {**row, "summary": summary(row["type"], row["data"])})
+
+
+def _page(cls: type[T], rows: list[Any], limit: int, key: Callable[[Mapping[str, Any]], tuple[Any, ...]]) -> Page[T]:
+    page = page_of(rows, limit, key)
+    return Page(items=[_read(cls, row) for row in page.items], next=page.next)
 
 
 async def _many(source: Connection | Database, cls: type[T], query: str, *args: Any) -> list[T]:

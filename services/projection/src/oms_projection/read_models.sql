@@ -8,11 +8,11 @@
 create table orders (
     order_id       text collate "C" primary key,
     channel        text,
-    reference      text,
+    reference      text collate "C",                 -- collated by bytes, as is number: a search for how it begins uses the index
     key_id         text,                             -- of the key that personal data is sealed with
     sealed         text,                             -- that data
     personal       text,                             -- the same in the clear, as JSON, where the order is from before it was sealed
-    number         text,                             -- what the customer calls it
+    number         text collate "C",                 -- what the customer calls it
     currency       text,
     line_count     bigint,
     units          bigint,
@@ -49,17 +49,24 @@ create table orders (
 create index orders_placed on orders (placed_at, order_id);
 create index orders_status on orders (status, placed_at, order_id);
 create index orders_customer on orders (key_id, placed_at, order_id);
-create index orders_reference on orders (reference);
+create index orders_reference on orders (lower(reference));
+create index orders_number on orders (lower(number)) where number is not null;
+create index orders_total on orders (total, order_id);
+create index orders_deadline on orders (deadline, order_id) where deadline is not null;
+create index orders_action on orders (action, placed_at, order_id) where action <> '';
+create index orders_tags on orders using gin ((tags::jsonb)) where tags is not null;
 
 -- oms.customer-keys: customers' keys, encrypted by the installation's, and keyed hashes of who it is; all empty once erased
 create table customers (
     key_id      text collate "C" primary key,
     wrapped_key text,
     customer    text,
-    email       text
+    email       text,
+    words       text[]                               -- of the names in the orders
 );
 create index customers_customer on customers (customer) where customer <> '';
 create index customers_email on customers (email) where email <> '';
+create index customers_words on customers using gin (words);
 
 -- oms.orders; shipped: oms.fulfillments; delivered: oms.tracking; returned: oms.returns
 create table order_lines (
@@ -67,7 +74,7 @@ create table order_lines (
     line_id    text collate "C",
     attempt    bigint,                               -- the order's accepted_attempt that has the line
     number     bigint,
-    sku        text,
+    sku        text collate "C",
     title      text,
     quantity   bigint,
     unit_price numeric,
@@ -81,6 +88,8 @@ create table order_lines (
     returned   bigint not null,
     primary key (order_id, line_id)
 ) with (fillfactor = 80);
+create index order_lines_sku on order_lines (lower(sku), order_id);
+create index order_lines_title on order_lines using gin (to_tsvector('simple', title));
 
 -- oms.orders: why orders were rejected, by the field at fault (lines.3.quantity counts as lines.quantity)
 create table rejections (
@@ -163,6 +172,9 @@ create table products (
     defined_at        timestamptz,
     updated_at        timestamptz
 );
+create index products_sku on products (lower(sku));
+create index products_barcode on products (barcode) where barcode is not null;
+create index products_title on products using gin (to_tsvector('simple', title));
 
 -- oms.payments
 create table payments (
@@ -180,6 +192,7 @@ create table payments (
 ) with (fillfactor = 80);
 create index payments_at on payments (at, order_id);
 create index payments_status on payments (status, at, order_id);
+create index payments_failed on payments (order_id) where failures > 0;
 
 create table authorizations (
     order_id         text collate "C",
@@ -241,6 +254,9 @@ create table fulfillments (
     packages       bigint not null,
     primary key (order_id, fulfillment_id)
 ) with (fillfactor = 80, toast_tuple_target = 8160);
+create index fulfillments_planned on fulfillments (planned_at, order_id, fulfillment_id);
+create index fulfillments_location on fulfillments (location, planned_at, order_id, fulfillment_id);
+create index fulfillments_open on fulfillments (planned_at, order_id, fulfillment_id) where shipped_at is null;
 
 -- oms.fulfillments; status, status_at, trouble and late_scans: oms.tracking
 create table packages (
@@ -250,7 +266,7 @@ create table packages (
     lines           text,                            -- JSON
     packed_at       timestamptz,
     carrier         text,
-    tracking_number text,
+    tracking_number text collate "C",
     shipped_at      timestamptz,
     status          text,                            -- what the carrier said last
     status_at       timestamptz,
@@ -258,6 +274,10 @@ create table packages (
     late_scans      bigint not null,                 -- late or repeated
     primary key (order_id, package_id)
 ) with (fillfactor = 80, toast_tuple_target = 8160);
+create index packages_packed on packages (packed_at, order_id, package_id);
+create index packages_trouble on packages (packed_at, order_id, package_id) where trouble is not null;
+create index packages_id on packages (package_id);
+create index packages_tracking_number on packages (lower(tracking_number)) where tracking_number is not null;
 
 -- oms.returns
 create table return_windows (
@@ -285,6 +305,8 @@ create table returns (
     received         bigint not null,
     primary key (order_id, return_id)
 ) with (fillfactor = 80);
+create index returns_requested on returns (requested_at, order_id, return_id);
+create index returns_waiting on returns (deadline, order_id, return_id) where action <> '';
 
 -- oms.<service>.dead-letters
 create table letters (

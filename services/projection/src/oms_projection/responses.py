@@ -5,13 +5,16 @@ The names of the classes are those of the schemas in the OpenAPI document.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from oms_contracts.order_parts import DeliveryPromise, Gift, Pickup
 from oms_contracts.values import Address, AllocatedLine, InspectedLine, ReturnLine, Shortage
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 T = TypeVar("T")
+
+SearchText = Annotated[str, Field(min_length=1, max_length=255)]
+SearchLimit = Annotated[int, Field(ge=1, le=100, description="The most that is answered")]
 
 
 class Page(BaseModel, Generic[T]):
@@ -63,6 +66,69 @@ class CustomerItem:
 
     key_id: str
     orders: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchQuery:
+    """What is looked for: `q` as GET /search has it, an `email` address, words of a `name`. Of several, whatever one of them finds."""
+
+    q: SearchText | None = None
+    email: SearchText | None = None
+    name: SearchText | None = None
+    channel: str | None = None
+    limit: SearchLimit = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchHit:
+    """Something that was found. `kind` is order, package or product; `id` names it under /orders, /packages or /products.
+
+    `field` is what matched, and `value` its content, null where that is about a person. It is `exact` where all of the field is what was
+    looked for. `channel` to `placed_at` are of the order, null for a product.
+    """
+
+    kind: str
+    id: str
+    field: str
+    value: str | None
+    exact: bool
+    order_id: str | None
+    channel: str | None
+    reference: str | None
+    number: str | None
+    status: str | None
+    placed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """What was found, exact matches first. There are `more` than were asked for, or than a search looks at: say more of what is meant."""
+
+    items: list[SearchHit]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StuckItem:
+    """Something that waits. `kind` is order, return, fulfillment, payment, dead-letter or webhook; `state` is its action or its status.
+
+    `waits_for` is who has to act: customer, shop, warehouse, carrier or operator. `otherwise` is what happens unless they do, at the
+    `deadline` where there is one. `operations` are the names of those that go on with it; none where what helps is outside of this system.
+    """
+
+    kind: str
+    id: str
+    order_id: str | None
+    channel: str | None
+    location: str | None
+    state: str
+    reason: str | None
+    since: datetime
+    deadline: datetime | None
+    overdue: bool
+    waits_for: str
+    otherwise: str
+    operations: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +265,21 @@ class Fulfillment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackageItem(ShippedPackage):
+    """A parcel in a list."""
+
+    order_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FulfillmentItem(Fulfillment):
+    """A fulfillment in a list, with the packages that were packed for it."""
+
+    order_id: str
+    packages: list[PackageItem]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Return:
     """A return. `received` is in units; `refunded` is known once it is closed."""
 
@@ -217,6 +298,13 @@ class Return:
     deadline: datetime | None
     lines: list[ReturnLine] | None
     inspected: list[InspectedLine] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnItem(Return):
+    """A return in a list."""
+
+    order_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

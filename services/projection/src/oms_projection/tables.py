@@ -17,7 +17,7 @@ READ_MODELS_VERSION = 4
 DEFINITIONS = (files("oms_projection") / "read_models.sql").read_text()
 """The tables of this version, as SQL."""
 
-TEXT, COUNT, AMOUNT, MOMENT = "text", "bigint", "numeric", "timestamptz"
+TEXT, COUNT, AMOUNT, MOMENT, TEXTS = "text", "bigint", "numeric", "timestamptz", "text[]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -132,7 +132,7 @@ ORDER_LINES = Table(
 CUSTOMERS = Table(
     name="customers",
     key={"key_id": TEXT},
-    last={"wrapped_key": TEXT, "customer": TEXT, "email": TEXT},
+    last={"wrapped_key": TEXT, "customer": TEXT, "email": TEXT, "words": TEXTS},
 )
 
 REJECTIONS = Table(

@@ -10,9 +10,9 @@ from oms_projection.tables import CUSTOMERS
 def fold(changes: Changes, event: object, envelope: Envelope) -> None:
     """Add one event to `changes`."""
     match event:
-        case CustomerKeyIssued(key_id=key_id, wrapped_key=wrapped_key, customer=customer, email=email):
-            changes.set(CUSTOMERS, key_id, wrapped_key=wrapped_key, customer=customer, email=email)
+        case CustomerKeyIssued(key_id=key_id, wrapped_key=wrapped_key, customer=customer, email=email, words=words):
+            changes.set(CUSTOMERS, key_id, wrapped_key=wrapped_key, customer=customer, email=email, words=words)
         case CustomerKeyErased(key_id=key_id):
-            changes.set(CUSTOMERS, key_id, wrapped_key="", customer="", email="")
+            changes.set(CUSTOMERS, key_id, wrapped_key="", customer="", email="", words=())
         case _:
             pass

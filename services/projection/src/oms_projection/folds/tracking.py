@@ -36,9 +36,9 @@ def fold(changes: Changes, event: object, envelope: Envelope) -> None:
                 changes.add(ORDER_LINES, order_id, line.line_id, delivered=line.quantity)
                 changes.add(DELIVERIES, order_id, delivered=line.quantity)
         case PackageLost(order_id=order_id, package_id=package_id, at=at):
-            _set_status(changes, order_id, package_id, "lost", at)
+            _set_status(changes, order_id, package_id, "lost", at, trouble="lost")
         case PackageReturnedToSender(order_id=order_id, package_id=package_id, at=at):
-            _set_status(changes, order_id, package_id, "returned_to_sender", at)
+            _set_status(changes, order_id, package_id, "returned_to_sender", at, trouble="returned to sender")
         case ScanRecorded(order_id=order_id, package_id=package_id):
             changes.add(PACKAGES, order_id, package_id, late_scans=1)
         case _:

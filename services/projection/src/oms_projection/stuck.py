@@ -1,0 +1,136 @@
+"""Whatever waits: for whom, since when, what happens otherwise, and which operations go on with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, NamedTuple
+
+from fastapi import Query
+from oms_contracts.catalogue import topic_of
+from oms_contracts.channel import WebhookReceived
+from oms_contracts.values import shortened
+from oms_runtime.database import Database
+
+from oms_projection.paging import Where, key_of, page_of
+from oms_projection.responses import Page, StuckItem
+
+Kind = Literal["order", "return", "fulfillment", "payment", "dead-letter", "webhook"]
+Party = Literal["customer", "shop", "warehouse", "carrier", "operator"]
+MAX_REASON_CHARACTERS = 500
+"""Of a reason: a dead letter's may be long."""
+
+
+class _Waiting(NamedTuple):
+    """What one kind of thing waits for in one state."""
+
+    party: Party
+    otherwise: str
+    operations: tuple[str, ...] = ()
+
+
+_EXPIRES = "it expires at the deadline"
+_ASKED_AGAIN = "it is reported again after the deadline"
+_STAYS = "it stays so"
+
+WAITING: dict[tuple[Kind, str], _Waiting] = {
+    ("order", "amend_payment"): _Waiting("customer", _EXPIRES, ("amend-payment", "cancel-order")),
+    ("order", "resolve_stock"): _Waiting("customer", _EXPIRES, ("cancel-order",)),
+    ("order", "define_product"): _Waiting("shop", _EXPIRES, ("define-product", "cancel-order")),
+    ("order", "check_delivery"): _Waiting("carrier", _ASKED_AGAIN, ("record-scan",)),
+    ("order", "check_fulfillment"): _Waiting("warehouse", _ASKED_AGAIN, ("ship-fulfillment", "cancel-order")),
+    ("order", "investigate"): _Waiting("operator", _ASKED_AGAIN, ("cancel-order",)),
+    ("return", "inspect"): _Waiting("warehouse", _ASKED_AGAIN, ("inspect-return",)),
+    ("return", "investigate"): _Waiting("operator", _ASKED_AGAIN),
+    ("fulfillment", "planned"): _Waiting("warehouse", _STAYS, ("accept-fulfillment",)),
+    ("fulfillment", "accepted"): _Waiting("warehouse", _STAYS, ("pick-items",)),
+    ("fulfillment", "picked"): _Waiting("warehouse", _STAYS, ("pack-package",)),
+    ("fulfillment", "packed"): _Waiting("warehouse", _STAYS, ("pack-package", "ship-fulfillment")),
+    ("payment", "capture_failed"): _Waiting("operator", "what has shipped is not paid: take the money by other means"),
+    ("payment", "refund_failed"): _Waiting("operator", "the customer does not get the money back: refund it by other means"),
+    ("payment", "void_failed"): _Waiting("operator", "the provider holds the customer's money until the authorization lapses"),
+    ("dead-letter", "set_aside"): _Waiting("operator", "it has no effect, and later records of its key wait", ("redrive-dead-letters",)),
+    ("dead-letter", "parked"): _Waiting("operator", "it waits for the earlier dead letter of its key", ("redrive-dead-letters",)),
+    ("webhook", "set_aside"): _Waiting("shop", "there is no such order, and later webhooks of it wait", ("redrive-dead-letters",)),
+    ("webhook", "parked"): _Waiting("shop", "it waits for the earlier webhook of its order", ("redrive-dead-letters",)),
+}
+"""By kind and state. An order that must be checked because it was not delivered waits for its warehouse where not all of it has shipped."""
+OTHER = _Waiting("operator", _STAYS)
+"""A state that this release does not know."""
+
+_STUCK = f"""
+    select 'order' as kind, o.order_id as id, o.order_id, o.channel, null as location, o.action_since as since, o.deadline,
+           case when o.action = 'check_delivery' and (d.shipped is null or d.planned > d.shipped)
+                then 'check_fulfillment' else o.action end as state,
+           o.action_reason as reason
+    from orders o left join deliveries d using (order_id) where o.action <> ''
+union all
+    select 'return', r.return_id, r.order_id, o.channel, r.location, r.at, r.deadline, r.action, null
+    from returns r left join orders o using (order_id) where r.action <> ''
+union all
+    select 'fulfillment', f.fulfillment_id, f.order_id, o.channel, f.location, f.at, null, f.status, null
+    from fulfillments f left join deliveries d using (order_id) left join orders o using (order_id)
+    where f.shipped_at is null and f.planned_at < $1 and f.at < $1 and f.status <> 'shipped' and d.canceled_at is null
+union all
+    select 'payment', p.order_id, p.order_id, o.channel, null, coalesce(c.at, r.at, p.at), null,
+           case when c.at is not null then 'capture_failed' when r.at is not null then 'refund_failed' else 'void_failed' end, p.failure
+    from payments p
+    left join lateral (select min(at) as at from captures c where c.order_id = p.order_id and c.status = 'failed') c on true
+    left join lateral (select min(at) as at from refunds r where r.order_id = p.order_id and r.status = 'failed') r on true
+    left join orders o using (order_id)
+    where p.failures > 0 and (c.at is not null or r.at is not null or exists
+        (select from authorizations a where a.order_id = p.order_id and a.void_failure is not null and a.voided_at is null))
+union all
+    select case when l.service = 'capture' and l.source_topic = '{topic_of(WebhookReceived)}' then 'webhook' else 'dead-letter' end,
+           l.service || '/' || l.letter_id, o.order_id, o.channel, null, l.at, null, l.status, l.reason
+    from letters l left join orders o on o.order_id = l.source_key where l.status in ('set_aside', 'parked')"""  # noqa: S608  # our own names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StuckFilter:
+    """Which of it is asked for; None: it does not matter."""
+
+    kind: Kind | None = None
+    waits_for: Party | None = None
+    channel: Annotated[str | None, Query(description="Of the order, where it is about one")] = None
+    overdue: Annotated[bool | None, Query(description="Whether its deadline has passed")] = None
+    older_than_seconds: Annotated[
+        int, Query(ge=0, le=31_536_000, description="A fulfillment counts once nothing has happened to it for so long")
+    ] = 86_400
+
+
+async def stuck(database: Database, wanted: StuckFilter, *, now: datetime, after: str | None, limit: int) -> Page[StuckItem]:
+    """What waits, oldest first."""
+    where = Where(args=[now - timedelta(seconds=wanted.older_than_seconds)])
+    where.add("since is not null")
+    where.add("kind = {}", wanted.kind)
+    where.add("channel = {}", wanted.channel)
+    if wanted.waits_for is not None:
+        mine = wanted.waits_for == OTHER.party
+        names = [f"{kind} {state}" for (kind, state), each in WAITING.items() if (each.party == wanted.waits_for) != mine]
+        where.add(f"kind || ' ' || state {'<> all' if mine else '= any'} ({{}}::text[])", names)
+    if wanted.overdue is not None:
+        where.add("coalesce(deadline < {}, false) = {}", now, wanted.overdue)
+    if after is not None:
+        where.add(f"({_KEY}) > ({{}}, {{}}, {{}}, {{}})", *key_of(after, datetime, str, str, str))
+    query = f"select * from ({_STUCK}) found{where.text()} order by {_KEY} limit {limit + 1}"  # noqa: S608  # conditions of our own alone
+    page = page_of(
+        await database.fetch(query, *where.args), limit, lambda row: (row["since"], row["kind"], row["order_id"] or "", row["id"])
+    )
+    return Page(items=[_item(row, now) for row in page.items], next=page.next)
+
+
+_KEY = "since, kind, coalesce(order_id, ''), id"
+
+
+def _item(row: Mapping[str, Any], now: datetime) -> StuckItem:
+    waiting = WAITING.get((row["kind"], row["state"]), OTHER)
+    deadline, reason = row["deadline"], row["reason"]
+    return StuckItem(
+        **{name: row[name] for name in ("kind", "id", "order_id", "channel", "location", "state", "since")},
+        reason=None if reason is None else shortened(reason, MAX_REASON_CHARACTERS),
+        deadline=deadline,
+        overdue=deadline is not None and deadline < now,
+        waits_for=waiting.party,
+        otherwise=waiting.otherwise,
+        operations=waiting.operations,
+    )
