@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
-from oms_adapters.money import decimal_text, exponent_of
+from oms_contracts.money import decimal_text, exponent_of
 
 from oms_cli import output
 from oms_cli.arguments import connections

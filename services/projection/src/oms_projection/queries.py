@@ -45,7 +45,7 @@ from oms_projection.responses import (
     SkuDetail,
     TimelineEntry,
 )
-from oms_projection.summaries import summary
+from oms_contracts.summaries import summary
 
 T = TypeVar("T")
 
