@@ -36,11 +36,11 @@ from oms_contracts.stock import (
     StockReserved,
     WaitingOrdersResumed,
 )
+from oms_contracts.summaries import SUMMARIES, summary
 from oms_contracts.values import AllocatedLine, Shortage, StockLine
 from oms_projection.changes import Key, Row
 from oms_projection.folds.orders import field_of
 from oms_projection.projector import FOLDS, PROJECTED, fold
-from oms_contracts.summaries import SUMMARIES, summary
 from oms_projection.tables import (
     AUTHORIZATIONS,
     CAPTURES,

@@ -36,7 +36,15 @@ class NotFound(ClientError):
 
 
 class NotAllowed(ClientError):
-    """The broker has no such topic or group, or does not allow this broker user to use it."""
+    """The broker has no such topic or group, or does not allow this broker user to use it; or a server does not take the credential."""
+
+
+class Refused(ClientError):
+    """What was asked for cannot be done as things stand; `reasons` says why."""
+
+    def __init__(self, title: str, *reasons: str) -> None:
+        super().__init__("; ".join((title, *reasons)))
+        self.reasons = reasons or (title,)
 
 
 class Invalid(ClientError):

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 from oms_contracts.message import decode
 
-from oms_client.errors import Invalid, NotFound, QueryApiUnreachable
+from oms_client.errors import Invalid, NotAllowed, NotFound, QueryApiUnreachable, Refused
 
 TIMEOUT_SECONDS = 30
 POLL_SECONDS = 0.2
@@ -29,15 +29,16 @@ Json = dict[str, Any]
 class QueryClient:
     """A client of the query API at `url`. It connects with the first request; `close` it, or use it as an async context manager."""
 
-    def __init__(self, url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        """Raises Invalid when `url` is not a URL."""
+    def __init__(self, url: str, *, bearer: str = "", transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """`bearer` is the credential of each request, where the server asks for one. Raises Invalid when `url` is not a URL."""
         self.url = url.rstrip("/")
         try:
             host = httpx.URL(self.url).host
         except httpx.InvalidURL as error:
             raise Invalid(f"{url!r} is not a URL", str(error)) from error
         # A proxy of the environment must not be asked for a server of this machine.
-        self._http = httpx.AsyncClient(transport=transport, timeout=TIMEOUT_SECONDS, trust_env=host not in LOOPBACK_HOSTS)
+        headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
+        self._http = httpx.AsyncClient(transport=transport, timeout=TIMEOUT_SECONDS, trust_env=host not in LOOPBACK_HOSTS, headers=headers)
 
     async def __aenter__(self) -> Self:
         return self
@@ -52,13 +53,16 @@ class QueryClient:
     async def get(self, path: str, **parameters: Any) -> Any:
         """The JSON at `path`. Parameters that are None are left out.
 
-        Raises NotFound, Invalid (a parameter is not valid) or QueryApiUnreachable.
+        Raises NotFound, Invalid (a parameter is not valid), NotAllowed (the server does not take the credential) or QueryApiUnreachable.
         """
         return await self._request("GET", path, params={name: value for name, value in parameters.items() if value is not None})
 
-    async def post(self, path: str, body: Any) -> Any:
-        """The JSON that `path` answers to a body. For what must be in no URL, because logs have those. Raises as `get`."""
-        return await self._request("POST", path, json=body)
+    async def post(self, path: str, body: Any, **options: Any) -> Any:
+        """The JSON that `path` answers to a body. For what must be in no URL, because logs have those; `options` are httpx's.
+
+        Raises as `get`, and Refused where the server says that what is asked for cannot be done as things stand.
+        """
+        return await self._request("POST", path, json=body, **options)
 
     async def _request(self, method: str, path: str, **options: Any) -> Any:
         try:
@@ -74,8 +78,12 @@ class QueryClient:
             raise self._another_program()
         title, reasons = content["title"], content["reasons"]
         match response.status_code:
+            case 401 | 403:
+                raise NotAllowed("; ".join((title, *reasons)))
             case 404:
                 raise NotFound("; ".join((title, *reasons)))
+            case 409:
+                raise Refused(title, *reasons)
             case 422:
                 raise Invalid(title, *reasons)
             case _:
