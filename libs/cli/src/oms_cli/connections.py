@@ -279,8 +279,9 @@ class Connections:
                 timeout=waited + ANSWER_SECONDS,
             )
         except Refused as error:
-            refused = Outcome(status="refused", reasons=tuple(error.reasons))
-            return Asked(event_id=event_id, key=key_of(message), outcome=refused)
+            if "outcome" not in error.answer:  # it is not the operation that was refused, but this request
+                raise
+            answer = error.answer
         outcome = answer["outcome"]
         known = None if outcome is None or outcome["status"] == NO_EFFECT_KNOWN.status else msgspec.convert(outcome, Outcome)
         return Asked(event_id=answer["event_id"], key=answer["key"], outcome=known)

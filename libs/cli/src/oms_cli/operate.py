@@ -14,7 +14,7 @@ from oms_cli.errors import NOT_DONE, CliError
 from oms_cli.output import say
 
 DOUBTFUL_SECONDS = 5
-"""How long an outcome is waited for where the query API, which may be behind, gives a reason why there will be none."""
+"""How long an outcome is waited for where there may be none: the query API, which may be behind, gives a reason, or the same was done."""
 
 Check = Callable[[QueryClient, Asked], Awaitable[Outcome | None]]
 
@@ -50,11 +50,11 @@ def operate(
     wish = title[:1].lower() + title[1:]
     connected.require(queries=answer.wait)
     patience = answer.timeout if objection == OFFERED else min(answer.timeout, DOUBTFUL_SECONDS)
-    asked = connected.ask(name, parameters, body, wait_seconds=patience if answer.wait and check is None else 0)
+    at_the_door = min(patience, DOOR_WAIT_SECONDS if check is None else DOUBTFUL_SECONDS) if answer.wait and connected.by_door else 0
+    asked = connected.ask(name, parameters, body, wait_seconds=at_the_door)
     outcome = asked.outcome
     if answer.wait and outcome is None:
-        left = max(0.0, patience - DOOR_WAIT_SECONDS) if connected.by_door and check is None else patience
-        outcome = connected.wait(lambda query: (check or _by_timeline)(query, asked), left)
+        outcome = connected.wait(lambda query: (check or _by_timeline)(query, asked), patience - at_the_door)
     if answer.as_json:
         output.document(
             {

@@ -1,7 +1,8 @@
 """The errors of this library. Each text is a sentence for people."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
@@ -40,11 +41,12 @@ class NotAllowed(ClientError):
 
 
 class Refused(ClientError):
-    """What was asked for cannot be done as things stand; `reasons` says why."""
+    """What was asked for cannot be done as things stand; `reasons` says why, `answer` is all that the server says of it."""
 
-    def __init__(self, title: str, *reasons: str) -> None:
+    def __init__(self, title: str, *reasons: str, answer: Mapping[str, Any]) -> None:
         super().__init__("; ".join((title, *reasons)))
         self.reasons = reasons or (title,)
+        self.answer = answer
 
 
 class Invalid(ClientError):

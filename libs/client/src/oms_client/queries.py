@@ -83,7 +83,7 @@ class QueryClient:
             case 404:
                 raise NotFound("; ".join((title, *reasons)))
             case 409:
-                raise Refused(title, *reasons)
+                raise Refused(title, *reasons, answer=content)
             case 422:
                 raise Invalid(title, *reasons)
             case _:
