@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from oms_cli.events import causal, record_as_json
+from oms_cli.events import causal, record_as_json, sentence
 from oms_client.publisher import Asker
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.orders import OrderCommandRefused
@@ -101,3 +101,11 @@ def test_an_unreadable_record_is_shown_as_json_with_its_value_in_base64(value: b
     assert (event["time"], event["key"], event["data"]) == ("2025-11-24T16:00:00.000000Z", None, None)
     assert base64.b64decode(event["value_base64"]) == (value or b"")
     assert json.loads(json.dumps(event)) == event
+
+
+def test_an_event_is_a_sentence_for_people() -> None:
+    envelope = Envelope(type="oms.payment.RefundSettled.v1", source="/oms/payment", id="payment-9", time=NOON, actor="user:ada")
+    refund = {"order_id": "o", "request_id": "r", "refund_id": "RMA-1", "amount": 3750, "currency": "EUR", "at": "2026-11-24T12:00:00Z"}
+    settled = Consumed(b"k", json.dumps(refund).encode(), to_headers(envelope))
+    assert sentence(record_as_json(settled)) == "37.50 EUR was refunded for RMA-1 (by user:ada)"
+    assert sentence(record_as_json(Consumed(b"k", b"\xff", to_headers(envelope)))) == "not readable, in base64: /w=="

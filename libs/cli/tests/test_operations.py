@@ -118,9 +118,7 @@ def at_the_door(door: Door) -> Callable[..., Result]:
 
     def run(*words: str, given: bytes | None = None, key: str | None = KEY, reason: str = "") -> Result:
         ids = iter(f"id-{number}" for number in range(1, 100))
-        made = Connections(
-            url=f"{door.url}/", key=key, clock=lambda: NOON, new_id=lambda: next(ids), find_servers=lambda: NoServers(), reason=reason
-        )
+        made = Connections(url=f"{door.url}/", key=key, clock=lambda: NOON, new_id=lambda: next(ids), find_servers=NoServers, reason=reason)
         with closing(made):
             return CliRunner().invoke(app, list(words), obj=made, input=given)
 

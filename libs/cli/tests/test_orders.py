@@ -10,6 +10,7 @@ from oms_contracts.orders import CancelOrder, OrderCancellationRejected, OrderCo
 from typer.testing import Result
 
 from libs.cli.tests.fakes import (
+    NOON,
     ORDER,
     ORDER_ID,
     FakeConnections,
@@ -210,4 +211,103 @@ def test_a_cancellation_that_is_refused_is_a_failure(
 def test_no_command_is_published_for_an_order_that_has_ended(oms: Run, connected: FakeConnections, status: str, code: int) -> None:
     connected.responses[f"/orders/{ORDER_ID}"] = order_detail(status)
     assert oms("order", "cancel", "web/W-1", "--reason", "r", "--wait").exit_code == code
+    assert connected.published == []
+
+
+LISTED: dict[str, Any] = {
+    "order_id": ORDER_ID,
+    "channel": "web",
+    "reference": "W-1",
+    "customer_id": "ada",
+    "customer_name": None,
+    "status": "awaiting_stock",
+    "since": "2026-11-24T12:00:00Z",
+    "placed_at": "2026-11-24T11:00:00Z",
+    "currency": "EUR",
+    "total": 3750,
+    "units": 2,
+    "action": "resolve_stock",
+    "deadline": "2026-11-26T12:00:00Z",
+    "payment": None,
+}
+
+
+def test_orders_are_listed_by_the_filters_of_the_query_api(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/orders"] = page(LISTED, LISTED | {"order_id": "2"})
+    words = (
+        "--status",
+        "awaiting_stock",
+        "--channel",
+        "web",
+        "--reference",
+        "W-1",
+        "--customer",
+        "k",
+        "--from",
+        "2026-11-01",
+        "--to",
+        "2026-12-01",
+    )
+    result = oms("order", "list", *words, "--limit", "1")
+    assert rows(result) == [
+        [
+            *("2026-11-24 11:00:00Z", "web/W-1", "ada", "awaiting_stock", "2026-11-24 12:00:00Z", "37.50 EUR", "2", "–"),
+            "resolve_stock until 2026-11-26 12:00:00Z",
+        ]
+    ]
+    assert result.stderr == "there is more; --limit shows it\n"
+    assert dict(connected.requests[0].params) == {
+        "limit": "500",
+        "status": "awaiting_stock",
+        "channel": "web",
+        "reference": "W-1",
+        "customer": "k",
+        "placed_from": "2026-11-01T00:00:00+00:00",
+        "placed_before": "2026-12-01T00:00:00+00:00",
+    }
+    assert shown(oms("order", "list", "--limit", "1", "--json")) == {"orders": [LISTED], "more": True}
+    connected.responses["/orders"] = page()
+    assert oms("order", "list").stdout == "there is no such order\n"
+
+
+TYPED = ("order", "place", "--channel", "till", "--reference", "T-1", "--line", "mug=2@19.99", "--no-wait")
+
+
+def test_an_order_is_typed_with_decimals(oms: Run, connected: FakeConnections) -> None:
+    address = "Ada Lovelace; Hauptstr. 5; 10115; Berlin; DE"
+    more = ("--line", "a=b=1@0.5", "--shipping", "4.95", "--ship-to", address, "--pay", "card:tok_visa", "--email", "ada@example.com")
+    assert oms(*TYPED, *more).exit_code == 0
+    [(topic, placed)] = connected.published
+    assert topic == "oms.channel.orders"
+    assert [(line.line_id, line.sku, line.quantity, line.unit_price, line.total) for line in placed.lines] == [
+        ("1", "mug", 2, 1999, 3998),
+        ("2", "a=b", 1, 50, 50),
+    ]
+    assert (placed.total, placed.placed_at, placed.delivery, placed.ship_to.city) == (4543, NOON, "ship", "Berlin")
+    [payment] = placed.payments
+    assert (payment.kind, payment.amount, payment.token, payment.status) == ("card", 4543, "tok_visa", "authorize")
+
+
+def test_an_order_that_is_collected_is_due_by_invoice(oms: Run, connected: FakeConnections) -> None:
+    assert oms(*TYPED, "--location", "BER", "--currency", "JPY", "--line", "pot=1@500").exit_code == 2
+    assert oms(*TYPED[:-3], "--line", "pot=1@500", "--location", "BER", "--currency", "JPY", "--no-wait").exit_code == 0
+    [(_, placed)] = connected.published
+    assert (placed.total, placed.delivery, placed.pickup.location, placed.payments[0].status) == (500, "pickup", "BER", "due")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), ["FILE: is not given; name a file"]),
+        (("--channel", "web"), ["--reference: is not given", "--line: is not given"]),
+        ((*TYPED[2:], "--line", "mug", "--shipping", "x"), ["--line: 'mug': is not SKU=QUANTITY@PRICE", "--shipping: must be a decimal"]),
+        ((*TYPED[2:], "--line", "mug=1@1.999"), ["--line: 'mug=1@1.999': has more digits than its currency"]),
+        ((*TYPED[2:], "--ship-to", "Berlin"), ["--ship-to: has 1 parts, not 5"]),
+        ((*TYPED[2:], "--currency", "XXL"), ["--currency: 'XXL' is not a currency"]),
+        (("-", *TYPED[2:]), ["FILE: has all of the order"]),
+    ],
+)
+def test_every_option_at_fault_is_named(oms: Run, connected: FakeConnections, words: tuple[str, ...], expected: list[str]) -> None:
+    lines = errors(oms("order", "place", *words, given=b"{}"), 2)
+    assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * len(expected)
     assert connected.published == []

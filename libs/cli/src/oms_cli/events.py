@@ -160,12 +160,12 @@ def _show(event: dict[str, Any]) -> None:
         (event["topic"], "cyan"),
         (output.short(event["type"]), "bold"),
         (event["key"] or output.NOTHING, "green"),
-        (_sentence(event), ""),
+        (sentence(event), ""),
     )
     output.line(Text("  ").join(Text(output.plain(text), style) for text, style in parts))
 
 
-def _sentence(event: dict[str, Any]) -> str:
+def sentence(event: dict[str, Any]) -> str:
     """What a record says, for people. A value that is not JSON is shown as it is."""
     if event["value_base64"] is not None:
         return f"not readable, in base64: {event['value_base64']}"
