@@ -212,7 +212,7 @@ def test_a_door_that_is_closed_is_out_of_reach_and_what_needs_the_broker_says_so
 
 def test_products_of_a_file_go_through_the_door_one_by_one(door: Door, at_the_door: Callable[..., Result]) -> None:
     result = at_the_door("product", "import", "-", "--jsonl", given=b'{"sku":"A","title":"a"}\n{"sku":"B","title":"b"}\n')
-    assert (result.exit_code, result.stdout) == (0, "2 products are sent\n")
+    assert (result.exit_code, result.stdout) == (0, "2 products sent\n")
     assert [(path, body["sku"]) for path, body, _, _ in door.posted] == [("/products", "A"), ("/products", "B")]
 
 

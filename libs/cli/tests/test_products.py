@@ -68,7 +68,7 @@ def test_a_csv_file_is_imported_and_its_wrong_lines_are_written_with_their_reaso
     (tmp_path / "products.csv").write_text("\n".join(lines), encoding="utf-8-sig")
     rejects = tmp_path / "products.csv.rejects.csv"
     [error] = errors(oms("product", "import", str(tmp_path / "products.csv")), 1)
-    assert error == f"4 lines are not valid; {rejects} has each with its number and the reasons"
+    assert error == f"4 lines not valid; {rejects} has each with its number and the reasons"
     published = [command for _, command in connected.published]
     assert published == [
         MUG,
@@ -114,7 +114,7 @@ def test_json_lines_are_imported_from_standard_input(oms: Run, connected: FakeCo
 def test_a_file_that_is_no_catalogue_is_refused(oms: Run, content: bytes, expected: list[str]) -> None:
     lines = errors(oms("product", "import", "-", given=content), 2)
     assert all(line.startswith(begin) for line, begin in zip(lines, expected, strict=False))
-    assert lines[-1] == "0 products are sent; once this is resolved, import the file again"
+    assert lines[-1] == "0 products sent; once this is resolved, import the file again"
 
 
 def test_a_line_that_is_far_too_long_ends_the_import(oms: Run) -> None:
@@ -126,7 +126,7 @@ def test_progress_of_a_large_file_is_told(oms: Run, connected: FakeConnections) 
     given = b"".join(b'{"sku":"S%d","title":"T"}\n' % number for number in range(25_000))
     result = oms("product", "import", "-", "--jsonl", given=given)
     assert result.exit_code == 0
-    assert result.stderr.splitlines() == ["10000 products are sent", "20000 products are sent"]
+    assert result.stderr.splitlines() == ["10000 products sent", "20000 products sent"]
     assert len(connected.published) == 25_000
 
 

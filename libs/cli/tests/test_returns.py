@@ -24,7 +24,11 @@ def test_a_return_is_received_as_announced(oms: Run, connected: FakeConnections)
     connected.responses[ORDER_PATH] = order_detail("completed", returns=[returned(), returned("closed", return_id="RMA-0")])
     oms("return", "receive", "web/W-1", "--location", "BER", "--receipt-id", "D-1", "--no-wait")
     assert connected.published[0][1] == ReceiveReturnItems(
-        order_id=ORDER_ID, return_id="RMA-1", receipt_id="D-1", location="BER", lines=(ReturnLine(line_id="1", quantity=1),)
+        order_id=ORDER_ID,
+        return_id="RMA-1",
+        receipt_id="D-1",
+        location="BER",
+        lines=(ReturnLine(line_id="1", quantity=1, reason="damaged"),),
     )
     connected.responses[ORDER_PATH] = order_detail("completed", returns=[returned("received", received=1)])
     [line] = errors(oms("return", "receive", "web/W-1", "--location", "BER"), 2)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
-from oms_contracts.money import decimal_text, exponent_of
+from oms_contracts.money import counted, decimal_text, exponent_of
 
 from oms_cli import output
 from oms_cli.arguments import PlacedBefore, PlacedFrom, connections
@@ -135,7 +135,7 @@ class _Told:
             output.note(f"{self._written()}; the same command with --after {self._cursor} goes on")
 
     def _written(self) -> str:
-        return f"{self._orders} orders written, {self._orders / max(self._clock() - self._began, 0.001):.0f} orders/s"
+        return f"{counted(self._orders, 'order')} written, {self._orders / max(self._clock() - self._began, 0.001):.0f} orders/s"
 
 
 @contextmanager

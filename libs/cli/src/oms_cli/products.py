@@ -15,6 +15,7 @@ from oms_client.errors import Invalid
 from oms_client.outcomes import Outcome, find_outcome
 from oms_client.queries import QueryClient, path_part, timeline_path
 from oms_contracts.message import type_of
+from oms_contracts.money import counted
 from oms_contracts.operations import operation_of
 from oms_contracts.products import DefineProduct, objections_to
 
@@ -105,7 +106,7 @@ def import_file(
     def acknowledged(count: int) -> None:
         nonlocal sent
         if (sent + count) // PROGRESS_PRODUCTS > sent // PROGRESS_PRODUCTS:
-            note(f"{sent + count} products are sent")
+            note(f"{counted(sent + count, 'product')} sent")
         sent += count
 
     with nullcontext(sys.stdin.buffer) if from_input else _open(file) as opened, _Rejects(rejected_to) as rejected:
@@ -113,14 +114,14 @@ def import_file(
             connected.publish_all(_valid(read(opened), rejected), acknowledged)
         except CliError as error:
             raise CliError(
-                error.exit_code, *error.lines, f"{sent} products are sent; once this is resolved, import the file again"
+                error.exit_code, *error.lines, f"{counted(sent, 'product')} sent; once this is resolved, import the file again"
             ) from error
     if as_json:
         output.document({"sent": sent, "rejected": rejected.count, "rejects": str(rejected_to) if rejected.count else None})
     else:
-        say(f"{sent} products are sent")
+        say(f"{counted(sent, 'product')} sent")
     if rejected.count:
-        raise CliError(NOT_DONE, f"{rejected.count} lines are not valid; {rejected_to} has each with its number and the reasons")
+        raise CliError(NOT_DONE, f"{counted(rejected.count, 'line')} not valid; {rejected_to} has each with its number and the reasons")
 
 
 @app.command("list", epilog="Example: oms product list --text mug --active")

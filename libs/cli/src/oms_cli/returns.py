@@ -97,7 +97,8 @@ def receive(
     found = order_of(connected, order)
     wanted = _return(found, return_id)
     announced = _units(wanted["lines"])
-    received = _chosen(found, announced, lines)
+    because = {line["line_id"]: line["reason"] for line in wanted["lines"] or ()}
+    received = [{**line, "reason": because.get(line["line_id"], "unwanted")} for line in _chosen(found, announced, lines)]
     if lines is None and wanted["received"]:
         raise CliError(INVALID, f"--line: must say what arrived now, for {wanted['received']} of the announced units arrived before")
     receipt = connected.new_id() if receipt_id is None else receipt_id
