@@ -241,7 +241,7 @@ class Connections:
                 self.ask(operation.name, {name: values.pop(name) for name in operation.parameters}, values)
                 on_acknowledged(1)
             return
-        self.run(_publish_all(self.publisher(), messages, on_acknowledged))
+        self.run(_publish_all(self.publisher, messages, on_acknowledged))
 
     def offsets(self, topics: Iterable[Topic], groups: Iterable[str]) -> Offsets:
         """The offsets of `topics`, and those that `groups` have committed; each stands for its newest version."""
@@ -321,9 +321,9 @@ def lines_of(error: Invalid, place: str | None = None) -> list[str]:
     return [f"{place or error.what}: {reason}" for reason in error.reasons] or [str(error)]
 
 
-async def _publish_all(publisher: Publisher, messages: Iterable[object], on_acknowledged: Callable[[int], None]) -> None:
+async def _publish_all(make_publisher: Callable[[], Publisher], messages: Iterable[object], on_acknowledged: Callable[[int], None]) -> None:
     remaining = iter(messages)
-    async with publisher:
+    async with make_publisher() as publisher:  # made here: its producer belongs to the loop that runs
         while part := list(islice(remaining, PUBLISHED_AT_ONCE)):
             await publisher.publish(part, on_acknowledged)
 

@@ -105,11 +105,12 @@ def of_order(order: dict[str, Any]) -> Stuck:
     name = shlex.quote(named(order))
     cancel, show = f"oms order cancel {name} --reason TEXT", f"oms order show {name}"
     expires = "the order expires"
-    match order["action"]:
+    match order["action"]:  # stock that arrives does not resume an order that waits for it: nothing but its end follows on resolve_stock
         case "amend_payment":
             waits_for, otherwise, commands = "its customer", expires, [f"oms order pay {name} --kind KIND --token TOKEN", cancel]
         case "resolve_stock":
-            waits_for, otherwise, commands = "stock", expires, [*_receipts(order), cancel]
+            waits_for, otherwise = "an operator, to cancel it and place it anew under another reference once there is stock", expires
+            commands = [cancel, *_receipts(order)]
         case "define_product":
             waits_for, otherwise, commands = "the catalogue", expires, [*_definitions(order), cancel]
         case "check_delivery":
