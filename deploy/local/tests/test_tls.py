@@ -151,7 +151,7 @@ class TestCommandLine:
         named = {f"OMS_KAFKA_{name.upper()}": value for name, value in stack.kafka("operator").items()}
         url = {"OMS_QUERY_URL": stack.query_url(), "OMS_QUERY_TOKEN": stack.query_token()}
         for variables in (environment, named | url):
-            done = CliRunner(env=variables).invoke(app, ["stock", "receive", "mug", "BER", "1", "--wait"])
+            done = CliRunner(env=variables).invoke(app, ["stock", "receive", "BER", "mug=1"])
             assert done.exit_code == 0, done.output
 
     def test_a_certificate_that_is_not_accepted_is_named_as_a_cause(

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oms_adapters.money import NotAnAmount, allocate, exponent_of, minor_units
+from oms_adapters.money import NotAnAmount, allocate, minor_units
+from oms_contracts.money import exponent_of
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from oms_adapters.mapping import InvalidMapping, adapter_of
-from oms_adapters.money import exponent_of
 from oms_adapters.results import Reason
 from oms_adapters.rows import MAX_ROWS, Row, RowMapping, default_mapping, rows_of
 from oms_contracts.channel import OrderPlaced
+from oms_contracts.money import exponent_of
 from oms_contracts.order_parts import (
     Contact,
     DeliveryPromise,

@@ -123,27 +123,27 @@ def test_the_status_of_a_stack_that_is_up(oms: Run) -> None:
 
 
 def test_a_catalogue_is_defined_imported_and_searched(oms: Run, tmp_path: Path) -> None:
-    assert document(oms("product", "define", "CUP", "--title", "Cup", "--barcode", "96385074", "--wait", "--json"))["done"]
-    refused = oms("product", "define", "CUP", "--title", "Cup", "--barcode", "96385075", "--wait", code=1)
-    assert "product CUP is not defined: barcode: a GTIN of these digits ends in 4, this ends in 5" in refused.stderr
+    assert document(oms("product", "define", "CUP", "--title", "Cup", "--barcode", "96385074", "--json"))["done"]
+    refused = oms("product", "define", "CUP", "--title", "Cup", "--barcode", "96385075", code=1)
+    assert "refused to define a product: barcode: a GTIN of these digits ends in 4, this ends in 5" in refused.stderr
     lines = ["sku,title,weight_grams", *(f"LID-{number},Lid {number},{number}" for number in range(1_500)), "LID-X,,1"]
     (tmp_path / "lids.csv").write_text("\n".join(lines))
     for _ in range(2):  # the same again changes nothing
         imported = document(oms("product", "import", str(tmp_path / "lids.csv"), "--json", code=1))
         assert (imported["sent"], imported["rejected"]) == (1_500, 1)
     until(lambda: len(document(oms("product", "list", "--text", "LID-", "--limit", "2000", "--json"))["products"]) == 1_500)
-    oms("product", "deactivate", "LID-7", "--wait")
+    oms("product", "deactivate", "LID-7")
     shown = document(oms("product", "show", "LID-7", "--json"))
     assert (shown["active"], shown["weight_grams"]) == (False, 7)
     assert [event["type"].split(".")[2] for event in shown["timeline"]] == ["ProductDefined", "ProductDeactivated"]
 
 
 def test_an_order_from_goods_in_to_cancellation(oms: Run) -> None:
-    oms("stock", "receive", "mug", "BER", "5", "--receipt-id", "DC/1", "--wait")
-    oms("stock", "receive", "mug", "BER", "5", "--receipt-id", "DC/1", "--wait")
-    assert document(oms("order", "place", "-", "--wait", "--json", given=order("W-1", "mug")))["status"] in {"confirmed", "released"}
-    oms("order", "place", "-", "--wait", code=1, given=order("W-1", "pot"))
-    rejected = oms("order", "place", "-", "--wait", code=1, given=order("W-2", "mug").replace(b'"total": 1000, "pay', b'"total": 7, "pay'))
+    oms("stock", "receive", "BER", "mug=5", "--receipt-id", "DC/1")
+    oms("stock", "receive", "BER", "mug=5", "--receipt-id", "DC/1")
+    assert document(oms("order", "place", "-", "--json", given=order("W-1", "mug")))["status"] in {"confirmed", "released"}
+    oms("order", "place", "-", code=1, given=order("W-1", "pot"))
+    rejected = oms("order", "place", "-", code=1, given=order("W-2", "mug").replace(b'"total": 1000, "pay', b'"total": 7, "pay'))
     assert "total: is 7, lines, shipping, fees and taxes add up to 1000" in rejected.stderr
 
     found = document(oms("order", "show", "web/W-1", "--json"))
@@ -160,8 +160,8 @@ def test_an_order_from_goods_in_to_cancellation(oms: Run) -> None:
     positions = {event["id"]: place for place, event in enumerate(events)}
     assert all(positions[event["causation"]] < place for place, event in enumerate(events) if event["causation"] in positions)
 
-    oms("order", "place", "-", "--wait", given=order("W-3", "mug"))
-    oms("order", "cancel", "web/W-3", "--reason", "ordered twice", "--wait")
+    oms("order", "place", "-", given=order("W-3", "mug"))
+    oms("order", "cancel", "web/W-3", "--reason", "ordered twice")
     assert document(oms("order", "show", "web/W-3", "--json"))["ended_because"] == "ordered twice"
 
     stock = document(oms("stock", "show", "mug", "--json"))
@@ -169,16 +169,80 @@ def test_an_order_from_goods_in_to_cancellation(oms: Run) -> None:
     until(lambda: document(oms("stock", "show", "mug", "--json"))["positions"][0]["available"] == 3)
 
 
+def test_a_strangers_path_from_goods_in_to_refund(oms: Run) -> None:
+    """Every step by hand, each waited for, and each answered in a sentence."""
+    oms("product", "define", "TRAY", "--title", "Tray")
+    assert "is booked: 6 units of 2 SKUs" in oms("stock", "receive", "BER-1", "TRAY=4", "SPOON=2").stdout
+    assert "TRAY at BER-1: 4 units booked, 5 counted; +1" in oms("stock", "count", "TRAY", "BER-1", "5").stdout
+    until(lambda: document(oms("stock", "show", "TRAY", "--json"))["positions"][0]["on_hand"] == 5)
+    assert "as counted" in oms("stock", "count", "TRAY", "BER-1", "5").stdout
+    oms("stock", "adjust", "BER-1", "TRAY=-2", "--reason", "two broken")
+    ledger = document(oms("stock", "ledger", "TRAY", "--json"))["ledger"]
+    assert [(change["quantity"], change["reason"]) for change in ledger] == [(-2, "two broken"), (1, "counted 5, 4 were booked"), (4, None)]
+
+    address = "Ada Lovelace; Hauptstr. 5; 10115; Berlin; DE"
+    typed = ("--line", "TRAY=2@19.99", "--line", "SPOON=1@2.50", "--shipping", "4.95", "--ship-to", address, "--pay", "card:tok_visa")
+    placed = document(oms("order", "place", "--channel", "web", "--reference", "S-1", *typed, "--json"))
+    assert placed["status"] in {"confirmed", "released"}
+    assert [each["reference"] for each in document(oms("order", "list", "--reference", "S-1", "--json"))["orders"]] == ["S-1"]
+
+    def fulfillments() -> list[dict[str, Any]]:
+        found = document(oms("fulfillment", "list", "--location", "BER-1", "--json"))["fulfillments"]
+        return [each for each in found if each["reference"] == "S-1"]
+
+    until(lambda: len(fulfillments()) == 1)
+    refused = oms("fulfillment", "pick", "web/S-1", code=1).stderr
+    assert "refused to pick all items: the fulfillment is planned, not accepted" in refused
+    assert "is accepted" in oms("fulfillment", "accept", "web/S-1").stdout
+    assert "is picked" in oms("fulfillment", "pick", "web/S-1").stdout
+    assert "is packed: 1 unit\n" in oms("fulfillment", "pack", "web/S-1", "--line", "TRAY=1").stdout
+    until(lambda: len(fulfillments()[0]["packages"]) == 1)
+    assert "is packed: 2 units\n" in oms("fulfillment", "pack", "web/S-1").stdout
+    until(lambda: fulfillments()[0]["status"] == "packed")
+    assert "BER-1 shipped" in oms("fulfillment", "ship", "web/S-1", "--carrier", "DHL", "--tracking", "T-1", "--tracking", "T-2").stdout
+
+    def known() -> dict[str, Any]:
+        return document(oms("order", "show", "web/S-1", "--json"))
+
+    until(lambda: {package["tracking_number"] for package in known()["packages"]} == {"T-1", "T-2"})
+    until(lambda: all(package["status"] is not None for package in known()["packages"]))
+    for number in ("T-1", "T-2"):
+        assert "is delivered" in oms("package", "scan", "web/S-1", "delivered", "--package", number).stdout
+    until(lambda: known()["status"] == "completed" and known()["returns_until"] is not None)
+
+    asked = oms("return", "request", "web/S-1", "--line", "TRAY=2", "--reason", "damaged", "--return-id", "RMA-S1").stdout
+    assert "Return RMA-S1 is approved" in asked
+    until(lambda: document(oms("return", "show", "web/S-1", "--json"))["returns"] != [])
+    assert "2 units of return RMA-S1 arrived at BER-1" in oms("return", "receive", "web/S-1", "--location", "BER-1").stdout
+    until(lambda: document(oms("return", "show", "web/S-1", "--json"))["returns"][0]["received"] == 2)
+    assert "39.98 EUR is to be refunded" in oms("return", "inspect", "web/S-1", "--write-off", "TRAY=1").stdout
+    until(lambda: document(oms("payment", "show", "web/S-1", "--json"))["totals"]["refunded"] == 3998)
+    assert "39.98 EUR" in oms("payment", "show", "web/S-1").stdout
+    until(lambda: document(oms("return", "show", "web/S-1", "--json"))["returns"][0]["outcome"] == "refunded")
+    [scanned] = oms("events", "tail", "--from-beginning", "--type", "ReturnRefundRequested", "--count", "1").stdout.splitlines()
+    assert scanned.endswith("39.98 EUR is to be refunded for return RMA-S1 (by warehouse)")
+
+
+def test_what_waits_comes_with_the_commands_that_resolve_it(oms: Run) -> None:
+    oms("order", "place", "-", code=1, given=order("S-2", "vat"))
+    [waits] = [each for each in document(oms("stuck", "--json"))["stuck"] if each["what"] == "order web/S-2"]
+    assert (waits["kind"], waits["otherwise"], waits["commands"][1]) == ("order", "the order expires", "oms stock receive LOCATION vat=2")
+    people = oms("stuck").stdout
+    assert "    oms order cancel web/S-2 --reason TEXT\n" in people
+    oms("order", "cancel", "web/S-2", "--reason", "no stock")
+    assert "order web/S-2" not in oms("stuck").stdout
+
+
 def test_garbage_under_the_next_number_does_not_exclude_the_genuine_order(oms: Run) -> None:
     genuine = order("M-1002", "vase").replace(b'"web"', b'"marketplace"')
-    oms("stock", "receive", "vase", "BER", "2", "--wait")
+    oms("stock", "receive", "BER", "vase=2")
     for total in (b"7", b"8"):
         garbage = genuine.replace(b'"total": 1000, "pay', b'"total": %b, "pay' % total)
-        refusal = oms("order", "place", "-", "--wait", code=1, given=garbage).stderr
+        refusal = oms("order", "place", "-", code=1, given=garbage).stderr
         assert f"total: is {total.decode()}, lines, shipping, fees and taxes add up to 1000" in refusal
     assert document(oms("order", "show", "marketplace/M-1002", "--json"))["status"] == "rejected"
 
-    assert document(oms("order", "place", "-", "--wait", "--json", given=genuine))["status"] in {"confirmed", "released"}
+    assert document(oms("order", "place", "-", "--json", given=genuine))["status"] in {"confirmed", "released"}
     until(lambda: document(oms("order", "show", "marketplace/M-1002", "--json"))["status"] == "released")
     found = document(oms("order", "show", "marketplace/M-1002", "--json"))
     assert (found["ended_because"], found["total"], found["payment"]["totals"]["authorized"]) == (None, 1000, 1000)
@@ -187,7 +251,7 @@ def test_garbage_under_the_next_number_does_not_exclude_the_genuine_order(oms: R
     assert (names.count("OrderRejected"), names.count("OrderAccepted"), names.count("PaymentAuthorized")) == (2, 1, 1)
     public = [event["data"]["status"] for event in events if event["type"].endswith("OrderStatusChanged.v1")]
     assert public[:3] == ["rejected", "accepted", "confirmed"]
-    oms("order", "place", "-", "--wait", code=1, given=genuine.replace(b'"total": 1000, "pay', b'"total": 7, "pay'))
+    oms("order", "place", "-", code=1, given=genuine.replace(b'"total": 1000, "pay', b'"total": 7, "pay'))
     assert document(oms("order", "show", "marketplace/M-1002", "--json"))["conflicts"] == 0
 
 
@@ -195,8 +259,8 @@ def test_the_example_order_can_be_placed(oms: Run) -> None:
     example = oms("order", "example")
     order = document(example)
     [line] = order["lines"]
-    oms("stock", "receive", line["sku"], order["location"], str(line["quantity"]), "--wait")
-    oms("order", "place", "-", "--wait", given=example.stdout.encode())
+    oms("stock", "receive", order["location"], f"{line['sku']}={line['quantity']}")
+    oms("order", "place", "-", given=example.stdout.encode())
     assert document(oms("order", "show", f"{order['channel']}/{order['channel_reference']}", "--json"))["total"] == order["total"]
 
 
@@ -206,7 +270,7 @@ def test_settings_name_servers_without_the_local_stack(stack: Stack, tmp_path: P
     query = {"OMS_QUERY_URL": stack.query_url(), "OMS_QUERY_TOKEN": stack.query_token()}
     urls = query | {"OMS_SERVICE_URL": f"http://127.0.0.1:{operations_port}"}
     oms = runner(variables(StackSettings.on_free_ports(tmp_path)) | broker | urls)
-    oms("stock", "receive", "lid", "BER", "1", "--receipt-id", "DC/7", "--wait")
+    oms("stock", "receive", "BER", "lid=1", "--receipt-id", "DC/7")
     assert all(service["answers"] for service in document(oms("lag", "--json"))["services"])
 
 
@@ -215,7 +279,7 @@ def test_a_dead_letter_can_be_corrected_and_redriven(oms: Run, stack: Stack) -> 
         return document(oms("dead-letters", "list", "--key", "DC/2", "--json", *more))["dead_letters"]
 
     publish_garbage(stack, "oms.inventory.commands", "DC/2", ReceiveStock)
-    oms("stock", "receive", "pot", "BER", "7", "--receipt-id", "DC/2")
+    oms("stock", "receive", "BER", "pot=7", "--receipt-id", "DC/2", "--no-wait")
     until(lambda: [found["status"] for found in letters()] == ["parked", "set_aside"])
     letter_id = letters()[1]["letter_id"]
     assert "garbage" in oms("dead-letters", "show", "inventory", letter_id).stdout
@@ -248,15 +312,15 @@ def test_a_system_at_rest_has_no_lag(oms: Run) -> None:
     def lag() -> dict[str, tuple[int, int]]:
         return {s["service"]: (s["lag"], s["relay_lag"]) for s in document(oms("lag", "--json"))["services"]}
 
-    oms("stock", "receive", "jug", "BER", "1", "--receipt-id", "DC/3", "--wait")
+    oms("stock", "receive", "BER", "jug=1", "--receipt-id", "DC/3")
     until(lambda: set(lag().values()) == {(0, 0)})
     [commands] = [t for t in document(oms("lag", "--json"))["services"][1]["topics"] if t["topic"] == "oms.inventory.commands"]
     assert commands["committed"] == commands["end"] > 0
 
 
 def test_events_are_shown_as_they_are_on_the_topics(oms: Run) -> None:
-    oms("stock", "receive", "cup", "BER", "1", "--receipt-id", "DC/4", "--wait")
-    oms("stock", "receive", "cup", "HAM", "2", "--receipt-id", "DC/5", "--wait")
+    oms("stock", "receive", "BER", "cup=1", "--receipt-id", "DC/4")
+    oms("stock", "receive", "HAM", "cup=2", "--receipt-id", "DC/5")
     words = ("events", "tail", "stock", "oms.inventory.commands", "--from-beginning", "--key", "DC/4", "--json")
     lines = [json.loads(line) for line in oms(*words, "--count", "2").stdout.splitlines()]
     command, event = sorted(lines, key=lambda line: line["topic"])
@@ -268,7 +332,7 @@ def test_events_are_shown_as_they_are_on_the_topics(oms: Run) -> None:
 
 
 def test_checkpoints_are_shown_and_set_by_the_services_own_program(oms: Run, capfd: pytest.CaptureFixture[str]) -> None:
-    oms("stock", "receive", "dish", "BER", "1", "--receipt-id", "DC/8", "--wait")
+    oms("stock", "receive", "BER", "dish=1", "--receipt-id", "DC/8")
 
     def shown() -> dict[str, dict[str, Any]]:
         rows = document(oms("checkpoints", "show", "inventory", "--json"))["checkpoints"]
@@ -296,7 +360,7 @@ def test_checkpoints_are_shown_and_set_by_the_services_own_program(oms: Run, cap
 
 
 def test_a_checkpoint_that_was_set_back_is_read_again_from_there(oms: Run, stack: Stack) -> None:
-    oms("stock", "receive", "bowl", "BER", "1", "--receipt-id", "DC/9", "--wait")
+    oms("stock", "receive", "BER", "bowl=1", "--receipt-id", "DC/9")
     name = f"oms.inventory.commands/{partition_of(b'DC/9', 12)}"
     stack.stop_part("inventory")
     done = oms("checkpoints", "reset", "inventory", name, "begin")
@@ -315,7 +379,7 @@ def test_a_checkpoint_that_was_set_back_is_read_again_from_there(oms: Run, stack
 def test_recovery_is_refused_while_a_process_leads_and_finds_nothing_missing_afterwards(
     oms: Run, stack: Stack, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    oms("stock", "receive", "lamp", "BER", "1", "--receipt-id", "DC/10", "--wait")
+    oms("stock", "receive", "BER", "lamp=1", "--receipt-id", "DC/10")
     until(lambda: {service["relay_lag"] for service in document(oms("lag", "--json"))["services"]} == {0})
     oms("store", "recover", "inventory", code=1)
     assert "a process of this service leads" in capfd.readouterr().err
@@ -352,7 +416,7 @@ def test_this_processs_own_variables_come_before_the_stack(stack: Stack, tmp_pat
 
 
 def test_the_end_of_a_tail_is_quiet(oms: Run, stack: Stack) -> None:
-    oms("stock", "receive", "jar", "BER", "1", "--receipt-id", "DC/6", "--wait")
+    oms("stock", "receive", "BER", "jar=1", "--receipt-id", "DC/6")
     environment = {**os.environ, **{name: value or "" for name, value in variables(stack.settings).items()}}
     arguments = [sys.executable, "-m", "oms_cli", "events", "tail", "--from-beginning", "--json"]
 
@@ -386,7 +450,7 @@ def test_what_the_broker_does_not_allow_is_an_error(stack: Stack) -> None:
     broker = stack.kafka("carrier")
     named = {f"KAFKA_{name.upper()}": value for name, value in broker.items()}
     oms = runner(variables(stack.settings) | named)
-    for words in ("stock receive mug BER 1", "events tail orders --from-beginning", "lag"):
+    for words in ("stock receive BER mug=1", "events tail orders --from-beginning", "lag"):
         assert "does not allow carrier to use it: oms." in oms(*words.split(), code=1).stderr
 
 
@@ -396,7 +460,7 @@ def test_a_stack_that_is_down_is_out_of_reach(tmp_path: Path) -> None:
     of_the_stack = (
         "order show web/W-1",
         "lag",
-        "stock receive mug BER 1",
+        "stock receive BER mug=1",
         "events tail",
         "dead-letters list",
         "checkpoints show inventory",
@@ -404,7 +468,7 @@ def test_a_stack_that_is_down_is_out_of_reach(tmp_path: Path) -> None:
     for words in ("stack status", "store recover inventory", *of_the_stack):
         assert "oms stack" in oms(*words.split(), code=3).stderr
     theirs = runner(variables(settings) | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{settings.kafka_port}"})
-    for words in ("lag", "stock receive mug BER 1", "events tail"):
+    for words in ("lag", "stock receive BER mug=1", "events tail"):
         assert f"the broker at 127.0.0.1:{settings.kafka_port} does not answer" in theirs(*words.split(), code=3).stderr
 
 

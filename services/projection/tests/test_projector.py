@@ -36,11 +36,11 @@ from oms_contracts.stock import (
     StockReserved,
     WaitingOrdersResumed,
 )
+from oms_contracts.summaries import SUMMARIES, summary
 from oms_contracts.values import AllocatedLine, Shortage, StockLine
 from oms_projection.changes import Key, Row
 from oms_projection.folds.orders import field_of
 from oms_projection.projector import FOLDS, PROJECTED, fold
-from oms_projection.summaries import SUMMARIES, summary
 from oms_projection.tables import (
     AUTHORIZATIONS,
     CAPTURES,
@@ -194,7 +194,7 @@ def test_the_skus_that_an_order_waits_for_are_there_until_its_next_status(given:
             StockReservationPostponed(order_id="o", attempt=1, unknown_skus=("A",), lines=(), location=None, at=NOW),
             "Waits until these products are defined: A",
         ),
-        (WaitingOrdersResumed(sku="A", orders=("o", "p"), at=NOW), "2 orders that waited for A go on"),
+        (WaitingOrdersResumed(sku="A", orders=("o", "p"), at=NOW), "2 orders no longer wait for A"),
         (msgspec.structs.replace(sample(ProductDefined), active=False), "MUG-BLUE is Mug, blue, which is not sold"),
     ],
 )

@@ -6,10 +6,8 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any
 
-from iso4217 import Currency
 from oms_contracts.strict import MAX_NUMBER
 
-_EXPONENTS = {currency.code: currency.exponent for currency in Currency if currency.exponent is not None}
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 """Decimal alone would also take underscores, and the digits of every script."""
 _MAX_CHARACTERS = 40
@@ -18,11 +16,6 @@ _MAX_CHARACTERS = 40
 
 class NotAnAmount(ValueError):
     """The text says what is wrong, without the field's name."""
-
-
-def exponent_of(currency: str) -> int | None:
-    """Decimal places of an ISO 4217 currency: 2 of EUR, 0 of JPY, 3 of BHD. None for what is no currency of payments."""
-    return _EXPONENTS.get(currency)
 
 
 def decimal_of(value: Any) -> Decimal:
@@ -58,11 +51,6 @@ def minor_units(value: Any, exponent: int) -> int:
     if abs(scaled.numerator) > MAX_NUMBER:
         raise NotAnAmount("is too large")
     return scaled.numerator
-
-
-def decimal_text(amount: int, exponent: int) -> str:
-    """Minor units as a decimal with all places of its currency: 1.50 of 150."""
-    return f"{Decimal(amount).scaleb(-exponent):.{exponent}f}"
 
 
 def allocate(amount: int, weights: Sequence[int | Decimal]) -> list[int]:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import pycountry
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import encode
+from oms_contracts.money import exponent_of
 from oms_contracts.order_parts import Discount, DiscountShare
 from oms_contracts.strict import Refused, read_strictly
 from oms_contracts.values import Address, quoted
 
-from oms_adapters.money import allocate, exponent_of
+from oms_adapters.money import allocate
 from oms_adapters.reading import NotReadable, Reading, Source, document_of, unmapped_fields
 from oms_adapters.results import Mapped, Reason, Result, Standing, Unmapped
 from oms_adapters.sums import discrepancies

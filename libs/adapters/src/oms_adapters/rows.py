@@ -10,10 +10,10 @@ from importlib.resources import files
 from typing import Any
 
 from oms_contracts.channel import OrderPlaced
+from oms_contracts.money import decimal_text, exponent_of
 from oms_contracts.order_parts import Fee, LineItem, ShippingLine
 
 from oms_adapters.mapping import adapter_of
-from oms_adapters.money import decimal_text, exponent_of
 from oms_adapters.parts import Adapter, objections
 from oms_adapters.reading import MAX_ENTRIES, Reading, Source
 from oms_adapters.results import Reason

@@ -5,6 +5,7 @@ import os
 import sys
 from datetime import UTC, datetime
 from getpass import getuser
+from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 from uuid import uuid4
 
@@ -18,16 +19,20 @@ from oms_cli import (
     dead_letters,
     events,
     exports,
+    fulfillments,
     imports,
     inbox,
     lag,
     map_orders,
     orders,
     output,
+    payments,
     products,
     read_models,
+    returns,
     stock,
     stores,
+    stuck,
     users,
 )
 from oms_cli.connections import USER, Connections
@@ -52,17 +57,27 @@ class Oms(TyperGroup):
         except typer.TyperException as error:
             usage: typer.Context | None = getattr(error, "ctx", None)
             lines = error.lines if isinstance(error, CliError) else (" ".join(error.format_message().split()),)
-            hint = f"; see {usage.command_path} --help" if usage is not None else ""
+            see = "" if usage is None else f"see {usage.command_path} --help"
             for line in lines:
-                output.note(f"error: {line.rstrip('.')}{hint}")
+                output.note(f"error: {_with_hint(line.rstrip('.'), see)}")
             sys.exit(error.exit_code)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _with_hint(line: str, hint: str) -> str:
+    """An error and what to do next."""
+    if not hint:
+        return line
+    return f"{line} {hint[0].upper()}{hint[1:]}" if line.endswith("?") else f"{line}; {hint}"
 
 
 app = typer.Typer(
     name="oms",
     cls=Oms,
-    help="Orderstream's operator: orders, stock, products, customers, events, lag, dead letters, stores, users, and the local stack.",
+    help=(
+        "Orderstream from the command line: place and find orders, receive and ship goods, take returns, see money, and what waits for "
+        "whom. It works from anywhere on what --url or the other settings name. `oms stuck` is a good place to begin."
+    ),
     epilog=EPILOG,
     pretty_exceptions_enable=False,
 )
@@ -72,8 +87,13 @@ app.add_typer(orders.app, name="order")
 orders.app.command("import", epilog="Example: oms order import orders.csv --channel web")(imports.import_orders)
 orders.app.command("export", epilog="Example: oms order export --format csv --from 2026-01-01 -o orders.csv")(exports.export)
 app.add_typer(stock.app, name="stock")
+app.add_typer(fulfillments.app, name="fulfillment")
+app.add_typer(fulfillments.packages, name="package")
+app.add_typer(returns.app, name="return")
+app.add_typer(payments.app, name="payment")
 app.add_typer(products.app, name="product")
 app.add_typer(customers.app, name="customer")
+app.command(epilog="Example: oms stuck --json")(stuck.stuck)
 app.add_typer(events.app, name="events")
 app.command(epilog="Example: oms lag --partitions")(lag.lag)
 app.add_typer(dead_letters.app, name="dead-letters")
@@ -99,9 +119,25 @@ def _reason(text: str) -> str:
     return text
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        output.raw(f"oms {version('orderstream-cli')}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     context: typer.Context,
+    *,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="OMS_URL",
+            help="Where the API for the outside is; operations and queries go there, with the key in OMS_KEY.",
+            show_default="none: the broker and the query API",
+        ),
+    ] = None,
     query_url: Annotated[
         str | None,
         typer.Option(
@@ -120,10 +156,15 @@ def root(
     reason: Annotated[
         str, typer.Option(metavar="TEXT", help="Why you do it; it is kept with what happens.", show_default=False, callback=_reason)
     ] = "",
+    version_wanted: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Set what the commands reach, unless a test has."""
     if context.obj is None:
         context.obj = Connections(
+            url=url or None,
+            key=os.environ.get("OMS_KEY"),  # no option: others would see it in the list of processes
             query_url=query_url,
             query_token=os.environ.get("OMS_QUERY_TOKEN"),  # no option: whoever lists processes sees arguments
             service_url=service_url,

@@ -1,22 +1,27 @@
 """Arguments and options that several commands share."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 from oms_client import publisher
-from oms_client.errors import Invalid
+from oms_client.errors import Invalid, NotFound
+from oms_client.queries import order_path
 from oms_contracts.catalogue import ALL_SERVICES
 from oms_contracts.values import order_id_of
 
 from oms_cli.connections import Connections, lines_of
-from oms_cli.errors import INVALID, CliError
+from oms_cli.errors import INVALID, NOT_DONE, CliError
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document for machines; amounts in minor units.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait for the outcome; the exit code is 1 when it is another one than was asked for.")]
+Wait = Annotated[
+    bool,
+    typer.Option("--wait/--no-wait", help="Wait for the outcome; the exit code is 1 when it is another one than was asked for."),
+]
 Timeout = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait at most.")]
 Limit = Annotated[int, typer.Option(min=1, help="The most rows.")]
-File = Annotated[typer.FileBinaryRead, typer.Argument(metavar="FILE", help="A JSON file; - for standard input.", show_default=False)]
 
 
 def _order_id(text: str) -> str:
@@ -27,6 +32,15 @@ def _order_id(text: str) -> str:
         return str(UUID(text))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is neither an order id (a UUID) nor CHANNEL/REFERENCE, such as web/W-1001") from None
+
+
+def moment_of(text: str) -> datetime:
+    """A time as a person types it; UTC unless it says otherwise. Raises BadParameter."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a date nor a date and time, such as 2026-01-31 or 2026-01-31T09:30:00Z") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def service_name(text: str) -> str:
@@ -43,6 +57,15 @@ Order = Annotated[
     ),
 ]
 Service = Annotated[str, typer.Argument(metavar="SERVICE", parser=service_name, help="The service's name.", show_default=False)]
+PlacedFrom = Annotated[
+    datetime | None,
+    typer.Option(
+        "--from", metavar="TIME", parser=moment_of, help="Placed then or later; UTC unless it says otherwise.", show_default=False
+    ),
+]
+PlacedBefore = Annotated[
+    datetime | None, typer.Option("--to", metavar="TIME", parser=moment_of, help="Placed before that.", show_default=False)
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
@@ -57,3 +80,37 @@ def read_message(kind: str, value: bytes, place: str) -> Any:
         return publisher.read_message(kind, value)
     except Invalid as error:
         raise CliError(INVALID, *lines_of(error, place)) from error
+
+
+def order_of(connected: Connections, order_id: str) -> dict[str, Any]:
+    """All that is known of an order. Raises a CliError that says how to find one."""
+    return connected.run(_order_of(connected, order_id))
+
+
+async def _order_of(connected: Connections, order_id: str) -> dict[str, Any]:
+    try:
+        return await connected.query.get(order_path(order_id))
+    except NotFound as error:
+        raise CliError(NOT_DONE, f"{error}; `oms order list` shows the orders that are known") from error
+
+
+def named(order: dict[str, Any]) -> str:
+    """An order as people call it, and as commands take it: CHANNEL/REFERENCE."""
+    return f"{order['channel']}/{order['reference']}"
+
+
+def quantities(words: Sequence[str], place: str, *, signed: bool = False) -> list[tuple[str, int]]:
+    """What `NAME=QUANTITY` words say, in their order. Raises a CliError that names every word at fault."""
+    found: list[tuple[str, int]] = []
+    wrong: list[str] = []
+    for word in words:
+        name, _, number = word.rpartition("=")
+        digits = number[1:] if signed and number[:1] in {"+", "-"} else number
+        if name and digits.isascii() and digits.isdigit() and int(digits):
+            found.append((name, int(number)))
+        else:
+            form = "MUG-BLUE=-2" if signed else "MUG-BLUE=2"
+            wrong.append(f"{place}: {word!r} is not a name, an equals sign and a whole number that is not 0, such as {form}")
+    if wrong:
+        raise CliError(INVALID, *wrong)
+    return found

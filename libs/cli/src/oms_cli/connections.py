@@ -1,4 +1,4 @@
-"""What the commands reach: the broker as its user `operator`, the query API, and the services' metrics."""
+"""What the commands reach: the broker as its user `operator` and the query API, or the door in their place; and the services' metrics."""
 
 import asyncio
 import math
@@ -9,15 +9,20 @@ from datetime import datetime
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
+import msgspec
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from oms_client.errors import BrokerUnreachable, Invalid, NotAllowed, NotFound, QueryApiUnreachable, broker_errors
+from oms_client.errors import BrokerUnreachable, Invalid, NotAllowed, NotFound, QueryApiUnreachable, Refused, broker_errors
 from oms_client.follower import assign_all, read_one
-from oms_client.publisher import Asker, Publisher, publish_message
-from oms_client.queries import QueryClient, poll
+from oms_client.outcomes import NO_EFFECT_KNOWN, Outcome
+from oms_client.publisher import Asker, Publisher, content_id, publish_message
+from oms_client.queries import QueryClient, path_part, poll
 from oms_contracts.catalogue import Topic
+from oms_contracts.message import UnreadableMessage, encode, key_of
+from oms_contracts.operations import OPERATIONS, Operation, operation_of, topic_for
 from oms_kafka.clients import client_options, make_reader
 from oms_kafka.settings import KafkaSettings, reasons_of, settings_of
 from prometheus_client.parser import text_string_to_metric_families
@@ -30,10 +35,18 @@ USER = "operator"
 SOURCE = "/oms/cli"
 BROKER_TIMEOUT_SECONDS = 30
 METRICS_TIMEOUT_SECONDS = 30
+ANSWER_SECONDS = 30
+"""For the door's answer, beside what it waits."""
 PUBLISHED_AT_ONCE = 1_000
 """Messages of a file that are in memory at a time."""
 BROKER_HINT = "OMS_KAFKA_BOOTSTRAP_SERVERS names it"
 QUERY_HINT = "--query-url or OMS_QUERY_URL names it"
+DOOR_HINT = "--url or OMS_URL names it"
+DOOR_PATH = "/api/v1"
+DOOR_WAIT_SECONDS = 30
+"""The longest that the door waits for an outcome."""
+ONCE = frozenset({"place-order", "receive-stock", "adjust-stock", "erase-customer"})
+"""The operations that count once with the same content. Every other one is an event of its own each time."""
 
 T = TypeVar("T")
 
@@ -47,8 +60,20 @@ class Offsets:
     committed: Mapping[str, Mapping[TopicPartition, int]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was asked for: its event id, its Kafka key, and its outcome where the door has waited for one."""
+
+    event_id: str
+    key: str
+    outcome: Outcome | None = None
+
+
 class Connections:
     """Made once for a run of `oms`, and connected only as far as a command needs.
+
+    With `url`, operations and queries go through the door there, with the credential `key`. Otherwise operations go to the broker, and
+    queries to the query API.
 
     Settings come first: `query_url` with `query_token`, `service_url` (of health and metrics, with `{service}` for a service's
     name) and the variables `OMS_KAFKA_*`. What they leave open, `find_servers` returns: those of the local stack where it is installed.
@@ -57,6 +82,8 @@ class Connections:
     def __init__(
         self,
         *,
+        url: str | None = None,
+        key: str | None = None,
         query_url: str | None = None,
         query_token: str | None = None,
         service_url: str | None = None,
@@ -70,10 +97,12 @@ class Connections:
     ) -> None:
         self.asker = Asker(actor, reason)
         """Who gives the commands: the account that `oms` runs under."""
+        self._url = url
+        self._key = key
         self._query_url = query_url
         self._query_token = query_token
         self._service_url = service_url
-        self._clock = clock
+        self.now = clock
         self.new_id = new_id
         self._find_servers = find_servers
         self._publish = publish
@@ -93,26 +122,41 @@ class Connections:
             settings = KafkaSettings()
             if "kafka_bootstrap_servers" in settings.model_fields_set:
                 return settings
+            if self._url is not None:
+                raise CliError(INVALID, "OMS_KAFKA_BOOTSTRAP_SERVERS: is not set; this goes to the broker, and not through --url")
             if self._servers is None:
-                raise CliError(INVALID, "OMS_KAFKA_BOOTSTRAP_SERVERS: is not set; it names the broker (host:port)")
+                raise CliError(
+                    INVALID, "OMS_KAFKA_BOOTSTRAP_SERVERS: is not set; it names the broker (host:port); or set OMS_URL and OMS_KEY"
+                )
             return settings_of(self._servers.kafka(USER))
         except ValidationError as error:
             raise CliError(INVALID, *reasons_of(error)) from error
 
     @cached_property
     def query(self) -> QueryClient:
-        """The query API."""
+        """The query API, or the door, which answers the same."""
+        if self._url is not None:
+            return self._client("--url", f"{self._url.rstrip('/')}{DOOR_PATH}", self._bearer())
         url, token = self._query_url, self._query_token
         if url is None:
             if self._servers is None:
-                raise CliError(INVALID, "--query-url: is not given; it, or OMS_QUERY_URL, names the query API")
+                raise CliError(INVALID, "--query-url: is not given; it, or OMS_QUERY_URL, names the query API; or set OMS_URL and OMS_KEY")
             url, token = self._servers.query_url(), self._servers.query_token()
         if token is None:  # that of the local stack is for the stack alone
             raise CliError(INVALID, "OMS_QUERY_TOKEN: is not set; it is the credential of the query API, which OMS_QUERY_URL names")
-        try:
-            return QueryClient(url, token=token, transport=self._transport)
-        except Invalid as error:
-            raise CliError(INVALID, f"--query-url: {error}") from error
+        return self._client("--query-url", url, token)
+
+    @property
+    def by_door(self) -> bool:
+        """Whether operations and queries go through the door."""
+        return self._url is not None
+
+    def require(self, *, queries: bool) -> None:
+        """Raises CliError where it is not set where operations go, or, if `queries`, where their outcome is read."""
+        if not self.by_door:
+            _ = self.broker
+        if queries or self.by_door:
+            _ = self.query
 
     def environment(self, service: str) -> Mapping[str, str]:
         """The variables by which a service's program reaches its servers, beside this process's own. Raises CliError without any."""
@@ -155,15 +199,32 @@ class Connections:
         samples = [sample for family in text_string_to_metric_families(response.text) for sample in family.samples]
         return {sample.name: sample.value for sample in samples if sample.name in wanted and not math.isnan(sample.value)}
 
-    def publish(self, message: object, *, topic: str | None = None, event_id: str | None = None) -> str:
-        """Publish a message as the operator, and return its event's id once the broker has it.
+    def ask(self, name: str, parameters: Mapping[str, str], body: Mapping[str, Any], *, wait_seconds: float = 0) -> Asked:
+        """Ask for the operation called `name`: through the door, or else by publishing its command as the operator.
 
-        Without an `event_id` it is derived from the content, so that the same message again counts once. Raises CliError for what a
-        service would set aside as unreadable.
+        `parameters` are those of its path, `body` has its other fields. Only the door waits here, up to `wait_seconds`; otherwise the
+        outcome is for `wait`. Raises CliError for what a service would set aside as unreadable, and for what the door does not allow.
         """
-        return self.run(
-            self._publish(self.broker, message, source=SOURCE, now=self._clock(), topic=topic, event_id=event_id, asker=self.asker)
+        operation = operation_of(name)
+        try:
+            message = operation.message(parameters, body)
+        except UnreadableMessage as error:
+            raise CliError(INVALID, *(f"{operation.command.__name__}: {reason}" for reason in str(error).split("; "))) from error
+        event_id = content_id(message) if name in ONCE else self.new_id()
+        if self.by_door:
+            return self.run(self._post(operation, parameters, message, event_id, wait_seconds))
+        self.run(
+            self._publish(
+                self.broker,
+                message,
+                source=SOURCE,
+                now=self.now(),
+                topic=topic_for(operation, parameters),
+                event_id=event_id,
+                asker=self.asker,
+            )
         )
+        return Asked(event_id=event_id, key=key_of(message))
 
     def record_value(self, topic: str, partition: int, offset: int) -> bytes | None:
         """The value of the record at an offset, None where the broker no longer has it."""
@@ -172,14 +233,21 @@ class Connections:
 
     def publisher(self) -> Publisher:
         """A publisher of many messages as the operator; their event ids are derived from their content."""
-        return Publisher(self.broker, SOURCE, self._clock, asker=self.asker)
+        return Publisher(self.broker, SOURCE, self.now, asker=self.asker)
 
     def publish_all(self, messages: Iterable[object], on_acknowledged: Callable[[int], None]) -> None:
-        """Publish messages that were checked, in their order, a part of them at a time, however many there are.
+        """Publish messages that were checked, in their order, a part at a time, however many there are; through the door one by one.
 
         `on_acknowledged` gets the number of records that the broker has acknowledged since its last call.
         """
-        self.run(_publish_all(self.publisher(), messages, on_acknowledged))
+        if self.by_door:
+            for message in messages:
+                operation = _OPERATION_OF[type(message)]
+                values = msgspec.json.decode(encode(message))
+                self.ask(operation.name, {name: values.pop(name) for name in operation.parameters}, values)
+                on_acknowledged(1)
+            return
+        self.run(_publish_all(self.publisher, messages, on_acknowledged))
 
     def offsets(self, topics: Iterable[Topic], groups: Iterable[str]) -> Offsets:
         """The offsets of `topics`, and those that `groups` have committed; each stands for its newest version."""
@@ -189,14 +257,51 @@ class Connections:
         """Run a coroutine to its end. The client's errors become CliErrors."""
         try:
             return self._runner.run(work)
-        except (NotFound, NotAllowed) as error:
+        except (NotFound, NotAllowed, Refused) as error:
             raise CliError(NOT_DONE, str(error)) from error
         except Invalid as error:
             raise CliError(INVALID, *lines_of(error)) from error
         except BrokerUnreachable as error:
             raise CliError(OUT_OF_REACH, f"{error}; {BROKER_HINT}, {self.hint}") from error
         except QueryApiUnreachable as error:
+            if self.by_door:
+                raise CliError(OUT_OF_REACH, f"{error}; {DOOR_HINT}") from error
             raise CliError(OUT_OF_REACH, f"{error}; {QUERY_HINT}, {self.hint}") from error
+
+    async def _post(self, operation: Operation, parameters: Mapping[str, str], message: Any, event_id: str, wait_seconds: float) -> Asked:
+        """Ask the door for an operation. A request that is repeated because its answer was lost counts once where its content does."""
+        body = {name: value for name, value in msgspec.json.decode(encode(message)).items() if name in operation.fields}
+        path = operation.path.format(**{name: path_part(value) for name, value in parameters.items()})
+        headers = {"x-reason": quote(self.asker.reason)} if self.asker.reason else {}
+        if operation.name in ONCE:
+            headers["idempotency-key"] = event_id
+        waited = min(wait_seconds, DOOR_WAIT_SECONDS)
+        try:
+            answer = await self.query.post(
+                path,
+                body,
+                headers=headers,
+                params={"wait": f"{waited:g}s"} if waited else None,
+                timeout=waited + ANSWER_SECONDS,
+            )
+        except Refused as error:
+            if "outcome" not in error.answer:  # it is not the operation that was refused, but this request
+                raise
+            answer = error.answer
+        outcome = answer["outcome"]
+        known = None if outcome is None or outcome["status"] == NO_EFFECT_KNOWN.status else msgspec.convert(outcome, Outcome)
+        return Asked(event_id=answer["event_id"], key=answer["key"], outcome=known)
+
+    def _client(self, option: str, url: str, token: str) -> QueryClient:
+        try:
+            return QueryClient(url, token=token, transport=self._transport)
+        except Invalid as error:
+            raise CliError(INVALID, f"{option}: {error}") from error
+
+    def _bearer(self) -> str:
+        if not self._key:
+            raise CliError(INVALID, "OMS_KEY: is not set; with --url it is the key that you were given, and begins with oms_")
+        return self._key
 
     @cached_property
     def _servers(self) -> Servers | None:
@@ -206,6 +311,9 @@ class Connections:
         if self._service_url is not None:
             return self._service_url.replace("{service}", service).rstrip("/")
         return self._servers.service_url(service) if self._servers is not None else None
+
+
+_OPERATION_OF = {operation.command: operation for operation in OPERATIONS}
 
 
 def newest_group(base: str, present: Iterable[str]) -> str:
@@ -219,9 +327,9 @@ def lines_of(error: Invalid, place: str | None = None) -> list[str]:
     return [f"{place or error.what}: {reason}" for reason in error.reasons] or [str(error)]
 
 
-async def _publish_all(publisher: Publisher, messages: Iterable[object], on_acknowledged: Callable[[int], None]) -> None:
+async def _publish_all(make_publisher: Callable[[], Publisher], messages: Iterable[object], on_acknowledged: Callable[[int], None]) -> None:
     remaining = iter(messages)
-    async with publisher:
+    async with make_publisher() as publisher:  # made here: its producer belongs to the loop that runs
         while part := list(islice(remaining, PUBLISHED_AT_ONCE)):
             await publisher.publish(part, on_acknowledged)
 

@@ -4,11 +4,12 @@ from typing import Annotated, Any
 
 import typer
 from oms_client.queries import QueryClient, event_of
-from oms_contracts.customers import CustomerErased, EraseCustomer
+from oms_contracts.customers import CustomerErased
 from oms_contracts.message import type_of
+from oms_contracts.money import counted
 
 from oms_cli import output
-from oms_cli.arguments import AsJson, Timeout, connections
+from oms_cli.arguments import AsJson, Timeout, Wait, connections
 from oms_cli.errors import INVALID, NOT_DONE, CliError
 from oms_cli.output import say, table
 
@@ -59,6 +60,7 @@ def erase(
         str | None, typer.Option(metavar="ID", help="The same request again has no effect.", show_default="a new UUID")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+    wait: Wait = True,
     timeout: Timeout = 30,
     as_json: AsJson = False,
 ) -> None:
@@ -69,17 +71,21 @@ def erase(
     connected, wanted = connections(context), _wanted(channel, customer_id, email)
     if not yes:
         _confirm()
-    command = EraseCustomer(request_id=connected.new_id() if request_id is None else request_id, reason=reason, **wanted)
-    connected.publish(command)
-    erased = connected.wait(lambda query: _erased(query, command.request_id), timeout)
+    request = connected.new_id() if request_id is None else request_id
+    connected.ask("erase-customer", {}, {"request_id": request, "reason": reason, **wanted})
+    erased = connected.wait(lambda query: _erased(query, request), timeout) if wait else None
     if as_json:
-        output.document({"request_id": command.request_id, "erased": None if erased is None else list(erased.keys)})
+        output.document({"request_id": request, "erased": None if erased is None else list(erased.keys)})
+    if not wait:
+        if not as_json:
+            say(f"asked to erase, by the request {request}; the same with --request-id {request} tells the outcome")
+        return
     if erased is None:
-        raise CliError(NOT_DONE, f"the outcome is not known after {timeout:g} s: give --request-id {command.request_id} to ask again")
+        raise CliError(NOT_DONE, f"the outcome is not known after {timeout:g} s: give --request-id {request} to ask again")
     if not erased.keys:
         raise CliError(NOT_DONE, "nothing was known of such a customer")
     if not as_json:
-        say(f"erased, by deleting {len(erased.keys)} keys")
+        say(f"erased, by deleting {counted(len(erased.keys), 'key')}")
 
 
 def _confirm() -> None:

@@ -12,7 +12,7 @@ from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.message import UnreadableMessage, decode, find_type
 
 from oms_cli import output
-from oms_cli.arguments import AsJson, Limit, Service, Timeout, connections, read_message, service_name
+from oms_cli.arguments import AsJson, Limit, Service, Timeout, Wait, connections, read_message, service_name
 from oms_cli.connections import Connections
 from oms_cli.errors import INVALID, NOT_DONE, CliError
 from oms_cli.output import moment, note, say, table
@@ -99,7 +99,7 @@ def redrive(
         typer.FileBinaryRead | None, typer.Option(metavar="FILE", help="Its new value, a JSON file; - for standard input.")
     ] = None,
     discard: Annotated[bool, typer.Option("--discard", help="Drop that dead letter, so that those behind it can be applied.")] = False,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the outcome.")] = False,
+    wait: Wait = True,
     timeout: Timeout = 30,
     as_json: AsJson = False,
 ) -> None:
@@ -118,28 +118,28 @@ def redrive(
             raise CliError(INVALID, f"KEY: {letter_id} is of the key {letter['source_key']!r}, not of {key!r}")
         corrected = _corrected(letter, value.read()) if value is not None else None
     command = RedriveDeadLetters(source_key=key, letter_id=letter_id, value=corrected, discard=discard)
-    ask_for_redrive(connected, service, command, no_wait=no_wait, timeout=timeout, as_json=as_json)
+    ask_for_redrive(connected, service, command, wait=wait, timeout=timeout, as_json=as_json)
 
 
 def ask_for_redrive(
-    connected: Connections, service: str, command: RedriveDeadLetters, *, no_wait: bool, timeout: float, as_json: bool
+    connected: Connections, service: str, command: RedriveDeadLetters, *, wait: bool, timeout: float, as_json: bool
 ) -> None:
-    """Publish the command, wait for the outcome unless `no_wait`, and print it. Raises CliError when a dead letter fails once more."""
+    """Publish the command, wait for the outcome if `wait`, and print it. Raises CliError when a dead letter fails once more."""
     key = command.source_key
     before = {letter["letter_id"]: letter for letter in connected.collect("/dead-letters", service=service, key=key)}
     if not before:
         raise CliError(NOT_DONE, f"{service} has set nothing aside under {key!r}; `oms dead-letters list` shows the dead letters")
-    connected.publish(command, topic=f"oms.{service}.commands", event_id=connected.new_id())
-    after = None if no_wait else connected.wait(lambda query: _settled(query, service, key, before), timeout)
+    connected.ask("redrive-dead-letters", {"service": service}, msgspec.to_builtins(command))
+    after = connected.wait(lambda query: _settled(query, service, key, before), timeout) if wait else None
     letters = list((after or before).values())
     if as_json:
         output.document({"service": service, "key": key, "settled": after is not None, "dead_letters": letters})
-    elif no_wait:
+    elif not wait:
         say(f"asked {service} to redrive {len(before)} under {key}")
     elif after is not None:
         rows = [(letter["letter_id"], letter["status"], letter["attempts"], first_line(letter["reason"])) for letter in letters]
         table(f"Redriven by {service} under {key}", ("letter", "status", "attempts>", "reason"), rows)
-    if no_wait:
+    if not wait:
         return
     if after is None:
         raise CliError(NOT_DONE, f"the outcome is not known after {timeout:g} s; `oms dead-letters list --key {key} --all` shows it later")

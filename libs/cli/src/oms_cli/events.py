@@ -13,6 +13,7 @@ from oms_client.queries import timeline_path
 from oms_contracts.catalogue import Topic, topics_read_by
 from oms_contracts.envelope import from_headers, header, rfc3339
 from oms_contracts.message import all_types
+from oms_contracts.summaries import summary
 from oms_kafka.clients import Record
 from rich.text import Text
 
@@ -58,7 +59,7 @@ def tail(
     count: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Show events as they arrive, until Ctrl-C. Those of one key arrive in order."""
+    """Show events as they arrive, a sentence each, until Ctrl-C; with --json all of their data. Those of one key arrive in order."""
     connected = connections(context)
     chosen = topics or list(READABLE)
     connected.run(_tail(connected, chosen, set(kinds or ()), set(keys or ()), count, from_beginning=from_beginning, as_json=as_json))
@@ -154,15 +155,23 @@ async def _tail(
 
 
 def _show(event: dict[str, Any]) -> None:
-    data = msgspec.json.encode(event["data"]).decode() if event["value_base64"] is None else f"base64 {event['value_base64']}"
     parts = (
         (moment(event["time"], precise=True), "dim"),
         (event["topic"], "cyan"),
         (output.short(event["type"]), "bold"),
         (event["key"] or output.NOTHING, "green"),
-        (data, ""),
+        (sentence(event), ""),
     )
     output.line(Text("  ").join(Text(output.plain(text), style) for text, style in parts))
+
+
+def sentence(event: dict[str, Any]) -> str:
+    """What a record says, for people. A value that is not JSON is shown as it is."""
+    if event["value_base64"] is not None:
+        return f"not readable, in base64: {event['value_base64']}"
+    said = summary(event["type"] or "", msgspec.json.encode(event["data"]).decode())
+    asked = output.asked_by(event)
+    return f"{said} ({asked})" if asked else said
 
 
 def _id(entry: dict[str, Any]) -> str:

@@ -2,17 +2,16 @@
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
-from oms_adapters.money import decimal_text, exponent_of
+from oms_contracts.money import counted, decimal_text, exponent_of
 
 from oms_cli import output
-from oms_cli.arguments import connections
+from oms_cli.arguments import PlacedBefore, PlacedFrom, connections
 from oms_cli.errors import INVALID, CliError
 
 DETAILS_PAGE_ORDERS = 100
@@ -51,27 +50,12 @@ After = Annotated[
 ]
 
 
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither a date nor a date and time, such as 2026-01-31 or 2026-01-31T09:30:00Z") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
 def export(
     context: typer.Context,
     *,
     form: Annotated[Literal["csv", "jsonl"], typer.Option("--format", help="csv: a row an order line; jsonl: an order a line.")],
-    placed_from: Annotated[
-        datetime | None,
-        typer.Option(
-            "--from", metavar="TIME", parser=_moment, help="Placed then or later; UTC unless it says otherwise.", show_default=False
-        ),
-    ] = None,
-    placed_before: Annotated[
-        datetime | None, typer.Option("--to", metavar="TIME", parser=_moment, help="Placed before that.", show_default=False)
-    ] = None,
+    placed_from: PlacedFrom = None,
+    placed_before: PlacedBefore = None,
     status: Annotated[str | None, typer.Option(help="Only those of this status.", show_default=False)] = None,
     channel: Annotated[str | None, typer.Option(help="Only those of this channel.", show_default=False)] = None,
     file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write; - for standard output.")] = Path("-"),
@@ -151,7 +135,7 @@ class _Told:
             output.note(f"{self._written()}; the same command with --after {self._cursor} goes on")
 
     def _written(self) -> str:
-        return f"{self._orders} orders written, {self._orders / max(self._clock() - self._began, 0.001):.0f} orders/s"
+        return f"{counted(self._orders, 'order')} written, {self._orders / max(self._clock() - self._began, 0.001):.0f} orders/s"
 
 
 @contextmanager

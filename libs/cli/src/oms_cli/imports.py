@@ -20,6 +20,7 @@ import typer
 from oms_adapters.mapping import InvalidMapping
 from oms_adapters.rows import RowMapping, default_mapping
 from oms_contracts.channel import OrderPlaced
+from oms_contracts.money import counted
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -307,7 +308,7 @@ def import_orders(
         output.document(msgspec.to_builtins(outcome) | {"rejects": str(written)})
     else:
         before = f"; {outcome.done_before} were done before" if outcome.done_before else ""
-        output.say(f"read {outcome.read} orders: {outcome.published} published, {outcome.rejected} rejected{before}")
+        output.say(f"read {counted(outcome.read, 'order')}: {outcome.published} published, {outcome.rejected} rejected{before}")
     if outcome.rejected_in_all:
         raise CliError(NOT_DONE, f"rejected orders: {outcome.rejected_in_all}; {written} has them with lines and reasons")
 

@@ -18,7 +18,7 @@ from oms_contracts.message import UnreadableMessage, encode, type_of, validate
 from oms_contracts.values import order_id_of
 
 from oms_cli import output
-from oms_cli.arguments import AsJson, Limit, Timeout, connections
+from oms_cli.arguments import AsJson, Limit, Timeout, Wait, connections
 from oms_cli.connections import Connections
 from oms_cli.dead_letters import WAITING, ask_for_redrive, dead_letter, first_line
 from oms_cli.errors import INVALID, NOT_DONE, CliError
@@ -138,7 +138,7 @@ def take(
     payload: Annotated[
         typer.FileBinaryRead | None, typer.Option(metavar="FILE", help="The corrected payload, a JSON file; - for standard input.")
     ] = None,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the outcome.")] = False,
+    wait: Wait = True,
     timeout: Timeout = 30,
     as_json: AsJson = False,
 ) -> None:
@@ -151,7 +151,7 @@ def take(
     if payload is not None:
         value = encode(_corrected(entry, payload.read())).decode()
         command = RedriveDeadLetters(source_key=key, letter_id=letter_id, value=value)
-    ask_for_redrive(connected, SERVICE, command, no_wait=no_wait, timeout=timeout, as_json=as_json)
+    ask_for_redrive(connected, SERVICE, command, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command(epilog="Example: oms inbox discard oms.channel.webhooks/3/41")
@@ -159,7 +159,7 @@ def discard(
     context: typer.Context,
     *,
     letter_id: LetterId,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the outcome.")] = False,
+    wait: Wait = True,
     timeout: Timeout = 30,
     as_json: AsJson = False,
 ) -> None:
@@ -168,7 +168,7 @@ def discard(
     letter = _letter(connected, letter_id)
     _check_waits(letter)
     command = RedriveDeadLetters(source_key=letter["source_key"], letter_id=letter_id, discard=True)
-    ask_for_redrive(connected, SERVICE, command, no_wait=no_wait, timeout=timeout, as_json=as_json)
+    ask_for_redrive(connected, SERVICE, command, wait=wait, timeout=timeout, as_json=as_json)
 
 
 def _letter(connected: Connections, letter_id: str) -> dict[str, Any]:

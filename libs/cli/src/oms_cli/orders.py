@@ -1,4 +1,4 @@
-"""`oms order`: place, show and cancel orders."""
+"""`oms order`: place, find, show, cancel and pay orders."""
 
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
@@ -7,14 +7,14 @@ import msgspec
 import typer
 from oms_adapters.rows import rows_of
 from oms_client.errors import NotFound
-from oms_client.queries import QueryClient, event_of, order_path, timeline_path
+from oms_client.queries import QueryClient, event_of, timeline_path
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.content_hash import content_hash_of
 from oms_contracts.message import encode, key_of, versions_of
+from oms_contracts.operations import operation_of
 from oms_contracts.orders import (
     ENDED_STATUSES,
     WAITING_STATUSES,
-    CancelOrder,
     OrderAccepted,
     OrderCancellationRejected,
     OrderCommandRefused,
@@ -24,12 +24,26 @@ from oms_contracts.samples import example_order
 from oms_contracts.superseded import type_of_placed
 
 from oms_cli import output
-from oms_cli.arguments import AsJson, File, Order, Timeout, Wait, connections, read_message
+from oms_cli.arguments import (
+    AsJson,
+    Limit,
+    Order,
+    PlacedBefore,
+    PlacedFrom,
+    Timeout,
+    Wait,
+    connections,
+    named,
+    order_of,
+    read_message,
+)
 from oms_cli.connections import Connections
-from oms_cli.errors import NOT_DONE, CliError
+from oms_cli.errors import INVALID, NOT_DONE, CliError
+from oms_cli.operate import Answer, operate
 from oms_cli.output import csv_text, moment, money, note, say, table
+from oms_cli.typed_orders import TypedOrder
 
-app = typer.Typer(help="Place, show and cancel orders.")
+app = typer.Typer(help="Place, find, show, cancel and pay orders.")
 
 CONFIRMED = frozenset({"confirmed", "released", "completed"})
 STOPPED = ENDED_STATUSES - {"completed"} | {*WAITING_STATUSES.values()}
@@ -49,22 +63,61 @@ def example(
         output.raw(csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))
     else:
         output.document(msgspec.json.decode(encode(order)))
-    goods = " and ".join(f"`oms stock receive {line.sku} {order.location} {line.quantity} --wait`" for line in order.lines)
-    note(f"its goods must be in stock: {goods}")
+    goods = " ".join(f"{line.sku}={line.quantity}" for line in order.lines)
+    note(f"its goods must be in stock: `oms stock receive {order.location} {goods}`")
 
 
-@app.command(epilog="Example: oms order place order.json --wait")
-def place(context: typer.Context, file: File, wait: Wait = False, timeout: Timeout = 30, as_json: AsJson = False) -> None:
-    """Publish an order as a channel does. The same order again is the same order, and counts once.
+@app.command(epilog="Example: oms order place order.json")
+def place(
+    context: typer.Context,
+    *,
+    file: Annotated[
+        typer.FileBinaryRead | None,
+        typer.Argument(metavar="[FILE]", help="A JSON file, as `oms order example` prints one; - for standard input.", show_default=False),
+    ] = None,
+    channel: Annotated[str | None, typer.Option(help="Where it was sold.", show_default=False)] = None,
+    reference: Annotated[str | None, typer.Option(help="What the channel calls it.", show_default=False)] = None,
+    lines: Annotated[
+        list[str] | None,
+        typer.Option("--line", metavar="SKU=QUANTITY@PRICE", help="What was sold, each for PRICE; may be repeated.", show_default=False),
+    ] = None,
+    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "EUR",
+    shipping: Annotated[str | None, typer.Option(metavar="PRICE", help="What shipping costs.", show_default="nothing")] = None,
+    ship_to: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Name; street; postal code; city; country code.", show_default="it is collected"),
+    ] = None,
+    location: Annotated[str | None, typer.Option(help="Where it should be fulfilled, or is collected.", show_default="any")] = None,
+    customer: Annotated[str, typer.Option(metavar="ID", help="What the channel calls the customer.")] = "guest",
+    email: Annotated[str | None, typer.Option(metavar="ADDRESS", help="The customer's.", show_default=False)] = None,
+    pay: Annotated[
+        str | None,
+        typer.Option(metavar="KIND[:TOKEN]", help="card:tok_visa is collected through the provider; invoice is due later, elsewhere."),
+    ] = None,
+    wait: Wait = True,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Place an order as a channel does: from a file, or from options. The same order again is the same order, and counts once.
 
-    With --wait the exit code is 0 once it is confirmed, and 1 when it ends, or waits for a person to act, before that.
+    By options: `oms order place --channel web --reference W-7 --line MUG-BLUE=2@19.99 --ship-to "Ada; Hauptstr. 5; 10115; Berlin; DE"
+    --pay card:tok_visa`. Amounts are decimals and contain their taxes; without --pay it is due by invoice.
+
+    The exit code is 0 once it is confirmed, and 1 when it ends, or waits for a person to act, before that.
     """
     connected = connections(context)
-    value = file.read()
-    placed: OrderPlaced = read_message(type_of_placed(value), value, "FILE")
-    order_id = key_of(placed)
-    event_id = connected.publish(placed)
-    answer: dict[str, Any] = {"order_id": order_id, "event_id": event_id, "status": None, "reasons": []}
+    typed = TypedOrder(channel, reference, tuple(lines or ()), currency, shipping, ship_to, location, customer, email, pay)
+    if file is not None:
+        if typed != TypedOrder(currency=currency, customer=customer):
+            raise CliError(INVALID, "FILE: has all of the order; --channel, --line and the other options are for an order without a file")
+        value = file.read()
+        placed: OrderPlaced = read_message(type_of_placed(value), value, "FILE")
+    else:
+        placed = typed.order(connected.now())
+    connected.require(queries=wait)
+    asked = connected.ask("place-order", {}, msgspec.json.decode(encode(placed)))
+    order_id = asked.key
+    answer: dict[str, Any] = {"order_id": order_id, "event_id": asked.event_id, "status": None, "reasons": []}
     if wait:
         settled = connected.wait(lambda query: _settled(query, placed), timeout)
         if settled is not None:
@@ -83,11 +136,67 @@ def place(context: typer.Context, file: File, wait: Wait = False, timeout: Timeo
         say(f"order {order_id} is {answer['status']}")
 
 
+@app.command("list", epilog="Example: oms order list --status awaiting_stock")
+def list_orders(
+    context: typer.Context,
+    *,
+    status: Annotated[str | None, typer.Option(help="Only those of this status.", show_default="all")] = None,
+    channel: Annotated[str | None, typer.Option(help="Only those of this channel.", show_default="all")] = None,
+    reference: Annotated[str | None, typer.Option(help="Only what a channel calls so.", show_default="all")] = None,
+    customer: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Only this customer's; `oms customer find` shows the key.", show_default="all")
+    ] = None,
+    placed_from: PlacedFrom = None,
+    placed_before: PlacedBefore = None,
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Orders, newest first."""
+    rows = connections(context).collect(
+        "/orders",
+        max_items=limit + 1,
+        status=status,
+        channel=channel,
+        reference=reference,
+        customer=customer,
+        placed_from=None if placed_from is None else placed_from.isoformat(),
+        placed_before=None if placed_before is None else placed_before.isoformat(),
+    )
+    orders, more = rows[:limit], len(rows) > limit
+    if as_json:
+        output.document({"orders": orders, "more": more})
+        return
+    if not orders:
+        say("there is no such order")
+        return
+    columns = ("placed", "order", "customer", "status", "since", "total>", "units>", "payment", "waits for")
+    table(
+        "Orders, newest first",
+        columns,
+        [
+            (
+                moment(order["placed_at"]),
+                named(order),
+                order["customer_name"] or order["customer_id"],
+                order["status"],
+                moment(order["since"]),
+                money(order["total"], order["currency"]),
+                order["units"],
+                order["payment"],
+                order["action"] and f"{order['action']} until {moment(order['deadline'])}",
+            )
+            for order in orders
+        ],
+    )
+    if more:
+        note("there is more; --limit shows it")
+
+
 @app.command(epilog="Example: oms order show web/W-1001")
 def show(context: typer.Context, order: Order, as_json: AsJson = False) -> None:
     """All that is known of one order: state, lines, payment, packages, returns, and its timeline."""
     connected = connections(context)
-    found = connected.get(order_path(order))
+    found = order_of(connected, order)
     timeline = connected.collect(timeline_path(order))
     if as_json:
         output.document(found | {"timeline": timeline})
@@ -107,24 +216,24 @@ def show(context: typer.Context, order: Order, as_json: AsJson = False) -> None:
     )
 
 
-@app.command(epilog="Example: oms order cancel web/W-1001 --reason 'ordered twice' --wait")
+@app.command(epilog="Example: oms order cancel web/W-1001 --reason 'ordered twice'")
 def cancel(
     context: typer.Context,
     *,
     order: Order,
     reason: Annotated[str, typer.Option(help="Why; it is in the published events.", show_default=False)],
-    wait: Wait = False,
+    wait: Wait = True,
     timeout: Timeout = 30,
     as_json: AsJson = False,
 ) -> None:
     """Ask capture to cancel an order. One that is released may still be stopped; fulfillment decides whether it is too late."""
     connected = connections(context)
-    found = connected.get(order_path(order))
+    found = order_of(connected, order)
     answer: dict[str, Any] = {"order_id": order, "event_id": None, "status": found["status"], "reason": None}
     if found["status"] in ENDED_STATUSES - {"canceled"}:
         answer["reason"] = f"the order is {found['status']}, and has ended"
     elif found["status"] != "canceled":
-        event_id = answer["event_id"] = connected.publish(CancelOrder(order_id=order, reason=reason), event_id=connected.new_id())
+        event_id = answer["event_id"] = connected.ask("cancel-order", {"order_id": order}, {"reason": reason}).event_id
         if wait:
             settled = connected.wait(lambda query: _canceled(query, order, event_id), timeout)
             answer |= settled or {"reason": f"it is not known after {timeout:g} s; `oms order show {order}` shows its progress"}
@@ -135,6 +244,33 @@ def cancel(
     if not as_json:
         canceled = answer["status"] == "canceled"
         say(f"order {order} is canceled" if canceled else f"asked to cancel {order}; `oms order show {order}` shows its progress")
+
+
+@app.command(epilog="Example: oms order pay web/W-1001 --kind card --token tok_visa_4242")
+def pay(
+    context: typer.Context,
+    *,
+    order: Order,
+    kind: Annotated[str, typer.Option(help="The means of payment, such as card or paypal.", show_default=False)],
+    token: Annotated[str, typer.Option(help="The provider's reference to it, never the card itself.", show_default=False)],
+    attempt: Annotated[int | None, typer.Option(min=1, help="The attempt that was declined.", show_default="whichever waits")] = None,
+    wait: Wait = True,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Pay for an order by other means, after its payment was declined. Its stock is reserved anew, and then it is paid."""
+    connected = connections(context)
+    found = order_of(connected, order)
+    operate(
+        connected,
+        "amend-payment",
+        {"order_id": order},
+        {"payment": {"kind": kind, "token": token}, "attempt": attempt},
+        Answer(wait=wait, timeout=timeout, as_json=as_json),
+        about={"order_id": order},
+        see=f"oms order show {named(found)}",
+        objection=operation_of("amend-payment").offered(found),
+    )
 
 
 async def _settled(query: QueryClient, placed: OrderPlaced) -> dict[str, Any] | None:

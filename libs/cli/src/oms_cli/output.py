@@ -10,7 +10,7 @@ from io import StringIO
 from typing import Any
 
 import typer
-from oms_adapters.money import decimal_text, exponent_of
+from oms_contracts.money import money_text
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -95,12 +95,7 @@ def moment(text: str | None, *, precise: bool = False) -> str:
 
 def money(amount: int | None, currency: str | None) -> str:
     """Minor units as a decimal of their currency; unchanged where the currency is not in ISO 4217."""
-    if amount is None:
-        return NOTHING
-    exponent = exponent_of(currency or "")
-    if exponent is None:
-        return f"{amount} minor units of {currency or 'no currency'}"
-    return f"{decimal_text(amount, exponent)} {currency}"
+    return NOTHING if amount is None else money_text(amount, currency)
 
 
 def asked_by(event: Mapping[str, Any]) -> str:

@@ -11,19 +11,24 @@ from typing import Annotated, Any, BinaryIO, NamedTuple, Self
 import msgspec
 import typer
 from oms_client import publisher
-from oms_client.errors import Invalid, NotFound
-from oms_client.queries import QueryClient, event_of, path_part, timeline_path
+from oms_client.errors import Invalid
+from oms_client.outcomes import Outcome, find_outcome
+from oms_client.queries import QueryClient, path_part, timeline_path
 from oms_contracts.message import type_of
-from oms_contracts.products import DeactivateProduct, DefineProduct, ProductCommandRefused, objections_to
+from oms_contracts.money import counted
+from oms_contracts.operations import operation_of
+from oms_contracts.products import DefineProduct, objections_to
 
 from oms_cli import output
 from oms_cli.arguments import AsJson, Limit, Timeout, Wait, connections
+from oms_cli.connections import Asked
 from oms_cli.errors import INVALID, NOT_DONE, CliError
+from oms_cli.operate import Answer, operate
 from oms_cli.output import moment, note, say, table
 
 app = typer.Typer(help="The catalogue of products: define, import, list, show, deactivate.")
 
-DEFINE, REFUSED = type_of(DefineProduct).name, type_of(ProductCommandRefused).name
+DEFINE = type_of(DefineProduct).name
 FIELDS = DefineProduct.__struct_fields__
 """The columns of a CSV file, and the members of an object in a JSON Lines file."""
 SWITCHES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -41,7 +46,7 @@ class Line(NamedTuple):
     reasons: list[str]
 
 
-@app.command(epilog="Example: oms product define MUG-BLUE --title 'Mug, blue' --barcode 4006381333931 --weight-grams 350 --wait")
+@app.command(epilog="Example: oms product define MUG-BLUE --title 'Mug, blue' --barcode 4006381333931 --weight-grams 350")
 def define(
     context: typer.Context,
     *,
@@ -52,7 +57,7 @@ def define(
     weight_grams: Annotated[int | None, typer.Option(min=0, help="Of one unit.", show_default="not known")] = None,
     digital: Annotated[bool, typer.Option("--digital", help="It is not shipped.")] = False,
     inactive: Annotated[bool, typer.Option("--inactive", help="It is not sold yet.")] = False,
-    wait: Wait = False,
+    wait: Wait = True,
     timeout: Timeout = 30,
     as_json: AsJson = False,
 ) -> None:
@@ -60,14 +65,16 @@ def define(
     product = DefineProduct(
         sku=sku, title=title, barcode=barcode, unit=unit, weight_grams=weight_grams, requires_shipping=not digital, active=not inactive
     )
-    expected = msgspec.to_builtins(product)
-    _ask(context, product, expected, "defined", wait=wait, timeout=timeout, as_json=as_json)
+    body = msgspec.to_builtins(product)
+    answer = Answer(wait=wait, timeout=timeout, as_json=as_json)
+    _ask(context, "define-product", sku, body=body, expected=body, done="defined", answer=answer)
 
 
-@app.command(epilog="Example: oms product deactivate MUG-BLUE --wait")
-def deactivate(context: typer.Context, sku: Sku, wait: Wait = False, timeout: Timeout = 30, as_json: AsJson = False) -> None:
+@app.command(epilog="Example: oms product deactivate MUG-BLUE")
+def deactivate(context: typer.Context, sku: Sku, wait: Wait = True, timeout: Timeout = 30, as_json: AsJson = False) -> None:
     """Take a product out of sale. Orders whose stock is reserved go on."""
-    _ask(context, DeactivateProduct(sku=sku), {"active": False}, "deactivated", wait=wait, timeout=timeout, as_json=as_json)
+    answer = Answer(wait=wait, timeout=timeout, as_json=as_json)
+    _ask(context, "deactivate-product", sku, body={}, expected={"active": False}, done="deactivated", answer=answer)
 
 
 @app.command("import", epilog="Example: oms product import products.csv --rejects rejects.csv")
@@ -99,7 +106,7 @@ def import_file(
     def acknowledged(count: int) -> None:
         nonlocal sent
         if (sent + count) // PROGRESS_PRODUCTS > sent // PROGRESS_PRODUCTS:
-            note(f"{sent + count} products are sent")
+            note(f"{counted(sent + count, 'product')} sent")
         sent += count
 
     with nullcontext(sys.stdin.buffer) if from_input else _open(file) as opened, _Rejects(rejected_to) as rejected:
@@ -107,14 +114,14 @@ def import_file(
             connected.publish_all(_valid(read(opened), rejected), acknowledged)
         except CliError as error:
             raise CliError(
-                error.exit_code, *error.lines, f"{sent} products are sent; once this is resolved, import the file again"
+                error.exit_code, *error.lines, f"{counted(sent, 'product')} sent; once this is resolved, import the file again"
             ) from error
     if as_json:
         output.document({"sent": sent, "rejected": rejected.count, "rejects": str(rejected_to) if rejected.count else None})
     else:
-        say(f"{sent} products are sent")
+        say(f"{counted(sent, 'product')} sent")
     if rejected.count:
-        raise CliError(NOT_DONE, f"{rejected.count} lines are not valid; {rejected_to} has each with its number and the reasons")
+        raise CliError(NOT_DONE, f"{counted(rejected.count, 'line')} not valid; {rejected_to} has each with its number and the reasons")
 
 
 @app.command("list", epilog="Example: oms product list --text mug --active")
@@ -158,36 +165,28 @@ def show(context: typer.Context, sku: Sku, as_json: AsJson = False) -> None:
     )
 
 
-def _ask(context: typer.Context, command: Any, expected: dict[str, Any], done: str, *, wait: bool, timeout: float, as_json: bool) -> None:
-    """Send a command about a product. It is done when the product has the `expected` fields."""
-    connected = connections(context)
-    sku: str = command.sku
-    event_id = connected.publish(command, event_id=connected.new_id())
-    answer: dict[str, Any] = {"sku": sku, "event_id": event_id, "done": None, "reasons": []}
-    if wait:
-        late = {"reasons": [f"it is not known after {timeout:g} s; `oms product show` shows what has arrived"]}
-        answer |= connected.wait(lambda query: _settled(query, sku, expected, event_id), timeout) or late
-    if as_json:
-        output.document(answer)
-    if answer["reasons"]:
-        raise CliError(NOT_DONE, *(f"product {sku} is not {done}: {reason}" for reason in answer["reasons"]))
-    if not as_json:
-        say(f"product {sku} is {done}" if answer["done"] else f"product {sku} is sent to be {done}")
+def _ask(context: typer.Context, name: str, sku: str, *, body: dict[str, Any], expected: dict[str, Any], done: str, answer: Answer) -> None:
+    """Ask for an operation on a product. It is done when the product has the `expected` fields: the same again changes nothing."""
 
+    async def settled(query: QueryClient, asked: Asked) -> Outcome | None:
+        found = await query.find(_path(sku))
+        if found is not None and found.items() >= expected.items():
+            return Outcome(status="done")
+        outcome = await find_outcome(query, asked.key, asked.event_id)
+        return outcome if outcome is not None and outcome.status == "refused" else None
 
-async def _settled(query: QueryClient, sku: str, expected: dict[str, Any], event_id: str) -> dict[str, Any] | None:
-    """Whether the product is as expected, or the command was refused; None until either is known."""
-    found = await query.find(_path(sku))
-    if found is not None and found.items() >= expected.items():
-        return {"done": True}
-    try:
-        entries = await query.timeline(sku)
-    except NotFound:
-        return None
-    for entry in entries:
-        if entry["type"] == REFUSED and entry["causation"] == event_id:
-            return {"done": False, "reasons": list(event_of(entry).reasons)}
-    return None
+    parameters = {parameter: sku for parameter in operation_of(name).parameters}
+    operate(
+        connections(context),
+        name,
+        parameters,
+        body,
+        answer,
+        about={"sku": sku},
+        see=f"oms product show {sku}",
+        done=f"product {sku} is {done}",
+        check=settled,
+    )
 
 
 def _path(sku: str) -> str:

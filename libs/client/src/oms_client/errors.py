@@ -1,7 +1,8 @@
 """The errors of this library. Each text is a sentence for people."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
@@ -36,7 +37,16 @@ class NotFound(ClientError):
 
 
 class NotAllowed(ClientError):
-    """The broker has no such topic or group, or does not allow this broker user to use it; or the query API does not accept the token."""
+    """The broker has no such topic or group, or does not allow this broker user to use it; or a server does not take the credential."""
+
+
+class Refused(ClientError):
+    """What was asked for cannot be done as things stand; `reasons` says why, `answer` is all that the server says of it."""
+
+    def __init__(self, title: str, *reasons: str, answer: Mapping[str, Any]) -> None:
+        super().__init__("; ".join((title, *reasons)))
+        self.reasons = reasons or (title,)
+        self.answer = answer
 
 
 class Invalid(ClientError):

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 from oms_contracts.message import decode
 
-from oms_client.errors import Invalid, NotAllowed, NotFound, QueryApiUnreachable
+from oms_client.errors import Invalid, NotAllowed, NotFound, QueryApiUnreachable, Refused
 
 TIMEOUT_SECONDS = 30
 POLL_SECONDS = 0.2
@@ -60,13 +60,16 @@ class QueryClient:
     async def get(self, path: str, **parameters: Any) -> Any:
         """The JSON at `path`. Parameters that are None are left out.
 
-        Raises NotFound, Invalid (a parameter is not valid), NotAllowed (the token is not accepted) or QueryApiUnreachable.
+        Raises NotFound, Invalid (a parameter is not valid), NotAllowed (the server does not take the credential) or QueryApiUnreachable.
         """
         return await self._request("GET", path, params={name: value for name, value in parameters.items() if value is not None})
 
-    async def post(self, path: str, body: Any) -> Any:
-        """The JSON that `path` answers to a body. For what must be in no URL, because logs have those. Raises as `get`."""
-        return await self._request("POST", path, json=body)
+    async def post(self, path: str, body: Any, **options: Any) -> Any:
+        """The JSON that `path` answers to a body. For what must be in no URL, because logs have those; `options` are httpx's.
+
+        Raises as `get`, and Refused where the server says that what is asked for cannot be done as things stand.
+        """
+        return await self._request("POST", path, json=body, **options)
 
     async def _request(self, method: str, path: str, **options: Any) -> Any:
         try:
@@ -86,6 +89,8 @@ class QueryClient:
                 raise NotAllowed(f"the query API at {self.url} does not allow it: {'; '.join((title, *reasons))}")
             case 404:
                 raise NotFound("; ".join((title, *reasons)))
+            case 409:
+                raise Refused(title, *reasons, answer=content)
             case 422:
                 raise Invalid(title, *reasons)
             case _:

@@ -15,6 +15,7 @@ from oms_contracts.customers import EraseCustomer
 from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.fulfillments import AcceptFulfillment, PackPackage, PickItems, ShipFulfillment
 from oms_contracts.message import MessageType, UnreadableMessage, description_of, encode, type_of, validate
+from oms_contracts.money import counted
 from oms_contracts.orders import ENDED_STATUSES, AmendPayment, CancelOrder
 from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.returns import CancelReturn, InspectReturn, ReceiveReturnItems, RequestReturn
@@ -139,7 +140,7 @@ def _shippable(fulfillment: Json) -> str:
     if fulfillment["status"] != "packed":
         return f"the fulfillment is {fulfillment['status']}"
     left = _unpacked(fulfillment)
-    return f"{left} units are not packed yet" if left else OFFERED
+    return f"{counted(left, 'unit')} not packed yet" if left else OFFERED
 
 
 def _unpacked(fulfillment: Json) -> int:

@@ -10,3 +10,12 @@ def check_digit(digits: str) -> int:
 def is_sscc(text: str) -> bool:
     """Whether `text` is 18 digits, the last being the check digit of the others. The application identifier (00) is not part of it."""
     return len(text) == 18 and text.isascii() and text.isdigit() and int(text[-1]) == check_digit(text[:-1])
+
+
+def sscc_of(serial: int) -> str:
+    """The SSCC of a serial number; the same for the same number modulo 10^17.
+
+    It begins with the digits of the number, so it is in no company's own range: whoever has a GS1 company prefix numbers packages by that.
+    """
+    digits = f"{serial % 10**17:017d}"
+    return f"{digits}{check_digit(digits)}"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from fastapi import Query
+from oms_contracts.summaries import summary
 from oms_runtime.customer_keys import customer_hash, email_hash
 from oms_runtime.database import Connection, Database
 from oms_runtime.sealing import Sealer
@@ -48,7 +49,6 @@ from oms_projection.responses import (
     SkuDetail,
     TimelineEntry,
 )
-from oms_projection.summaries import summary
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""One line about an event, for people. It is made when the timeline is read; events are stored as they were published."""
+"""One line about an event, for people. It is made when the event is shown; events are stored as they were published."""
 
 import re
 from typing import Any
@@ -15,6 +15,7 @@ from oms_contracts.fulfillments import (
     PackagePacked,
 )
 from oms_contracts.message import UnreadableMessage, decode
+from oms_contracts.money import counted, money_text
 from oms_contracts.orders import (
     OrderAccepted,
     OrderActionRequired,
@@ -99,13 +100,13 @@ from oms_contracts.tracking import (
 _TIME_FORMAT = "%Y-%m-%d %H:%M UTC"
 
 SUMMARIES: dict[type[Any], str] = {
-    CustomerErased: "Erased, by deleting {key_count} keys: {e.reason}",
-    OrderAccepted: "Accepted from {e.channel} as {e.channel_reference}: {units} units, {e.total} {e.currency} in minor units",
+    CustomerErased: "Erased, by deleting {key_count}: {e.reason}",
+    OrderAccepted: "Accepted from {e.channel} as {e.channel_reference}: {units}, {money}",
     OrderRejected: "Rejected: {reasons}",
     OrderConflictReported: "The same reference came again with other content; nothing was changed",
-    OrderReserved: "Stock is held; {e.amount} {e.currency} (minor units) to be authorized, attempt {e.attempt}",
+    OrderReserved: "Stock is held; {money} to be authorized, attempt {e.attempt}",
     OrderConfirmed: "Confirmed: reserved and paid for",
-    OrderReleased: "Released to fulfillment: {units} units",
+    OrderReleased: "Released to fulfillment: {units}",
     OrderActionRequired: "Waits for {e.action} until {e.deadline:" + _TIME_FORMAT + "}: {e.reason}",
     OrderPaymentAmended: "The customer pays by {e.payment.kind} instead, attempt {e.attempt}",
     OrderCancellationRequested: "Cancellation was asked for: {e.reason}",
@@ -113,33 +114,33 @@ SUMMARIES: dict[type[Any], str] = {
     OrderCanceled: "Canceled: {e.reason}",
     OrderExpired: "Expired: {e.reason}",
     OrderPartlyDelivered: "Package {e.package_id} arrived, others are still to come",
-    OrderCommandRefused: "{e.command} was refused: {e.reason}",
+    OrderCommandRefused: "{command} was refused: {e.reason}",
     OrderCompleted: "Completed: every unit is delivered",
     WebhookTaken: "The shop's webhook {e.topic} was taken: {webhook}",
-    StockReceived: "{units} units were received",
-    StockAdjusted: "On hand was corrected by {units} units: {e.reason}",
-    StockReturned: "{units} units came back to stock",
-    StockWrittenOff: "{units} units were written off: {e.reason}",
-    StockReserved: "{units} units are reserved until {e.expires_at:" + _TIME_FORMAT + "}, attempt {e.attempt}",
+    StockReceived: "{units_were} received",
+    StockAdjusted: "On hand was corrected by {units}: {e.reason}",
+    StockReturned: "{units} came back to stock",
+    StockWrittenOff: "{units_were} written off: {e.reason}",
+    StockReserved: "{units_are} reserved until {e.expires_at:" + _TIME_FORMAT + "}, attempt {e.attempt}",
     StockReservationFailed: "{failure}",
     StockReservationPostponed: "Waits until these products are defined: {unknown_skus}",
-    WaitingOrdersResumed: "{orders} orders that waited for {e.sku} go on",
-    StockReservationExpired: "The reservation of {units} units has expired",
+    WaitingOrdersResumed: "{orders} no longer {wait} for {e.sku}",
+    StockReservationExpired: "The reservation of {units} has expired",
     StockAllocationRequested: "The reservation had expired: allocation is planned anew",
-    StockAllocated: "{units} units are allocated",
-    StockShipped: "{units} units of {e.fulfillment_id} are booked out",
-    StockReleased: "{units} units that were {e.stage} are available again: {e.reason}",
+    StockAllocated: "{units_are} allocated",
+    StockShipped: "{units_are} booked out for {e.fulfillment_id}",
+    StockReleased: "{units_are} no longer {e.stage}: {e.reason}",
     ProductDefined: "{e.sku} is {e.title}{inactive}",
     ProductDeactivated: "{e.sku} is no longer sold",
-    ProductCommandRefused: "{e.command} was refused: {reasons}",
-    StockCommandRefused: "{e.command} was refused: {reasons}",
+    ProductCommandRefused: "{command} was refused: {reasons}",
+    StockCommandRefused: "{command} was refused: {reasons}",
     PaymentAuthorizationRequested: "The provider is asked to hold {money}, attempt {e.attempt}",
-    PaymentAuthorized: "{money} are authorized",
+    PaymentAuthorized: "{money} is authorized",
     PaymentDeclined: "The payment was declined: {e.reason}",
     PaymentOutcomeUnknown: "The provider did not respond; looked up again at {e.next_check_at:" + _TIME_FORMAT + "}",
     PaymentRequestRepeated: "The provider does not know the request: it is sent again",
     PaymentCaptureRequested: "The provider is asked to take {money} for {e.fulfillment_id}",
-    PaymentCaptured: "{money} were captured for {e.fulfillment_id}",
+    PaymentCaptured: "{money} was captured for {e.fulfillment_id}",
     PaymentCaptureFailed: "The capture for {e.fulfillment_id} failed: {e.reason}",
     PaymentVoidRequested: "The provider is asked to release the authorization",
     PaymentVoided: "The authorization is voided",
@@ -147,17 +148,17 @@ SUMMARIES: dict[type[Any], str] = {
     PaymentAbandoned: "The order ended unpaid: {e.reason}",
     RefundPostponed: "The refund {e.refund_id} waits for the captures, until {e.until:" + _TIME_FORMAT + "}",
     RefundRequested: "The provider is asked to give back {money} for {e.refund_id}",
-    RefundSettled: "{money} were refunded for {e.refund_id}",
+    RefundSettled: "{money} was refunded for {e.refund_id}",
     RefundFailed: "The refund {e.refund_id} failed: {e.reason}",
-    FulfillmentPlanned: "{e.location} is asked to ship {units} units",
+    FulfillmentPlanned: "{e.location} is asked to ship {units}",
     FulfillmentAccepted: "{e.fulfillment_id} is accepted",
     ItemsPicked: "{e.fulfillment_id} is picked",
-    PackagePacked: "Package {e.package_id} is packed: {units} units",
+    PackagePacked: "Package {e.package_id} is packed: {units}",
     FulfillmentShipped: "{e.location} shipped {packages}",
     FulfillmentCanceled: "Fulfillment is stopped: {e.reason}",
     FulfillmentCancellationRejected: "Fulfillment continues: {e.reason}",
-    FulfillmentCommandRefused: "{e.command} was refused: {e.reason}",
-    DeliveryExpected: "{e.units} units are to reach the customer",
+    FulfillmentCommandRefused: "{command} was refused: {e.reason}",
+    DeliveryExpected: "{expected_are} to reach the customer",
     LabelCreated: "Package {e.package_id} is known to {e.carrier} as {e.tracking_number}",
     PackageInTransit: "Package {e.package_id} is in transit",
     PackageOutForDelivery: "Package {e.package_id} is out for delivery",
@@ -166,20 +167,20 @@ SUMMARIES: dict[type[Any], str] = {
     PackageLost: "Package {e.package_id} is lost",
     PackageReturnedToSender: "Package {e.package_id} came back to the sender",
     ScanRecorded: "A late or repeated scan of package {e.package_id}: {e.status}",
-    TrackingCommandRefused: "{e.command} was refused: {e.reason}",
+    TrackingCommandRefused: "{command} was refused: {e.reason}",
     OrderStatusChanged: "Public status {e.sequence}: {e.status}",
     ReturnWindowOpened: "Returns may be asked for until {e.closes_at:" + _TIME_FORMAT + "}",
-    ReturnRequested: "Return {e.return_id} was asked for: {units} units",
+    ReturnRequested: "Return {e.return_id} was asked for: {units}",
     ReturnApproved: "Return {e.return_id} is approved; the goods are expected before {e.expires_at:" + _TIME_FORMAT + "}",
     ReturnDeclined: "Return {e.return_id} is declined: {reasons}",
-    ReturnItemsReceived: "{units} units of return {e.return_id} arrived at {e.location}",
-    ReturnItemsInspected: "{units} units of return {e.return_id} are inspected",
-    ReturnRefundRequested: "{money} are to be refunded for return {e.return_id}",
-    ReturnClosed: "Return {e.return_id} is closed: {e.outcome}, {e.refunded} refunded (minor units)",
+    ReturnItemsReceived: "{units} of return {e.return_id} arrived at {e.location}",
+    ReturnItemsInspected: "Return {e.return_id} is inspected: {units}",
+    ReturnRefundRequested: "{money} is to be refunded for return {e.return_id}",
+    ReturnClosed: "Return {e.return_id} is closed: {outcome}",
     ReturnCanceled: "Return {e.return_id} is canceled: {e.reason}",
     ReturnExpired: "Return {e.return_id} has expired",
     ReturnActionRequired: "Return {e.return_id} waits for a person to {e.action}, until {e.deadline:" + _TIME_FORMAT + "}",
-    ReturnCommandRefused: "{e.command} was refused: {e.reason}",
+    ReturnCommandRefused: "{command} was refused: {e.reason}",
 }
 
 _WORD_BOUNDARY = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -187,7 +188,7 @@ _WORD_BOUNDARY = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 def summary(kind: str, data: str) -> str:
     """A line about an event of published type `kind`. For a type without a template it is the type's name."""
-    name = _WORD_BOUNDARY.sub(" ", kind.split(".")[-2]).capitalize() if kind.count(".") > 1 else kind
+    name = _words_of(kind)
     try:
         event: object = decode(kind, data.encode())
     except UnreadableMessage:
@@ -206,11 +207,19 @@ class _Values(dict[str, Any]):
         event = self["e"]
         match name:
             case "units":
-                return str(sum(line.quantity for line in event.lines))
+                return counted(_units_of(event), "unit")
+            case "units_are" | "units_were":
+                return _with_verb(_units_of(event), name.removeprefix("units_"))
+            case "expected_are":
+                return _with_verb(event.units, "are")
             case "money":
-                return f"{event.amount} {event.currency} (minor units)"
+                return money_text(event.total if isinstance(event, OrderAccepted) else event.amount, event.currency)
             case "key_count":
-                return str(len(event.keys))
+                return counted(len(event.keys), "key")
+            case "command":
+                return _words_of(event.command)
+            case "outcome":
+                return event.outcome.replace("_", " ")
             case "reasons":
                 return "; ".join(event.reasons)
             case "failure":
@@ -221,7 +230,9 @@ class _Values(dict[str, Any]):
             case "unknown_skus":
                 return ", ".join(event.unknown_skus)
             case "orders":
-                return str(len(event.orders))
+                return counted(len(event.orders), "order")
+            case "wait":
+                return "waits" if len(event.orders) == 1 else "wait"
             case "inactive":
                 return "" if event.active else ", which is not sold"
             case "webhook":
@@ -231,3 +242,17 @@ class _Values(dict[str, Any]):
                 return ", ".join(f"{p.package_id} with {p.carrier} as {p.tracking_number}" for p in event.packages)
             case _:
                 raise KeyError(name)
+
+
+def _words_of(kind: str) -> str:
+    """The name within a published type, in words: Receive stock of oms.inventory.ReceiveStock.v1."""
+    return _WORD_BOUNDARY.sub(" ", kind.split(".")[-2]).capitalize() if kind.count(".") > 1 else kind
+
+
+def _units_of(event: Any) -> int:
+    return sum(line.quantity for line in event.lines)
+
+
+def _with_verb(units: int, plural: str) -> str:
+    """How many units, and the verb that follows."""
+    return f"{counted(units, 'unit')} {plural if abs(units) != 1 else {'are': 'is', 'were': 'was'}[plural]}"

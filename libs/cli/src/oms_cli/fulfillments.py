@@ -1,0 +1,335 @@
+"""`oms fulfillment`: what locations ship, and the steps on the way: accept, pick, pack, ship. `oms package`: what carriers see."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import aclosing
+from datetime import datetime
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+import typer
+from oms_contracts.money import counted
+from oms_contracts.operations import operation_of
+from oms_contracts.sscc import sscc_of
+
+from oms_cli import output
+from oms_cli.arguments import AsJson, Limit, Order, Timeout, Wait, connections, moment_of, named, order_of, quantities
+from oms_cli.connections import Connections
+from oms_cli.errors import INVALID, NOT_DONE, CliError
+from oms_cli.operate import Answer, operate
+from oms_cli.output import moment, note, say, table
+
+app = typer.Typer(help="What locations ship: list, show, accept, pick, pack, ship.")
+packages = typer.Typer(help="What carriers see of packages.")
+
+DETAILS = 100
+"""Orders of a page with all that is known of them."""
+UNDER_WAY = "released"
+"""The status of an order that has fulfillments and has not ended."""
+
+Location = Annotated[
+    str | None, typer.Argument(metavar="[LOCATION]", help="Which location's fulfillment.", show_default="the only one of the order")
+]
+
+
+@app.command("list", epilog="Example: oms fulfillment list --location BER-1 --status planned")
+def list_fulfillments(
+    context: typer.Context,
+    *,
+    location: Annotated[str | None, typer.Option(help="Only this location's.", show_default="all")] = None,
+    status: Annotated[
+        Literal["planned", "accepted", "picked", "packed", "shipped", "canceled"] | None,
+        typer.Option(help="Only those of this status.", show_default="all"),
+    ] = None,
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Fulfillments of the orders that are under way, of the newest order first. `oms order show` has those of orders that have ended."""
+    connected = connections(context)
+    rows = connected.run(_listed(connected, location, status, limit + 1))
+    shown, more = rows[:limit], len(rows) > limit
+    if as_json:
+        output.document({"fulfillments": shown, "more": more})
+        return
+    if not shown:
+        say("there is no such fulfillment")
+        return
+    columns = ("order", "location", "status", "since", "units>", "delivery", "packages>")
+    cells = [(named(f), f["location"], f["status"], moment(f["at"]), _units(f["lines"]), f["delivery"], len(f["packages"])) for f in shown]
+    table("Fulfillments", columns, cells)
+    if more:
+        note("there is more; --limit shows it")
+
+
+@app.command(epilog="Example: oms fulfillment show web/W-1001")
+def show(context: typer.Context, *, order: Order, location: Location = None, as_json: AsJson = False) -> None:
+    """One fulfillment: what is to be shipped, what is packed already, and the command that comes next."""
+    connected = connections(context)
+    found = order_of(connected, order)
+    fulfillment = _fulfillment(found, location)
+    if as_json:
+        output.document(fulfillment)
+        return
+    say(f"Fulfillment {fulfillment['fulfillment_id']} of {named(found)}")
+    say(f"{fulfillment['status']} since {moment(fulfillment['at'])}, {counted(_units(fulfillment['lines']), 'unit')} to {_delivery(found)}")
+    left = Counter(dict(_unpacked(fulfillment)))
+    rows = [(line["line_id"], line["sku"], line["quantity"], left[line["line_id"], line["sku"]]) for line in fulfillment["lines"] or ()]
+    table("Lines", ("line", "SKU", "quantity>", "to be packed>"), rows)
+    if fulfillment["packages"]:
+        table(
+            "Packages, in the order they were packed",
+            ("package", "units>", "carrier", "tracking number", "status"),
+            [(p["package_id"], _units(p["lines"]), p["carrier"], p["tracking_number"], p["status"]) for p in fulfillment["packages"]],
+        )
+    if step := _next(fulfillment):
+        say(f"next: oms fulfillment {step.format(order=named(found), location=fulfillment['location'])}")
+
+
+@app.command(epilog="Example: oms fulfillment accept web/W-1001")
+def accept(
+    context: typer.Context,
+    *,
+    order: Order,
+    location: Location = None,
+    wait: Wait = True,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """The location takes the fulfillment on."""
+    _operate(context, "accept-fulfillment", order, location, body={}, answer=Answer(wait=wait, timeout=timeout, as_json=as_json))
+
+
+@app.command(epilog="Example: oms fulfillment pick web/W-1001")
+def pick(
+    context: typer.Context,
+    *,
+    order: Order,
+    location: Location = None,
+    wait: Wait = True,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """All units of the fulfillment are picked."""
+    _operate(context, "pick-items", order, location, body={}, answer=Answer(wait=wait, timeout=timeout, as_json=as_json))
+
+
+@app.command(epilog="Example: oms fulfillment pack web/W-1001 --line MUG-BLUE=1")
+def pack(
+    context: typer.Context,
+    *,
+    order: Order,
+    location: Location = None,
+    lines: Annotated[
+        list[str] | None,
+        typer.Option("--line", metavar="SKU=QUANTITY", help="What is in it; the line's id serves, too.", show_default="all that is left"),
+    ] = None,
+    sscc: Annotated[str | None, typer.Option(metavar="SSCC", help="The code on the package, 18 digits.", show_default="a new one")] = None,
+    wait: Wait = True,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Close a package: with all units that are not packed yet, or with those that --line names. It says the package's SSCC."""
+    connected = connections(context)
+    found = order_of(connected, order)
+    fulfillment = _fulfillment(found, location)
+    package_id = sscc_of(_number(connected.new_id())) if sscc is None else sscc
+    body = {"package_id": package_id, "lines": _packed(fulfillment, lines)}
+    answer = Answer(wait=wait, timeout=timeout, as_json=as_json)
+    _step(connected, "pack-package", found, fulfillment, body=body, answer=answer, about={"package_id": package_id})
+
+
+@app.command(epilog="Example: oms fulfillment ship web/W-1001 --carrier DHL --tracking 00340434161094042557")
+def ship(
+    context: typer.Context,
+    *,
+    order: Order,
+    location: Location = None,
+    carrier: Annotated[str, typer.Option(metavar="NAME", help="Who takes the packages.", show_default=False)],
+    tracking: Annotated[
+        list[str],
+        typer.Option(
+            "--tracking",
+            metavar="NUMBER",
+            help="A package's tracking number; one a package, in the order they were packed.",
+            show_default=False,
+        ),
+    ],
+    wait: Wait = True,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Hand every package to the carrier. This cannot be undone: the money is captured, and the order can no longer be canceled."""
+    body = {"carrier": carrier, "tracking_numbers": tracking}
+    _operate(context, "ship-fulfillment", order, location, body=body, answer=Answer(wait=wait, timeout=timeout, as_json=as_json))
+
+
+@packages.command(epilog="Example: oms package scan web/W-1001 delivered")
+def scan(
+    context: typer.Context,
+    *,
+    order: Order,
+    status: Annotated[
+        Literal["in_transit", "out_for_delivery", "attempt_failed", "delivered", "lost", "returned_to_sender"],
+        typer.Argument(metavar="STATUS", help="What the carrier saw.", show_default=False),
+    ],
+    package: Annotated[
+        str | None, typer.Option(metavar="ID", help="Its SSCC or its tracking number.", show_default="the only one of the order")
+    ] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", parser=moment_of, help="When the carrier saw it; UTC unless it says otherwise.", show_default="now"),
+    ] = None,
+    note_text: Annotated[str, typer.Option("--note", metavar="TEXT", help="What the carrier says of it.", show_default=False)] = "",
+    scan_id: Annotated[str | None, typer.Option(metavar="ID", help="The same scan again has no effect.", show_default="a new UUID")] = None,
+    wait: Wait = True,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Record what a carrier saw of a package: in_transit, out_for_delivery, attempt_failed, delivered, lost or returned_to_sender."""
+    connected = connections(context)
+    found = order_of(connected, order)
+    parcel = _package(found, package)
+    scan_name = connected.new_id() if scan_id is None else scan_id
+    operate(
+        connected,
+        "record-scan",
+        {"order_id": found["order_id"], "package_id": parcel["package_id"]},
+        {"scan_id": scan_name, "status": status, "at": (at or connected.now()).isoformat(), "reason": note_text},
+        Answer(wait=wait, timeout=timeout, as_json=as_json),
+        about={"order_id": found["order_id"], "package_id": parcel["package_id"], "scan_id": scan_name},
+        see=f"oms order show {named(found)}",
+        objection=operation_of("record-scan").offered(parcel),
+    )
+
+
+async def _listed(connected: Connections, location: str | None, status: str | None, limit: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    async with aclosing(connected.query.items("/orders/details", status=UNDER_WAY, limit=DETAILS)) as orders:
+        async for order in orders:
+            for fulfillment in _of_order(order):
+                if (location in {None, fulfillment["location"]}) and status in {None, fulfillment["status"]}:
+                    found.append(fulfillment)
+            if len(found) >= limit:
+                break
+    return found
+
+
+def _of_order(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The fulfillments of an order, each with its packages in the order they were packed."""
+    about = {name: order[name] for name in ("order_id", "channel", "reference")}
+    for fulfillment in order["fulfillments"]:
+        mine = [package for package in order["packages"] if package["fulfillment_id"] == fulfillment["fulfillment_id"]]
+        yield {**about, **fulfillment, "packages": sorted(mine, key=lambda package: package["packed_at"] or "")}
+
+
+def _fulfillment(order: dict[str, Any], location: str | None) -> dict[str, Any]:
+    """The order's fulfillment at a location. Raises a CliError that names those there are."""
+    found = {fulfillment["location"]: fulfillment for fulfillment in _of_order(order)}
+    if not found:
+        raise CliError(
+            NOT_DONE, f"order {named(order)} has no fulfillment: it is {order['status']}; `oms order show {named(order)}` says more"
+        )
+    if location is None:
+        if len(found) > 1:
+            raise CliError(INVALID, f"LOCATION: name one of {', '.join(found)}; each of them ships a part of {named(order)}")
+        return next(iter(found.values()))
+    if location not in found:
+        raise CliError(NOT_DONE, f"order {named(order)} has no fulfillment at {location}, but at {', '.join(found)}")
+    return found[location]
+
+
+def _package(order: dict[str, Any], name: str | None) -> dict[str, Any]:
+    """The order's package of this SSCC or tracking number. Raises a CliError that names those there are."""
+    known: list[dict[str, Any]] = order["packages"]
+    found = [package for package in known if name is None or name in {package["package_id"], package["tracking_number"]}]
+    if len(found) == 1:
+        return found[0]
+    if not known:
+        raise CliError(NOT_DONE, f"order {named(order)} has no package: it is {order['status']}; `oms fulfillment pack` packs one")
+    ids = ", ".join(package["package_id"] for package in known)
+    if found:
+        raise CliError(INVALID, f"--package: name one of {ids}")
+    raise CliError(NOT_DONE, f"order {named(order)} has no package {name}, but {ids}")
+
+
+def _operate(context: typer.Context, name: str, order: str, location: str | None, *, body: dict[str, Any], answer: Answer) -> None:
+    connected = connections(context)
+    found = order_of(connected, order)
+    _step(connected, name, found, _fulfillment(found, location), body=body, answer=answer, about={})
+
+
+def _step(
+    connected: Connections,
+    name: str,
+    order: dict[str, Any],
+    fulfillment: dict[str, Any],
+    *,
+    body: dict[str, Any],
+    answer: Answer,
+    about: dict[str, Any],
+) -> None:
+    operate(
+        connected,
+        name,
+        {"order_id": order["order_id"], "location": fulfillment["location"]},
+        body,
+        answer,
+        about={"order_id": order["order_id"], "fulfillment_id": fulfillment["fulfillment_id"], **about},
+        see=f"oms fulfillment show {named(order)} {fulfillment['location']}",
+        objection=operation_of(name).offered(fulfillment),
+    )
+
+
+def _unpacked(fulfillment: dict[str, Any]) -> list[tuple[tuple[str, str], int]]:
+    """Units that are in no package yet, by line and SKU."""
+    left = Counter({(line["line_id"], line["sku"]): 0 for line in fulfillment["lines"] or ()})
+    for line in fulfillment["lines"] or ():
+        left[line["line_id"], line["sku"]] += line["quantity"]
+    for package in fulfillment["packages"]:
+        for line in package["lines"] or ():
+            left[line["line_id"], line["sku"]] -= line["quantity"]
+    return [(name, units) for name, units in left.items() if units > 0]
+
+
+def _packed(fulfillment: dict[str, Any], words: list[str] | None) -> list[dict[str, Any]]:
+    """The lines of a package: those that `words` name, or all that is left."""
+    left = _unpacked(fulfillment)
+    chosen = left if words is None else [(_line_named(name, left), units) for name, units in quantities(words, "--line")]
+    location = fulfillment["location"]
+    return [{"line_id": line_id, "sku": sku, "location": location, "quantity": units} for (line_id, sku), units in chosen]
+
+
+def _line_named(name: str, left: list[tuple[tuple[str, str], int]]) -> tuple[str, str]:
+    named_so = [line for line, _ in left if name == line[0]] or [line for line, _ in left if name == line[1]]
+    if len(named_so) == 1:
+        return named_so[0]
+    known = ", ".join(f"{sku} (line {line_id}): {units}" for (line_id, sku), units in left) or "nothing"
+    raise CliError(INVALID, f"--line: {name!r} names no line, or several, of what is to be packed: {known}")
+
+
+def _next(fulfillment: dict[str, Any]) -> str | None:
+    """The command that comes next, None where there is none."""
+    match fulfillment["status"]:
+        case "planned":
+            return "accept {order} {location}"
+        case "accepted":
+            return "pick {order} {location}"
+        case "picked":
+            return "pack {order} {location}"
+        case "packed":
+            return f"ship {{order}} {{location}} --carrier NAME{' --tracking NUMBER' * len(fulfillment['packages'])}"
+        case _:
+            return None
+
+
+def _delivery(order: dict[str, Any]) -> str:
+    return "be collected" if order["delivery"] == "pickup" else "be shipped"
+
+
+def _units(lines: list[dict[str, Any]] | None) -> int:
+    return sum(line["quantity"] for line in lines or ())
+
+
+def _number(text: str) -> int:
+    """A number that is as unlikely to come twice as the text."""
+    return int.from_bytes(sha256(text.encode()).digest()[:8])

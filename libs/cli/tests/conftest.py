@@ -1,0 +1,29 @@
+"""`oms` without servers."""
+
+from collections.abc import Iterator
+
+import pytest
+from oms_cli.app import app
+from typer.testing import CliRunner, Result
+
+from libs.cli.tests.fakes import FakeConnections, Run
+
+
+@pytest.fixture
+def connected() -> Iterator[FakeConnections]:
+    made = FakeConnections()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def oms(connected: FakeConnections) -> Run:
+    """Runs `oms` with the words given, as a shell would split them."""
+
+    def run(*words: str, given: bytes | None = None) -> Result:
+        result = CliRunner().invoke(app, list(words), obj=connected, input=given)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run

@@ -1,0 +1,247 @@
+"""Every operation has a command, which asks for the same on Kafka and through the door; and what came of it is said."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from oms_cli.app import app
+from oms_cli.connections import Connections
+from oms_contracts.message import encode
+from oms_contracts.operations import OPERATIONS, Operation, operation_of, topic_for
+from oms_contracts.samples import sample
+from oms_contracts.stock import StockCommandRefused, StockReceived
+from typer.testing import CliRunner, Result
+
+from libs.cli.tests.fakes import NOON, ORDER, ORDER_ID, FakeConnections, NoServers, Run, entry, errors, page, sample_of, shown
+from libs.cli.tests.life import fulfilling
+
+KEY = "oms_k1_secret"
+FULFILLMENT = f"/orders/{ORDER_ID}/fulfillments/BER"
+RETURN = f"/orders/{ORDER_ID}/returns/RMA-1"
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "place-order": ("order place -", "/orders"),
+    "cancel-order": ("order cancel web/W-1 --reason twice", f"/orders/{ORDER_ID}/cancel"),
+    "amend-payment": ("order pay web/W-1 --kind card --token tok", f"/orders/{ORDER_ID}/payment"),
+    "receive-stock": ("stock receive BER mug=2 pot=1", "/stock/receipts"),
+    "adjust-stock": ("stock adjust BER mug=-2 --reason broken", "/stock/adjustments"),
+    "define-product": ("product define a/b --title Mug", "/products"),
+    "deactivate-product": ("product deactivate a/b", "/products/a%2Fb/deactivate"),
+    "accept-fulfillment": ("fulfillment accept web/W-1", f"{FULFILLMENT}/accept"),
+    "pick-items": ("fulfillment pick web/W-1", f"{FULFILLMENT}/pick"),
+    "pack-package": ("fulfillment pack web/W-1", f"{FULFILLMENT}/packages"),
+    "ship-fulfillment": ("fulfillment ship web/W-1 --carrier DHL --tracking T-1", f"{FULFILLMENT}/ship"),
+    "record-scan": ("package scan web/W-1 delivered", f"/orders/{ORDER_ID}/packages/340/scans"),
+    "request-return": ("return request web/W-1", f"/orders/{ORDER_ID}/returns"),
+    "cancel-return": ("return cancel web/W-1 --reason kept", f"{RETURN}/cancel"),
+    "receive-return-items": ("return receive web/W-1 --location BER", f"{RETURN}/receipts"),
+    "inspect-return": ("return inspect web/W-1 --line mug=1", f"{RETURN}/inspect"),
+    "erase-customer": ("customer erase --email ada@example.com --reason asked --yes", "/customers/erase"),
+    "redrive-dead-letters": ("dead-letters redrive inventory R-1", "/dead-letters/inventory/redrive"),
+}
+"""A command of each operation, and where the door is asked for it."""
+
+READS: dict[str, Any] = {
+    f"/orders/{ORDER_ID}": fulfilling(),
+    "/dead-letters": page({"letter_id": "inventory/1", "status": "set_aside", "attempts": 1, "reason": "x"}),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_every_operation_has_a_command(oms: Run, connected: FakeConnections, operation: Operation) -> None:
+    connected.responses |= READS
+    words, _ = COMMANDS[operation.name]
+    result = oms(*words.split(), "--no-wait", given=json.dumps(ORDER).encode())
+    assert result.exit_code == 0, result.output
+    [(topic, command)] = connected.published
+    assert type(command) is operation.command
+    assert topic == topic_for(operation, {"service": "inventory"})
+
+
+class Door:
+    """A server that follows the door's contract: `posted` are operations, `answers` what their outcomes are, by path."""
+
+    def __init__(self) -> None:
+        self.reads = dict(READS)
+        self.answers: dict[str, tuple[int, dict[str, Any]]] = {}
+        self.posted: list[tuple[str, dict[str, Any], dict[str, str], dict[str, list[str]]]] = []
+        door = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = urlsplit(self.path).path.removeprefix("/api/v1")
+                found = door.reads.get(path)
+                self.answer(*((200, found) if found is not None else (404, {"title": f"nothing at {path}", "reasons": []})))
+
+            def do_POST(self) -> None:
+                parts = urlsplit(self.path)
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                path = parts.path.removeprefix("/api/v1")
+                door.posted.append((path, body, {k.lower(): v for k, v in self.headers.items()}, parse_qs(parts.query)))
+                self.answer(*door.answers.get(path, (202, {"event_id": "e-1", "key": "K", "operation": "x", "outcome": None})))
+
+            def answer(self, status: int, content: Any) -> None:
+                if self.headers["authorization"] != f"Bearer {KEY}":
+                    status, content = 401, {"title": "the key is not known", "reasons": ["Authorization: ask for another"]}
+                self.send_response(status)
+                self.send_header("content-type", "application/json" if status < 300 else "application/problem+json")
+                self.end_headers()
+                self.wfile.write(json.dumps(content).encode())
+
+            def log_message(self, format: str, *args: Any) -> None:  # the name is the library's
+                """Be quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    made = Door()
+    thread = Thread(target=made.server.serve_forever)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+@pytest.fixture
+def at_the_door(door: Door) -> Callable[..., Result]:
+    """Runs `oms` with the settings of the door alone."""
+
+    def run(*words: str, given: bytes | None = None, key: str | None = KEY, reason: str = "") -> Result:
+        ids = iter(f"id-{number}" for number in range(1, 100))
+        made = Connections(url=f"{door.url}/", key=key, clock=lambda: NOON, new_id=lambda: next(ids), find_servers=NoServers, reason=reason)
+        with closing(made):
+            return CliRunner().invoke(app, list(words), obj=made, input=given)
+
+    return run
+
+
+def parameters_of(operation: Operation, path: str) -> dict[str, str]:
+    pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", operation.path)
+    found = re.fullmatch(pattern, path)
+    assert found is not None, path
+    return {name: unquote(value) for name, value in found.groupdict().items()}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_the_door_is_asked_for_the_same(
+    oms: Run, connected: FakeConnections, door: Door, at_the_door: Callable[..., Result], operation: Operation
+) -> None:
+    connected.responses |= READS
+    words, path = COMMANDS[operation.name]
+    given = json.dumps(ORDER).encode()
+    oms(*words.split(), "--no-wait", given=given)
+    result = at_the_door(*words.split(), "--no-wait", given=given)
+    assert result.exit_code == 0, result.output
+    [(posted, body, _, query)] = door.posted
+    assert (posted, query) == (path, {})
+    [(_, command)] = connected.published
+    assert encode(operation.message(parameters_of(operation, posted), body)) == encode(command)
+
+
+def test_the_door_is_told_why_and_what_counts_once(door: Door, at_the_door: Callable[..., Result]) -> None:
+    words = ("stock", "receive", "BER", "mug=2", "--receipt-id", "R", "--no-wait")
+    at_the_door(*words, reason="gezählt, 2")
+    at_the_door(*words)
+    at_the_door("product", "deactivate", "mug", "--no-wait")
+    first, second, other = [headers for _, _, headers, _ in door.posted]
+    assert unquote(first["x-reason"]) == "gezählt, 2"
+    assert first["idempotency-key"] == second["idempotency-key"]
+    assert "x-reason" not in second
+    assert "idempotency-key" not in other
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "code", "expected"),
+    [
+        (200, {"outcome": {"status": "done", "events": [{"summary": "BER is accepted"}], "reasons": []}}, 0, "BER is accepted\n"),
+        (
+            409,
+            {"title": "accept-fulfillment was refused", "reasons": ["it is picked"]}
+            | {"outcome": {"status": "refused", "events": [], "reasons": ["it is picked"]}},
+            1,
+            "error: refused to accept a fulfillment: it is picked\n",
+        ),
+        (409, {"title": "a request with this key is in hand", "reasons": ["wait"]}, 1, "error: a request with this key is in hand; wait\n"),
+        (403, {"title": "it needs the scope fulfillments:change", "reasons": []}, 1, "error: it needs the scope fulfillments:change\n"),
+    ],
+)
+def test_what_the_door_answers_is_said(
+    *, door: Door, at_the_door: Callable[..., Result], status: int, content: dict[str, Any], code: int, expected: str
+) -> None:
+    door.reads[f"/orders/{ORDER_ID}"] = fulfilling("planned")
+    door.answers[f"{FULFILLMENT}/accept"] = (status, {"event_id": "e", "key": ORDER_ID, "operation": "accept-fulfillment"} | content)
+    result = at_the_door("fulfillment", "accept", "web/W-1", "--timeout", "3")
+    assert (result.exit_code, result.output) == (code, expected)
+    assert door.posted[0][3] == {"wait": ["3s"]}
+
+
+def test_an_outcome_that_the_door_did_not_wait_for_is_in_the_timeline(door: Door, at_the_door: Callable[..., Result]) -> None:
+    received = sample_of(StockReceived, receipt_id="R", lines=[{"sku": "mug", "location": "BER", "quantity": 2}])
+    door.answers["/stock/receipts"] = (202, {"event_id": "e", "key": "R", "operation": "receive-stock", "outcome": None})
+    door.reads["/orders/R/timeline"] = page(entry(received, causation="e"))
+    result = at_the_door("stock", "receive", "BER", "mug=2", "--receipt-id", "R")
+    assert (result.exit_code, result.stdout) == (0, "receipt R is booked: 2 units of 1 SKU\n")
+
+
+def test_without_a_key_or_with_a_wrong_one_nothing_is_asked(door: Door, at_the_door: Callable[..., Result]) -> None:
+    [missing] = errors(at_the_door("stock", "receive", "BER", "mug=2", key=None), 2)
+    assert missing.startswith("OMS_KEY: is not set")
+    [wrong] = errors(at_the_door("stock", "show", key="oms_other"), 1)
+    assert wrong == "the key is not known; Authorization: ask for another"
+    assert "oms_other" not in wrong
+    assert door.posted == []
+
+
+def test_a_door_that_is_closed_is_out_of_reach_and_what_needs_the_broker_says_so(door: Door, at_the_door: Callable[..., Result]) -> None:
+    [line] = errors(at_the_door("lag"), 2)
+    assert line == "OMS_KAFKA_BOOTSTRAP_SERVERS: is not set; this goes to the broker, and not through --url"
+    door.url = "http://127.0.0.1:1"
+    [line] = errors(at_the_door("stock", "show"), 3)
+    assert "--url or OMS_URL names it" in line
+
+
+def test_products_of_a_file_go_through_the_door_one_by_one(door: Door, at_the_door: Callable[..., Result]) -> None:
+    result = at_the_door("product", "import", "-", "--jsonl", given=b'{"sku":"A","title":"a"}\n{"sku":"B","title":"b"}\n')
+    assert (result.exit_code, result.stdout) == (0, "2 products sent\n")
+    assert [(path, body["sku"]) for path, body, _, _ in door.posted] == [("/products", "A"), ("/products", "B")]
+
+
+# What came of it, on Kafka
+
+
+def test_the_outcome_is_a_sentence_and_a_document(oms: Run, connected: FakeConnections) -> None:
+    accepted = entry(sample(operation_of("accept-fulfillment").command), causation="id-1") | {"summary": "BER is accepted"}
+    connected.responses |= {f"/orders/{ORDER_ID}": fulfilling("planned"), f"/orders/{ORDER_ID}/timeline": [page(), page(accepted)]}
+    assert oms("fulfillment", "accept", "web/W-1").stdout == "BER is accepted\n"
+    connected.responses[f"/orders/{ORDER_ID}/timeline"] = page(accepted | {"causation": "id-2"})
+    answer = shown(oms("fulfillment", "accept", "web/W-1", "--json"))
+    assert answer.items() >= {"order_id": ORDER_ID, "event_id": "id-2", "done": True, "reasons": []}.items()
+    assert [event["summary"] for event in answer["events"]] == ["BER is accepted"]
+
+
+def test_a_refusal_is_an_error_with_its_reason(oms: Run, connected: FakeConnections) -> None:
+    refused = sample_of(StockCommandRefused, reasons=["lines: no", "reason: no"])
+    connected.responses["/orders/A/timeline"] = page(entry(refused, causation="other"), entry(sample(StockReceived), causation="x"))
+    words = ("stock", "adjust", "BER", "mug=-2", "--reason", "broken", "--adjustment-id", "A")
+    sent = shown(oms(*words, "--no-wait", "--json"))
+    connected.responses["/orders/A/timeline"] = page(entry(refused, causation=sent["event_id"]))
+    assert errors(oms(*words), 1) == ["refused to correct stock: lines: no", "refused to correct stock: reason: no"]
+
+
+def test_a_command_that_may_have_no_effect_is_not_waited_for_long(oms: Run, connected: FakeConnections) -> None:
+    connected.responses |= {f"/orders/{ORDER_ID}": fulfilling("picked"), f"/orders/{ORDER_ID}/timeline": page()}
+    [line] = errors(oms("fulfillment", "accept", "web/W-1", "--timeout", "1"), 1)
+    expected = (
+        "asked to accept a fulfillment, and no effect is known after 1 s: the fulfillment is picked; `oms fulfillment show web/W-1 BER`"
+    )
+    assert line.startswith(expected)
