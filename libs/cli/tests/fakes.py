@@ -45,6 +45,7 @@ class FakeConnections(Connections):
         ids = iter(f"id-{number}" for number in range(1, 100))
         super().__init__(
             query_url="http://query",
+            query_token="t",
             clock=lambda: NOON,
             new_id=lambda: next(ids),
             find_servers=NoServers,
@@ -107,6 +108,9 @@ class NoServers:
 
     def query_url(self) -> str:
         return "http://projection-api"
+
+    def query_token(self) -> str:
+        return "of-the-stack"
 
 
 def problem(status: int, title: str, *reasons: str) -> httpx.Response:

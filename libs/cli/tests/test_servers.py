@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from contextlib import closing
 
+import httpx
 import pytest
 from oms_cli.app import app
 from oms_cli.connections import Connections
@@ -15,26 +16,51 @@ from libs.cli.tests.fakes import NOON, NoServers, Run, errors
 
 
 def with_settings(
-    monkeypatch: pytest.MonkeyPatch, servers: Servers | None, variables: Mapping[str, str], query_url: str | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    servers: Servers | None,
+    variables: Mapping[str, str],
+    query_url: str | None = None,
+    query_token: str | None = None,
 ) -> Connections:
     for name in [name for name in os.environ if name.startswith("OMS_KAFKA_")]:
         monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return Connections(clock=lambda: NOON, new_id=lambda: "id", find_servers=lambda: servers, query_url=query_url)
+    return Connections(
+        clock=lambda: NOON,
+        new_id=lambda: "id",
+        find_servers=lambda: servers,
+        query_url=query_url,
+        query_token=query_token,
+        transport=httpx.MockTransport(lambda request: httpx.Response(200, json=request.headers["authorization"])),
+    )
+
+
+def shown_by(connected: Connections) -> str:
+    """How the query API is asked for anything."""
+    return connected.get("/")
 
 
 def test_settings_come_before_the_servers_of_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
     variables = {"OMS_KAFKA_BOOTSTRAP_SERVERS": "kafka.example:9092", "OMS_KAFKA_USERNAME": "operator", "OMS_KAFKA_PASSWORD": "p"}
-    with closing(with_settings(monkeypatch, NoServers(), variables, query_url="http://query.example:8000/")) as connected:
+    query = {"query_url": "http://query.example:8000/", "query_token": "of-the-example"}
+    with closing(with_settings(monkeypatch, NoServers(), variables, **query)) as connected:
         assert (connected.broker.kafka_bootstrap_servers, connected.broker.kafka_username) == ("kafka.example:9092", "operator")
-        assert connected.query.url == "http://query.example:8000"
+        assert (connected.query.url, shown_by(connected)) == ("http://query.example:8000", "Bearer of-the-example")
+
+
+def test_the_token_of_the_local_stack_is_not_shown_to_another_query_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        closing(with_settings(monkeypatch, NoServers(), {}, query_url="http://query.example")) as connected,
+        pytest.raises(CliError, match="OMS_QUERY_TOKEN: is not set"),
+    ):
+        assert connected.query
 
 
 def test_servers_of_an_installed_package_serve_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(with_settings(monkeypatch, NoServers(), {})) as connected:
         assert connected.broker.kafka_bootstrap_servers == "broker:9092"
-        assert connected.query.url == "http://projection-api"
+        assert (connected.query.url, shown_by(connected)) == ("http://projection-api", "Bearer of-the-stack")
 
 
 def test_a_service_that_is_not_installed_here_is_an_error_with_the_command_to_run_elsewhere(
@@ -48,6 +74,7 @@ def test_a_service_that_is_not_installed_here_is_an_error_with_the_command_to_ru
         ("store recover inventory --dry-run", "inventory python -m oms_inventory recover --dry-run"),
         ("checkpoints reset inventory oms.orders/0 end", "inventory python -m oms_inventory checkpoints oms.orders/0 end"),
         ("read-models status", "projection python -m oms_projection read-models status"),
+        ("user create ada --role admin", "gateway python -m oms_gateway user create ada --role admin"),
     ):
         [error] = errors(oms(*words.split()), 1)
         assert "is not installed here" in error

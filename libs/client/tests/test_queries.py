@@ -29,7 +29,7 @@ def problem(status: int, title: str, *reasons: str) -> httpx.Response:
         (
             problem(401, "the request has no valid credential", "Authorization: must be"),
             NotAllowed,
-            "the query API at http://query does not allow it: the request has no valid credential; Authorization: must be",
+            "the request has no valid credential; Authorization: must be",
         ),
         (problem(503, "the database does not answer"), QueryApiUnreachable, "the database does not answer"),
         (httpx.ConnectError("refused"), QueryApiUnreachable, "the query API at http://query does not answer (refused)"),

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from oms_contracts import superseded
 from oms_contracts.catalogue import TOPICS
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.dead_letters import RedriveDeadLetters
@@ -146,3 +147,12 @@ def test_what_is_offered_on_anything_else(kind: str, thing: dict[str, Any], offe
 def test_what_is_not_offered_says_why() -> None:
     assert operation_of("cancel-order").offered({"status": "completed"}) == "the order is completed"
     assert operation_of("pack-package").offered({"status": "planned", "lines": []}) == "the fulfillment is planned"
+
+
+def test_an_order_may_be_placed_in_version_1() -> None:
+    older = json.loads(encode(sample(superseded.OrderPlaced)))
+    placed = operation_of("place-order").message({}, older)
+    assert isinstance(placed, OrderPlaced)
+    assert placed.payments[0].kind == older["payment"]["kind"]
+    with pytest.raises(UnreadableMessage, match=r"^payment\.kind: "):
+        operation_of("place-order").message({}, older | {"payment": {"token": "t"}})

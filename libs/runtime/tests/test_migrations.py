@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 from oms_local.testing import Servers
-from oms_runtime.database import Database, migrate, migrations_of, open_database
+from oms_runtime.database import Database, apply_migrations, migrate, migrations_of, open_database
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def test_a_database_without_an_event_store_has_the_tables_of_its_package_a
     (migrations / "0001_a.sql").write_text("create table a (n integer);")
     name = f"{migrations.parent.name}/0001_a.sql"
 
-    assert await migrate(databases[0], migrations.parent.name, event_store=False) == [name]
+    assert await apply_migrations(databases[0], migrations.parent.name) == [name]
     assert {table for table, _ in await _schema(databases[0])} == {"a", "migrations"}
 
 

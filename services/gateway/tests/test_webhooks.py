@@ -136,7 +136,7 @@ async def test_without_a_broker_the_shop_has_to_deliver_it_again(client: httpx.A
 
 
 async def test_every_response_is_described_by_the_document(client: httpx.AsyncClient):
-    operation = (await client.get("/openapi.json")).json()["paths"]["/webhooks/{channel}"]["post"]
+    operation = (await client.get("/webhooks/openapi.json")).json()["paths"]["/webhooks/{channel}"]["post"]
     assert {*operation["responses"]} == {"200", "401", "404", "408", "413", "422", "503"}
 
 

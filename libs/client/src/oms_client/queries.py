@@ -86,7 +86,7 @@ class QueryClient:
         title, reasons = content["title"], content["reasons"]
         match response.status_code:
             case 401 | 403:
-                raise NotAllowed(f"the query API at {self.url} does not allow it: {'; '.join((title, *reasons))}")
+                raise NotAllowed("; ".join((title, *reasons)))
             case 404:
                 raise NotFound("; ".join((title, *reasons)))
             case 409:

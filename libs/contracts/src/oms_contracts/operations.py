@@ -21,6 +21,7 @@ from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.returns import CancelReturn, InspectReturn, ReceiveReturnItems, RequestReturn
 from oms_contracts.schemas import schema_of
 from oms_contracts.stock import AdjustStock, ReceiveStock
+from oms_contracts.superseded import type_of_placed
 from oms_contracts.tracking import RecordScan
 
 Json = Mapping[str, Any]
@@ -87,15 +88,17 @@ class Operation:
         return tuple(name for name in schema_of(self.kind).get("required", ()) if name in self.fields)
 
     def message(self, parameters: Mapping[str, str], body: Mapping[str, Any]) -> Any:
-        """The command of a request. Raises UnreadableMessage, which names every field at fault."""
+        """The command of a request; an order may be of an earlier version. Raises UnreadableMessage, which names every field at fault."""
         if twice := sorted({*self.parameters, *self.derived} & body.keys()):
             raise UnreadableMessage("; ".join(f"{name}: is in the path, and must not be in the body" for name in twice))
         derived = {name: template.format(**parameters) for name, template in self.derived.items()}
         given = {name: parameters[name] for name in self.parameters if name in schema_of(self.kind)["properties"]}
+        value = encode({**body, **given, **derived})
+        kind = type_of_placed(value) if self.command is OrderPlaced else self.kind.name
         try:
-            return validate(self.kind.name, encode({**body, **given, **derived}))
+            return validate(kind, value)
         except UnreadableMessage as error:
-            raise UnreadableMessage(str(error).removeprefix(f"{self.kind.name}: ")) from error
+            raise UnreadableMessage(str(error).removeprefix(f"{kind}: ")) from error
 
 
 def _always(_thing: Json) -> str:

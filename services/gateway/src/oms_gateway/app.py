@@ -1,46 +1,127 @@
 """Builds the gateway from its parts."""
 
+import asyncio
+import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from secrets import token_bytes
+from time import monotonic
+from uuid import uuid4
 
-import structlog
+import httpx
 from fastapi import FastAPI
-from oms_client.queries import QueryClient
+from oms_client.publisher import Sender
 from oms_kafka.clients import broker_is_reachable
 from oms_runtime.api_process import run_api
 from oms_runtime.clock import utc_now
-from oms_runtime.database import apply_migrations, connect, open_database
+from oms_runtime.database import Database, connect
 from oms_runtime.errors import RETRYABLE_ERRORS
 
+from oms_gateway import operate, store
+from oms_gateway.api import Parts, make_api
+from oms_gateway.authenticate import Authenticator
 from oms_gateway.channels import KafkaChannels
 from oms_gateway.edge import make_edge
-from oms_gateway.identify import by_key
+from oms_gateway.keys import Keys
+from oms_gateway.limits import RateLimit
+from oms_gateway.oidc import OidcProvider
+from oms_gateway.passwords import Passwords
+from oms_gateway.query_api import QueryApi
 from oms_gateway.settings import Settings
-
-log = structlog.get_logger(__name__)
+from oms_gateway.sign_in_api import SignInParts, make_sign_in_router
+from oms_gateway.signin import Cookies, SignIn
+from oms_gateway.status import StatusFeed
 
 PROBE_TIMEOUT_SECONDS = 2
 """For what a readiness probe asks the database."""
+QUERY_TIMEOUT_SECONDS = 30
+PROVIDER_TIMEOUT_SECONDS = 10
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def main() -> None:
-    """Run the gateway until SIGTERM or SIGINT."""
+    """Run the gateway until SIGTERM or SIGINT; with arguments do what an operator asks instead, and exit."""
+    if sys.argv[1:]:
+        operate.main(sys.argv[1:])
+        return
     settings = Settings()  # pyright: ignore[reportCallIssue]  # its fields come from the environment
     run_api("gateway", partial(gateway, settings), settings, partial(fault, settings), parts=["webhooks"])
 
 
 @asynccontextmanager
 async def gateway(settings: Settings) -> AsyncGenerator[FastAPI]:
-    """The gateway on its own database, whose schema is brought up to date first."""
-    database = await open_database(settings.database_url.get_secret_value())
-    try:
-        if applied := await apply_migrations(database, "oms_gateway"):
-            log.info("migrated", applied=applied)
-        async with QueryClient(settings.query_url, token=settings.query_token.get_secret_value()) as query:
-            yield make_edge(KafkaChannels(settings), query, by_key(settings.gateway_key), utc_now, shops=settings.shops)
-    finally:
-        database.terminate()
+    """The gateway on its own database, whose tables are brought up to date first."""
+    async with AsyncExitStack() as running:
+        database = await store.open_store(settings.database_url.get_secret_value())
+        running.callback(database.terminate)
+        sender = Sender(settings, "oms-gateway")
+        await sender.start()
+        running.push_async_callback(sender.stop)
+        query = await running.enter_async_context(_query_client(settings))
+        sign_in = await running.enter_async_context(_sign_in(settings, database))
+        statuses = StatusFeed(settings)
+        reading = asyncio.create_task(statuses.run())
+        running.push_async_callback(_end, reading)
+        api = make_api(
+            Parts(
+                identify=sign_in.authenticator.identify,
+                publisher=sender,
+                query=QueryApi(query),
+                database=database,
+                statuses=statuses,
+                addresses=_limit(settings),
+                identities=_limit(settings),
+                clock=utc_now,
+                new_id=lambda: str(uuid4()),
+            )
+        )
+        api.include_router(make_sign_in_router(sign_in))
+        yield make_edge(api, KafkaChannels(sender), utc_now, shops=settings.shops)
+
+
+def _limit(settings: Settings) -> RateLimit:
+    return RateLimit(settings.requests_per_second, settings.requests_at_once, monotonic)
+
+
+def _query_client(settings: Settings) -> httpx.AsyncClient:
+    # A proxy of the environment must not be asked for a server of this machine.
+    return httpx.AsyncClient(
+        base_url=settings.query_url,
+        headers={"authorization": f"Bearer {settings.query_token.get_secret_value()}"},
+        timeout=QUERY_TIMEOUT_SECONDS,
+        trust_env=httpx.URL(settings.query_url).host not in LOOPBACK_HOSTS,
+    )
+
+
+@asynccontextmanager
+async def _sign_in(settings: Settings, database: Database) -> AsyncGenerator[SignInParts]:
+    passwords = Passwords(at_once=settings.password_hashes_at_once, waiting=settings.password_hashes_waiting)
+    keys = Keys(database, cached=settings.key_cache, clock=utc_now, elapsed=monotonic, random=token_bytes)
+    cookies = Cookies(secure=settings.session_cookie_secure)
+    sign_in = SignIn(database, passwords, settings, utc_now, token_bytes)
+    async with httpx.AsyncClient(timeout=PROVIDER_TIMEOUT_SECONDS) as http:
+        try:
+            yield SignInParts(
+                database=database,
+                passwords=passwords,
+                sign_in=sign_in,
+                keys=keys,
+                cookies=cookies,
+                authenticator=Authenticator(keys, sign_in, cookies, settings.gateway_key),
+                provider=OidcProvider(settings, http, utc_now, token_bytes) if settings.oidc_issuer is not None else None,
+                key_rotation_grace=settings.key_rotation_grace,
+                session_lifetime=settings.session_lifetime,
+                clock=utc_now,
+            )
+        finally:
+            passwords.close()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 async def fault(settings: Settings) -> str:

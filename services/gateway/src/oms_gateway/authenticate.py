@@ -4,8 +4,10 @@ import hmac
 from collections.abc import Awaitable, Callable
 
 from fastapi import Request
+from oms_runtime.bearer import bears
+from pydantic import SecretStr
 
-from oms_gateway.identity import Identity
+from oms_gateway.identity import ROLES, Identity
 from oms_gateway.keys import Keys
 from oms_gateway.refusals import Forbidden, Unauthenticated
 from oms_gateway.signin import Cookies, SignIn, csrf_token_of
@@ -13,6 +15,7 @@ from oms_gateway.signin import Cookies, SignIn, csrf_token_of
 Identify = Callable[[Request], Awaitable[Identity]]
 """Who sent a request. Raises Unauthenticated or Forbidden."""
 
+INSTALLATION = Identity(actor="key:installation", scopes=ROLES["operator"])
 SESSION_COOKIE = "oms_session"
 CSRF_HEADER = "X-CSRF-Token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -22,13 +25,17 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class Authenticator:
     """Knows who sent a request. A key is never tried as a session, nor the other way round."""
 
-    def __init__(self, keys: Keys, sign_in: SignIn, cookies: Cookies) -> None:
+    def __init__(self, keys: Keys, sign_in: SignIn, cookies: Cookies, installation_key: SecretStr | None = None) -> None:
+        """`installation_key` is that of the installation's own programs."""
+        self._installation_key = installation_key
         self._keys = keys
         self._sign_in = sign_in
         self._cookies = cookies
 
     async def identify(self, request: Request) -> Identity:
         """Who sent a request. Raises Unauthenticated, or Forbidden where a session's CSRF token is missing."""
+        if self._installation_key is not None and bears(request.headers, self._installation_key):
+            return INSTALLATION
         header = request.headers.get("Authorization")
         if header is not None:
             scheme, _, text = header.partition(" ")

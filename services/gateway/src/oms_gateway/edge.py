@@ -1,51 +1,29 @@
-"""The gateway's application: everything that is served on its port, under the limits that hold for all of it."""
+"""The gateway's application: the API, and shops' webhooks beside it, under the limits that hold for all of it."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
-from oms_client.queries import QueryClient
+from fastapi import FastAPI
+from oms_contracts.catalogue import EXTERNAL_MAX_BYTES
 from oms_runtime.limits import BODY_TIMEOUT_SECONDS, BodyLimit
-from oms_runtime.problems import problem
+from starlette.types import ASGIApp
 
-from oms_gateway import orders, webhooks
+from oms_gateway import webhooks
 from oms_gateway.channels import Channels
-from oms_gateway.identify import Identify, NotIdentified
 from oms_gateway.shops import MAX_WEBHOOK_BYTES, Shop
 
 
 def make_edge(
+    api: ASGIApp,
     channels: Channels,
-    query: QueryClient,
-    identify: Identify,
     clock: Callable[[], datetime],
     *,
     shops: Mapping[str, Shop],
     body_timeout_seconds: float = BODY_TIMEOUT_SECONDS,
 ) -> FastAPI:
-    """The application. `query` answers reads, `identify` says who sent a request; `shops` are those that send webhooks, by channel."""
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-        await channels.start()
-        yield
-        await channels.stop()
-
-    edge = FastAPI(
-        title="Orderstream",
-        version="1",
-        summary="The door for people and programs outside.",
-        lifespan=lifespan,
-        exception_handlers={NotIdentified: _not_identified},
-    )
-    edge.add_middleware(BodyLimit, max_bytes=max(orders.MAX_BYTES, MAX_WEBHOOK_BYTES), timeout_seconds=body_timeout_seconds)
+    """The application: `api`, and the webhooks of `shops`, by channel, which `channels` publishes."""
+    edge = FastAPI(title="Orderstream", version="1", openapi_url="/webhooks/openapi.json", docs_url=None, redoc_url=None)
+    edge.add_middleware(BodyLimit, max_bytes=max(EXTERNAL_MAX_BYTES, MAX_WEBHOOK_BYTES), timeout_seconds=body_timeout_seconds)
     edge.include_router(webhooks.make_router(channels, shops, clock))
-    edge.include_router(orders.make_router(channels, query, identify, clock), prefix="/api/v1")
+    edge.mount("/", api)
     return edge
-
-
-async def _not_identified(_request: Request, _error: Exception) -> JSONResponse:
-    headers = {"www-authenticate": "Bearer"}
-    return problem(401, "the request has no valid credential", "Authorization: must be Bearer and a key", headers=headers)

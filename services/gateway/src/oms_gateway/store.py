@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
-from oms_runtime.database import Connection, Database, DbRow, migrate, open_database
+from oms_runtime.database import Connection, Database, DbRow, apply_migrations, open_database
 
 from oms_gateway.identity import ROLES, Identity, scopes_of
 
@@ -129,7 +129,7 @@ async def open_store(url: str) -> Database:
     """The database, with its tables brought up to date. It is the gateway's own, and has none of a service's event store."""
     database = await open_database(url)
     try:
-        await migrate(database, PACKAGE, event_store=False)
+        await apply_migrations(database, PACKAGE)
     except BaseException:  # a further attempt opens a pool of its own; it is raised on
         database.terminate()
         raise

@@ -36,7 +36,7 @@ from oms_projection.api import make_api as make_query_api
 from oms_projection.projector import project
 from oms_projection.tables import READ_MODELS_VERSION, TABLES
 from oms_projection.versions import open_version, schema_of
-from oms_runtime.database import Database, migrate, open_database
+from oms_runtime.database import Database, apply_migrations, migrate, open_database
 from oms_runtime.model import IncomingRecord
 
 from services.projection.tests.conftest import SEALER, accepted, all_scenarios
@@ -142,7 +142,7 @@ async def projection(servers: Servers) -> AsyncIterator[Database]:
 async def database(servers: Servers) -> AsyncIterator[Database]:
     """The gateway's own database."""
     database = await open_database(await servers.create_database("gateway"))
-    await migrate(database, "oms_gateway")
+    await apply_migrations(database, "oms_gateway")
     yield database
     await database.close()
 
