@@ -18,7 +18,21 @@ from oms_contracts.samples import sample
 from oms_contracts.stock import StockCommandRefused, StockReceived
 from typer.testing import CliRunner, Result
 
-from libs.cli.tests.fakes import NOON, ORDER, ORDER_ID, FakeConnections, NoServers, Run, entry, errors, page, sample_of, shown
+from libs.cli.tests.fakes import (
+    NOON,
+    ORDER,
+    ORDER_ID,
+    FakeConnections,
+    NoServers,
+    Run,
+    accepted,
+    entry,
+    errors,
+    order_detail,
+    page,
+    sample_of,
+    shown,
+)
 from libs.cli.tests.life import fulfilling
 
 KEY = "oms_k1_secret"
@@ -191,6 +205,13 @@ def test_an_outcome_that_the_door_did_not_wait_for_is_in_the_timeline(door: Door
     door.reads["/orders/R/timeline"] = page(entry(received, causation="e"))
     result = at_the_door("stock", "receive", "BER", "mug=2", "--receipt-id", "R")
     assert (result.exit_code, result.stdout) == (0, "receipt R is booked: 2 units of 1 SKU\n")
+
+
+def test_an_order_that_is_placed_through_the_door_is_waited_for(door: Door, at_the_door: Callable[..., Result]) -> None:
+    door.answers["/orders"] = (202, {"event_id": "e", "key": ORDER_ID, "operation": "place-order", "outcome": None})
+    door.reads |= {f"/orders/{ORDER_ID}": order_detail("confirmed"), f"/orders/{ORDER_ID}/timeline": page(entry(accepted()))}
+    result = at_the_door("order", "place", "-", given=json.dumps(ORDER).encode())
+    assert (result.exit_code, result.stdout) == (0, f"order {ORDER_ID} is confirmed\n")
 
 
 def test_without_a_key_or_with_a_wrong_one_nothing_is_asked(door: Door, at_the_door: Callable[..., Result]) -> None:

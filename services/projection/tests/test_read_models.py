@@ -718,7 +718,7 @@ async def test_the_timeline_has_every_event_in_order(api: httpx.AsyncClient, sce
     assert sorted(entry["type"] for entry in entries) == sorted(record.type for record in of_order)
     assert [entry["time"] for entry in entries] == sorted(entry["time"] for entry in entries)
     first = entries[0]
-    assert first["summary"] == "Accepted from web as R-1: 4 units, 4000 EUR in minor units"
+    assert first["summary"] == "Accepted from web as R-1: 4 units, 40.00 EUR"
     assert (first["source"], first["topic"], first["sequence"]) == ("/oms/capture", "oms.orders", 1)
     assert first["data"]["sealed"]["key_id"] == "key-1"
 

@@ -28,7 +28,7 @@ UNDER_WAY = "released"
 """The status of an order that has fulfillments and has not ended."""
 
 Location = Annotated[
-    str | None, typer.Argument(metavar="[LOCATION]", help="Which location's fulfillment.", show_default="the only one of the order")
+    str | None, typer.Argument(metavar="LOCATION", help="Which location's fulfillment.", show_default="the only one of the order")
 ]
 
 

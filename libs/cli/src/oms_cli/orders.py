@@ -73,7 +73,7 @@ def place(
     *,
     file: Annotated[
         typer.FileBinaryRead | None,
-        typer.Argument(metavar="[FILE]", help="A JSON file, as `oms order example` prints one; - for standard input.", show_default=False),
+        typer.Argument(metavar="FILE", help="A JSON file, as `oms order example` prints one; - for standard input.", show_default=False),
     ] = None,
     channel: Annotated[str | None, typer.Option(help="Where it was sold.", show_default=False)] = None,
     reference: Annotated[str | None, typer.Option(help="What the channel calls it.", show_default=False)] = None,

@@ -15,7 +15,7 @@ from oms_cli.output import moment, money, say, table
 app = typer.Typer(help="Goods that come back: request, show, receive, inspect, cancel.")
 
 ReturnId = Annotated[
-    str | None, typer.Argument(metavar="[RETURN]", help="The return's id (RMA number).", show_default="the only one that is open")
+    str | None, typer.Argument(metavar="RETURN", help="The return's id (RMA number).", show_default="the only one that is open")
 ]
 Lines = Annotated[
     list[str] | None,

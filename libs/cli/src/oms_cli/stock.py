@@ -37,10 +37,10 @@ def receive(
     context: typer.Context,
     *,
     location: Annotated[
-        str | None, typer.Argument(metavar="[LOCATION]", help="Where it is stored; with --file the file says.", show_default=False)
+        str | None, typer.Argument(metavar="LOCATION", help="Where it is stored; with --file the file says.", show_default=False)
     ] = None,
     goods: Annotated[
-        list[str] | None, typer.Argument(metavar="[SKU=QUANTITY]...", help="What arrived, and how many units.", show_default=False)
+        list[str] | None, typer.Argument(metavar="SKU=QUANTITY", help="What arrived, and how many units.", show_default=False)
     ] = None,
     file: Annotated[
         typer.FileBinaryRead | None,
@@ -76,7 +76,7 @@ def adjust(
     *,
     location: Location,
     changes: Annotated[
-        list[str], typer.Argument(metavar="SKU=QUANTITY...", help="Units to add, or to take off with a minus.", show_default=False)
+        list[str], typer.Argument(metavar="SKU=QUANTITY", help="Units to add, or to take off with a minus.", show_default=False)
     ],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it is in the ledger.", show_default=False)],
     adjustment_id: Annotated[
@@ -133,7 +133,7 @@ def count(
 def show(
     context: typer.Context,
     *,
-    sku: Annotated[str | None, typer.Argument(metavar="[SKU]", help="With its ledger, newest first.", show_default="all")] = None,
+    sku: Annotated[str | None, typer.Argument(metavar="SKU", help="With its ledger, newest first.", show_default="all")] = None,
     location: Annotated[str | None, typer.Option(help="Only there.", show_default="all")] = None,
     below: Annotated[
         int | None, typer.Option("--below", metavar="QUANTITY", help="Only what has less available to promise.", show_default="all")
