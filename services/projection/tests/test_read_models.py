@@ -532,7 +532,9 @@ async def test_what_very_many_lines_have_is_looked_for_in_the_newest_orders(
     monkeypatch.setattr("oms_projection.search.MAX_ORDERS", 2)
     for text in ("iron", "b"):
         result = await ask(api, "/search", q=text)
-        assert [hit["id"] for hit in result["items"] if hit["field"] in {"sku", "title"} and hit["kind"] == "order"] == ["new", "expired"]
+        found = [hit["id"] for hit in result["items"] if hit["field"] in {"sku", "title"} and hit["kind"] == "order"]
+        assert found[:2] == ["new", "expired"]
+        assert len(found) > 2  # and then any that have it
         assert result["more"]
 
 

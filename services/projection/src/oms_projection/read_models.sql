@@ -276,7 +276,7 @@ create table packages (
 ) with (fillfactor = 80, toast_tuple_target = 8160);
 create index packages_packed on packages (packed_at, order_id, package_id);
 create index packages_trouble on packages (packed_at, order_id, package_id) where trouble is not null;
-create index packages_id on packages (package_id);
+create index packages_id on packages (lower(package_id));
 create index packages_tracking_number on packages (lower(tracking_number)) where tracking_number is not null;
 
 -- oms.returns

@@ -18,8 +18,8 @@ from oms_projection.responses import SearchHit, SearchQuery, SearchResult
 MAX_WORDS = 10
 """Of a text or a name; further ones are not looked at."""
 MAX_LINES = 5_000
-"""Order lines that are sorted by when they were ordered. What more lines have is looked for in the newest MAX_ORDERS orders instead."""
-MAX_ORDERS = 20_000
+"""Order lines that are sorted by when they were ordered. What more lines have is looked for in the newest MAX_ORDERS orders first."""
+MAX_ORDERS = 10_000
 MAX_CUSTOMERS = 1_000
 MAX_OPENED = 500
 """Orders of the customers that were found, whose names are opened to see which of them match: the newest."""
@@ -45,7 +45,7 @@ _FIELDS = (
     _Field("order", "number", "o.order_id", "o.number", "lower(o.number)", "orders o"),
     _Field("order", "order_id", "o.order_id", "o.order_id", "o.order_id", "orders o"),
     _Field("package", "tracking_number", "p.package_id", "p.tracking_number", "lower(p.tracking_number)", _PACKAGES),
-    _Field("package", "package_id", "p.package_id", "p.package_id", "p.package_id", _PACKAGES),
+    _Field("package", "package_id", "p.package_id", "p.package_id", "lower(p.package_id)", _PACKAGES),
 )
 _ORDER = "o.order_id, o.channel, o.reference, o.number, o.status, o.placed_at"
 _NEWEST_FIRST = "order by o.placed_at desc, o.order_id desc"
@@ -123,17 +123,17 @@ async def _by_lines(connection: Connection, name: str, text: str, channel: str |
     of_order.add("o.status is not null")
     of_order.add("o.placed_at is not null")
     of_order.add("o.channel = {}", channel)
-    if count <= MAX_LINES:
-        query = f"""with found as materialized ({some})
-            select {_ORDER}, o.order_id as id, min(f.value) as value from found f join orders o using (order_id){of_order.text()}
-            and f.attempt is not distinct from o.accepted_attempt group by o.order_id {_NEWEST_FIRST} limit {limit}"""  # noqa: S608
-    else:
-        query = f"""select {_ORDER}, o.order_id as id, l.value
-            from (select * from orders o{of_order.text()} {_NEWEST_FIRST} limit {MAX_ORDERS}) o
-            cross join lateral (select l.{name} as value from order_lines l{matching.text()} and l.order_id = o.order_id
-                and l.attempt is not distinct from o.accepted_attempt limit 1) l
-            {_NEWEST_FIRST} limit {limit}"""  # noqa: S608  # conditions of our own alone
-    rows = await connection.fetch(query, *of_order.args)
+    sorted_lines = f"""with found as materialized ({some})
+        select {_ORDER}, o.order_id as id, min(f.value) as value from found f join orders o using (order_id){of_order.text()}
+        and f.attempt is not distinct from o.accepted_attempt group by o.order_id {_NEWEST_FIRST} limit {limit}"""  # noqa: S608
+    newest_orders = f"""select {_ORDER}, o.order_id as id, l.value
+        from (select * from orders o{of_order.text()} {_NEWEST_FIRST} limit {MAX_ORDERS}) o
+        cross join lateral (select l.{name} as value from order_lines l{matching.text()} and l.order_id = o.order_id
+            and l.attempt is not distinct from o.accepted_attempt limit 1) l
+        {_NEWEST_FIRST} limit {limit}"""  # noqa: S608  # conditions of our own alone
+    rows = await connection.fetch(newest_orders, *of_order.args) if count > MAX_LINES else []
+    if len(rows) < limit:
+        rows += await connection.fetch(sorted_lines, *of_order.args)
     return _Found(_hits(rows, "order", name, text), count > MAX_LINES)
 
 
