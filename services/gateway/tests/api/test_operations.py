@@ -91,8 +91,12 @@ async def cause(door: Door, event: Any, event_id: str) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.name)
-async def test_every_operation_is_published_on_its_topic_with_who_asked_and_why(door: Door, operation: Operation) -> None:
+async def test_every_operation_is_published_on_its_topic_with_who_asked_and_why(
+    door: Door, operation: Operation, unused: Callable[[str], str]
+) -> None:
     parameters, body = example_of(operation)
+    if "channel_reference" in body:
+        body["channel_reference"] = unused("W")  # the same order again is the same event, whoever asked first
     response = await ask_as(door, "admin", path_of(operation, parameters), body, headers={"X-Reason": quote("weil es Müll ist")})
     assert response.status_code == 202, response.text
     answer = response.json()
