@@ -66,7 +66,7 @@ async def test_oms_runs_it(servers: Servers) -> None:
 @pytest.mark.parametrize(
     ("words", "given", "code", "expected"),
     [
-        ((), "", 2, "usage, with OMS_DATABASE_URL"),
+        (("user",), "", 2, "usage, with OMS_DATABASE_URL"),
         (("user", "create"), "", 2, "required: name, --role"),
         (("user", "create", "ada"), "", 2, "required: --role"),
         (("user", "create", "ada", "--role", "king"), "", 2, "invalid choice: 'king'"),

@@ -466,4 +466,4 @@ async def test_what_the_gateway_knows_outlives_it(servers: Servers) -> None:
         browser.cookies.update(ada.cookies)
         assert (await browser.get(f"{HOST}/api/v1/me")).json()["actor"] == "user:ada"
         tables = {row["tablename"] for row in await again.database.fetch("select tablename from pg_tables where schemaname = 'public'")}
-        assert tables == {"migrations", "users", "sign_in_attempts", "sessions", "api_keys", "audit_trail"}
+        assert tables == {"migrations", "users", "sign_in_attempts", "sessions", "api_keys", "audit_trail", "idempotency_keys"}
