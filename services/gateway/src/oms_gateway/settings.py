@@ -71,7 +71,7 @@ class SignInSettings(BaseSettings):
     oidc_scopes: str = "openid profile"
     oidc_role_claim: str = "groups"
     """The ID token's claim that decides on roles: a text, or a list of texts."""
-    oidc_roles: Annotated[dict[str, str], AfterValidator(_check_roles)] = Field(default_factory=dict[str, str])
+    oidc_roles: Annotated[dict[str, str], AfterValidator(_check_roles)] = Field(default={})
     """A role by value of the claim, as JSON: {"oms-admins": "admin"}. A person without any such value may not come in."""
 
     @model_validator(mode="after")
