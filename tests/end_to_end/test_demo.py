@@ -32,6 +32,7 @@ async def test_every_order_reaches_its_end_and_every_audit_is_green(stack: Stack
 
     assert report["at_rest"]
     assert report["new"] == ORDERS
+    assert report["by_key"] > 0
     assert {name: audit for name, audit in report["audits"].items() if not audit["green"]} == {}
     assert sum(report["outcomes"].values()) == ORDERS
     assert report["outcomes"]["completed"] > ORDERS // 2

@@ -468,7 +468,7 @@ def test_a_stack_that_is_down_is_out_of_reach(tmp_path: Path) -> None:
     for words in ("stack status", "store recover inventory", *of_the_stack):
         assert "oms stack" in oms(*words.split(), code=3).stderr
     theirs = runner(variables(settings) | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{settings.kafka_port}"})
-    for words in ("lag", "stock receive BER mug=1", "events tail"):
+    for words in ("lag", "stock receive BER mug=1 --no-wait", "events tail"):
         assert f"the broker at 127.0.0.1:{settings.kafka_port} does not answer" in theirs(*words.split(), code=3).stderr
 
 

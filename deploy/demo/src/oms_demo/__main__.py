@@ -29,6 +29,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from oms_demo.baskets import read_baskets, stock_for
+from oms_demo.door import DOOR_CHANNEL, place_at_the_door, sign_in_of
 from oms_demo.files import FILED_CHANNEL, place_by_file
 from oms_demo.shops import deliver, deliveries_of, is_of_a_shop
 from oms_demo.simulators import make_app
@@ -60,7 +61,7 @@ def main() -> None:
     report = asyncio.run(run(stack, chosen.seed, chosen.orders, chosen.round))
     if chosen.json:
         chosen.json.write_text(json.dumps(report, indent=2) + "\n")
-    show(report, Console())
+    show(report, stack, Console())
     sys.exit(0 if report["green"] else 1)
 
 
@@ -93,6 +94,7 @@ async def run(stack: Stack, seed: int, max_orders: int | None, round_number: int
                 "new": len(new_ids),
                 "known_before": len(known),
                 "by_file": sum(order.channel == FILED_CHANNEL for order in orders),
+                "by_key": sum(order.channel == DOOR_CHANNEL for order in orders),
                 "rejected_by_import": len(rejected),
                 "seconds": round(seconds, 1),
                 "orders_per_s": round(len(new_ids) / seconds, 1),
@@ -102,7 +104,8 @@ async def run(stack: Stack, seed: int, max_orders: int | None, round_number: int
 
 
 async def _place(stack: Stack, orders: Sequence[OrderPlaced], seed: int, on_placed: Callable[[int], None]) -> set[str]:
-    """Orders of the shops come by webhook, those of one channel by file, all others on the topic of the channels.
+    """Orders of the shops come by webhook, those of one channel by file, those of another by a key through the gateway, all others on the
+    topic of the channels.
 
     Returns the ids of those that the import refused.
     """
@@ -115,7 +118,8 @@ async def _place(stack: Stack, orders: Sequence[OrderPlaced], seed: int, on_plac
         asyncio.TaskGroup() as group,
     ):
         group.create_task(deliver(url, webhooks, on_placed))  # it ends before the block does
-        await publisher.publish([order for order in others if order.channel != FILED_CHANNEL], on_placed)
+        group.create_task(place_at_the_door(stack, [order for order in others if order.channel == DOOR_CHANNEL], on_placed))
+        await publisher.publish([order for order in others if order.channel not in {FILED_CHANNEL, DOOR_CHANNEL}], on_placed)
         filed = [order for order in others if order.channel == FILED_CHANNEL]
         rejected = await place_by_file(stack.settings.data / "files", filed, publisher.publish, on_placed)
     return rejected
@@ -211,7 +215,7 @@ async def _rebuilt(stack: Stack) -> dict[str, Any]:
     return {"green": process.returncode == 0, "comparison": json.loads(out) if out else None}
 
 
-def show(report: dict[str, Any], console: Console) -> None:
+def show(report: dict[str, Any], stack: Stack, console: Console) -> None:
     """The report for people."""
     outcomes = Table("outcome", "orders", title=f"{report['new']} new orders, {report['orders_per_s']} orders/s to rest")
     for status, orders in sorted(report["outcomes"].items(), key=lambda pair: -pair[1]):
@@ -225,6 +229,9 @@ def show(report: dict[str, Any], console: Console) -> None:
     for table in (outcomes, rejections, audits):
         console.print(table)
     console.print(f"{report['by_file']} orders came by file; rejected before they were published: {report['rejected_by_import']}")
+    console.print(f"{report['by_key']} orders came through the gateway, by a key of their channel")
+    sign_in = sign_in_of(stack)
+    console.print(f"The API: {sign_in.url}/docs; sign in there as {sign_in.name} with the password in {sign_in.file}", soft_wrap=True)
     console.print(f"The stack stays up. Look at an order: .venv/bin/oms order show {report['first']}; stop it with: make down")
 
 

@@ -206,6 +206,7 @@ class Stack:
         if part == GATEWAY:
             variables["OMS_SHOPS"] = json.dumps(self.shops())
             variables["OMS_QUERY_URL"] = self.query_url()
+            variables["OMS_SESSION_COOKIE_SECURE"] = "false"  # it is reached by http, on this machine alone
         variables["OMS_DATABASE_URL"] = self.database_url(program)
         if (part if part in APIS else program) in PERSONAL_DATA_PROCESSES:
             variables["OMS_PERSONAL_DATA_KEY"] = self._passwords().personal_data_key
