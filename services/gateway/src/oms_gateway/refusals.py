@@ -10,6 +10,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from oms_runtime.errors import RETRYABLE_ERRORS, is_retryable
+from oms_runtime.paging import UnknownCursor
 from oms_runtime.problems import problem
 
 
@@ -99,10 +100,15 @@ async def _database_error(request: Request, error: Exception) -> JSONResponse:
     return await _invalid_value(request, error)  # asyncpg reports an argument of the wrong type as an interface error too
 
 
+async def _unknown_cursor(_request: Request, _error: Exception) -> JSONResponse:
+    return problem(422, "a parameter is not sound", "after: it is not the next of an earlier page")
+
+
 HANDLERS: dict[int | type[Exception], Any] = {
     **{error: _database_error for error in RETRYABLE_ERRORS if issubclass(error, Exception)},
     Refusal: _refused,
     RequestValidationError: _invalid,
     asyncpg.DataError: _invalid_value,
+    UnknownCursor: _unknown_cursor,
 }
 """The exception handlers of an app."""

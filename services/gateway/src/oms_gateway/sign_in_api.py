@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from oms_runtime.database import Connection, Database
+from oms_runtime.paging import Page, key_of, page_of
 from oms_runtime.problems import PROBLEM_JSON, PROBLEM_SCHEMA
 
 from oms_gateway import store
@@ -15,7 +16,6 @@ from oms_gateway.authenticate import SESSION_COOKIE, Authenticator
 from oms_gateway.identity import Identity
 from oms_gateway.keys import Keys, Wanted, check_covered
 from oms_gateway.oidc import SIGN_IN_WITHIN, OidcProvider, Pending
-from oms_gateway.paging import Page, key_of, page_of
 from oms_gateway.passwords import Passwords
 from oms_gateway.refusals import Conflict, Forbidden, NotFound, Unauthenticated, Unavailable
 from oms_gateway.sign_in_models import (

@@ -11,13 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from oms_runtime.database import Database
 from oms_runtime.errors import RETRYABLE_ERRORS, WrongInstallationKey, is_retryable
+from oms_runtime.paging import Page, UnknownCursor
 from oms_runtime.problems import problem
 from oms_runtime.sealing import Sealer
 from pydantic import AwareDatetime
 from starlette.exceptions import HTTPException
 
 from oms_projection import audits, queries
-from oms_projection.paging import UnknownCursor
 from oms_projection.responses import (
     Audit,
     CustomerItem,
@@ -30,7 +30,6 @@ from oms_projection.responses import (
     OrdersAudit,
     Outcome,
     PackageItem,
-    Page,
     PaymentItem,
     Position,
     Problem,

@@ -1,20 +1,10 @@
-"""Lists by pages. A page begins behind the last row of the page before, which its cursor names by key."""
+"""The conditions and the order of lists that are paged."""
 
-import base64
-import binascii
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
-
-from oms_projection.responses import Page
-
-T = TypeVar("T")
-
-
-class UnknownCursor(ValueError):
-    """The value of `after` is not the `next` of an earlier page."""
+from oms_runtime.paging import key_of
 
 
 @dataclass(slots=True)
@@ -53,22 +43,3 @@ def ordered(
     names = [name, *(each.rpartition(".")[2] for each in ids)]
     clause = f"order by {', '.join(f'{each}{direction}' for each in (column, *ids))}"
     return clause, lambda row: tuple(row[each] for each in names)
-
-
-def page_of(rows: list[T], limit: int, key: Callable[[T], tuple[Any, ...]]) -> Page[T]:
-    """The page of up to `limit` rows, of `rows` that were queried with a limit of one more. `key` gives a row's key in the list's order."""
-    more = len(rows) > limit
-    return Page(items=rows[:limit], next=_cursor(key(rows[limit - 1])) if more else None)
-
-
-def key_of(cursor: str, *types: type[Any]) -> tuple[Any, ...]:
-    """The key that a cursor names, as values of `types`. Raises UnknownCursor."""
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        return msgspec.json.decode(text, type=tuple.__class_getitem__(types))
-    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
-        raise UnknownCursor(f"after: {cursor!r} is not the next of an earlier page") from error
-
-
-def _cursor(key: tuple[Any, ...]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")

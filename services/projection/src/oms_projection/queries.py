@@ -14,10 +14,11 @@ from fastapi import Query
 from oms_contracts.summaries import summary
 from oms_runtime.customer_keys import customer_hash, email_hash
 from oms_runtime.database import Connection, Database
+from oms_runtime.paging import Page, key_of, page_of
 from oms_runtime.sealing import Sealer
 from pydantic import AwareDatetime
 
-from oms_projection.paging import Where, key_of, ordered, page_of
+from oms_projection.paging import Where, ordered
 from oms_projection.personal_data import with_personal_data
 from oms_projection.responses import (
     Authorization,
@@ -36,7 +37,6 @@ from oms_projection.responses import (
     OrderPayment,
     Outcome,
     PackageItem,
-    Page,
     PaymentItem,
     Position,
     Product,

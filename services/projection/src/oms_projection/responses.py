@@ -5,23 +5,15 @@ The names of the classes are those of the schemas in the OpenAPI document.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
 from oms_contracts.order_parts import DeliveryPromise, Gift, Pickup
 from oms_contracts.values import Address, AllocatedLine, InspectedLine, ReturnLine, Shortage
-from pydantic import BaseModel, Field
-
-T = TypeVar("T")
+from oms_runtime.paging import Page
+from pydantic import Field
 
 SearchText = Annotated[str, Field(min_length=1, max_length=255)]
 SearchLimit = Annotated[int, Field(ge=1, le=100, description="The most that is answered")]
-
-
-class Page(BaseModel, Generic[T]):
-    """A part of a list. `next` is the `after` of the next page; null on the last page."""
-
-    items: list[T]
-    next: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,10 @@ from oms_contracts.catalogue import topic_of
 from oms_contracts.channel import WebhookReceived
 from oms_contracts.values import shortened
 from oms_runtime.database import Database
+from oms_runtime.paging import Page, key_of, page_of
 
-from oms_projection.paging import Where, key_of, page_of
-from oms_projection.responses import Page, StuckItem
+from oms_projection.paging import Where
+from oms_projection.responses import StuckItem
 
 Kind = Literal["order", "return", "fulfillment", "payment", "dead-letter", "webhook"]
 Party = Literal["customer", "shop", "warehouse", "carrier", "operator"]

@@ -8,9 +8,11 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from pydantic import BaseModel
 
-from oms_gateway.refusals import Invalid
-
 T = TypeVar("T")
+
+
+class UnknownCursor(ValueError):
+    """The value of `after` is not the `next` of an earlier page."""
 
 
 class Page(BaseModel, Generic[T]):
@@ -27,12 +29,12 @@ def page_of(rows: list[T], limit: int, key: Callable[[T], tuple[Any, ...]]) -> P
 
 
 def key_of(cursor: str, *types: type[Any]) -> tuple[Any, ...]:
-    """The key that a cursor names, as values of `types`. Raises Invalid."""
+    """The key that a cursor names, as values of `types`. Raises UnknownCursor."""
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         return msgspec.json.decode(text, type=tuple.__class_getitem__(types))
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
-        raise Invalid("a parameter is not sound", "after: it is not the next of an earlier page") from error
+        raise UnknownCursor(f"after: {cursor!r} is not the next of an earlier page") from error
 
 
 def _cursor(key: tuple[Any, ...]) -> str:
