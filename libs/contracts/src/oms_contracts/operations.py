@@ -5,7 +5,7 @@ What is done is decided by the service that owns the thing, which refuses with a
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -34,7 +34,11 @@ Offer = Callable[[Json], str]
 """Why an operation is not offered on a thing; OFFERED where it is."""
 
 
-@dataclass(frozen=True, kw_only=True)
+def _always(_thing: Json) -> str:
+    return OFFERED
+
+
+@dataclass(frozen=True)
 class Operation:
     """Something that may be asked for.
 
@@ -47,12 +51,13 @@ class Operation:
     name: str
     command: type[Any]
     title: str
+    path: str
+    _: KW_ONLY
     object: str
     scope: str
-    path: str
-    offered: Offer
-    derived: Mapping[str, str]
-    destroys: bool
+    offered: Offer = _always
+    derived: Mapping[str, str] = field(default_factory=dict[str, str])
+    destroys: bool = False
 
     @cached_property
     def kind(self) -> MessageType:
@@ -92,17 +97,13 @@ class Operation:
         if twice := sorted({*self.parameters, *self.derived} & body.keys()):
             raise UnreadableMessage("; ".join(f"{name}: is in the path, and must not be in the body" for name in twice))
         derived = {name: template.format(**parameters) for name, template in self.derived.items()}
-        given = {name: parameters[name] for name in self.parameters if name in schema_of(self.kind)["properties"]}
+        given = {name: parameters[name] for name in self.parameters if name in self.command.__struct_fields__}
         value = encode({**body, **given, **derived})
         kind = type_of_placed(value) if self.command is OrderPlaced else self.kind.name
         try:
             return validate(kind, value)
         except UnreadableMessage as error:
             raise UnreadableMessage(str(error).removeprefix(f"{kind}: ")) from error
-
-
-def _always(_thing: Json) -> str:
-    return OFFERED
 
 
 def _cancelable(order: Json) -> str:
@@ -171,166 +172,141 @@ _FULFILLMENT = "/orders/{order_id}/fulfillments/{location}"
 _FULFILLMENT_ID = {"fulfillment_id": "{order_id}/{location}"}
 
 
-def _operation(
-    name: str,
-    command: type[Any],
-    title: str,
-    path: str,
-    *,
-    acts_on: str,
-    scope: str,
-    offered: Offer = _always,
-    derived: Mapping[str, str] | None = None,
-    destroys: bool = False,
-) -> Operation:
-    return Operation(
-        name=name,
-        command=command,
-        title=title,
-        object=acts_on,
-        scope=scope,
-        path=path,
-        offered=offered,
-        derived=derived or {},
-        destroys=destroys,
-    )
-
-
 OPERATIONS: tuple[Operation, ...] = (
-    _operation("place-order", OrderPlaced, "Place an order", "/orders", acts_on="order", scope="orders:place"),
-    _operation(
+    Operation("place-order", OrderPlaced, "Place an order", "/orders", object="order", scope="orders:place"),
+    Operation(
         "cancel-order",
         CancelOrder,
         "Cancel an order",
         "/orders/{order_id}/cancel",
-        acts_on="order",
+        object="order",
         scope="orders:change",
         offered=_cancelable,
         destroys=True,
     ),
-    _operation(
+    Operation(
         "amend-payment",
         AmendPayment,
         "Pay by other means",
         "/orders/{order_id}/payment",
-        acts_on="order",
+        object="order",
         scope="orders:change",
         offered=_payable,
     ),
-    _operation("receive-stock", ReceiveStock, "Receive goods", "/stock/receipts", acts_on="stock", scope="stock:change"),
-    _operation("adjust-stock", AdjustStock, "Correct stock", "/stock/adjustments", acts_on="stock", scope="stock:change", destroys=True),
-    _operation("define-product", DefineProduct, "Define a product", "/products", acts_on="product", scope="products:change"),
-    _operation(
+    Operation("receive-stock", ReceiveStock, "Receive goods", "/stock/receipts", object="stock", scope="stock:change"),
+    Operation("adjust-stock", AdjustStock, "Correct stock", "/stock/adjustments", object="stock", scope="stock:change", destroys=True),
+    Operation("define-product", DefineProduct, "Define a product", "/products", object="product", scope="products:change"),
+    Operation(
         "deactivate-product",
         DeactivateProduct,
         "Stop selling a product",
         "/products/{sku}/deactivate",
-        acts_on="product",
+        object="product",
         scope="products:change",
         offered=_active,
     ),
-    _operation(
+    Operation(
         "accept-fulfillment",
         AcceptFulfillment,
         "Accept a fulfillment",
         f"{_FULFILLMENT}/accept",
-        acts_on="fulfillment",
+        object="fulfillment",
         scope="fulfillments:change",
         offered=_in_status("fulfillment", "planned"),
         derived=_FULFILLMENT_ID,
     ),
-    _operation(
+    Operation(
         "pick-items",
         PickItems,
         "Pick all items",
         f"{_FULFILLMENT}/pick",
-        acts_on="fulfillment",
+        object="fulfillment",
         scope="fulfillments:change",
         offered=_in_status("fulfillment", "accepted"),
         derived=_FULFILLMENT_ID,
     ),
-    _operation(
+    Operation(
         "pack-package",
         PackPackage,
         "Pack a package",
         f"{_FULFILLMENT}/packages",
-        acts_on="fulfillment",
+        object="fulfillment",
         scope="fulfillments:change",
         offered=_packable,
         derived=_FULFILLMENT_ID,
     ),
-    _operation(
+    Operation(
         "ship-fulfillment",
         ShipFulfillment,
         "Ship a fulfillment",
         f"{_FULFILLMENT}/ship",
-        acts_on="fulfillment",
+        object="fulfillment",
         scope="fulfillments:change",
         offered=_shippable,
         derived=_FULFILLMENT_ID,
         destroys=True,
     ),
-    _operation(
+    Operation(
         "record-scan",
         RecordScan,
         "Record a carrier's scan",
         "/orders/{order_id}/packages/{package_id}/scans",
-        acts_on="package",
+        object="package",
         scope="packages:scan",
         offered=_scannable,
     ),
-    _operation(
+    Operation(
         "request-return",
         RequestReturn,
         "Ask for a return",
         "/orders/{order_id}/returns",
-        acts_on="order",
+        object="order",
         scope="returns:request",
         offered=_returnable,
     ),
-    _operation(
+    Operation(
         "cancel-return",
         CancelReturn,
         "Cancel a return",
         f"{_RETURN}/cancel",
-        acts_on="return",
+        object="return",
         scope="returns:request",
         offered=_in_status("return", "approved"),
     ),
-    _operation(
+    Operation(
         "receive-return-items",
         ReceiveReturnItems,
         "Receive goods of a return",
         f"{_RETURN}/receipts",
-        acts_on="return",
+        object="return",
         scope="returns:receive",
         offered=_in_status("return", "approved", "received"),
     ),
-    _operation(
+    Operation(
         "inspect-return",
         InspectReturn,
         "Inspect a return",
         f"{_RETURN}/inspect",
-        acts_on="return",
+        object="return",
         scope="returns:receive",
         offered=_in_status("return", "received"),
         destroys=True,
     ),
-    _operation(
+    Operation(
         "erase-customer",
         EraseCustomer,
         "Erase a customer",
         "/customers/erase",
-        acts_on="customer",
+        object="customer",
         scope="customers:erase",
         destroys=True,
     ),
-    _operation(
+    Operation(
         "redrive-dead-letters",
         RedriveDeadLetters,
         "Apply records again that were set aside",
         "/dead-letters/{service}/redrive",
-        acts_on="dead-letter",
+        object="dead-letter",
         scope="dead-letters:redrive",
         offered=_waiting,
         destroys=True,
