@@ -26,6 +26,21 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 
+def http_client(url: str, token: str, *, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+    """A client of HTTP for the query API at `url`, with the credential `token`. Raises Invalid when `url` is not a URL."""
+    try:
+        host = httpx.URL(url).host
+    except httpx.InvalidURL as error:
+        raise Invalid(f"{url!r} is not a URL", str(error)) from error
+    return httpx.AsyncClient(
+        base_url=url,
+        transport=transport,
+        timeout=TIMEOUT_SECONDS,
+        trust_env=host not in LOOPBACK_HOSTS,  # a proxy of the environment must not be asked for a server of this machine
+        headers={"authorization": f"Bearer {token}"},
+    )
+
+
 class QueryClient:
     """A client of the query API at `url`, with the credential `token`.
 
@@ -35,17 +50,7 @@ class QueryClient:
     def __init__(self, url: str, *, token: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """Raises Invalid when `url` is not a URL."""
         self.url = url.rstrip("/")
-        try:
-            host = httpx.URL(self.url).host
-        except httpx.InvalidURL as error:
-            raise Invalid(f"{url!r} is not a URL", str(error)) from error
-        # A proxy of the environment must not be asked for a server of this machine.
-        self._http = httpx.AsyncClient(
-            transport=transport,
-            timeout=TIMEOUT_SECONDS,
-            trust_env=host not in LOOPBACK_HOSTS,
-            headers={"authorization": f"Bearer {token}"},
-        )
+        self._http = http_client(self.url, token, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self

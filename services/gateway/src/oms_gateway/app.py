@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 from fastapi import FastAPI
 from oms_client.publisher import Sender
+from oms_client.queries import http_client
 from oms_kafka.clients import broker_is_reachable
 from oms_runtime.api_process import run_api
 from oms_runtime.clock import utc_now
@@ -35,9 +36,7 @@ from oms_gateway.status import StatusFeed
 
 PROBE_TIMEOUT_SECONDS = 2
 """For what a readiness probe asks the database."""
-QUERY_TIMEOUT_SECONDS = 30
 PROVIDER_TIMEOUT_SECONDS = 10
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def main() -> None:
@@ -58,7 +57,7 @@ async def gateway(settings: Settings) -> AsyncGenerator[FastAPI]:
         sender = Sender(settings, "oms-gateway")
         await sender.start()
         running.push_async_callback(sender.stop)
-        query = await running.enter_async_context(_query_client(settings))
+        query = await running.enter_async_context(http_client(settings.query_url, settings.query_token.get_secret_value()))
         sign_in = await running.enter_async_context(_sign_in(settings, database))
         statuses = StatusFeed(settings)
         reading = asyncio.create_task(statuses.run())
@@ -82,16 +81,6 @@ async def gateway(settings: Settings) -> AsyncGenerator[FastAPI]:
 
 def _limit(settings: Settings) -> RateLimit:
     return RateLimit(settings.requests_per_second, settings.requests_at_once, monotonic)
-
-
-def _query_client(settings: Settings) -> httpx.AsyncClient:
-    # A proxy of the environment must not be asked for a server of this machine.
-    return httpx.AsyncClient(
-        base_url=settings.query_url,
-        headers={"authorization": f"Bearer {settings.query_token.get_secret_value()}"},
-        timeout=QUERY_TIMEOUT_SECONDS,
-        trust_env=httpx.URL(settings.query_url).host not in LOOPBACK_HOSTS,
-    )
 
 
 @asynccontextmanager
