@@ -1,11 +1,11 @@
-"""The gateway's application: the API, and shops' webhooks beside it, under the limits that hold for all of it."""
+"""The gateway's application: the API, and shops' webhooks beside it. Each has a limit of its own for bodies, which are read once."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from fastapi import FastAPI
-from oms_contracts.catalogue import EXTERNAL_MAX_BYTES
 from oms_runtime.limits import BODY_TIMEOUT_SECONDS, BodyLimit
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from oms_gateway import webhooks
@@ -22,8 +22,10 @@ def make_edge(
     body_timeout_seconds: float = BODY_TIMEOUT_SECONDS,
 ) -> FastAPI:
     """The application: `api`, and the webhooks of `shops`, by channel, which `channels` publishes."""
-    edge = FastAPI(title="Orderstream", version="1", openapi_url="/webhooks/openapi.json", docs_url=None, redoc_url=None)
-    edge.add_middleware(BodyLimit, max_bytes=max(EXTERNAL_MAX_BYTES, MAX_WEBHOOK_BYTES), timeout_seconds=body_timeout_seconds)
-    edge.include_router(webhooks.make_router(channels, shops, clock))
+    hooks = FastAPI(title="Orderstream's webhooks", version="1", openapi_url="/webhooks/openapi.json", docs_url=None, redoc_url=None)
+    hooks.add_middleware(BodyLimit, max_bytes=MAX_WEBHOOK_BYTES, timeout_seconds=body_timeout_seconds)
+    hooks.include_router(webhooks.make_router(channels, shops, clock))
+    edge = FastAPI(title="Orderstream", openapi_url=None, docs_url=None, redoc_url=None)
+    edge.router.routes.append(Route("/webhooks/{rest:path}", hooks))
     edge.mount("/", api)
     return edge
