@@ -1,6 +1,6 @@
 """Arguments and options that several commands share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -97,6 +97,15 @@ async def _order_of(connected: Connections, order_id: str) -> dict[str, Any]:
 def named(order: dict[str, Any]) -> str:
     """An order as people call it, and as commands take it: CHANNEL/REFERENCE."""
     return f"{order['channel']}/{order['reference']}"
+
+
+def line_named(name: str, lines: Iterable[tuple[str, str]], known: str) -> tuple[str, str]:
+    """The line that `name` means, by its id or else by its SKU. Raises a CliError where it means none, or several; `known` lists them."""
+    every = list(lines)
+    found = [line for line in every if line[0] == name] or [line for line in every if line[1] == name]
+    if len(found) == 1:
+        return found[0]
+    raise CliError(INVALID, f"--line: {name!r} names no line, or several, of {known}")
 
 
 def quantities(words: Sequence[str], place: str, *, signed: bool = False) -> list[tuple[str, int]]:

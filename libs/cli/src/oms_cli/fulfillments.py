@@ -13,7 +13,7 @@ from oms_contracts.operations import operation_of
 from oms_contracts.sscc import sscc_of
 
 from oms_cli import output
-from oms_cli.arguments import AsJson, Limit, Order, Timeout, Wait, connections, moment_of, named, order_of, quantities
+from oms_cli.arguments import AsJson, Limit, Order, Timeout, Wait, connections, line_named, moment_of, named, order_of, quantities
 from oms_cli.connections import Connections
 from oms_cli.errors import INVALID, NOT_DONE, CliError
 from oms_cli.operate import Answer, operate
@@ -300,11 +300,8 @@ def _packed(fulfillment: dict[str, Any], words: list[str] | None) -> list[dict[s
 
 
 def _line_named(name: str, left: list[tuple[tuple[str, str], int]]) -> tuple[str, str]:
-    named_so = [line for line, _ in left if name == line[0]] or [line for line, _ in left if name == line[1]]
-    if len(named_so) == 1:
-        return named_so[0]
     known = ", ".join(f"{sku} (line {line_id}): {units}" for (line_id, sku), units in left) or "nothing"
-    raise CliError(INVALID, f"--line: {name!r} names no line, or several, of what is to be packed: {known}")
+    return line_named(name, (line for line, _ in left), f"what is to be packed: {known}")
 
 
 def _next(fulfillment: dict[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ import typer
 from oms_contracts.operations import operation_of
 
 from oms_cli import output
-from oms_cli.arguments import AsJson, Order, Timeout, Wait, connections, named, order_of, quantities
+from oms_cli.arguments import AsJson, Order, Timeout, Wait, connections, line_named, named, order_of, quantities
 from oms_cli.connections import Connections
 from oms_cli.errors import INVALID, NOT_DONE, CliError
 from oms_cli.operate import Answer, operate
@@ -216,12 +216,9 @@ def _chosen(order: dict[str, Any], units: dict[str, int], words: list[str] | Non
 
 
 def _line_named(order: dict[str, Any], name: str) -> str:
-    lines: list[dict[str, Any]] = order["lines"]
-    found = [line["line_id"] for line in lines if line["line_id"] == name] or [line["line_id"] for line in lines if line["sku"] == name]
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(f"{line['sku']} (line {line['line_id']})" for line in lines)
-    raise CliError(INVALID, f"--line: {name!r} names no line, or several, of {named(order)}: {known}")
+    lines = [(line["line_id"], line["sku"]) for line in order["lines"]]
+    known = ", ".join(f"{sku} (line {line_id})" for line_id, sku in lines)
+    return line_named(name, lines, f"{named(order)}: {known}")[0]
 
 
 def _units(lines: list[dict[str, Any]] | None) -> dict[str, int]:
