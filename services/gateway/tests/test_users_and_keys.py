@@ -315,7 +315,7 @@ async def test_sessions_of_a_user_are_ended_by_an_administrator(door: Door) -> N
 
 
 async def test_nobody_gives_rights_that_they_lack_or_takes_over_somebody_who_has_more(door: Door) -> None:
-    await door.add_user("root", "admin")
+    await door.add_user("chief", "admin")
     await door.add_user("ada", "viewer")
     weak = await door.with_key("users:admin", *ROLES["viewer"])
 
@@ -325,10 +325,10 @@ async def test_nobody_gives_rights_that_they_lack_or_takes_over_somebody_who_has
     new = {"name": "eve", "display_name": "Eve", "roles": ["admin"], "password": PASSWORD}
     assert await refused("POST", "", new)
     assert await refused("PATCH", "/ada", {"roles": ["admin"]})
-    assert await refused("PATCH", "/root", {"roles": []})
-    assert await refused("PATCH", "/root", {"disabled": True})
-    assert await refused("PUT", "/root/password", {"password": PASSWORD})
-    assert await refused("DELETE", "/root/sessions", None)
+    assert await refused("PATCH", "/chief", {"roles": []})
+    assert await refused("PATCH", "/chief", {"disabled": True})
+    assert await refused("PUT", "/chief/password", {"password": PASSWORD})
+    assert await refused("DELETE", "/chief/sessions", None)
     assert not await refused("POST", "", new | {"roles": ["viewer"]})
 
     here = await door.with_key(*SCOPES, locations=frozenset({"BER-1"}))
@@ -341,12 +341,12 @@ async def test_nobody_gives_rights_that_they_lack_or_takes_over_somebody_who_has
 
 
 async def test_nobody_changes_their_own_rights_so_that_an_administrator_remains(door: Door) -> None:
-    await door.add_user("root", "admin")
-    root = await door.signed_in("root")
+    await door.add_user("chief", "admin")
+    root = await door.signed_in("chief")
     changes: list[dict[str, Any]] = [{"roles": []}, {"disabled": True}, {"locations": []}]
     for change in changes:
-        assert (await root.patch("/api/v1/users/root", json=change)).status_code == 409
-    assert (await root.patch("/api/v1/users/root", json={"display_name": "Root"})).status_code == 200
+        assert (await root.patch("/api/v1/users/chief", json=change)).status_code == 409
+    assert (await root.patch("/api/v1/users/chief", json={"display_name": "Root"})).status_code == 200
 
 
 # Lists
@@ -394,8 +394,8 @@ async def test_a_database_that_does_not_answer_can_be_asked_again(door: Door) ->
 
 
 async def test_the_audit_trail_says_who_did_what_about_whom(door: Door) -> None:
-    await door.add_user("root", "admin")
-    root = await door.signed_in("root")
+    await door.add_user("chief", "admin")
+    root = await door.signed_in("chief")
     await root.post("/api/v1/users", json={"name": "ada", "display_name": "Ada", "roles": ["viewer"], "password": PASSWORD})
     await sign_in(door.browser(), "ada", "wrong")
     await sign_in(door.browser(), "nobody", "wrong")
@@ -408,16 +408,16 @@ async def test_the_audit_trail_says_who_did_what_about_whom(door: Door) -> None:
     await root.post("/api/v1/users", json={"name": "ada", "display_name": "Ada", "roles": ["viewer"], "password": PASSWORD})  # refused
 
     assert await door.trail() == [
-        ("user:root", "signed-in", "user:root"),
-        ("user:root", "user-created", "user:ada"),
+        ("user:chief", "signed-in", "user:chief"),
+        ("user:chief", "user-created", "user:ada"),
         ("unknown", "sign-in-failed", "user:ada"),
         ("unknown", "sign-in-failed", None),
-        ("user:root", "user-changed", "user:ada"),
-        ("user:root", "password-set", "user:ada"),
-        ("user:root", "sessions-ended", "user:ada"),
-        ("user:root", "key-made", "key:till"),
-        ("user:root", "key-rotated", "key:till"),
-        ("user:root", "key-revoked", "key:till"),
+        ("user:chief", "user-changed", "user:ada"),
+        ("user:chief", "password-set", "user:ada"),
+        ("user:chief", "sessions-ended", "user:ada"),
+        ("user:chief", "key-made", "key:till"),
+        ("user:chief", "key-rotated", "key:till"),
+        ("user:chief", "key-revoked", "key:till"),
     ]
     about_ada = (await root.get("/api/v1/audit-trail", params={"about": "user:ada"})).json()["items"]
     assert [entry["what"] for entry in about_ada] == ["sessions-ended", "password-set", "user-changed", "sign-in-failed", "user-created"]
