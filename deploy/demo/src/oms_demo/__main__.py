@@ -29,8 +29,8 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from oms_demo.baskets import read_baskets, stock_for
-from oms_demo.door import DOOR_CHANNEL, place_at_the_door, sign_in_of
 from oms_demo.files import FILED_CHANNEL, place_by_file
+from oms_demo.gateway import KEY_CHANNEL, place_by_key, sign_in_of
 from oms_demo.shops import deliver, deliveries_of, is_of_a_shop
 from oms_demo.simulators import make_app
 
@@ -94,7 +94,7 @@ async def run(stack: Stack, seed: int, max_orders: int | None, round_number: int
                 "new": len(new_ids),
                 "known_before": len(known),
                 "by_file": sum(order.channel == FILED_CHANNEL for order in orders),
-                "by_key": sum(order.channel == DOOR_CHANNEL for order in orders),
+                "by_key": sum(order.channel == KEY_CHANNEL for order in orders),
                 "rejected_by_import": len(rejected),
                 "seconds": round(seconds, 1),
                 "orders_per_s": round(len(new_ids) / seconds, 1),
@@ -118,8 +118,8 @@ async def _place(stack: Stack, orders: Sequence[OrderPlaced], seed: int, on_plac
         asyncio.TaskGroup() as group,
     ):
         group.create_task(deliver(url, webhooks, on_placed))  # it ends before the block does
-        group.create_task(place_at_the_door(stack, [order for order in others if order.channel == DOOR_CHANNEL], on_placed))
-        await publisher.publish([order for order in others if order.channel not in {FILED_CHANNEL, DOOR_CHANNEL}], on_placed)
+        group.create_task(place_by_key(stack, [order for order in others if order.channel == KEY_CHANNEL], on_placed))
+        await publisher.publish([order for order in others if order.channel not in {FILED_CHANNEL, KEY_CHANNEL}], on_placed)
         filed = [order for order in others if order.channel == FILED_CHANNEL]
         rejected = await place_by_file(stack.settings.data / "files", filed, publisher.publish, on_placed)
     return rejected

@@ -3,7 +3,6 @@
 What a shop sends of an order is drawn from the seed, so the same orders are delivered alike each time.
 """
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-import httpx
 from oms_adapters.webhooks import signature_of
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.order_parts import LineItem, ShippingLine
 
-MAX_AT_A_TIME = 16
-TIMEOUT_SECONDS = 30
+from oms_demo.gateway import http_client, some_at_a_time
+
 CREATED, UPDATED, CANCELED = "created", "updated", "canceled"
 STORIES = (
     *((CREATED,),) * 14,
@@ -64,20 +62,15 @@ def deliveries_of(order: OrderPlaced, shop: Mapping[str, Any], seed: int) -> Ite
 
 async def deliver(url: str, orders: Sequence[Sequence[Delivery]], on_delivered: Callable[[int], None]) -> None:
     """Deliver each order's webhooks one after the other, those of MAX_AT_A_TIME orders at a time. Raises httpx.HTTPError."""
-    waiting = iter(orders)
-    limits = httpx.Limits(max_connections=MAX_AT_A_TIME)
-    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, limits=limits, trust_env=False) as client:
+    async with http_client(url) as client:
 
-        async def deliver_some() -> None:
-            for deliveries in waiting:
-                for each in deliveries:
-                    response = await client.post(f"/webhooks/{each.channel}", content=each.body, headers=dict(each.headers))
-                    response.raise_for_status()
-                on_delivered(1)
+        async def deliver_those(deliveries: Sequence[Delivery]) -> None:
+            for each in deliveries:
+                response = await client.post(f"/webhooks/{each.channel}", content=each.body, headers=dict(each.headers))
+                response.raise_for_status()
+            on_delivered(1)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(MAX_AT_A_TIME):
-                group.create_task(deliver_some())
+        await some_at_a_time(orders, deliver_those)
 
 
 def shopify(order: OrderPlaced, what: str, token: str, *, is_paid: bool) -> dict[str, Any]:

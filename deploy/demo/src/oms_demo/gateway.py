@@ -5,10 +5,11 @@ The administrator is made once, by the gateway's own program. The password stays
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex, token_urlsafe
+from typing import TypeVar
 
 import httpx
 from oms_contracts.channel import OrderPlaced
@@ -16,7 +17,9 @@ from oms_contracts.message import encode
 from oms_local.stack import Stack
 from oms_provision.passwords import write_secret
 
-DOOR_CHANNEL = "app"
+T = TypeVar("T")
+
+KEY_CHANNEL = "app"
 ADMINISTRATOR = "admin"
 MAX_AT_A_TIME = 16
 TIMEOUT_SECONDS = 30
@@ -56,29 +59,44 @@ async def make_administrator(stack: Stack) -> None:
     write_secret(file, f"{password}\n")
 
 
-async def place_at_the_door(stack: Stack, orders: Sequence[OrderPlaced], on_placed: Callable[[int], None]) -> None:
-    """Place orders of DOOR_CHANNEL through the gateway, by a key for that channel alone. Raises httpx.HTTPError."""
+async def place_by_key(stack: Stack, orders: Sequence[OrderPlaced], on_placed: Callable[[int], None]) -> None:
+    """Place orders of KEY_CHANNEL through the gateway, by a key for that channel alone. Raises httpx.HTTPError."""
     await make_administrator(stack)
-    sign_in, waiting = sign_in_of(stack), iter(orders)
-    limits = httpx.Limits(max_connections=MAX_AT_A_TIME)
-    async with httpx.AsyncClient(base_url=f"{sign_in.url}/api/v1", timeout=TIMEOUT_SECONDS, limits=limits, trust_env=False) as client:
+    sign_in = sign_in_of(stack)
+    async with http_client(sign_in.url) as client:
         key = await _make_key(client, sign_in)
         client.cookies.clear()
 
-        async def place_some() -> None:
-            for order in waiting:
-                response = await client.post("/orders", content=encode(order), headers={"authorization": f"Bearer {key}"})
-                response.raise_for_status()
-                on_placed(1)
+        async def place(order: OrderPlaced) -> None:
+            response = await client.post("/api/v1/orders", content=encode(order), headers={"authorization": f"Bearer {key}"})
+            response.raise_for_status()
+            on_placed(1)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(MAX_AT_A_TIME):
-                group.create_task(place_some())
+        await some_at_a_time(orders, place)
+
+
+def http_client(url: str) -> httpx.AsyncClient:
+    """A client of the gateway for `some_at_a_time`."""
+    limits = httpx.Limits(max_connections=MAX_AT_A_TIME)
+    return httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, limits=limits, trust_env=False)
+
+
+async def some_at_a_time(items: Iterable[T], send: Callable[[T], Awaitable[None]]) -> None:
+    """Send all of `items` in their order, MAX_AT_A_TIME of them at a time. Raises what `send` raises."""
+    waiting = iter(items)
+
+    async def send_some() -> None:
+        for item in waiting:
+            await send(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(MAX_AT_A_TIME):
+            group.create_task(send_some())
 
 
 async def _make_key(client: httpx.AsyncClient, sign_in: SignIn) -> str:
     credentials = {"name": sign_in.name, "password": sign_in.file.read_text().strip()}
-    response = (await client.post("/session", json=credentials)).raise_for_status()
-    wanted = {"name": f"{DOOR_CHANNEL}-{token_hex(4)}", "scopes": ["orders:place", "orders:read"], "channel": DOOR_CHANNEL}
-    made = await client.post("/keys", json=wanted, headers={"x-csrf-token": response.json()["csrf_token"]})
+    response = (await client.post("/api/v1/session", json=credentials)).raise_for_status()
+    wanted = {"name": f"{KEY_CHANNEL}-{token_hex(4)}", "scopes": ["orders:place", "orders:read"], "channel": KEY_CHANNEL}
+    made = await client.post("/api/v1/keys", json=wanted, headers={"x-csrf-token": response.json()["csrf_token"]})
     return made.raise_for_status().json()["key"]
