@@ -38,7 +38,7 @@ def test_every_command_has_help_with_an_example(oms: Run, command: str) -> None:
     assert f"Example: oms {command}".strip() in result.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS.keys() - JSON_ALONE)
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - JSON_ALONE))
 def test_every_command_can_answer_in_json(command: str) -> None:
     assert any("--json" in parameter.opts for parameter in COMMANDS[command].params)
 
