@@ -32,9 +32,6 @@ promtool: $(PROMTOOL) ## Prometheus' tool, for the tests of the alarms: built on
 $(PROMTOOL):
 	GOBIN=$(@D) go install -tags remove_all_sd -ldflags=-s github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS)
 
-# The tests that compute, and wait for nothing: two processes share them. All others have the machine for themselves, because they measure time.
-BUSY := libs/adapters libs/contracts tests/documentation tests/interleavings $(filter-out services/gateway services/projection,$(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml)))
-
 demo: setup ## a week of baskets from channel to door; leaves the stack up
 	$(BIN)/python -m oms_demo $(DEMO)
 
@@ -52,8 +49,8 @@ lint: setup ## style, types, imports
 
 test: lint ## everything: lint, types, contracts, unit, property, integration, end to end
 	$(BIN)/python -m oms_contracts --check
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(BUSY)
-	$(BIN)/python -m pytest -q $(addprefix --ignore=,$(BUSY))
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -q -m alone
 
 test-outages: setup ## broker and database go away for ten minutes each, under load
 	OMS_TEST_OUTAGE_SECONDS=600 $(BIN)/python -m pytest -q libs/runtime/tests/test_outages.py

@@ -101,6 +101,7 @@ class TestFaults:
         assert query(url, "select count(*) from kept") == 1
         assert read(stack, "tracking", "oms.tracking", "oms.tracking") == b"kept"
 
+    @pytest.mark.alone
     def test_down_then_up_keeps_all_data_and_is_fast(self, stack: Stack) -> None:
         url = stack.database_url("payment")
         query(url, "create table kept (a int)")

@@ -9,6 +9,12 @@ from typer.testing import CliRunner, Result
 from libs.cli.tests.fakes import FakeConnections, Run
 
 
+@pytest.fixture(autouse=True)
+def without_a_terminals_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs several test processes may set it, and tables would be cut to it."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def connected() -> Iterator[FakeConnections]:
     made = FakeConnections()

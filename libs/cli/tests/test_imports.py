@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from oms_adapters.rows import MAX_ROWS, Row, RowMapping, default_mapping, rows_of
@@ -60,6 +60,7 @@ def reasons_of(entry: Entry) -> dict[str, str]:
     return {reason.field: reason.reason for reason in entry.found}
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # an order takes a tenth of a second to make on a busy machine
 @given(st.lists(orders(), min_size=1, max_size=3, unique_by=lambda order: order.channel_reference))
 def test_orders_come_back_the_same_from_a_csv_file_whatever_their_text(placed: list[OrderPlaced]) -> None:
     content = csv_text([row for order in placed for row in rows_of(order)]).encode()

@@ -22,6 +22,8 @@ from oms_local.testing import Servers
 from oms_runtime.runtime import Runtime
 from probe import Probe, make_probe, receipt, until
 
+pytestmark = pytest.mark.alone
+
 KEYS = [f"r{n}" for n in range(4_000)]
 DISK_MB = {"kafka": 96, "postgres": 192}
 ROOM_BYTES = 128 * 1024

@@ -91,6 +91,7 @@ AUDITED_EVENTS = 100_000
 MAX_DELAY_SECONDS = 2
 
 
+@pytest.mark.alone
 async def test_audits_do_not_delay_new_records(probe: Probe) -> None:
     await _store_events(probe, AUDITED_EVENTS)
     process = probe.start()

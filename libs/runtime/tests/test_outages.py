@@ -14,6 +14,8 @@ import pytest
 from oms_local.testing import Servers
 from probe import Probe, Process, receipt, until
 
+pytestmark = pytest.mark.alone
+
 SECONDS = float(os.environ.get("OMS_TEST_OUTAGE_SECONDS", "3"))
 RECOVERY = 15
 """Seconds after a server is back, within which all is as before."""

@@ -119,6 +119,7 @@ async def test_an_audit_accuses_no_state_of_another_version(probe: Probe) -> Non
     assert "version 2" in found.text
 
 
+@pytest.mark.alone
 async def test_a_build_makes_writers_wait_for_less_than_a_second(probe: Probe) -> None:
     events = 100_000
     await _store_events(probe, events, keys=50_000)
