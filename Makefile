@@ -35,7 +35,7 @@ $(PROMTOOL):
 # The tests that compute, and wait for nothing: two processes share them. All others have the machine for themselves, because they measure time.
 BUSY := libs/adapters libs/contracts tests/documentation tests/interleavings $(filter-out services/gateway services/projection,$(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml)))
 
-demo: setup ## a week of baskets from channel to door; leaves the stack up
+demo: setup ## a week of baskets from order to delivery; leaves the stack up
 	$(BIN)/python -m oms_demo $(DEMO)
 
 up: setup ## the stack: Kafka, PostgreSQL and the services

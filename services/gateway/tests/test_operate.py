@@ -9,7 +9,7 @@ import pytest
 from oms_gateway.operate import make_password
 from oms_local.testing import Servers
 
-from services.gateway.tests.doors import PASSWORD, open_door, sign_in
+from services.gateway.tests.gateways import PASSWORD, open_gateway, sign_in
 
 
 def run(url: str | None, *words: str, given: str = "", program: str = "oms_gateway") -> subprocess.CompletedProcess[str]:
@@ -37,8 +37,8 @@ async def test_the_first_administrator_is_made_in_an_empty_database(servers: Ser
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr.startswith("error: there is a user ada already: choose another name")
 
-    async with open_door(url) as door:
-        ada, bob = door.browser(), door.browser()
+    async with open_gateway(url) as gateway:
+        ada, bob = gateway.browser(), gateway.browser()
         begun = (await sign_in(ada, "ada")).json()
         assert "users:admin" in begun["scopes"]
         assert (await sign_in(bob, "bob", shown["password"])).json()["locations"] == ["BER-1", "BER-2"]
@@ -55,9 +55,9 @@ async def test_oms_runs_it(servers: Servers) -> None:
     done = run(url, *words, "--generate-password", "--json", program="oms_cli")
     made = json.loads(done.stdout)
     assert (made["user"], made["roles"]) == ("bob", ["viewer", "warehouse"])
-    async with open_door(url) as door:
-        assert (await sign_in(door.browser(), "ada")).status_code == 200
-        assert (await sign_in(door.browser(), "bob", made["password"])).json()["locations"] == ["BER-1"]
+    async with open_gateway(url) as gateway:
+        assert (await sign_in(gateway.browser(), "ada")).status_code == 200
+        assert (await sign_in(gateway.browser(), "bob", made["password"])).json()["locations"] == ["BER-1"]
     again = run(url, "user", "create", "ada", "--role", "admin", given=f"{PASSWORD}\n", program="oms_cli")
     assert again.returncode == 1
     assert again.stderr.startswith("error: there is a user ada already")

@@ -134,7 +134,7 @@ def root(
         typer.Option(
             metavar="URL",
             envvar="OMS_URL",
-            help="Where the API for the outside is; operations and queries go there, with the key in OMS_KEY.",
+            help="Where the gateway is; operations and queries go there, with the key in OMS_KEY.",
             show_default="none: the broker and the query API",
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""What the commands reach: the broker as its user `operator` and the query API, or the door in their place; and the services' metrics."""
+"""What the commands reach: the broker as its user `operator` and the query API, or the gateway instead; and the services' metrics."""
 
 import asyncio
 import math
@@ -36,15 +36,15 @@ SOURCE = "/oms/cli"
 BROKER_TIMEOUT_SECONDS = 30
 METRICS_TIMEOUT_SECONDS = 30
 ANSWER_SECONDS = 30
-"""For the door's answer, beside what it waits."""
+"""For the gateway's answer, beside what it waits."""
 PUBLISHED_AT_ONCE = 1_000
 """Messages of a file that are in memory at a time."""
 BROKER_HINT = "OMS_KAFKA_BOOTSTRAP_SERVERS names it"
 QUERY_HINT = "--query-url or OMS_QUERY_URL names it"
-DOOR_HINT = "--url or OMS_URL names it"
-DOOR_PATH = "/api/v1"
-DOOR_WAIT_SECONDS = 30
-"""The longest that the door waits for an outcome."""
+GATEWAY_HINT = "--url or OMS_URL names it"
+GATEWAY_PATH = "/api/v1"
+GATEWAY_WAIT_SECONDS = 30
+"""The longest that the gateway waits for an outcome."""
 ONCE = frozenset({"place-order", "receive-stock", "adjust-stock", "erase-customer"})
 """The operations that count once with the same content. Every other one is an event of its own each time."""
 
@@ -62,7 +62,7 @@ class Offsets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What was asked for: its event id, its Kafka key, and its outcome where the door has waited for one."""
+    """What was asked for: its event id, its Kafka key, and its outcome where the gateway has waited for one."""
 
     event_id: str
     key: str
@@ -72,7 +72,7 @@ class Asked:
 class Connections:
     """Made once for a run of `oms`, and connected only as far as a command needs.
 
-    With `url`, operations and queries go through the door there, with the credential `key`. Otherwise operations go to the broker, and
+    With `url`, operations and queries go through the gateway there, with the credential `key`. Otherwise operations go to the broker, and
     queries to the query API.
 
     Settings come first: `query_url` with `query_token`, `service_url` (of health and metrics, with `{service}` for a service's
@@ -134,9 +134,9 @@ class Connections:
 
     @cached_property
     def query(self) -> QueryClient:
-        """The query API, or the door, which answers the same."""
+        """The query API, or the gateway, which answers the same."""
         if self._url is not None:
-            return self._client("--url", f"{self._url.rstrip('/')}{DOOR_PATH}", self._bearer())
+            return self._client("--url", f"{self._url.rstrip('/')}{GATEWAY_PATH}", self._bearer())
         url, token = self._query_url, self._query_token
         if url is None:
             if self._servers is None:
@@ -147,15 +147,15 @@ class Connections:
         return self._client("--query-url", url, token)
 
     @property
-    def by_door(self) -> bool:
-        """Whether operations and queries go through the door."""
+    def by_gateway(self) -> bool:
+        """Whether operations and queries go through the gateway."""
         return self._url is not None
 
     def require(self, *, queries: bool) -> None:
         """Raises CliError where it is not set where operations go, or, if `queries`, where their outcome is read."""
-        if not self.by_door:
+        if not self.by_gateway:
             _ = self.broker
-        if queries or self.by_door:
+        if queries or self.by_gateway:
             _ = self.query
 
     def environment(self, service: str) -> Mapping[str, str]:
@@ -200,10 +200,10 @@ class Connections:
         return {sample.name: sample.value for sample in samples if sample.name in wanted and not math.isnan(sample.value)}
 
     def ask(self, name: str, parameters: Mapping[str, str], body: Mapping[str, Any], *, wait_seconds: float = 0) -> Asked:
-        """Ask for the operation called `name`: through the door, or else by publishing its command as the operator.
+        """Ask for the operation called `name`: through the gateway, or else by publishing its command as the operator.
 
-        `parameters` are those of its path, `body` has its other fields. Only the door waits here, up to `wait_seconds`; otherwise the
-        outcome is for `wait`. Raises CliError for what a service would set aside as unreadable, and for what the door does not allow.
+        `parameters` are those of its path, `body` has its other fields. Only the gateway waits here, up to `wait_seconds`; otherwise the
+        outcome is for `wait`. Raises CliError for what a service would set aside as unreadable, and for what the gateway does not allow.
         """
         operation = operation_of(name)
         try:
@@ -211,7 +211,7 @@ class Connections:
         except UnreadableMessage as error:
             raise CliError(INVALID, *(f"{operation.command.__name__}: {reason}" for reason in str(error).split("; "))) from error
         event_id = content_id(message) if name in ONCE else self.new_id()
-        if self.by_door:
+        if self.by_gateway:
             return self.run(self._post(operation, parameters, message, event_id, wait_seconds))
         self.run(
             self._publish(
@@ -236,11 +236,11 @@ class Connections:
         return Publisher(self.broker, SOURCE, self.now, asker=self.asker)
 
     def publish_all(self, messages: Iterable[object], on_acknowledged: Callable[[int], None]) -> None:
-        """Publish messages that were checked, in their order, a part at a time, however many there are; through the door one by one.
+        """Publish messages that were checked, in their order, a part at a time, however many there are; through the gateway one by one.
 
         `on_acknowledged` gets the number of records that the broker has acknowledged since its last call.
         """
-        if self.by_door:
+        if self.by_gateway:
             for message in messages:
                 operation = _OPERATION_OF[type(message)]
                 values = msgspec.json.decode(encode(message))
@@ -264,18 +264,18 @@ class Connections:
         except BrokerUnreachable as error:
             raise CliError(OUT_OF_REACH, f"{error}; {BROKER_HINT}, {self.hint}") from error
         except QueryApiUnreachable as error:
-            if self.by_door:
-                raise CliError(OUT_OF_REACH, f"{error}; {DOOR_HINT}") from error
+            if self.by_gateway:
+                raise CliError(OUT_OF_REACH, f"{error}; {GATEWAY_HINT}") from error
             raise CliError(OUT_OF_REACH, f"{error}; {QUERY_HINT}, {self.hint}") from error
 
     async def _post(self, operation: Operation, parameters: Mapping[str, str], message: Any, event_id: str, wait_seconds: float) -> Asked:
-        """Ask the door for an operation. A request that is repeated because its answer was lost counts once where its content does."""
+        """Ask the gateway for an operation. A request that is repeated because its answer was lost counts once where its content does."""
         body = {name: value for name, value in msgspec.json.decode(encode(message)).items() if name in operation.fields}
         path = operation.path.format(**{name: path_part(value) for name, value in parameters.items()})
         headers = {"x-reason": quote(self.asker.reason)} if self.asker.reason else {}
         if operation.name in ONCE:
             headers["idempotency-key"] = event_id
-        waited = min(wait_seconds, DOOR_WAIT_SECONDS)
+        waited = min(wait_seconds, GATEWAY_WAIT_SECONDS)
         try:
             answer = await self.query.post(
                 path,

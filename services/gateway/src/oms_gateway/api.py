@@ -1,4 +1,4 @@
-"""The door's API: operations, reads and the status of orders, under /api/v1, and its documentation at /docs."""
+"""The gateway's API: operations, reads and the status of orders, under /api/v1, and its documentation at /docs."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Of the documentation's page: everything comes from the door itself. The viewer writes styles into its elements."""
+"""Of the documentation's page: everything comes from the gateway itself. The viewer writes styles into its elements."""
 ANSWERS_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -71,7 +71,7 @@ def make_api(parts: Parts) -> FastAPI:
     api = FastAPI(
         title="Orderstream",
         version="1",
-        summary="The door for people and programs.",
+        summary="The API for people and programs outside.",
         description=document.DESCRIPTION,
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,

@@ -147,7 +147,7 @@ def of_operation(operation: Operation) -> Json:
 
 
 def of_read(read: Read) -> Json:
-    """What the document says of something that can be read: what the query API's document says, and what is the door's own."""
+    """What the document says of something that can be read: what the query API's document says, and what is the gateway's own."""
     documented = read.documented
     parameters = [each for each in documented.get("parameters", ())]
     if read.path == ORDER:

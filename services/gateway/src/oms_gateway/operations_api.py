@@ -1,4 +1,4 @@
-"""Operations over HTTP: one route for each of `OPERATIONS`. The door decides who may ask; the service that owns the thing decides on it."""
+"""Operations over HTTP, a route for each of `OPERATIONS`. Who may ask is decided here, what is done by the service that owns the thing."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The door with its real parts: a broker, a database, and projection's query API over the scenarios of its own tests."""
+"""The gateway with its real parts: a broker, a database, and projection's query API over the scenarios of its own tests."""
 
 import asyncio
 import socket
@@ -59,7 +59,7 @@ class Published:
 
 
 @dataclass(kw_only=True)
-class Door:
+class Gateway:
     """The API, and what its tests need beside it. `now` is what its clock tells."""
 
     api: FastAPI
@@ -74,7 +74,7 @@ class Door:
         """A client who shows the key of the identity `name`."""
         headers = {} if name is None else {"authorization": f"Bearer {name}"}
         transport = httpx.ASGITransport(api or self.api)
-        async with httpx.AsyncClient(transport=transport, base_url="http://door/api/v1", headers=headers) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway/api/v1", headers=headers) as client:
             yield client
 
     async def record(self, topic: str, event_id: str) -> Published:
@@ -117,7 +117,7 @@ IDENTITIES = {
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def kafka(servers: Servers) -> KafkaSettings:
-    """The broker, with the topics that the door writes and reads. Each has three partitions: more would only take longer."""
+    """The broker, with the topics that the gateway writes and reads. Each has three partitions: more would only take longer."""
     wanted = [topic for topic in TOPICS if topic.name in WRITTEN or topic.name.endswith(".commands")]
     await asyncio.to_thread(servers.create_topics, [replace(topic, partitions=3) for topic in wanted])
     return settings_of(servers.kafka)
@@ -156,8 +156,8 @@ async def query(projection: Database) -> AsyncIterator[QueryApi]:
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def door(kafka: KafkaSettings, projection: Database, database: Database, query: QueryApi) -> AsyncIterator[Door]:
-    """The door. Its clients are limited in nothing."""
+async def gateway(kafka: KafkaSettings, projection: Database, database: Database, query: QueryApi) -> AsyncIterator[Gateway]:
+    """The gateway. Its clients are limited in nothing."""
     now = [NOW]
 
     async def identify(request: Request) -> Identity:
@@ -179,7 +179,7 @@ async def door(kafka: KafkaSettings, projection: Database, database: Database, q
         clock=lambda: now[0],
         new_id=lambda: uuid4().hex,
     )
-    yield Door(api=make_api(parts), parts=parts, kafka=kafka, projection=projection, identities=IDENTITIES, now=now)
+    yield Gateway(api=make_api(parts), parts=parts, kafka=kafka, projection=projection, identities=IDENTITIES, now=now)
     await sender.stop()
 
 

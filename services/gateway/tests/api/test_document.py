@@ -19,7 +19,7 @@ from oms_gateway.api import Parts, make_api
 from oms_gateway.document import example_of, roles_table
 from oms_gateway.reads import QUERY_API, READS, SCOPES
 
-from services.gateway.tests.api.conftest import Door, running, serving, until
+from services.gateway.tests.api.conftest import Gateway, running, serving, until
 from services.gateway.tests.api.generate import QUERY_API as QUERY_API_FILE
 from services.gateway.tests.api.generate import README, query_api, with_table
 
@@ -40,12 +40,12 @@ def described() -> dict[str, Any]:
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 @pytest.mark.parametrize("name", ["admin", "till", None])
 async def test_no_request_makes_an_error_or_an_undescribed_answer(
-    door: Door, described: dict[str, Any], name: str | None, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, described: dict[str, Any], name: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By an admin, by the key of a channel that has few orders, and by nobody."""
     monkeypatch.setattr(operations_api, "MAX_WAITS", 0)
     headers = {} if name is None else {"authorization": f"Bearer {name}"}
-    async with running(door.parts.statuses.run()), serving(door.api) as url, httpx.AsyncClient(trust_env=False) as client:
+    async with running(gateway.parts.statuses.run()), serving(gateway.api) as url, httpx.AsyncClient(trust_env=False) as client:
         await until(lambda: _is_read(client, url))
         await asyncio.to_thread(try_all, described, url, headers)
 
@@ -107,8 +107,8 @@ def test_every_operation_has_an_example_that_it_takes(described: dict[str, Any],
         assert documented["responses"][status]["content"]["application/json"]["example"]["operation"] == operation.name
 
 
-async def test_an_order_is_as_the_document_says(door: Door, described: dict[str, Any]) -> None:
-    async with door.client("operator") as client:
+async def test_an_order_is_as_the_document_says(gateway: Gateway, described: dict[str, Any]) -> None:
+    async with gateway.client("operator") as client:
         order = (await client.get("/orders/done")).json()
     schema = {"$ref": "#/components/schemas/OrderDetail", "components": described["components"]}
     validator: Any = jsonschema.Draft202012Validator(schema)
@@ -141,8 +141,8 @@ def test_the_table_of_roles_is_the_one_of_the_operations() -> None:
     assert text == with_table(text), "python services/gateway/tests/api/generate.py writes it anew"
 
 
-async def test_the_documentation_loads_everything_from_the_door(door: Door) -> None:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(door.api), base_url="http://door", follow_redirects=True) as client:
+async def test_the_documentation_loads_everything_from_the_gateway(gateway: Gateway) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway.api), base_url="http://gateway", follow_redirects=True) as client:
         page = await client.get("/docs")
         assert page.status_code == 200
         policy = page.headers["content-security-policy"]
@@ -157,15 +157,15 @@ async def test_the_documentation_loads_everything_from_the_door(door: Door) -> N
         assert (await client.get("/docs/swagger-ui/LICENSE")).status_code == 200
 
 
-async def test_an_answer_may_load_nothing(door: Door) -> None:
-    async with door.client() as client:
+async def test_an_answer_may_load_nothing(gateway: Gateway) -> None:
+    async with gateway.client() as client:
         for response in (await client.get("/operations"), await client.get("/nothing"), await client.delete("/operations")):
             assert response.headers["content-security-policy"].startswith("default-src 'none'")
             assert response.headers["x-content-type-options"] == "nosniff"
             assert response.status_code == 200 or response.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_body_without_end_is_refused(door: Door) -> None:
+async def test_a_body_without_end_is_refused(gateway: Gateway) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -174,7 +174,7 @@ async def test_a_body_without_end_is_refused(door: Door) -> None:
             sent += 64 * 1024
             yield b" " * 64 * 1024
 
-    async with door.client() as client:
+    async with gateway.client() as client:
         response = await client.post("/orders", content=endless())
     assert response.status_code == 413
     assert response.headers["content-security-policy"]

@@ -32,7 +32,7 @@ from oms_gateway.store import User
 from oms_runtime.database import Database
 
 PASSWORD = "correct horse battery staple"
-HOST = "https://door.example"
+HOST = "https://gateway.example"
 ISSUER = "https://id.example"
 CLIENT_ID, CLIENT_SECRET = "oms", "a secret: of the client"
 ADMIN = Identity(actor="user:root", scopes=SCOPES)
@@ -143,7 +143,7 @@ def _by_secret(header: dict[str, Any], payload: dict[str, Any], secret: bytes) -
 
 
 @dataclass
-class Door:
+class Gateway:
     """The app and its parts."""
 
     database: Database
@@ -193,8 +193,8 @@ class Door:
 
 
 @asynccontextmanager
-async def open_door(url: str, *, time_cost: int = 1, provider: Provider | None = None, **settings: Any) -> AsyncGenerator[Door]:
-    """A door over the database at `url`."""
+async def open_gateway(url: str, *, time_cost: int = 1, provider: Provider | None = None, **settings: Any) -> AsyncGenerator[Gateway]:
+    """A gateway over the database at `url`."""
     oidc: dict[str, Any] = {"oidc_issuer": ISSUER, "oidc_client_id": CLIENT_ID, "oidc_client_secret": CLIENT_SECRET}
     oidc |= {"oidc_redirect_url": f"{HOST}/api/v1/oidc/callback", "oidc_roles": {"oms-admins": "admin", "oms-desk": "service-desk"}}
     made, clock, hasher = SignInSettings(**(oidc if provider else {}) | settings), Hand(), CountingHasher(time_cost=time_cost)
@@ -218,7 +218,7 @@ async def open_door(url: str, *, time_cost: int = 1, provider: Provider | None =
         )
         app = FastAPI(exception_handlers=HANDLERS)
         app.include_router(make_sign_in_router(parts))
-        yield Door(database=database, settings=made, clock=clock, hasher=hasher, parts=parts, app=app)
+        yield Gateway(database=database, settings=made, clock=clock, hasher=hasher, parts=parts, app=app)
     finally:
         await http.aclose()
         passwords.close()
