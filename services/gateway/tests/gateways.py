@@ -22,6 +22,7 @@ from oms_gateway import store
 from oms_gateway.authenticate import Authenticator
 from oms_gateway.identity import SCOPES, Identity
 from oms_gateway.keys import Keys, Wanted
+from oms_gateway.limits import Admission, RateLimit
 from oms_gateway.oidc import OidcProvider
 from oms_gateway.passwords import Passwords
 from oms_gateway.refusals import HANDLERS
@@ -204,13 +205,15 @@ async def open_gateway(url: str, *, time_cost: int = 1, provider: Provider | Non
     try:
         sign_in_ = SignIn(database, passwords, made, clock, secrets.token_bytes)
         keys, cookies = _keys(database, made, clock), Cookies(secure=made.session_cookie_secure)
+        authenticator, unlimited = Authenticator(keys, sign_in_, cookies), RateLimit(1e9, 10**9, clock.seconds)
         parts = SignInParts(
             database=database,
             passwords=passwords,
             sign_in=sign_in_,
             keys=keys,
             cookies=cookies,
-            authenticator=Authenticator(keys, sign_in_, cookies),
+            authenticator=authenticator,
+            admission=Admission(identify=authenticator.identify, addresses=unlimited, identities=unlimited),
             provider=OidcProvider(made, http, clock, secrets.token_bytes) if provider else None,
             key_rotation_grace=made.key_rotation_grace,
             session_lifetime=made.session_lifetime,

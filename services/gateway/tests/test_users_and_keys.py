@@ -2,15 +2,20 @@
 
 import json
 from base64 import b64encode
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from oms_gateway import keys as keys_module
 from oms_gateway import sign_in_models
 from oms_gateway.identity import ADMIN_SCOPES, ROLES, SCOPES
-from oms_gateway.refusals import Unauthenticated
+from oms_gateway.limits import RateLimit
+from oms_gateway.refusals import HANDLERS, Unauthenticated
+from oms_gateway.sign_in_api import make_sign_in_router
 from oms_local.testing import Servers
 from pydantic import BaseModel
 
@@ -19,9 +24,11 @@ from services.gateway.tests.gateways import HOST, PASSWORD, Gateway, bearer, ope
 ROUTES: list[tuple[str, str, str, Any]] = [
     ("users:admin", "GET", "/users", None),
     ("users:admin", "POST", "/users", {"name": "new", "display_name": "New", "roles": [], "password": PASSWORD}),
+    ("users:admin", "GET", "/users/ada", None),
     ("users:admin", "PATCH", "/users/ada", {"display_name": "Ada"}),
     ("users:admin", "PUT", "/users/ada/password", {"password": PASSWORD}),
     ("users:admin", "DELETE", "/users/ada/sessions", None),
+    ("users:admin", "DELETE", "/users/ada/lock", None),
     ("users:admin", "GET", "/audit-trail", None),
     ("keys:admin", "GET", "/keys", None),
     ("keys:admin", "POST", "/keys", {"name": "new", "scopes": ["keys:admin"]}),
@@ -314,6 +321,69 @@ async def test_sessions_of_a_user_are_ended_by_an_administrator(gateway: Gateway
     assert (await root.delete("/api/v1/users/nobody/sessions")).status_code == 404
 
 
+async def test_an_administrator_sees_that_a_name_is_locked_and_lifts_the_lock(gateway: Gateway) -> None:
+    await gateway.add_user("ada", "viewer")
+    root, ada = await gateway.with_key(*SCOPES), await gateway.signed_in("ada")
+    for _ in range(5):
+        await sign_in(gateway.browser("192.0.2.9"), "ada", "wrong")
+    assert (await sign_in(gateway.browser(), "ada")).status_code == 429
+    locked = {"failures": 5, "locked_until": "2030-01-01T09:00:30Z"}
+    assert (await root.get("/api/v1/users/ada")).json().items() >= (locked | {"name": "ada", "sessions": 1}).items()
+
+    assert (await root.delete("/api/v1/users/ada/lock")).json() == locked
+    assert (await sign_in(gateway.browser(), "ada", "wrong")).status_code == 401  # it counts anew
+    await gateway.signed_in("ada")
+    assert (await root.delete("/api/v1/users/ada/lock")).json() == {"failures": 0, "locked_until": None}
+    assert (await root.get("/api/v1/users/ada")).json().items() >= {"failures": 0, "locked_until": None, "sessions": 2}.items()
+    assert [(what, about) for _, what, about in await gateway.trail()].count(("lock-lifted", "user:ada")) == 2
+    gateway.clock.move(hours=1)
+    assert (await root.get("/api/v1/users/ada")).json()["sessions"] == 0  # they were not used
+    assert (await ada.get("/api/v1/me")).status_code == 401
+    for method, path in (("DELETE", "/api/v1/users/nobody/lock"), ("GET", "/api/v1/users/nobody")):
+        assert (await root.request(method, path)).status_code == 404
+
+
+async def test_a_parameter_that_is_unknown_is_refused_by_name_and_only_to_whoever_may_ask(gateway: Gateway) -> None:
+    await gateway.add_user("ada", "viewer")
+    root = await gateway.with_key(*SCOPES)
+    key = await made(root, name="old", scopes=["orders:read"])
+    for _, method, path, body in ROUTES:
+        response = await ask(root, method, f"{path}?colour=red", body, key["id"])
+        assert response.status_code == 422, path
+        assert response.json()["reasons"][0].startswith("colour: is no parameter here"), path
+        assert (await ask(gateway.browser(), method, f"{path}?colour=red", body, key["id"])).status_code == 401
+    assert (await root.get("/api/v1/me?colour=red")).status_code == 422
+    assert (await gateway.browser().get("/api/v1/oidc/start?colour=red")).status_code == 422
+    credentials = {"name": "ada", "password": PASSWORD}
+    assert (await gateway.browser().post("/api/v1/session?colour=red", json=credentials)).status_code == 422
+
+
+async def test_a_body_is_not_read_before_it_is_known_who_sends_it_and_that_they_may(gateway: Gateway) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        read += 1
+        yield b"{}"
+
+    weak = await gateway.with_key("orders:read")
+    for client, status in ((gateway.browser(), 401), (weak, 403)):
+        for _, method, path, has_body in ROUTES:
+            if has_body is not None:
+                assert (await client.request(method, f"/api/v1{path.replace('{id}', '0' * 16)}", content=body())).status_code == status
+    assert read == 0
+
+
+async def test_whoever_signs_in_or_manages_users_too_often_is_refused(gateway: Gateway) -> None:
+    limits = replace(gateway.parts.admission, addresses=RateLimit(0.1, 2, gateway.clock.seconds))
+    app = FastAPI(exception_handlers=HANDLERS)
+    app.include_router(make_sign_in_router(replace(gateway.parts, admission=limits)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOST) as client:
+        answers = [await sign_in(client, "nobody"), await client.get("/api/v1/users"), await sign_in(client, "nobody")]
+    assert [answer.status_code for answer in answers] == [401, 401, 429]
+    assert answers[2].json()["title"] == "too many requests"
+
+
 async def test_nobody_gives_rights_that_they_lack_or_takes_over_somebody_who_has_more(gateway: Gateway) -> None:
     await gateway.add_user("chief", "admin")
     await gateway.add_user("ada", "viewer")
@@ -329,6 +399,7 @@ async def test_nobody_gives_rights_that_they_lack_or_takes_over_somebody_who_has
     assert await refused("PATCH", "/chief", {"disabled": True})
     assert await refused("PUT", "/chief/password", {"password": PASSWORD})
     assert await refused("DELETE", "/chief/sessions", None)
+    assert await refused("DELETE", "/chief/lock", None)
     assert not await refused("POST", "", new | {"roles": ["viewer"]})
 
     here = await gateway.with_key(*SCOPES, locations=frozenset({"BER-1"}))
@@ -447,7 +518,7 @@ def test_the_roles_of_the_api_are_the_roles() -> None:
 async def test_every_operation_says_how_it_may_be_refused(gateway: Gateway) -> None:
     document = (await gateway.browser().get("/openapi.json")).json()
     operations = {(path, method): operation for path, of in document["paths"].items() for method, operation in of.items()}
-    assert len(operations) == 15
+    assert len(operations) == 18
     for operation in operations.values():
         problems = [r for status, r in operation["responses"].items() if status >= "400"]
         assert problems

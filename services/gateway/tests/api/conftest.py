@@ -24,7 +24,7 @@ from oms_contracts.envelope import header
 from oms_contracts.values import order_id_of
 from oms_gateway.api import Parts, make_api
 from oms_gateway.identity import ROLES, SCOPES, Identity
-from oms_gateway.limits import RateLimit
+from oms_gateway.limits import Admission, RateLimit
 from oms_gateway.query_api import QueryApi
 from oms_gateway.refusals import Unauthenticated
 from oms_gateway.status import StatusFeed
@@ -169,13 +169,11 @@ async def gateway(kafka: KafkaSettings, projection: Database, database: Database
     sender = Sender(kafka, "test-gateway")
     await sender.start()
     parts = Parts(
-        identify=identify,
+        admission=Admission(identify=identify, addresses=RateLimit(1e9, 10**9, monotonic), identities=RateLimit(1e9, 10**9, monotonic)),
         publisher=sender,
         query=query,
         database=database,
         statuses=StatusFeed(kafka, stream_seconds=0.2),
-        addresses=RateLimit(1e9, 10**9, monotonic),
-        identities=RateLimit(1e9, 10**9, monotonic),
         clock=lambda: now[0],
         new_id=lambda: uuid4().hex,
     )

@@ -17,7 +17,9 @@ from oms_contracts.operations import OPERATIONS, Operation
 from oms_gateway import operations_api
 from oms_gateway.api import Parts, make_api
 from oms_gateway.document import example_of, roles_table
+from oms_gateway.identity import SCOPES as ALL_SCOPES
 from oms_gateway.reads import QUERY_API, READS, SCOPES
+from oms_gateway.sign_in_api import SignInParts, make_sign_in_router
 
 from services.gateway.tests.api.conftest import Gateway, running, serving, until
 from services.gateway.tests.api.generate import QUERY_API as QUERY_API_FILE
@@ -29,11 +31,25 @@ NOT_YET = {"/search", "POST /search", "/stuck", "/fulfillments", "/packages", "/
 """Paths that have a scope before the query API has them."""
 
 
+SIGN_IN = {
+    f"/api/v1{path}"
+    for path in (
+        *("/session", "/me", "/me/password", "/oidc/start", "/oidc/callback", "/audit-trail", "/keys", "/keys/{key_id}"),
+        *("/keys/{key_id}/rotate", "/users", "/users/{name}", "/users/{name}/password", "/users/{name}/sessions", "/users/{name}/lock"),
+    )
+}
+"""The paths about who may come in."""
+
+
 @pytest.fixture
 def described() -> dict[str, Any]:
     """The document. It is made without asking anything."""
     parts: Any = SimpleNamespace(**dict.fromkeys(field.name for field in fields(Parts)))
-    return make_api(parts).openapi()
+    parts.admission = SimpleNamespace(admit=None)
+    sign_in: Any = SimpleNamespace(**dict.fromkeys(field.name for field in fields(SignInParts)))
+    api = make_api(parts)
+    api.include_router(make_sign_in_router(sign_in))
+    return api.openapi()
 
 
 # The broker's client, in the server's thread, uses `random` while Hypothesis makes the next request in another.
@@ -44,10 +60,11 @@ async def test_no_request_makes_an_error_or_an_undescribed_answer(
 ) -> None:
     """By an admin, by the key of a channel that has few orders, and by nobody."""
     monkeypatch.setattr(operations_api, "MAX_WAITS", 0)
+    served = described | {"paths": {path: methods for path, methods in described["paths"].items() if path not in SIGN_IN}}
     headers = {} if name is None else {"authorization": f"Bearer {name}"}
     async with running(gateway.parts.statuses.run()), serving(gateway.api) as url, httpx.AsyncClient(trust_env=False) as client:
         await until(lambda: _is_read(client, url))
-        await asyncio.to_thread(try_all, described, url, headers)
+        await asyncio.to_thread(try_all, served, url, headers)
 
 
 async def _is_read(client: httpx.AsyncClient, url: str) -> bool:
@@ -107,6 +124,26 @@ def test_every_operation_has_an_example_that_it_takes(described: dict[str, Any],
         assert documented["responses"][status]["content"]["application/json"]["example"]["operation"] == operation.name
 
 
+def test_every_route_says_who_may_ask_and_has_an_example_of_its_body_and_its_answer(described: dict[str, Any]) -> None:
+    anybody = {"/api/v1/session", "/api/v1/oidc/start", "/api/v1/oidc/callback"}
+    schemes = described["components"]["securitySchemes"].keys()
+    for path in SIGN_IN:
+        for method, documented in described["paths"][path].items():
+            shown = [*documented.get("security", ())]
+            assert bool(shown) is (path not in anybody or method == "delete"), (path, method)
+            assert {name for each in shown for name in each} <= schemes
+            assert {documented.get("x-scope")} <= ALL_SCOPES | {None}
+            bodies = [documented["requestBody"]] if "requestBody" in documented else []
+            for body in (*bodies, *(answer for status, answer in documented["responses"].items() if status < "300")):
+                for kind, content in body.get("content", {}).items():
+                    assert kind == "application/json"
+                    named = content["schema"]["$ref"].rpartition("/")[2]
+                    schema = described["components"]["schemas"][named]
+                    if named.startswith("Page_"):
+                        schema = described["components"]["schemas"][named.removeprefix("Page_").removesuffix("_")]
+                    assert schema["examples"], named
+
+
 async def test_an_order_is_as_the_document_says(gateway: Gateway, described: dict[str, Any]) -> None:
     async with gateway.client("operator") as client:
         order = (await client.get("/orders/done")).json()
@@ -118,7 +155,8 @@ async def test_an_order_is_as_the_document_says(gateway: Gateway, described: dic
 
 def test_the_document_is_openapi_3_1_and_its_references_resolve(described: dict[str, Any]) -> None:
     assert described["openapi"].startswith("3.1")
-    assert len(described["paths"]) == len({each.path for each in READS} | {each.path for each in OPERATIONS} | {"/operations", "/status"})
+    of_work = {each.path for each in READS} | {each.path for each in OPERATIONS} | {"/operations", "/status"}
+    assert {f"/api/v1{path}" for path in of_work} == described["paths"].keys() - SIGN_IN
     for reference in _references(described):
         found = described
         for part in reference.removeprefix("#/").split("/"):

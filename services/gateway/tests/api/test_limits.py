@@ -61,7 +61,7 @@ def test_only_so_many_keys_are_kept() -> None:
 
 
 async def test_an_identity_that_asks_too_often_is_refused_and_no_other(gateway: Gateway) -> None:
-    api = make_api(replace(gateway.parts, identities=RateLimit(0.1, 1, Seconds())))
+    api = make_api(replace(gateway.parts, admission=replace(gateway.parts.admission, identities=RateLimit(0.1, 1, Seconds()))))
     async with gateway.client("viewer", api) as viewer, gateway.client("operator", api) as operator:
         assert (await viewer.get("/operations")).status_code == 200
         refused = await viewer.get("/products")
@@ -71,6 +71,6 @@ async def test_an_identity_that_asks_too_often_is_refused_and_no_other(gateway: 
 
 
 async def test_an_address_that_asks_too_often_is_refused_before_its_key_is_looked_at(gateway: Gateway) -> None:
-    api = make_api(replace(gateway.parts, addresses=RateLimit(0.1, 2, Seconds())))
+    api = make_api(replace(gateway.parts, admission=replace(gateway.parts.admission, addresses=RateLimit(0.1, 2, Seconds()))))
     async with gateway.client("nobody", api) as client:
         assert [(await client.get("/operations")).status_code for _ in range(3)] == [401, 401, 429]

@@ -161,9 +161,35 @@ async def test_an_id_that_no_service_could_read_is_refused(client: httpx.AsyncCl
     assert "control characters" in reasons_of(await client.post("/orders/a%0Ab/cancel", json={"reason": "x"}), 422)[0]
 
 
-async def test_a_sku_may_have_a_slash(client: httpx.AsyncClient) -> None:
-    response = await client.post("/products/MUG%2FBLUE/deactivate")
-    assert (response.status_code, response.json()["key"]) == (202, "MUG/BLUE")
+@pytest.mark.parametrize("operation", [each for each in OPERATIONS if {*each.parameters} - {"service"}], ids=lambda each: each.name)
+async def test_an_id_may_have_a_slash(gateway: Gateway, operation: Operation, monkeypatch: pytest.MonkeyPatch) -> None:
+    example, body = example_of(operation)
+    parameters = {name: f"{name} a/b%2F?é" for name in example}
+    sent: list[Any] = []
+
+    async def send(message: Any, *_: Any, **__: Any) -> None:
+        sent.append(message)
+
+    monkeypatch.setattr(gateway.parts.publisher, "send", send)
+    response = await ask_as(gateway, "admin", path_of(operation, parameters), body)
+    assert (response.status_code, sent) == (202, [operation.message(parameters, body)])
+
+
+async def test_a_body_is_not_read_before_it_is_known_who_sends_it_and_that_they_may(gateway: Gateway) -> None:
+    read = False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        read = True
+        yield b"{}"
+
+    for name, status in (("nobody", 401), ("nothing", 403)):
+        async with gateway.client(name) as client:
+            assert (await client.post(CANCEL, content=body())).status_code == status
+    assert not read
+    async with gateway.client() as client:
+        assert (await client.post(CANCEL, content=body())).status_code == 422
+    assert read
 
 
 async def test_a_body_that_is_too_large_is_refused(client: httpx.AsyncClient) -> None:
