@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from oms_gateway.operate import make_password
 from oms_local.testing import Servers
 
 from services.gateway.tests.gateways import PASSWORD, open_gateway, sign_in
@@ -94,8 +93,3 @@ def test_help_says_how_it_is_used(words: tuple[str, ...]) -> None:
     assert done.returncode == 0
     assert "user create NAME --role ROLE" in done.stdout
     assert "Exit codes: 0 done, 1 refused, 2 usage, 3 a server is out of reach." in done.stdout
-
-
-def test_a_generated_password_has_128_random_bits_in_a_form_to_be_read_out() -> None:
-    assert make_password(bytes) == "aaaaa-aaaaa-aaaaa-aaaaa-aaaaa-a"
-    assert len({make_password(os.urandom) for _ in range(100)}) == 100

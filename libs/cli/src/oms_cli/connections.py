@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -15,7 +16,7 @@ import httpx
 import msgspec
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from oms_client.errors import BrokerUnreachable, Invalid, NotAllowed, NotFound, QueryApiUnreachable, Refused, broker_errors
+from oms_client.errors import BrokerUnreachable, ClientError, Invalid, NotAllowed, NotFound, QueryApiUnreachable, Refused, broker_errors
 from oms_client.follower import assign_all, read_one
 from oms_client.outcomes import NO_EFFECT_KNOWN, Outcome
 from oms_client.publisher import Asker, Publisher, content_id, publish_message
@@ -30,6 +31,7 @@ from pydantic import ValidationError
 
 from oms_cli.errors import INVALID, NOT_DONE, OUT_OF_REACH, CliError
 from oms_cli.plugins import Servers, installed_servers
+from oms_cli.secrets import read_password
 
 USER = "operator"
 SOURCE = "/oms/cli"
@@ -72,8 +74,8 @@ class Asked:
 class Connections:
     """Made once for a run of `oms`, and connected only as far as a command needs.
 
-    With `url`, operations and queries go through the gateway there, with the credential `key`. Otherwise operations go to the broker, and
-    queries to the query API.
+    With `url`, operations and queries go through the gateway there: with the credential `key`, or in a session of `user`, whose password is
+    asked for, and which ends with the run. Otherwise operations go to the broker, and queries to the query API.
 
     Settings come first: `query_url` with `query_token`, `service_url` (of health and metrics, with `{service}` for a service's
     name) and the variables `OMS_KAFKA_*`. What they leave open, `find_servers` returns: those of the local stack where it is installed.
@@ -84,6 +86,7 @@ class Connections:
         *,
         url: str | None = None,
         key: str | None = None,
+        user: str | None = None,
         query_url: str | None = None,
         query_token: str | None = None,
         service_url: str | None = None,
@@ -99,6 +102,8 @@ class Connections:
         """Who gives the commands: the account that `oms` runs under."""
         self._url = url
         self._key = key
+        self.user = user
+        """Who signs in at the gateway; None: nobody does."""
         self._query_url = query_url
         self._query_token = query_token
         self._service_url = service_url
@@ -112,7 +117,7 @@ class Connections:
     def close(self) -> None:
         """Close what is connected."""
         if "query" in self.__dict__:
-            self._runner.run(self.query.close())
+            self._runner.run(_close(self.query, signed_in=self.by_gateway and self.user is not None))
         self._runner.close()
 
     @cached_property
@@ -136,7 +141,12 @@ class Connections:
     def query(self) -> QueryClient:
         """The query API, or the gateway, which answers the same."""
         if self._url is not None:
-            return self._client("--url", f"{self._url.rstrip('/')}{GATEWAY_PATH}", self._bearer())
+            url, server = f"{self._url.rstrip('/')}{GATEWAY_PATH}", "the gateway"
+            if self.user is None:
+                return self._client("--url", url, self._bearer(), server)
+            client = self._client("--url", url, None, server)
+            self.run(_sign_in(client, self.user, self.password))
+            return client
         url, token = self._query_url, self._query_token
         if url is None:
             if self._servers is None:
@@ -144,7 +154,21 @@ class Connections:
             url, token = self._servers.query_url(), self._servers.query_token()
         if token is None:  # that of the local stack is for the stack alone
             raise CliError(INVALID, "OMS_QUERY_TOKEN: is not set; it is the credential of the query API, which OMS_QUERY_URL names")
-        return self._client("--query-url", url, token)
+        return self._client("--query-url", url, token, "the query API")
+
+    @cached_property
+    def password(self) -> str:
+        """The password of `user`, which is asked for once."""
+        return read_password(f"Password of {self.user}", new=False)
+
+    @property
+    def gateway(self) -> QueryClient:
+        """The gateway, for what is there alone. Raises CliError where it is not set."""
+        if not self.by_gateway:
+            raise CliError(
+                INVALID, "--url: is not given; it, or OMS_URL, names the gateway, which has users and keys; OMS_KEY is a key for it"
+            )
+        return self.query
 
     @property
     def by_gateway(self) -> bool:
@@ -174,6 +198,10 @@ class Connections:
     def get(self, path: str, **parameters: Any) -> Any:
         """The query API's JSON at `path`. Raises CliError, also when the API does not know what is asked for."""
         return self.run(self.query.get(path, **parameters))
+
+    def manage(self, method: str, path: str, body: Any = None, *, see: str = "") -> Any:
+        """What the gateway answers to a request about users and keys. `see` is the command that lists what may be meant."""
+        return self.run(_manage(self.gateway, method, path, body, see))
 
     def collect(self, path: str, **options: Any) -> list[dict[str, Any]]:
         """The items of a list of the query API, as `QueryClient.collect` has them."""
@@ -292,15 +320,17 @@ class Connections:
         known = None if outcome is None or outcome["status"] == NO_EFFECT_KNOWN.status else msgspec.convert(outcome, Outcome)
         return Asked(event_id=answer["event_id"], key=answer["key"], outcome=known)
 
-    def _client(self, option: str, url: str, token: str) -> QueryClient:
+    def _client(self, option: str, url: str, token: str | None, server: str) -> QueryClient:
         try:
-            return QueryClient(url, token=token, transport=self._transport)
+            return QueryClient(url, token=token, server=server, transport=self._transport)
         except Invalid as error:
             raise CliError(INVALID, f"{option}: {error}") from error
 
     def _bearer(self) -> str:
         if not self._key:
-            raise CliError(INVALID, "OMS_KEY: is not set; with --url it is the key that you were given, and begins with oms_")
+            raise CliError(
+                INVALID, "OMS_KEY: is not set; with --url it is the key that you were given, and begins with oms_; or sign in by --user"
+            )
         return self._key
 
     @cached_property
@@ -325,6 +355,30 @@ def newest_group(base: str, present: Iterable[str]) -> str:
 def lines_of(error: Invalid, place: str | None = None) -> list[str]:
     """A line for each reason why `place` (without one: what the error is about) is not valid."""
     return [f"{place or error.what}: {reason}" for reason in error.reasons] or [str(error)]
+
+
+async def _sign_in(gateway: QueryClient, user: str, password: str) -> None:
+    try:
+        await gateway.sign_in(user, password)
+    except BaseException:  # it is raised on
+        await gateway.close()
+        raise
+
+
+async def _close(query: QueryClient, *, signed_in: bool) -> None:
+    try:
+        if signed_in:
+            with suppress(ClientError):  # then the session ends by itself
+                await query.send("DELETE", "/session")
+    finally:
+        await query.close()
+
+
+async def _manage(gateway: QueryClient, method: str, path: str, body: Any, see: str) -> Any:
+    try:
+        return await gateway.send(method, path, body)
+    except NotFound as error:
+        raise CliError(NOT_DONE, f"{str(error).partition(';')[0]}; `{see}` shows those there are") from error
 
 
 async def _publish_all(make_publisher: Callable[[], Publisher], messages: Iterable[object], on_acknowledged: Callable[[int], None]) -> None:
