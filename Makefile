@@ -32,7 +32,7 @@ promtool: $(PROMTOOL) ## Prometheus' tool, for the tests of the alarms: built on
 $(PROMTOOL):
 	GOBIN=$(@D) go install -tags remove_all_sd -ldflags=-s github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS)
 
-demo: setup ## a week of baskets from channel to door; leaves the stack up
+demo: setup ## a week of baskets from order to delivery; leaves the stack up
 	$(BIN)/python -m oms_demo $(DEMO)
 
 up: setup ## the stack: Kafka, PostgreSQL and the services

@@ -1,4 +1,4 @@
-"""Webhooks of shops on the whole stack, from the door to the order, and the inbox of what cannot be mapped."""
+"""Webhooks of shops on the whole stack, from the gateway to the order, and the inbox of what cannot be mapped."""
 
 import json
 from collections.abc import Mapping

@@ -54,6 +54,7 @@ class FakeConnections(Connections):
         )
         self.responses: dict[str, Any] = {}
         self.requests: list[httpx.URL] = []
+        self.bodies: list[bytes] = []
         self.published: list[tuple[str, Any]] = []
         self.askers: list[Asker] = []
         self.known_offsets = Offsets(begins={}, ends={}, committed={})
@@ -81,6 +82,7 @@ class FakeConnections(Connections):
 
     def _respond(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request.url)
+        self.bodies.append(request.content)
         response = self.responses.get(request.url.path)
         if isinstance(response, list):
             several = cast(list[Any], response)

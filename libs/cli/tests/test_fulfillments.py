@@ -1,5 +1,7 @@
 """`oms fulfillment` and `oms package` without servers."""
 
+from typing import Any
+
 from oms_contracts.fulfillments import PackPackage, ShipFulfillment
 from oms_contracts.sscc import is_sscc
 from oms_contracts.tracking import RecordScan
@@ -11,19 +13,47 @@ from libs.cli.tests.life import fulfilling, fulfillment, package
 ORDER_PATH = f"/orders/{ORDER_ID}"
 
 
-def test_fulfillments_under_way_are_listed_by_location_and_status(oms: Run, connected: FakeConnections) -> None:
-    both = [fulfillment("planned"), fulfillment("picked", "HAM")]
-    connected.responses["/orders/details"] = page(fulfilling(fulfillments=both, packages=[package(location="HAM")]))
+NAMED = {"order_id": ORDER_ID, "channel": "web", "reference": "W-1"}
+
+
+def asked(connected: FakeConnections) -> dict[str, str]:
+    """What the query API was asked for last, without the size of its pages."""
+    return {name: value for name, value in connected.requests[-1].params.items() if name != "limit"}
+
+
+def test_fulfillments_are_listed_as_the_query_api_has_them(oms: Run, connected: FakeConnections) -> None:
+    both: list[dict[str, Any]] = [fulfillment("planned") | NAMED, fulfillment("picked", "HAM") | NAMED]
+    for each, packed in zip(both, ([], [package()]), strict=True):
+        each["packages"] = packed
+    connected.responses["/fulfillments"] = page(*both)
     assert [(row[0], row[1], row[2], row[4], row[6]) for row in rows(oms("fulfillment", "list"))] == [
         ("web/W-1", "BER", "planned", "2", "0"),
         ("web/W-1", "HAM", "picked", "2", "1"),
     ]
-    assert connected.requests[0].params["status"] == "released"
-    found = shown(oms("fulfillment", "list", "--location", "HAM", "--status", "picked", "--json"))["fulfillments"]
-    assert [(each["order_id"], each["location"]) for each in found] == [(ORDER_ID, "HAM")]
+    assert asked(connected) == {"sort": "-planned_at"}
+    assert shown(oms("fulfillment", "list", "--json")) == {"fulfillments": both, "more": False}
+    filters = "--status picked --location HAM --order web/W-1 --channel web --from 2026-11-24 --to 2026-11-25 --sort planned_at"
+    cut = oms("fulfillment", "list", "--limit", "1", *filters.split())
+    assert (len(rows(cut)), cut.stderr) == (1, "there is more; --limit or --all shows it\n")
+    times = {"planned_from": "2026-11-24T00:00:00+00:00", "planned_before": "2026-11-25T00:00:00+00:00"}
+    assert asked(connected) == times | {"status": "picked", "location": "HAM", "order": ORDER_ID, "channel": "web", "sort": "planned_at"}
+    connected.responses["/fulfillments"] = [page(*both, more="x"), page(*both)]
+    assert len(rows(oms("fulfillment", "list", "--all", "--limit", "1"))) == 4
+    connected.responses["/fulfillments"] = page()
     assert oms("fulfillment", "list", "--status", "shipped").stdout == "there is no such fulfillment\n"
-    cut = oms("fulfillment", "list", "--limit", "1")
-    assert (len(rows(cut)), cut.stderr) == (1, "there is more; --limit shows it\n")
+
+
+def test_packages_are_listed_and_one_is_shown(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/packages"] = page(package() | NAMED | {"trouble": "nobody at home"})
+    [row] = rows(oms("package", "list", "--trouble", "--carrier", "DHL", "--status", "in_transit", "--sort", "packed_at"))
+    assert row[:2] + row[3:7] + row[8:] == ["web/W-1", "340", "1", "DHL", "T-340", "in_transit", "nobody at home"]
+    assert asked(connected) == {"trouble": "true", "carrier": "DHL", "status": "in_transit", "sort": "packed_at"}
+    connected.responses[ORDER_PATH] = fulfilling(packages=[package(), package(2, "341")])
+    people = oms("package", "show", "web/W-1", "T-341")
+    assert "Package 341 of web/W-1" in people.stdout
+    assert rows(people) == [["1", "mug", "2"]]
+    assert shown(oms("package", "show", "web/W-1", "340", "--json"))["package_id"] == "340"
+    assert errors(oms("package", "show", "web/W-1"), 2) == ["order web/W-1 has several packages: name one of 340, 341"]
 
 
 def test_a_fulfillment_is_shown_with_what_is_left_and_what_comes_next(oms: Run, connected: FakeConnections) -> None:
@@ -90,7 +120,7 @@ def test_a_scan_names_the_package_by_sscc_or_tracking_number(oms: Run, connected
     at = NOON.replace(hour=9)
     scan = RecordScan(order_id=ORDER_ID, package_id="341", scan_id="S", status="lost", at=at, reason="gone")
     assert [command for _, command in connected.published] == [scan] * 2
-    assert errors(oms(*words), 2) == ["--package: name one of 340, 341"]
+    assert errors(oms(*words), 2) == ["order web/W-1 has several packages: name one of 340, 341"]
     assert errors(oms(*words, "--package", "342"), 1) == ["order web/W-1 has no package 342, but 340, 341"]
     assert "Invalid value for 'STATUS'" in errors(oms("package", "scan", "web/W-1", "eaten"), 2)[0]
     connected.responses[ORDER_PATH] = fulfilling(packages=[])

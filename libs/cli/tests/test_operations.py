@@ -1,4 +1,4 @@
-"""Every operation has a command, which asks for the same on Kafka and through the door; and what came of it is said."""
+"""Every operation has a command, which asks for the same on Kafka and through the gateway; and what came of it is said."""
 
 import json
 import re
@@ -59,7 +59,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "erase-customer": ("customer erase --email ada@example.com --reason asked --yes", "/customers/erase"),
     "redrive-dead-letters": ("dead-letters redrive inventory R-1", "/dead-letters/inventory/redrive"),
 }
-"""A command of each operation, and where the door is asked for it."""
+"""A command of each operation, and where the gateway is asked for it."""
 
 READS: dict[str, Any] = {
     f"/orders/{ORDER_ID}": fulfilling(),
@@ -78,27 +78,27 @@ def test_every_operation_has_a_command(oms: Run, connected: FakeConnections, ope
     assert topic == topic_for(operation, {"service": "inventory"})
 
 
-class Door:
-    """A server that follows the door's contract: `posted` are operations, `answers` what their outcomes are, by path."""
+class Gateway:
+    """A server that follows the gateway's contract: `posted` are operations, `answers` what their outcomes are, by path."""
 
     def __init__(self) -> None:
         self.reads = dict(READS)
         self.answers: dict[str, tuple[int, dict[str, Any]]] = {}
         self.posted: list[tuple[str, dict[str, Any], dict[str, str], dict[str, list[str]]]] = []
-        door = self
+        gateway = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 path = urlsplit(self.path).path.removeprefix("/api/v1")
-                found = door.reads.get(path)
+                found = gateway.reads.get(path)
                 self.answer(*((200, found) if found is not None else (404, {"title": f"nothing at {path}", "reasons": []})))
 
             def do_POST(self) -> None:
                 parts = urlsplit(self.path)
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 path = parts.path.removeprefix("/api/v1")
-                door.posted.append((path, body, {k.lower(): v for k, v in self.headers.items()}, parse_qs(parts.query)))
-                self.answer(*door.answers.get(path, (202, {"event_id": "e-1", "key": "K", "operation": "x", "outcome": None})))
+                gateway.posted.append((path, body, {k.lower(): v for k, v in self.headers.items()}, parse_qs(parts.query)))
+                self.answer(*gateway.answers.get(path, (202, {"event_id": "e-1", "key": "K", "operation": "x", "outcome": None})))
 
             def answer(self, status: int, content: Any) -> None:
                 if self.headers["authorization"] != f"Bearer {KEY}":
@@ -116,8 +116,8 @@ class Door:
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
-    made = Door()
+def gateway() -> Iterator[Gateway]:
+    made = Gateway()
     thread = Thread(target=made.server.serve_forever)
     thread.start()
     yield made
@@ -127,12 +127,14 @@ def door() -> Iterator[Door]:
 
 
 @pytest.fixture
-def at_the_door(door: Door) -> Callable[..., Result]:
-    """Runs `oms` with the settings of the door alone."""
+def at_the_gateway(gateway: Gateway) -> Callable[..., Result]:
+    """Runs `oms` with the settings of the gateway alone."""
 
     def run(*words: str, given: bytes | None = None, key: str | None = KEY, reason: str = "") -> Result:
         ids = iter(f"id-{number}" for number in range(1, 100))
-        made = Connections(url=f"{door.url}/", key=key, clock=lambda: NOON, new_id=lambda: next(ids), find_servers=NoServers, reason=reason)
+        made = Connections(
+            url=f"{gateway.url}/", key=key, clock=lambda: NOON, new_id=lambda: next(ids), find_servers=NoServers, reason=reason
+        )
         with closing(made):
             return CliRunner().invoke(app, list(words), obj=made, input=given)
 
@@ -147,27 +149,27 @@ def parameters_of(operation: Operation, path: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_the_door_is_asked_for_the_same(
-    oms: Run, connected: FakeConnections, door: Door, at_the_door: Callable[..., Result], operation: Operation
+def test_the_gateway_is_asked_for_the_same(
+    oms: Run, connected: FakeConnections, gateway: Gateway, at_the_gateway: Callable[..., Result], operation: Operation
 ) -> None:
     connected.responses |= READS
     words, path = COMMANDS[operation.name]
     given = json.dumps(ORDER).encode()
     oms(*words.split(), "--no-wait", given=given)
-    result = at_the_door(*words.split(), "--no-wait", given=given)
+    result = at_the_gateway(*words.split(), "--no-wait", given=given)
     assert result.exit_code == 0, result.output
-    [(posted, body, _, query)] = door.posted
+    [(posted, body, _, query)] = gateway.posted
     assert (posted, query) == (path, {})
     [(_, command)] = connected.published
     assert encode(operation.message(parameters_of(operation, posted), body)) == encode(command)
 
 
-def test_the_door_is_told_why_and_what_counts_once(door: Door, at_the_door: Callable[..., Result]) -> None:
+def test_the_gateway_is_told_why_and_what_counts_once(gateway: Gateway, at_the_gateway: Callable[..., Result]) -> None:
     words = ("stock", "receive", "BER", "mug=2", "--receipt-id", "R", "--no-wait")
-    at_the_door(*words, reason="gezählt, 2")
-    at_the_door(*words)
-    at_the_door("product", "deactivate", "mug", "--no-wait")
-    first, second, other = [headers for _, _, headers, _ in door.posted]
+    at_the_gateway(*words, reason="gezählt, 2")
+    at_the_gateway(*words)
+    at_the_gateway("product", "deactivate", "mug", "--no-wait")
+    first, second, other = [headers for _, _, headers, _ in gateway.posted]
     assert unquote(first["x-reason"]) == "gezählt, 2"
     assert first["idempotency-key"] == second["idempotency-key"]
     assert "x-reason" not in second
@@ -189,52 +191,54 @@ def test_the_door_is_told_why_and_what_counts_once(door: Door, at_the_door: Call
         (403, {"title": "it needs the scope fulfillments:change", "reasons": []}, 1, "error: it needs the scope fulfillments:change\n"),
     ],
 )
-def test_what_the_door_answers_is_said(
-    *, door: Door, at_the_door: Callable[..., Result], status: int, content: dict[str, Any], code: int, expected: str
+def test_what_the_gateway_answers_is_said(
+    *, gateway: Gateway, at_the_gateway: Callable[..., Result], status: int, content: dict[str, Any], code: int, expected: str
 ) -> None:
-    door.reads[f"/orders/{ORDER_ID}"] = fulfilling("planned")
-    door.answers[f"{FULFILLMENT}/accept"] = (status, {"event_id": "e", "key": ORDER_ID, "operation": "accept-fulfillment"} | content)
-    result = at_the_door("fulfillment", "accept", "web/W-1", "--timeout", "3")
+    gateway.reads[f"/orders/{ORDER_ID}"] = fulfilling("planned")
+    gateway.answers[f"{FULFILLMENT}/accept"] = (status, {"event_id": "e", "key": ORDER_ID, "operation": "accept-fulfillment"} | content)
+    result = at_the_gateway("fulfillment", "accept", "web/W-1", "--timeout", "3")
     assert (result.exit_code, result.output) == (code, expected)
-    assert door.posted[0][3] == {"wait": ["3s"]}
+    assert gateway.posted[0][3] == {"wait": ["3s"]}
 
 
-def test_an_outcome_that_the_door_did_not_wait_for_is_in_the_timeline(door: Door, at_the_door: Callable[..., Result]) -> None:
+def test_an_outcome_that_the_gateway_did_not_wait_for_is_in_the_timeline(gateway: Gateway, at_the_gateway: Callable[..., Result]) -> None:
     received = sample_of(StockReceived, receipt_id="R", lines=[{"sku": "mug", "location": "BER", "quantity": 2}])
-    door.answers["/stock/receipts"] = (202, {"event_id": "e", "key": "R", "operation": "receive-stock", "outcome": None})
-    door.reads["/orders/R/timeline"] = page(entry(received, causation="e"))
-    result = at_the_door("stock", "receive", "BER", "mug=2", "--receipt-id", "R")
+    gateway.answers["/stock/receipts"] = (202, {"event_id": "e", "key": "R", "operation": "receive-stock", "outcome": None})
+    gateway.reads["/orders/R/timeline"] = page(entry(received, causation="e"))
+    result = at_the_gateway("stock", "receive", "BER", "mug=2", "--receipt-id", "R")
     assert (result.exit_code, result.stdout) == (0, "receipt R is booked: 2 units of 1 SKU\n")
 
 
-def test_an_order_that_is_placed_through_the_door_is_waited_for(door: Door, at_the_door: Callable[..., Result]) -> None:
-    door.answers["/orders"] = (202, {"event_id": "e", "key": ORDER_ID, "operation": "place-order", "outcome": None})
-    door.reads |= {f"/orders/{ORDER_ID}": order_detail("confirmed"), f"/orders/{ORDER_ID}/timeline": page(entry(accepted()))}
-    result = at_the_door("order", "place", "-", given=json.dumps(ORDER).encode())
+def test_an_order_that_is_placed_through_the_gateway_is_waited_for(gateway: Gateway, at_the_gateway: Callable[..., Result]) -> None:
+    gateway.answers["/orders"] = (202, {"event_id": "e", "key": ORDER_ID, "operation": "place-order", "outcome": None})
+    gateway.reads |= {f"/orders/{ORDER_ID}": order_detail("confirmed"), f"/orders/{ORDER_ID}/timeline": page(entry(accepted()))}
+    result = at_the_gateway("order", "place", "-", given=json.dumps(ORDER).encode())
     assert (result.exit_code, result.stdout) == (0, f"order {ORDER_ID} is confirmed\n")
 
 
-def test_without_a_key_or_with_a_wrong_one_nothing_is_asked(door: Door, at_the_door: Callable[..., Result]) -> None:
-    [missing] = errors(at_the_door("stock", "receive", "BER", "mug=2", key=None), 2)
+def test_without_a_key_or_with_a_wrong_one_nothing_is_asked(gateway: Gateway, at_the_gateway: Callable[..., Result]) -> None:
+    [missing] = errors(at_the_gateway("stock", "receive", "BER", "mug=2", key=None), 2)
     assert missing.startswith("OMS_KEY: is not set")
-    [wrong] = errors(at_the_door("stock", "show", key="oms_other"), 1)
+    [wrong] = errors(at_the_gateway("stock", "show", key="oms_other"), 1)
     assert wrong == "the key is not known; Authorization: ask for another"
     assert "oms_other" not in wrong
-    assert door.posted == []
+    assert gateway.posted == []
 
 
-def test_a_door_that_is_closed_is_out_of_reach_and_what_needs_the_broker_says_so(door: Door, at_the_door: Callable[..., Result]) -> None:
-    [line] = errors(at_the_door("lag"), 2)
+def test_a_gateway_that_is_down_is_out_of_reach_and_what_needs_the_broker_says_so(
+    gateway: Gateway, at_the_gateway: Callable[..., Result]
+) -> None:
+    [line] = errors(at_the_gateway("lag"), 2)
     assert line == "OMS_KAFKA_BOOTSTRAP_SERVERS: is not set; this goes to the broker, and not through --url"
-    door.url = "http://127.0.0.1:1"
-    [line] = errors(at_the_door("stock", "show"), 3)
+    gateway.url = "http://127.0.0.1:1"
+    [line] = errors(at_the_gateway("stock", "show"), 3)
     assert "--url or OMS_URL names it" in line
 
 
-def test_products_of_a_file_go_through_the_door_one_by_one(door: Door, at_the_door: Callable[..., Result]) -> None:
-    result = at_the_door("product", "import", "-", "--jsonl", given=b'{"sku":"A","title":"a"}\n{"sku":"B","title":"b"}\n')
+def test_products_of_a_file_go_through_the_gateway_one_by_one(gateway: Gateway, at_the_gateway: Callable[..., Result]) -> None:
+    result = at_the_gateway("product", "import", "-", "--jsonl", given=b'{"sku":"A","title":"a"}\n{"sku":"B","title":"b"}\n')
     assert (result.exit_code, result.stdout) == (0, "2 products sent\n")
-    assert [(path, body["sku"]) for path, body, _, _ in door.posted] == [("/products", "A"), ("/products", "B")]
+    assert [(path, body["sku"]) for path, body, _, _ in gateway.posted] == [("/products", "A"), ("/products", "B")]
 
 
 # What came of it, on Kafka

@@ -32,6 +32,7 @@ from oms_local.stack import Stack, StackSettings
 from typer.testing import CliRunner, Result
 
 TIMEOUT_SECONDS = 30
+KEY = "of-the-installation-in-tests-0123456789"
 
 
 def variables(settings: StackSettings) -> dict[str, str | None]:
@@ -48,7 +49,7 @@ def variables(settings: StackSettings) -> dict[str, str | None]:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     made = Stack(StackSettings.on_free_ports(tmp_path_factory.mktemp("stack")))
-    made.up(owner=os.getpid())
+    made.up(environment={"OMS_GATEWAY_KEY": KEY}, owner=os.getpid())
     yield made
     made.abandon()
 
@@ -225,12 +226,34 @@ def test_a_strangers_path_from_goods_in_to_refund(oms: Run) -> None:
 
 def test_what_waits_comes_with_the_commands_that_resolve_it(oms: Run) -> None:
     oms("order", "place", "-", code=1, given=order("S-2", "vat"))
-    [waits] = [each for each in document(oms("stuck", "--json"))["stuck"] if each["what"] == "order web/S-2"]
-    assert (waits["kind"], waits["otherwise"], waits["commands"][1]) == ("order", "the order expires", "oms stock receive LOCATION vat=2")
-    people = oms("stuck").stdout
-    assert "    oms order cancel web/S-2 --reason TEXT\n" in people
+    [waits] = [each for each in document(oms("stuck", "--kind", "order", "--json"))["stuck"] if each["reference"] == "S-2"]
+    cancel = "oms order cancel web/S-2 --reason TEXT"
+    assert (waits["waits_for"], waits["reason"], waits["commands"]) == (
+        "customer",
+        "vat: 2 wanted, 0 available",
+        ["oms order show web/S-2", cancel],
+    )
+    assert f"    {cancel}\n" in oms("stuck").stdout
     oms("order", "cancel", "web/S-2", "--reason", "no stock")
     assert "order web/S-2" not in oms("stuck").stdout
+
+
+def test_whatever_somebody_has_in_hand_finds_the_order(oms: Run) -> None:
+    """The order of a stranger's path above: by reference, name, tracking number and SKU."""
+    for text, kind in (("S-1", "order"), ("ada lovelace", "order"), ("T-1", "package"), ("TRAY", "product")):
+        found = document(oms("search", text, "--json"))["found"]
+        assert kind in {hit["kind"] for hit in found}, text
+        assert kind == "product" or "S-1" in {hit["reference"] for hit in found}, text
+    assert [each["reference"] for each in document(oms("package", "list", "--order", "web/S-1", "--json"))["packages"]] == ["S-1", "S-1"]
+    assert "T-2" in oms("package", "show", "web/S-1", "T-2").stdout
+    assert [each["return_id"] for each in document(oms("return", "list", "--order", "web/S-1", "--json"))["returns"]] == ["RMA-S1"]
+
+
+def test_through_the_gateway_the_same_is_read(oms: Run, stack: Stack) -> None:
+    url = f"http://127.0.0.1:{stack.settings.http_port_of('gateway')}"
+    through = runner(variables(stack.settings) | {"OMS_URL": url, "OMS_KEY": KEY})
+    for words in ("fulfillment list", "package list --sort packed_at", "return list", "stuck", "search S-1", "search TRAY --no-persons"):
+        assert document(through(*words.split(), "--json")) == document(oms(*words.split(), "--json")), words
 
 
 def test_garbage_under_the_next_number_does_not_exclude_the_genuine_order(oms: Run) -> None:

@@ -4,10 +4,20 @@ import pytest
 from oms_contracts.returns import CancelReturn, InspectReturn, ReceiveReturnItems, RequestReturn
 from oms_contracts.values import InspectedLine, ReturnLine
 
-from libs.cli.tests.fakes import ORDER_ID, FakeConnections, Run, errors, order_detail, rows, shown
+from libs.cli.tests.fakes import ORDER_ID, FakeConnections, Run, errors, order_detail, page, rows, shown
 from libs.cli.tests.life import returned
 
 ORDER_PATH = f"/orders/{ORDER_ID}"
+
+
+def test_returns_are_listed_as_the_query_api_has_them(oms: Run, connected: FakeConnections) -> None:
+    wanted = returned("received", received=1, action="inspect", deadline="2026-11-26T12:00:00Z", location="BER")
+    connected.responses["/returns"] = page(wanted | {"order_id": ORDER_ID, "channel": "web", "reference": "W-1"})
+    filters = "--status received --action inspect --location BER --order web/W-1 --sort -deadline"
+    [row] = rows(oms("return", "list", *filters.split()))
+    assert row[1:4] + row[5:] == ["web/W-1", "RMA-1", "received", "BER", "1", "1", "inspect until 2026-11-26 12:00:00Z"]
+    asked = {name: value for name, value in connected.requests[0].params.items() if name != "limit"}
+    assert asked == {"status": "received", "action": "inspect", "location": "BER", "order": ORDER_ID, "sort": "-deadline"}
 
 
 def test_a_return_is_requested_of_all_that_was_delivered_or_of_some(oms: Run, connected: FakeConnections) -> None:

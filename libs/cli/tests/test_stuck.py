@@ -1,83 +1,89 @@
-"""`oms stuck`: what waits for whom, by when, and what resolves it."""
+"""`oms stuck`: what waits for whom, by when, and the commands that go on with it."""
 
 from typing import Any
 
-from libs.cli.tests.fakes import ORDER_ID, FakeConnections, Run, letter, order_detail, page, shown
-from libs.cli.tests.life import package, returned
-from libs.cli.tests.test_payments import TOTALS
+import pytest
+
+from libs.cli.tests.fakes import ORDER_ID, FakeConnections, Run, page, shown
 
 DEADLINE = "2026-11-26T12:00:00Z"
 
 
-def waiting(action: str, status: str, **other: Any) -> dict[str, Any]:
-    about = {"action": action, "action_reason": f"because of {action}", "action_since": "2026-11-24T12:00:00Z", "deadline": DEADLINE}
-    return order_detail(status, **about | other)
+def waiting(kind: str, **other: Any) -> dict[str, Any]:
+    """Something that waits, as the query API has it."""
+    about: dict[str, Any] = dict.fromkeys(("location", "reason", "deadline", "key"))
+    about |= {"kind": kind, "id": ORDER_ID, "order_id": ORDER_ID}
+    about |= {"channel": "web", "reference": "W 1", "state": "x", "since": "2026-11-24T12:00:00Z", "overdue": False}
+    about |= {"waits_for": "operator", "otherwise": "it stays so", "operations": ()}
+    return about | other
 
 
-def stuck(oms: Run, connected: FakeConnections, **responses: Any) -> dict[str, dict[str, Any]]:
-    """What is stuck, by what it waits for."""
-    nothing = {"/orders": page(), "/orders/details": page(), "/payments": page(), "/dead-letters": page()}
-    connected.responses |= nothing | responses
-    return {each["waits_for"]: each for each in shown(oms("stuck", "--json"))["stuck"]}
+LETTER = {"order_id": None, "channel": None, "reference": None, "key": "R 1", "operations": ["redrive-dead-letters"]}
 
 
-def test_where_nothing_waits_that_is_said(oms: Run, connected: FakeConnections) -> None:
-    assert stuck(oms, connected) == {}
+@pytest.mark.parametrize(
+    ("item", "commands"),
+    [
+        (
+            waiting("order", operations=["amend-payment", "cancel-order"]),
+            ["order show 'web/W 1'", "order pay 'web/W 1' --kind KIND --token TOKEN", "order cancel 'web/W 1' --reason TEXT"],
+        ),
+        (waiting("order", operations=["define-product"]), ["order show 'web/W 1'", "product define SKU --title TITLE"]),
+        (waiting("order", operations=["record-scan"], reference=None), [f"order show {ORDER_ID}", f"package scan {ORDER_ID} STATUS"]),
+        (
+            waiting("fulfillment", id=f"{ORDER_ID}/BER", location="BER", operations=["pack-package", "ship-fulfillment"]),
+            [
+                "fulfillment show 'web/W 1' BER",
+                "fulfillment pack 'web/W 1' BER",
+                "fulfillment ship 'web/W 1' BER --carrier NAME --tracking NUMBER",
+            ],
+        ),
+        (
+            waiting("return", id="RMA-1", operations=["inspect-return"]),
+            ["return show 'web/W 1' RMA-1", "return inspect 'web/W 1' RMA-1"],
+        ),
+        (waiting("payment"), ["payment show 'web/W 1'"]),
+        (
+            waiting("dead-letter", id="inventory/oms.inventory.commands/3/41", **LETTER),
+            [
+                "dead-letters show inventory oms.inventory.commands/3/41",
+                "dead-letters redrive inventory 'R 1'",
+                "dead-letters redrive inventory 'R 1' --letter-id oms.inventory.commands/3/41 --value FILE",
+                "dead-letters redrive inventory 'R 1' --letter-id oms.inventory.commands/3/41 --discard",
+            ],
+        ),
+        (
+            waiting("webhook", id="capture/oms.channel.webhooks/3/41", **LETTER),
+            [f"inbox {word}" for word in ("show {}", "take {} --payload FILE", "discard {}")],
+        ),
+        (waiting("something-new", operations=["do-something-new"]), []),
+    ],
+)
+def test_what_waits_comes_with_the_commands_that_go_on_with_it(
+    oms: Run, connected: FakeConnections, item: dict[str, Any], commands: list[str]
+) -> None:
+    connected.responses["/stuck"] = page(item)
+    typed = [f"oms {command.format('oms.channel.webhooks/3/41')}" for command in commands]
+    assert shown(oms("stuck", "--json")) == {"stuck": [item | {"operations": [*item["operations"]], "commands": typed}], "more": False}
+    assert [line.strip() for line in oms("stuck").stdout.splitlines() if line.startswith("    ")] == typed
+
+
+def test_it_is_said_for_whom_it_waits_by_when_and_what_happens_otherwise(oms: Run, connected: FakeConnections) -> None:
+    late = waiting("order", deadline=DEADLINE, overdue=True, waits_for="customer", state="amend_payment", reason="declined\nand more")
+    connected.responses["/stuck"] = page(late)
+    assert oms("stuck").stdout.splitlines()[:3] == [
+        "order web/W 1 waits for the customer by 2026-11-26 12:00:00Z, which has passed, since 2026-11-24 12:00:00Z (amend_payment)",
+        "  because: declined",
+        "  otherwise: it stays so",
+    ]
+    connected.responses["/stuck"] = page()
     assert oms("stuck").stdout == "nothing waits for anybody\n"
 
 
-def test_each_order_that_waits_comes_with_the_commands_that_resolve_it(oms: Run, connected: FakeConnections) -> None:
-    short = {"shortages": [{"sku": "a mug", "requested": 3, "available": 1}], "unknown_skus": None}
-    unknown = {"shortages": None, "unknown_skus": ["POT"]}
-    orders = [
-        waiting("amend_payment", "awaiting_payment"),
-        waiting("resolve_stock", "awaiting_stock", stock=short, location="BER"),
-        waiting("define_product", "awaiting_product", stock=unknown),
-        order_detail("awaiting_stock"),  # it waits no longer
-    ]
-    found = stuck(oms, connected, **{"/orders/details": [page(*orders), page()]})
-    cancel = "oms order cancel web/W-1 --reason TEXT"
-    assert {name.partition(",")[0]: each["commands"] for name, each in found.items()} == {
-        "its customer": ["oms order pay web/W-1 --kind KIND --token TOKEN", cancel],
-        "an operator": [cancel, "oms stock receive BER 'a mug'=2"],
-        "the catalogue": ["oms product define POT --title TITLE", cancel],
-    }
-    assert {(each["by"], each["otherwise"]) for each in found.values()} == {(DEADLINE, "the order expires")}
-
-
-def test_an_order_that_goes_on_may_need_a_person_beside(oms: Run, connected: FakeConnections) -> None:
-    late = waiting("check_delivery", "released", packages=[package()])
-    connected.responses[f"/orders/{ORDER_ID}"] = late
-    items = [page(), page(), page(), page(late, order_detail("released", order_id="another")), page()]
-    found = stuck(oms, connected, **{"/orders": items})
-    [each] = found.values()
-    assert each["commands"] == ["oms order show web/W-1", "oms package scan web/W-1 STATUS --package 340"]
-    assert each["otherwise"] == "it is asked again"
-
-
-def test_returns_payments_and_dead_letters_wait_as_well(oms: Run, connected: FakeConnections) -> None:
-    inspect = returned("received", received=1, action="inspect", deadline=DEADLINE, location="BER")
-    completed = order_detail("completed", returns=[inspect, returned("closed", return_id="RMA-0")])
-    responses = {
-        "/orders/details": [page(), page(), page(), page(completed)],
-        "/payments": page(TOTALS),
-        "/dead-letters": page(letter(source_key="R 1"), letter("parked", letter_id="p")),
-    }
-    found = stuck(oms, connected, **responses)
-    kinds = {each["kind"]: each for each in found.values()}
-    assert kinds["return"]["commands"] == ["oms return show web/W-1 RMA-1", "oms return inspect web/W-1 RMA-1"]
-    assert (kinds["payment"]["because"], kinds["payment"]["commands"][0]) == ("the capture was refused", f"oms payment show {ORDER_ID}")
-    assert kinds["dead_letter"]["commands"][:2] == [
-        "oms dead-letters show inventory oms.inventory.commands/3/41",
-        "oms dead-letters redrive inventory 'R 1'",
-    ]
-    assert len(found) == 3
-    people = oms("stuck").stdout
-    assert "the payment of order" in people
-    assert "  otherwise: nothing happens by itself\n" in people
-
-
-def test_a_webhook_is_mended_in_the_inbox(oms: Run, connected: FakeConnections) -> None:
-    webhook = letter(service="capture", source_topic="oms.channel.webhooks", letter_id="oms.channel.webhooks/3/41")
-    [each] = stuck(oms, connected, **{"/dead-letters": page(webhook)}).values()
-    assert each["commands"][1] == "oms inbox take oms.channel.webhooks/3/41 --payload FILE"
+def test_what_is_asked_for_is_the_query_apis_to_choose(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/stuck"] = page(waiting("order"), waiting("payment"))
+    words = "--kind order --waits-for shop --channel web --overdue --older-than 60 --limit 1"
+    result = oms("stuck", *words.split())
+    assert result.stderr == "there is more; --limit or --all shows it\n"
+    asked = {name: value for name, value in connected.requests[0].params.items() if name != "limit"}
+    assert asked == {"kind": "order", "waits_for": "shop", "channel": "web", "overdue": "true", "older_than_seconds": "60"}

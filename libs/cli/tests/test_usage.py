@@ -58,7 +58,7 @@ def test_the_version_is_that_of_the_package(oms: Run) -> None:
     assert oms("--version").stdout == f"oms {version('orderstream-cli')}\n"
 
 
-@pytest.mark.parametrize(("typed", "expected"), [("oms fulf", "fulfillment"), ("oms order can", "cancel"), ("oms package s", "scan")])
+@pytest.mark.parametrize(("typed", "expected"), [("oms fulf", "fulfillment"), ("oms order can", "cancel"), ("oms package sc", "scan")])
 def test_a_shell_completes_commands(typed: str, expected: str) -> None:
     words = typed.split()
     asked = {"_OMS_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)}
@@ -70,6 +70,43 @@ def test_a_shell_completes_commands(typed: str, expected: str) -> None:
         check=True,
     )
     assert done.stdout.split() == [expected]
+
+
+def test_completion_is_installed_for_a_shell(tmp_path: Path) -> None:
+    program = tmp_path / "oms"
+    program.write_text(f"#!{sys.executable}\nfrom oms_cli.app import main\nmain()\n")
+    program.chmod(0o755)
+    environment = os.environ | {"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([program, "--install-completion", "bash"], env=environment, capture_output=True, check=True)
+    typed = "COMP_WORDS=(oms key ro); COMP_CWORD=2; _oms_completion oms; echo ${COMPREPLY[@]}"
+    done = subprocess.run(
+        ["bash", "--norc", "-c", f". {tmp_path}/.bashrc; {typed}"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "rotate\n"
+
+
+def test_the_help_of_a_programs_command_lists_the_options_of_the_program(oms: Run) -> None:
+    shown = oms("read-models", "build", "--help").stdout
+    assert "--max-events-per-second N" in shown
+    assert "--again" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("user list", "--url: is not given; it, or OMS_URL, names the gateway, which has users and keys; OMS_KEY is a key for it"),
+        ("user show ada", "--url: is not given"),
+        ("user set-password ada", "--url: is not given"),
+        ("user change ada", "nothing is to be changed: give --role, --display-name, --location or --all-locations"),
+        ("user change ada --location BER --all-locations", "--all-locations: cannot be given with --location"),
+        ("key create till --scope orders:place", "--url: is not given"),
+        ("key list", "--url: is not given"),
+        ("audit-trail list", "--url: is not given"),
+    ],
+)
+def test_what_needs_the_gateway_says_how_to_name_it(oms: Run, words: str, expected: str) -> None:
+    [line] = errors(oms(*words.split()), 2)
+    assert line.startswith(expected)
 
 
 @pytest.mark.parametrize(

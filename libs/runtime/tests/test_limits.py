@@ -61,6 +61,10 @@ async def _size(request: Request) -> PlainTextResponse:
     return PlainTextResponse(str(len(await request.body())))
 
 
+async def _unread(_request: Request) -> PlainTextResponse:
+    return PlainTextResponse("who are you?", 401)
+
+
 async def _never(_request: Request) -> PlainTextResponse:
     await asyncio.Event().wait()
     return PlainTextResponse("")
@@ -69,7 +73,7 @@ async def _never(_request: Request) -> PlainTextResponse:
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     monkeypatch.setattr("oms_runtime.limits.HEAD_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
-    routes = [Route("/size", _size, methods=["GET", "POST"]), Route("/never", _never)]
+    routes = [Route("/size", _size, methods=["GET", "POST"]), Route("/unread", _unread, methods=["POST"]), Route("/never", _never)]
     app = BodyLimit(Starlette(routes=routes), max_bytes=MAX_BODY_BYTES, timeout_seconds=TIMEOUT_SECONDS)
     settings = OperationsSettings(http_host=LOOPBACK, operations_port=find_free(), http_max_connections=MAX_CONNECTIONS)
     running = make_server(TimeLimit(app, 2 * TIMEOUT_SECONDS), settings, settings.operations_port)
@@ -99,6 +103,13 @@ async def test_a_body_that_is_slow_is_refused_and_its_connection_closed(server: 
 async def test_a_body_that_is_too_large_is_refused(server: Server) -> None:
     client = await server.connect()
     assert await client.status(POST.replace(b"100", b"1001"), b"x" * 1_001) == 413
+
+
+async def test_an_app_may_answer_before_the_body_has_come_and_the_rest_of_it_is_not_waited_for_long(server: Server) -> None:
+    client = await server.connect()
+    assert await client.status(POST.replace(b"/size", b"/unread")) == 401
+    client.writer.write(b"x")
+    assert await client.closed()
 
 
 async def test_a_head_that_is_slow_ends_the_connection(server: Server) -> None:

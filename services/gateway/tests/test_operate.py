@@ -6,10 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from oms_gateway.operate import make_password
 from oms_local.testing import Servers
 
-from services.gateway.tests.doors import PASSWORD, open_door, sign_in
+from services.gateway.tests.gateways import PASSWORD, open_gateway, sign_in
 
 
 def run(url: str | None, *words: str, given: str = "", program: str = "oms_gateway") -> subprocess.CompletedProcess[str]:
@@ -37,8 +36,8 @@ async def test_the_first_administrator_is_made_in_an_empty_database(servers: Ser
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr.startswith("error: there is a user ada already: choose another name")
 
-    async with open_door(url) as door:
-        ada, bob = door.browser(), door.browser()
+    async with open_gateway(url) as gateway:
+        ada, bob = gateway.browser(), gateway.browser()
         begun = (await sign_in(ada, "ada")).json()
         assert "users:admin" in begun["scopes"]
         assert (await sign_in(bob, "bob", shown["password"])).json()["locations"] == ["BER-1", "BER-2"]
@@ -55,9 +54,9 @@ async def test_oms_runs_it(servers: Servers) -> None:
     done = run(url, *words, "--generate-password", "--json", program="oms_cli")
     made = json.loads(done.stdout)
     assert (made["user"], made["roles"]) == ("bob", ["viewer", "warehouse"])
-    async with open_door(url) as door:
-        assert (await sign_in(door.browser(), "ada")).status_code == 200
-        assert (await sign_in(door.browser(), "bob", made["password"])).json()["locations"] == ["BER-1"]
+    async with open_gateway(url) as gateway:
+        assert (await sign_in(gateway.browser(), "ada")).status_code == 200
+        assert (await sign_in(gateway.browser(), "bob", made["password"])).json()["locations"] == ["BER-1"]
     again = run(url, "user", "create", "ada", "--role", "admin", given=f"{PASSWORD}\n", program="oms_cli")
     assert again.returncode == 1
     assert again.stderr.startswith("error: there is a user ada already")
@@ -94,8 +93,3 @@ def test_help_says_how_it_is_used(words: tuple[str, ...]) -> None:
     assert done.returncode == 0
     assert "user create NAME --role ROLE" in done.stdout
     assert "Exit codes: 0 done, 1 refused, 2 usage, 3 a server is out of reach." in done.stdout
-
-
-def test_a_generated_password_has_128_random_bits_in_a_form_to_be_read_out() -> None:
-    assert make_password(bytes) == "aaaaa-aaaaa-aaaaa-aaaaa-aaaaa-a"
-    assert len({make_password(os.urandom) for _ in range(100)}) == 100

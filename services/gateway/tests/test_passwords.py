@@ -8,7 +8,7 @@ import pytest
 from oms_gateway.passwords import Passwords, owasp_hasher
 from oms_gateway.refusals import Unavailable
 
-from services.gateway.tests.doors import CountingHasher
+from services.gateway.tests.gateways import CountingHasher
 
 
 class HeldHasher(CountingHasher):

@@ -1,4 +1,4 @@
-"""Webhooks at the door, in memory: who may deliver, and what is published."""
+"""Webhooks at the gateway, in memory: who may deliver, and what is published."""
 
 import base64
 import json

@@ -381,6 +381,7 @@ async def test_fulfillments_are_listed_with_their_packages(api: httpx.AsyncClien
     for each in found:
         packed = [f"P-{each['location']}"] if each["order_id"] == "done" else []
         assert [package["package_id"] for package in each["packages"]] == packed
+        assert {(named["channel"], named["reference"]) for named in (each, *each["packages"])} == {("web", "R-1" if packed else "R-5")}
         assert each["status"] == ("shipped" if packed else "canceled")
 
 
@@ -403,7 +404,9 @@ async def test_packages_are_listed(
 ) -> None:
     if "trouble" in filters:
         await write(database, given("oms.tracking", PackageLost(order_id="done", package_id="P-BER", at=LATER)))
-    assert [each["package_id"] for each in await every(api, "/packages", **filters)] == expected
+    found = await every(api, "/packages", **filters)
+    assert [each["package_id"] for each in found] == expected
+    assert {(each["channel"], each["reference"]) for each in found} <= {("web", "R-1")}
 
 
 async def test_trouble_is_over_once_the_package_is_delivered(database: Database, api: httpx.AsyncClient, given: Given) -> None:
@@ -434,7 +437,9 @@ async def test_returns_are_listed(
     database: Database, api: httpx.AsyncClient, given: Given, filters: dict[str, str], expected: list[str]
 ) -> None:
     await write(database, given("oms.returns", *two_returns_that_wait()))
-    assert [each["return_id"] for each in await every(api, "/returns", **filters)] == expected
+    found = await every(api, "/returns", **filters)
+    assert [each["return_id"] for each in found] == expected
+    assert {(each["channel"], each["reference"]) for each in found} <= {("web", "R-1"), ("web", "R-7")}
 
 
 def two_returns_that_wait() -> list[Any]:
@@ -628,6 +633,7 @@ async def test_whatever_waits_is_listed_with_what_goes_on_with_it(database: Data
         ("webhook", "capture/oms.channel.webhooks/1/1", "set_aside", "shop", False),
     ]
     assert [each["since"] for each in listed] == sorted(each["since"] for each in listed)
+    assert [(each["reference"], each["key"]) for each in listed[2:4]] == [("R-4", None), ("R-7", "new")]
     assert listed[2].items() >= {"order_id": "short", "channel": "web", "reason": "B: 99 wanted", "operations": ["cancel-order"]}.items()
     assert listed[2]["deadline"] is not None
     assert listed[1].items() >= {"order_id": "new", "location": "BER", "operations": ["accept-fulfillment"], "deadline": None}.items()

@@ -1,4 +1,4 @@
-"""`python -m oms_demo`: a week of baskets from channel to door, and the audits."""
+"""`python -m oms_demo`: a week of baskets from order to delivery, and the audits."""
 
 import argparse
 import asyncio

@@ -14,6 +14,7 @@ from oms_contracts.operations import MAX_REASON_BYTES
 from typer.core import TyperGroup
 
 from oms_cli import (
+    audit_trail,
     checkpoints,
     customers,
     dead_letters,
@@ -22,6 +23,7 @@ from oms_cli import (
     fulfillments,
     imports,
     inbox,
+    keys,
     lag,
     map_orders,
     orders,
@@ -30,6 +32,7 @@ from oms_cli import (
     products,
     read_models,
     returns,
+    search,
     stock,
     stores,
     stuck,
@@ -93,13 +96,16 @@ app.add_typer(returns.app, name="return")
 app.add_typer(payments.app, name="payment")
 app.add_typer(products.app, name="product")
 app.add_typer(customers.app, name="customer")
-app.command(epilog="Example: oms stuck --json")(stuck.stuck)
+app.command(epilog="Example: oms search W-1001")(search.search)
+app.command(epilog="Example: oms stuck --waits-for warehouse --overdue")(stuck.stuck)
 app.add_typer(events.app, name="events")
 app.command(epilog="Example: oms lag --partitions")(lag.lag)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(stores.app, name="store")
 app.add_typer(users.app, name="user")
+app.add_typer(keys.app, name="key")
+app.add_typer(audit_trail.app, name="audit-trail")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(read_models.app, name="read-models")
 app.command("map", epilog="Example: oms map payloads --json")(map_orders.map_orders)
@@ -134,8 +140,17 @@ def root(
         typer.Option(
             metavar="URL",
             envvar="OMS_URL",
-            help="Where the API for the outside is; operations and queries go there, with the key in OMS_KEY.",
+            help="Where the gateway is; operations and queries go there, with the key in OMS_KEY.",
             show_default="none: the broker and the query API",
+        ),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            envvar="OMS_USER",
+            help="Sign in at the gateway as this user, instead of the key; the password is asked for, or a line of standard input.",
+            show_default="none",
         ),
     ] = None,
     query_url: Annotated[
@@ -165,6 +180,7 @@ def root(
         context.obj = Connections(
             url=url or None,
             key=os.environ.get("OMS_KEY"),  # no option: others would see it in the list of processes
+            user=user or None,
             query_url=query_url,
             query_token=os.environ.get("OMS_QUERY_TOKEN"),  # no option: whoever lists processes sees arguments
             service_url=service_url,

@@ -1,6 +1,6 @@
 """Arguments and options that several commands share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -22,6 +22,7 @@ Wait = Annotated[
 ]
 Timeout = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait at most.")]
 Limit = Annotated[int, typer.Option(min=1, help="The most rows.")]
+Every = Annotated[bool, typer.Option("--all", help="All rows, however many there are.")]
 
 
 def _order_id(text: str) -> str:
@@ -57,6 +58,11 @@ Order = Annotated[
     ),
 ]
 Service = Annotated[str, typer.Argument(metavar="SERVICE", parser=service_name, help="The service's name.", show_default=False)]
+OrderOption = Annotated[
+    str | None,
+    typer.Option("--order", metavar="ORDER", parser=_order_id, help="Only this order's: its id, or CHANNEL/REFERENCE.", show_default="all"),
+]
+Channel = Annotated[str | None, typer.Option(metavar="CHANNEL", help="Only of this channel's orders.", show_default="all")]
 PlacedFrom = Annotated[
     datetime | None,
     typer.Option(
@@ -94,9 +100,9 @@ async def _order_of(connected: Connections, order_id: str) -> dict[str, Any]:
         raise CliError(NOT_DONE, f"{error}; `oms order list` shows the orders that are known") from error
 
 
-def named(order: dict[str, Any]) -> str:
-    """An order as people call it, and as commands take it: CHANNEL/REFERENCE."""
-    return f"{order['channel']}/{order['reference']}"
+def named(order: Mapping[str, Any]) -> str:
+    """An order, or what is of one, as people call it and as commands take it: CHANNEL/REFERENCE, or its id where that is not known."""
+    return f"{order['channel']}/{order['reference']}" if order.get("reference") else order["order_id"]
 
 
 def line_named(name: str, lines: Iterable[tuple[str, str]], known: str) -> tuple[str, str]:

@@ -1,9 +1,10 @@
-"""What the commands reach: the broker as its user `operator` and the query API, or the door in their place; and the services' metrics."""
+"""What the commands reach: the broker as its user `operator` and the query API, or the gateway instead; and the services' metrics."""
 
 import asyncio
 import math
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -15,7 +16,7 @@ import httpx
 import msgspec
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from oms_client.errors import BrokerUnreachable, Invalid, NotAllowed, NotFound, QueryApiUnreachable, Refused, broker_errors
+from oms_client.errors import BrokerUnreachable, ClientError, Invalid, NotAllowed, NotFound, QueryApiUnreachable, Refused, broker_errors
 from oms_client.follower import assign_all, read_one
 from oms_client.outcomes import NO_EFFECT_KNOWN, Outcome
 from oms_client.publisher import Asker, Publisher, content_id, publish_message
@@ -30,21 +31,22 @@ from pydantic import ValidationError
 
 from oms_cli.errors import INVALID, NOT_DONE, OUT_OF_REACH, CliError
 from oms_cli.plugins import Servers, installed_servers
+from oms_cli.secrets import read_password
 
 USER = "operator"
 SOURCE = "/oms/cli"
 BROKER_TIMEOUT_SECONDS = 30
 METRICS_TIMEOUT_SECONDS = 30
 ANSWER_SECONDS = 30
-"""For the door's answer, beside what it waits."""
+"""For the gateway's answer, beside what it waits."""
 PUBLISHED_AT_ONCE = 1_000
 """Messages of a file that are in memory at a time."""
 BROKER_HINT = "OMS_KAFKA_BOOTSTRAP_SERVERS names it"
 QUERY_HINT = "--query-url or OMS_QUERY_URL names it"
-DOOR_HINT = "--url or OMS_URL names it"
-DOOR_PATH = "/api/v1"
-DOOR_WAIT_SECONDS = 30
-"""The longest that the door waits for an outcome."""
+GATEWAY_HINT = "--url or OMS_URL names it"
+GATEWAY_PATH = "/api/v1"
+GATEWAY_WAIT_SECONDS = 30
+"""The longest that the gateway waits for an outcome."""
 ONCE = frozenset({"place-order", "receive-stock", "adjust-stock", "erase-customer"})
 """The operations that count once with the same content. Every other one is an event of its own each time."""
 
@@ -62,7 +64,7 @@ class Offsets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What was asked for: its event id, its Kafka key, and its outcome where the door has waited for one."""
+    """What was asked for: its event id, its Kafka key, and its outcome where the gateway has waited for one."""
 
     event_id: str
     key: str
@@ -72,8 +74,8 @@ class Asked:
 class Connections:
     """Made once for a run of `oms`, and connected only as far as a command needs.
 
-    With `url`, operations and queries go through the door there, with the credential `key`. Otherwise operations go to the broker, and
-    queries to the query API.
+    With `url`, operations and queries go through the gateway there: with the credential `key`, or in a session of `user`, whose password is
+    asked for, and which ends with the run. Otherwise operations go to the broker, and queries to the query API.
 
     Settings come first: `query_url` with `query_token`, `service_url` (of health and metrics, with `{service}` for a service's
     name) and the variables `OMS_KAFKA_*`. What they leave open, `find_servers` returns: those of the local stack where it is installed.
@@ -84,6 +86,7 @@ class Connections:
         *,
         url: str | None = None,
         key: str | None = None,
+        user: str | None = None,
         query_url: str | None = None,
         query_token: str | None = None,
         service_url: str | None = None,
@@ -99,6 +102,8 @@ class Connections:
         """Who gives the commands: the account that `oms` runs under."""
         self._url = url
         self._key = key
+        self.user = user
+        """Who signs in at the gateway; None: nobody does."""
         self._query_url = query_url
         self._query_token = query_token
         self._service_url = service_url
@@ -112,7 +117,7 @@ class Connections:
     def close(self) -> None:
         """Close what is connected."""
         if "query" in self.__dict__:
-            self._runner.run(self.query.close())
+            self._runner.run(_close(self.query, signed_in=self.by_gateway and self.user is not None))
         self._runner.close()
 
     @cached_property
@@ -134,9 +139,14 @@ class Connections:
 
     @cached_property
     def query(self) -> QueryClient:
-        """The query API, or the door, which answers the same."""
+        """The query API, or the gateway, which answers the same."""
         if self._url is not None:
-            return self._client("--url", f"{self._url.rstrip('/')}{DOOR_PATH}", self._bearer())
+            url, server = f"{self._url.rstrip('/')}{GATEWAY_PATH}", "the gateway"
+            if self.user is None:
+                return self._client("--url", url, self._bearer(), server)
+            client = self._client("--url", url, None, server)
+            self.run(_sign_in(client, self.user, self.password))
+            return client
         url, token = self._query_url, self._query_token
         if url is None:
             if self._servers is None:
@@ -144,18 +154,32 @@ class Connections:
             url, token = self._servers.query_url(), self._servers.query_token()
         if token is None:  # that of the local stack is for the stack alone
             raise CliError(INVALID, "OMS_QUERY_TOKEN: is not set; it is the credential of the query API, which OMS_QUERY_URL names")
-        return self._client("--query-url", url, token)
+        return self._client("--query-url", url, token, "the query API")
+
+    @cached_property
+    def password(self) -> str:
+        """The password of `user`, which is asked for once."""
+        return read_password(f"Password of {self.user}", new=False)
 
     @property
-    def by_door(self) -> bool:
-        """Whether operations and queries go through the door."""
+    def gateway(self) -> QueryClient:
+        """The gateway, for what is there alone. Raises CliError where it is not set."""
+        if not self.by_gateway:
+            raise CliError(
+                INVALID, "--url: is not given; it, or OMS_URL, names the gateway, which has users and keys; OMS_KEY is a key for it"
+            )
+        return self.query
+
+    @property
+    def by_gateway(self) -> bool:
+        """Whether operations and queries go through the gateway."""
         return self._url is not None
 
     def require(self, *, queries: bool) -> None:
         """Raises CliError where it is not set where operations go, or, if `queries`, where their outcome is read."""
-        if not self.by_door:
+        if not self.by_gateway:
             _ = self.broker
-        if queries or self.by_door:
+        if queries or self.by_gateway:
             _ = self.query
 
     def environment(self, service: str) -> Mapping[str, str]:
@@ -174,6 +198,10 @@ class Connections:
     def get(self, path: str, **parameters: Any) -> Any:
         """The query API's JSON at `path`. Raises CliError, also when the API does not know what is asked for."""
         return self.run(self.query.get(path, **parameters))
+
+    def manage(self, method: str, path: str, body: Any = None, *, see: str = "") -> Any:
+        """What the gateway answers to a request about users and keys. `see` is the command that lists what may be meant."""
+        return self.run(_manage(self.gateway, method, path, body, see))
 
     def collect(self, path: str, **options: Any) -> list[dict[str, Any]]:
         """The items of a list of the query API, as `QueryClient.collect` has them."""
@@ -200,10 +228,10 @@ class Connections:
         return {sample.name: sample.value for sample in samples if sample.name in wanted and not math.isnan(sample.value)}
 
     def ask(self, name: str, parameters: Mapping[str, str], body: Mapping[str, Any], *, wait_seconds: float = 0) -> Asked:
-        """Ask for the operation called `name`: through the door, or else by publishing its command as the operator.
+        """Ask for the operation called `name`: through the gateway, or else by publishing its command as the operator.
 
-        `parameters` are those of its path, `body` has its other fields. Only the door waits here, up to `wait_seconds`; otherwise the
-        outcome is for `wait`. Raises CliError for what a service would set aside as unreadable, and for what the door does not allow.
+        `parameters` are those of its path, `body` has its other fields. Only the gateway waits here, up to `wait_seconds`; otherwise the
+        outcome is for `wait`. Raises CliError for what a service would set aside as unreadable, and for what the gateway does not allow.
         """
         operation = operation_of(name)
         try:
@@ -211,7 +239,7 @@ class Connections:
         except UnreadableMessage as error:
             raise CliError(INVALID, *(f"{operation.command.__name__}: {reason}" for reason in str(error).split("; "))) from error
         event_id = content_id(message) if name in ONCE else self.new_id()
-        if self.by_door:
+        if self.by_gateway:
             return self.run(self._post(operation, parameters, message, event_id, wait_seconds))
         self.run(
             self._publish(
@@ -236,11 +264,11 @@ class Connections:
         return Publisher(self.broker, SOURCE, self.now, asker=self.asker)
 
     def publish_all(self, messages: Iterable[object], on_acknowledged: Callable[[int], None]) -> None:
-        """Publish messages that were checked, in their order, a part at a time, however many there are; through the door one by one.
+        """Publish messages that were checked, in their order, a part at a time, however many there are; through the gateway one by one.
 
         `on_acknowledged` gets the number of records that the broker has acknowledged since its last call.
         """
-        if self.by_door:
+        if self.by_gateway:
             for message in messages:
                 operation = _OPERATION_OF[type(message)]
                 values = msgspec.json.decode(encode(message))
@@ -264,18 +292,18 @@ class Connections:
         except BrokerUnreachable as error:
             raise CliError(OUT_OF_REACH, f"{error}; {BROKER_HINT}, {self.hint}") from error
         except QueryApiUnreachable as error:
-            if self.by_door:
-                raise CliError(OUT_OF_REACH, f"{error}; {DOOR_HINT}") from error
+            if self.by_gateway:
+                raise CliError(OUT_OF_REACH, f"{error}; {GATEWAY_HINT}") from error
             raise CliError(OUT_OF_REACH, f"{error}; {QUERY_HINT}, {self.hint}") from error
 
     async def _post(self, operation: Operation, parameters: Mapping[str, str], message: Any, event_id: str, wait_seconds: float) -> Asked:
-        """Ask the door for an operation. A request that is repeated because its answer was lost counts once where its content does."""
+        """Ask the gateway for an operation. A request that is repeated because its answer was lost counts once where its content does."""
         body = {name: value for name, value in msgspec.json.decode(encode(message)).items() if name in operation.fields}
         path = operation.path.format(**{name: path_part(value) for name, value in parameters.items()})
         headers = {"x-reason": quote(self.asker.reason)} if self.asker.reason else {}
         if operation.name in ONCE:
             headers["idempotency-key"] = event_id
-        waited = min(wait_seconds, DOOR_WAIT_SECONDS)
+        waited = min(wait_seconds, GATEWAY_WAIT_SECONDS)
         try:
             answer = await self.query.post(
                 path,
@@ -292,15 +320,17 @@ class Connections:
         known = None if outcome is None or outcome["status"] == NO_EFFECT_KNOWN.status else msgspec.convert(outcome, Outcome)
         return Asked(event_id=answer["event_id"], key=answer["key"], outcome=known)
 
-    def _client(self, option: str, url: str, token: str) -> QueryClient:
+    def _client(self, option: str, url: str, token: str | None, server: str) -> QueryClient:
         try:
-            return QueryClient(url, token=token, transport=self._transport)
+            return QueryClient(url, token=token, server=server, transport=self._transport)
         except Invalid as error:
             raise CliError(INVALID, f"{option}: {error}") from error
 
     def _bearer(self) -> str:
         if not self._key:
-            raise CliError(INVALID, "OMS_KEY: is not set; with --url it is the key that you were given, and begins with oms_")
+            raise CliError(
+                INVALID, "OMS_KEY: is not set; with --url it is the key that you were given, and begins with oms_; or sign in by --user"
+            )
         return self._key
 
     @cached_property
@@ -325,6 +355,30 @@ def newest_group(base: str, present: Iterable[str]) -> str:
 def lines_of(error: Invalid, place: str | None = None) -> list[str]:
     """A line for each reason why `place` (without one: what the error is about) is not valid."""
     return [f"{place or error.what}: {reason}" for reason in error.reasons] or [str(error)]
+
+
+async def _sign_in(gateway: QueryClient, user: str, password: str) -> None:
+    try:
+        await gateway.sign_in(user, password)
+    except BaseException:  # it is raised on
+        await gateway.close()
+        raise
+
+
+async def _close(query: QueryClient, *, signed_in: bool) -> None:
+    try:
+        if signed_in:
+            with suppress(ClientError):  # then the session ends by itself
+                await query.send("DELETE", "/session")
+    finally:
+        await query.close()
+
+
+async def _manage(gateway: QueryClient, method: str, path: str, body: Any, see: str) -> Any:
+    try:
+        return await gateway.send(method, path, body)
+    except NotFound as error:
+        raise CliError(NOT_DONE, f"{str(error).partition(';')[0]}; `{see}` shows those there are") from error
 
 
 async def _publish_all(make_publisher: Callable[[], Publisher], messages: Iterable[object], on_acknowledged: Callable[[int], None]) -> None:

@@ -1,8 +1,7 @@
 """`oms fulfillment`: what locations ship, and the steps on the way: accept, pick, pack, ship. `oms package`: what carriers see."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import aclosing
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal
@@ -13,52 +12,93 @@ from oms_contracts.operations import operation_of
 from oms_contracts.sscc import sscc_of
 
 from oms_cli import output
-from oms_cli.arguments import AsJson, Limit, Order, Timeout, Wait, connections, line_named, moment_of, named, order_of, quantities
+from oms_cli.arguments import (
+    AsJson,
+    Channel,
+    Every,
+    Limit,
+    Order,
+    OrderOption,
+    Timeout,
+    Wait,
+    connections,
+    line_named,
+    moment_of,
+    named,
+    order_of,
+    quantities,
+)
 from oms_cli.connections import Connections
 from oms_cli.errors import INVALID, NOT_DONE, CliError
+from oms_cli.lists import Listing, Sized
 from oms_cli.operate import Answer, operate
-from oms_cli.output import moment, note, say, table
+from oms_cli.output import moment, say, table
 
 app = typer.Typer(help="What locations ship: list, show, accept, pick, pack, ship.")
-packages = typer.Typer(help="What carriers see of packages.")
-
-DETAILS = 100
-"""Orders of a page with all that is known of them."""
-UNDER_WAY = "released"
-"""The status of an order that has fulfillments and has not ended."""
+packages = typer.Typer(help="Parcels, and what carriers see of them: list, show, scan.")
 
 Location = Annotated[
     str | None, typer.Argument(metavar="LOCATION", help="Which location's fulfillment.", show_default="the only one of the order")
 ]
 
 
-@app.command("list", epilog="Example: oms fulfillment list --location BER-1 --status planned")
+FULFILLMENTS = Listing(
+    path="/fulfillments",
+    name="fulfillments",
+    title="Fulfillments",
+    empty="there is no such fulfillment",
+    columns=("order", "location", "status", "since", "units>", "delivery", "packages>"),
+    cells=lambda f: (named(f), f["location"], f["status"], moment(f["at"]), _units(f["lines"]), f["delivery"], len(f["packages"])),
+)
+PACKAGES = Listing(
+    path="/packages",
+    name="packages",
+    title="Packages",
+    empty="there is no such package",
+    columns=("order", "package", "packed", "units>", "carrier", "tracking number", "status", "since", "trouble"),
+    cells=lambda p: (
+        *(named(p), p["package_id"], moment(p["packed_at"]), _units(p["lines"]), p["carrier"], p["tracking_number"]),
+        *(p["status"], moment(p["status_at"]), p["trouble"]),
+    ),
+)
+
+
+@app.command("list", epilog="Example: oms fulfillment list --location BER-1 --status planned --sort planned_at")
 def list_fulfillments(
     context: typer.Context,
     *,
-    location: Annotated[str | None, typer.Option(help="Only this location's.", show_default="all")] = None,
     status: Annotated[
         Literal["planned", "accepted", "picked", "packed", "shipped", "canceled"] | None,
         typer.Option(help="Only those of this status.", show_default="all"),
     ] = None,
+    location: Annotated[str | None, typer.Option(metavar="LOCATION", help="Only this location's.", show_default="all")] = None,
+    order: OrderOption = None,
+    channel: Channel = None,
+    planned_from: Annotated[
+        datetime | None, typer.Option("--from", metavar="TIME", parser=moment_of, help="Planned then or later.", show_default=False)
+    ] = None,
+    planned_before: Annotated[
+        datetime | None, typer.Option("--to", metavar="TIME", parser=moment_of, help="Planned before that.", show_default=False)
+    ] = None,
+    sort: Annotated[
+        Literal["planned_at", "-planned_at"], typer.Option(help="By when they were planned; with - before it the newest first.")
+    ] = "-planned_at",
     limit: Limit = 100,
+    every: Every = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fulfillments of the orders that are under way, of the newest order first. `oms order show` has those of orders that have ended."""
-    connected = connections(context)
-    rows = connected.run(_listed(connected, location, status, limit + 1))
-    shown, more = rows[:limit], len(rows) > limit
-    if as_json:
-        output.document({"fulfillments": shown, "more": more})
-        return
-    if not shown:
-        say("there is no such fulfillment")
-        return
-    columns = ("order", "location", "status", "since", "units>", "delivery", "packages>")
-    cells = [(named(f), f["location"], f["status"], moment(f["at"]), _units(f["lines"]), f["delivery"], len(f["packages"])) for f in shown]
-    table("Fulfillments", columns, cells)
-    if more:
-        note("there is more; --limit shows it")
+    """What locations ship, the newest first."""
+    FULFILLMENTS.show(
+        context,
+        Sized(limit=limit, every=every, as_json=as_json),
+        status=status,
+        location=location,
+        order=order,
+        channel=channel,
+        planned_from=None if planned_from is None else planned_from.isoformat(),
+        planned_before=None if planned_before is None else planned_before.isoformat(),
+        sort=sort,
+    )
 
 
 @app.command(epilog="Example: oms fulfillment show web/W-1001")
@@ -163,6 +203,56 @@ def ship(
     _operate(context, "ship-fulfillment", order, location, body=body, answer=Answer(wait=wait, timeout=timeout, as_json=as_json))
 
 
+@packages.command("list", epilog="Example: oms package list --trouble")
+def list_packages(
+    context: typer.Context,
+    *,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", help="Only those of which the carrier said this last.", show_default="all")
+    ] = None,
+    carrier: Annotated[str | None, typer.Option(metavar="NAME", help="Only this carrier's.", show_default="all")] = None,
+    trouble: Annotated[
+        bool | None, typer.Option("--trouble/--no-trouble", help="Only those that had trouble and have not arrived since, or none.")
+    ] = None,
+    order: OrderOption = None,
+    channel: Channel = None,
+    sort: Annotated[
+        Literal["packed_at", "-packed_at"], typer.Option(help="By when they were packed; with - before it the newest first.")
+    ] = "-packed_at",
+    limit: Limit = 100,
+    every: Every = False,
+    as_json: AsJson = False,
+) -> None:
+    """Parcels, the newest first."""
+    sized = Sized(limit=limit, every=every, as_json=as_json)
+    PACKAGES.show(context, sized, status=status, carrier=carrier, trouble=trouble, order=order, channel=channel, sort=sort)
+
+
+@packages.command("show", epilog="Example: oms package show web/W-1001")
+def show_package(
+    context: typer.Context,
+    *,
+    order: Order,
+    package: Annotated[
+        str | None,
+        typer.Argument(metavar="PACKAGE", help="Its SSCC or its tracking number.", show_default="the only one of the order"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """One package of an order: where it is, and what is in it."""
+    found = order_of(connections(context), order)
+    parcel = _package(found, package)
+    if as_json:
+        output.document(parcel)
+        return
+    say(f"Package {parcel['package_id']} of {named(found)}, packed {moment(parcel['packed_at'])}")
+    say(f"{parcel['carrier'] or 'no carrier yet'}, tracking number {parcel['tracking_number'] or output.NOTHING}")
+    say(f"{parcel['status'] or 'not scanned yet'} since {moment(parcel['status_at'])}")
+    if parcel["trouble"]:
+        say(f"trouble: {parcel['trouble']}")
+    table("Lines", ("line", "SKU", "quantity>"), [(line["line_id"], line["sku"], line["quantity"]) for line in parcel["lines"] or ()])
+
+
 @packages.command(epilog="Example: oms package scan web/W-1001 delivered")
 def scan(
     context: typer.Context,
@@ -202,18 +292,6 @@ def scan(
     )
 
 
-async def _listed(connected: Connections, location: str | None, status: str | None, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    async with aclosing(connected.query.items("/orders/details", status=UNDER_WAY, limit=DETAILS)) as orders:
-        async for order in orders:
-            for fulfillment in _of_order(order):
-                if (location in {None, fulfillment["location"]}) and status in {None, fulfillment["status"]}:
-                    found.append(fulfillment)
-            if len(found) >= limit:
-                break
-    return found
-
-
 def _of_order(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The fulfillments of an order, each with its packages in the order they were packed."""
     about = {name: order[name] for name in ("order_id", "channel", "reference")}
@@ -248,7 +326,7 @@ def _package(order: dict[str, Any], name: str | None) -> dict[str, Any]:
         raise CliError(NOT_DONE, f"order {named(order)} has no package: it is {order['status']}; `oms fulfillment pack` packs one")
     ids = ", ".join(package["package_id"] for package in known)
     if found:
-        raise CliError(INVALID, f"--package: name one of {ids}")
+        raise CliError(INVALID, f"order {named(order)} has several packages: name one of {ids}")
     raise CliError(NOT_DONE, f"order {named(order)} has no package {name}, but {ids}")
 
 
@@ -323,7 +401,7 @@ def _delivery(order: dict[str, Any]) -> str:
     return "be collected" if order["delivery"] == "pickup" else "be shipped"
 
 
-def _units(lines: list[dict[str, Any]] | None) -> int:
+def _units(lines: Sequence[Mapping[str, Any]] | None) -> int:
     return sum(line["quantity"] for line in lines or ())
 
 

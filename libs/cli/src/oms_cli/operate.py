@@ -9,7 +9,7 @@ from oms_client.queries import QueryClient
 from oms_contracts.operations import OFFERED, operation_of
 
 from oms_cli import output
-from oms_cli.connections import DOOR_WAIT_SECONDS, Asked, Connections
+from oms_cli.connections import GATEWAY_WAIT_SECONDS, Asked, Connections
 from oms_cli.errors import NOT_DONE, CliError
 from oms_cli.output import say
 
@@ -50,11 +50,11 @@ def operate(
     wish = title[:1].lower() + title[1:]
     connected.require(queries=answer.wait)
     patience = answer.timeout if objection == OFFERED else min(answer.timeout, DOUBTFUL_SECONDS)
-    at_the_door = min(patience, DOOR_WAIT_SECONDS if check is None else DOUBTFUL_SECONDS) if answer.wait and connected.by_door else 0
-    asked = connected.ask(name, parameters, body, wait_seconds=at_the_door)
+    waited = min(patience, GATEWAY_WAIT_SECONDS if check is None else DOUBTFUL_SECONDS) if answer.wait and connected.by_gateway else 0
+    asked = connected.ask(name, parameters, body, wait_seconds=waited)
     outcome = asked.outcome
     if answer.wait and outcome is None:
-        outcome = connected.wait(lambda query: (check or _by_timeline)(query, asked), patience - at_the_door)
+        outcome = connected.wait(lambda query: (check or _by_timeline)(query, asked), patience - waited)
     if answer.as_json:
         output.document(
             {

@@ -30,12 +30,25 @@ def pass_through(context: typer.Context, service: str, *words: str) -> None:
     raise typer.Exit(_run(context, service, *words).returncode)
 
 
+def program_help(service: str, *words: str) -> str:
+    """What a service's program says of its own arguments. Where it is not installed, how to learn that."""
+    program = f"oms_{service}"
+    if importlib.util.find_spec(program) is None:
+        return f"{service} is not installed here; `{_in_container(service, program, *words, '--help')}` shows the options"
+    command = [sys.executable, "-P", "-m", program, *words, "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _in_container(service: str, program: str, *words: str) -> str:
+    return f"docker compose run --rm {service} {' '.join(('python -m', program, *words))}"
+
+
 def _run(context: typer.Context, service: str, *words: str, stdout: int | None = None) -> subprocess.CompletedProcess[bytes]:
     program = f"oms_{service}"
     if importlib.util.find_spec(program) is None:
         command = " ".join(("python -m", program, *words))
         raise CliError(
-            NOT_DONE, f"{service} is not installed here; run `{command}` where it is: `docker compose run --rm {service} {command}`"
+            NOT_DONE, f"{service} is not installed here; run `{command}` where it is: `{_in_container(service, program, *words)}`"
         )
     environment = os.environ | connections(context).environment(service)
     # An error of Ctrl-C is the program's to print: it gets the signal too.

@@ -1,4 +1,4 @@
-"""`oms return`: goods that come back: ask for it, receive, inspect, cancel."""
+"""`oms return`: goods that come back: list, ask for it, receive, inspect, cancel."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,13 +6,28 @@ import typer
 from oms_contracts.operations import operation_of
 
 from oms_cli import output
-from oms_cli.arguments import AsJson, Order, Timeout, Wait, connections, line_named, named, order_of, quantities
+from oms_cli.arguments import (
+    AsJson,
+    Channel,
+    Every,
+    Limit,
+    Order,
+    OrderOption,
+    Timeout,
+    Wait,
+    connections,
+    line_named,
+    named,
+    order_of,
+    quantities,
+)
 from oms_cli.connections import Connections
 from oms_cli.errors import INVALID, NOT_DONE, CliError
+from oms_cli.lists import Listing, Sized
 from oms_cli.operate import Answer, operate
 from oms_cli.output import moment, money, say, table
 
-app = typer.Typer(help="Goods that come back: request, show, receive, inspect, cancel.")
+app = typer.Typer(help="Goods that come back: list, request, show, receive, inspect, cancel.")
 
 ReturnId = Annotated[
     str | None, typer.Argument(metavar="RETURN", help="The return's id (RMA number).", show_default="the only one that is open")
@@ -23,6 +38,44 @@ Lines = Annotated[
 ]
 CLOSED = frozenset({"declined", "canceled", "expired", "closed"})
 """Statuses of a return with which nothing happens any more."""
+
+
+RETURNS = Listing(
+    path="/returns",
+    name="returns",
+    title="Returns",
+    empty="there is no such return",
+    columns=("requested", "order", "return", "status", "since", "location", "announced>", "received>", "waits for"),
+    cells=lambda r: (
+        *(moment(r["requested_at"]), named(r), r["return_id"], r["status"], moment(r["at"]), r["location"]),
+        *(sum(line["quantity"] for line in r["lines"] or ()), r["received"]),
+        r["action"] and f"{r['action']} until {moment(r['deadline'])}",
+    ),
+)
+
+
+@app.command("list", epilog="Example: oms return list --action inspect --sort deadline")
+def list_returns(
+    context: typer.Context,
+    *,
+    status: Annotated[str | None, typer.Option(metavar="STATUS", help="Only those of this status.", show_default="all")] = None,
+    action: Annotated[
+        Literal["inspect", "investigate"] | None, typer.Option(help="Only those that wait for somebody to do this.", show_default="all")
+    ] = None,
+    location: Annotated[str | None, typer.Option(metavar="LOCATION", help="Only what goes to this location.", show_default="all")] = None,
+    order: OrderOption = None,
+    channel: Channel = None,
+    sort: Annotated[
+        Literal["requested_at", "-requested_at", "deadline", "-deadline"],
+        typer.Option(help="With - before it the newest first. By deadline, those without one are left out."),
+    ] = "-requested_at",
+    limit: Limit = 100,
+    every: Every = False,
+    as_json: AsJson = False,
+) -> None:
+    """Returns, the newest first."""
+    sized = Sized(limit=limit, every=every, as_json=as_json)
+    RETURNS.show(context, sized, status=status, action=action, location=location, order=order, channel=channel, sort=sort)
 
 
 @app.command(epilog="Example: oms return request web/W-1001 --line MUG-BLUE=1 --reason damaged")

@@ -26,8 +26,8 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 
-def http_client(url: str, token: str, *, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """A client of HTTP for the query API at `url`, with the credential `token`. Raises Invalid when `url` is not a URL."""
+def http_client(url: str, token: str | None, *, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+    """A client of HTTP for the query API at `url`, with the credential `token`, if any. Raises Invalid when `url` is not a URL."""
     try:
         host = httpx.URL(url).host
     except httpx.InvalidURL as error:
@@ -37,19 +37,22 @@ def http_client(url: str, token: str, *, transport: httpx.AsyncBaseTransport | N
         transport=transport,
         timeout=TIMEOUT_SECONDS,
         trust_env=host not in LOOPBACK_HOSTS,  # a proxy of the environment must not be asked for a server of this machine
-        headers={"authorization": f"Bearer {token}"},
+        headers={} if token is None else {"authorization": f"Bearer {token}"},
     )
 
 
 class QueryClient:
-    """A client of the query API at `url`, with the credential `token`.
+    """A client of the query API at `url`, with the credential `token`; or of the gateway, whose API has the same paths and more.
 
     It connects with the first request; `close` it, or use it as an async context manager.
     """
 
-    def __init__(self, url: str, *, token: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        """Raises Invalid when `url` is not a URL."""
+    def __init__(
+        self, url: str, *, token: str | None, server: str = "the query API", transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        """`server` is what errors call it; without a `token`, `sign_in` follows. Raises Invalid when `url` is not a URL."""
         self.url = url.rstrip("/")
+        self._server = server
         self._http = http_client(self.url, token, transport=transport)
 
     async def __aenter__(self) -> Self:
@@ -76,12 +79,21 @@ class QueryClient:
         """
         return await self._request("POST", path, json=body, **options)
 
+    async def send(self, method: str, path: str, body: Any = None) -> Any:
+        """What `path` answers to a request of another method; None where that is empty. Raises as `post`."""
+        return await self._request(method, path, json=body)
+
+    async def sign_in(self, name: str, password: str) -> None:
+        """Sign in at the gateway: a session takes the place of a credential. Raises as `post`."""
+        begun = await self.post("/session", {"name": name, "password": password})
+        self._http.headers["x-csrf-token"] = begun["csrf_token"]
+
     async def _request(self, method: str, path: str, **options: Any) -> Any:
         try:
             response = await self._http.request(method, f"{self.url}{path}", **options)
-            content: Any = response.json()
+            content: Any = response.json() if response.content or not response.is_success else None
         except httpx.RequestError as error:
-            raise QueryApiUnreachable(f"the query API at {self.url} does not answer ({error})") from error
+            raise QueryApiUnreachable(f"{self._server} at {self.url} does not answer ({error})") from error
         except ValueError as error:
             raise self._another_program() from error
         if response.is_success:
@@ -139,7 +151,7 @@ class QueryClient:
         return await self.collect(timeline_path(key))
 
     def _another_program(self) -> QueryApiUnreachable:
-        return QueryApiUnreachable(f"the server at {self.url} is not the query API")
+        return QueryApiUnreachable(f"the server at {self.url} is not {self._server}")
 
 
 async def poll(ask: Callable[[], Awaitable[T | None]], timeout_seconds: float) -> T | None:

@@ -49,8 +49,15 @@ class LimitedProtocol(H11Protocol):
             self._head_timer = None
 
 
+class BodyRefused(Exception):
+    """A request's body is too large or too slow. `BodyLimit` answers it, whatever the app makes of it."""
+
+
 class BodyLimit:
-    """Middleware that reads a request's body before the app is called: 413 when it has more than `max_bytes`, 408 when it is too slow."""
+    """Middleware that limits a request's body while the app reads it: 413 when it has more than `max_bytes`, 408 when it is too slow.
+
+    An app that answers without the body, because it does not know the caller, costs no more than its head.
+    """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_seconds: float = BODY_TIMEOUT_SECONDS) -> None:
         self._app = app
@@ -58,33 +65,46 @@ class BodyLimit:
         self._timeout_seconds = timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its whole body, or refuse it."""
+        """Pass the request on, and answer it where its body is refused."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body, read = bytearray(), False
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                while not read:
+        refusal: ASGIApp | None = None
+        size, read, begun = 0, False, False
+        deadline: float | None = None
+
+        async def receive_limited() -> Message:
+            nonlocal refusal, size, read, deadline
+            if read:
+                return await receive()
+            deadline = deadline or asyncio.get_running_loop().time() + self._timeout_seconds
+            try:
+                async with asyncio.timeout_at(deadline):
                     message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return
-                    body += message.get("body", b"")
-                    if len(body) > self._max_bytes:
-                        refusal = problem(413, "the body is too large", f"body: at most {self._max_bytes} bytes")
-                        await refusal(scope, receive, send)
-                        return
-                    read = not message.get("more_body", False)
-        except TimeoutError:
-            reason = f"body: it must arrive within {self._timeout_seconds:g} s"
-            await problem(408, "the body is too slow", reason, headers={"Connection": "close"})(scope, receive, send)
-            return
-        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+            except TimeoutError:
+                reason = f"body: it must arrive within {self._timeout_seconds:g} s"
+                refusal = problem(408, "the body is too slow", reason, headers={"Connection": "close"})
+                raise BodyRefused from None
+            size += len(message.get("body", b""))
+            if size > self._max_bytes:
+                refusal = problem(413, "the body is too large", f"body: at most {self._max_bytes} bytes")
+                raise BodyRefused
+            read = message["type"] == "http.disconnect" or not message.get("more_body", False)
+            return message
 
-        async def replay() -> Message:
-            return whole.pop() if whole else await receive()
+        async def send_unless_refused(message: Message) -> None:
+            nonlocal begun
+            if refusal is None or begun:
+                begun = True
+                await send(message)
 
-        await self._app(scope, replay, send)
+        try:
+            await self._app(scope, receive_limited, send_unless_refused)
+        except BodyRefused:
+            if begun:
+                raise
+        if refusal is not None and not begun:
+            await refusal(scope, receive, send)
 
 
 class TimeLimit:

@@ -1,1 +1,1 @@
-"""The door: the only HTTP edge for people and programs outside."""
+"""The only HTTP edge for people and programs outside."""

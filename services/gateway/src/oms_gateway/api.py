@@ -1,4 +1,4 @@
-"""The door's API: operations, reads and the status of orders, under /api/v1, and its documentation at /docs."""
+"""The gateway's API: operations, reads and the status of orders, under /api/v1, and its documentation at /docs."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from oms_gateway import document
 from oms_gateway.idempotency import IdempotencyKeys
 from oms_gateway.identity import Identity
-from oms_gateway.limits import RateLimit
+from oms_gateway.limits import Admission
 from oms_gateway.operations_api import PREFIX, Operations, Publisher, listed, operation_routes
 from oms_gateway.query_api import QueryApi
 from oms_gateway.reads import Reads, read_routes
@@ -35,7 +35,7 @@ DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Of the documentation's page: everything comes from the door itself. The viewer writes styles into its elements."""
+"""Of the documentation's page: everything comes from the gateway itself. The viewer writes styles into its elements."""
 ANSWERS_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -43,17 +43,14 @@ ANSWERS_POLICY = "default-src 'none'; frame-ancestors 'none'"
 class Parts:
     """What the API is made of.
 
-    `identify` tells who sent a request, and raises a Refusal where nobody is known by it. `query` asks projection's query API. `addresses`
-    limits requests before their sender is known, `identities` after. `clock` gives the time, `new_id` an id that nothing else has.
+    `query` asks projection's query API. `clock` gives the time, `new_id` an id that nothing else has.
     """
 
-    identify: Callable[[Request], Awaitable[Identity]]
+    admission: Admission
     publisher: Publisher
     query: QueryApi
     database: Database
     statuses: StatusFeed
-    addresses: RateLimit
-    identities: RateLimit
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     body_timeout_seconds: float = BODY_TIMEOUT_SECONDS
@@ -61,17 +58,11 @@ class Parts:
 
 def make_api(parts: Parts) -> FastAPI:
     """The API. Whoever makes its parts starts and stops them, and runs `parts.statuses` beside it."""
-
-    async def admit(request: Request) -> Identity:
-        parts.addresses.take(request.client.host if request.client else "")
-        identity = await parts.identify(request)
-        parts.identities.take(identity.actor)
-        return identity
-
+    admit = parts.admission.admit
     api = FastAPI(
         title="Orderstream",
         version="1",
-        summary="The door for people and programs.",
+        summary="The API for people and programs outside.",
         description=document.DESCRIPTION,
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,

@@ -25,10 +25,11 @@ from oms_gateway.authenticate import Authenticator
 from oms_gateway.channels import KafkaChannels
 from oms_gateway.edge import make_edge
 from oms_gateway.keys import Keys
-from oms_gateway.limits import RateLimit
+from oms_gateway.limits import Admission, RateLimit
 from oms_gateway.oidc import OidcProvider
 from oms_gateway.passwords import Passwords
 from oms_gateway.query_api import QueryApi
+from oms_gateway.retention import Retention
 from oms_gateway.settings import Settings
 from oms_gateway.sign_in_api import SignInParts, make_sign_in_router
 from oms_gateway.signin import Cookies, SignIn
@@ -60,17 +61,15 @@ async def gateway(settings: Settings) -> AsyncGenerator[FastAPI]:
         query = await running.enter_async_context(http_client(settings.query_url, settings.query_token.get_secret_value()))
         sign_in = await running.enter_async_context(_sign_in(settings, database))
         statuses = StatusFeed(settings)
-        reading = asyncio.create_task(statuses.run())
-        running.push_async_callback(_end, reading)
+        for work in (statuses.run(), Retention(database, settings, utc_now).run()):
+            running.push_async_callback(_end, asyncio.create_task(work))
         api = make_api(
             Parts(
-                identify=sign_in.authenticator.identify,
+                admission=sign_in.admission,
                 publisher=sender,
                 query=QueryApi(query),
                 database=database,
                 statuses=statuses,
-                addresses=_limit(settings),
-                identities=_limit(settings),
                 clock=utc_now,
                 new_id=lambda: str(uuid4()),
             )
@@ -89,6 +88,7 @@ async def _sign_in(settings: Settings, database: Database) -> AsyncGenerator[Sig
     keys = Keys(database, cached=settings.key_cache, clock=utc_now, elapsed=monotonic, random=token_bytes)
     cookies = Cookies(secure=settings.session_cookie_secure)
     sign_in = SignIn(database, passwords, settings, utc_now, token_bytes)
+    authenticator = Authenticator(keys, sign_in, cookies, settings.gateway_key)
     async with httpx.AsyncClient(timeout=PROVIDER_TIMEOUT_SECONDS) as http:
         try:
             yield SignInParts(
@@ -97,7 +97,8 @@ async def _sign_in(settings: Settings, database: Database) -> AsyncGenerator[Sig
                 sign_in=sign_in,
                 keys=keys,
                 cookies=cookies,
-                authenticator=Authenticator(keys, sign_in, cookies, settings.gateway_key),
+                authenticator=authenticator,
+                admission=Admission(identify=authenticator.identify, addresses=_limit(settings), identities=_limit(settings)),
                 provider=OidcProvider(settings, http, utc_now, token_bytes) if settings.oidc_issuer is not None else None,
                 key_rotation_grace=settings.key_rotation_grace,
                 session_lifetime=settings.session_lifetime,

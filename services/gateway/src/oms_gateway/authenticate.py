@@ -54,13 +54,6 @@ class Authenticator:
             raise Forbidden("the CSRF token is missing, or is that of another session", f"{CSRF_HEADER}: GET /api/v1/me says it")
         return session.user.identity()
 
-    async def allow(self, request: Request, scope: str) -> Identity:
-        """Who sent a request. Raises as `identify`, and Forbidden for one without the scope."""
-        identity = await self.identify(request)
-        if not identity.may(scope):
-            raise Forbidden(f"that needs the scope {scope}", "ask for a role, or a key, that has it")
-        return identity
-
     def session_token(self, request: Request) -> str | None:
         """The token of the browser's session, valid or not."""
         return self._cookies.get(request, SESSION_COOKIE)

@@ -13,8 +13,8 @@ from oms_runtime.problems import PROBLEM_JSON, PROBLEM_SCHEMA
 
 from oms_gateway.idempotency import MAX_KEY_CHARACTERS
 from oms_gateway.identity import ROLES
-from oms_gateway.operations_api import MAX_WAIT_SECONDS
 from oms_gateway.reads import ORDER, QUERY_API, Read
+from oms_gateway.settings import MAX_WAIT_SECONDS
 
 Json = dict[str, Any]
 
@@ -34,6 +34,8 @@ PROBLEMS = {
     429: "Too many requests: ask again after Retry-After",
     503: "A part that is needed is out of reach, or there are too many requests: ask again",
 }
+SECURITY: list[dict[str, list[str]]] = [{"key": []}, {"session": [], "csrf": []}]
+"""How a caller shows who it is: by a key, or by a session with its CSRF token, which reads need not show."""
 _EVERYWHERE = (401, 403, 408, 413, 422, 429, 503)
 _TEXT = {"type": "string"}
 _KEY = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS}
@@ -141,13 +143,13 @@ def of_operation(operation: Operation) -> Json:
             **problems(*_EVERYWHERE, 404),
             **problems(409, schema=refused),
         },
-        "security": _SECURITY,
+        "security": SECURITY,
         "x-scope": operation.scope,
     }
 
 
 def of_read(read: Read) -> Json:
-    """What the document says of something that can be read: what the query API's document says, and what is the door's own."""
+    """What the document says of something that can be read: what the query API's document says, and what is the gateway's own."""
     documented = read.documented
     parameters = [each for each in documented.get("parameters", ())]
     if read.path == ORDER:
@@ -158,7 +160,7 @@ def of_read(read: Read) -> Json:
     return found | {
         "parameters": [*parameters, tag],
         "responses": {"200": ok, "304": {"description": "Still the same"}, **problems(*_EVERYWHERE, 404)},
-        "security": _SECURITY,
+        "security": SECURITY,
         "x-scope": " ".join(read.scopes),
     }
 
@@ -168,7 +170,7 @@ def of_list() -> Json:
     listed = {"type": "object", "properties": {"items": {"type": "array", "items": _LISTED}, "next": {"type": "null"}}}
     return {
         "responses": {"200": {"description": "All of them", "content": {"application/json": {"schema": listed}}}, **problems(*_EVERYWHERE)},
-        "security": _SECURITY,
+        "security": SECURITY,
     }
 
 
@@ -185,7 +187,7 @@ def of_status() -> Json:
             "200": {"description": "Events `status` as they happen; `gap` when some are told no more", "content": text},
             **problems(*_EVERYWHERE),
         },
-        "security": _SECURITY,
+        "security": SECURITY,
         "x-scope": "orders:read",
     }
 
@@ -196,7 +198,19 @@ def components() -> Json:
     for name in ("OrderDetail", "Fulfillment", "ShippedPackage", "Return"):
         schemas[name]["properties"]["operations"] = _OFFERS
     key = {"type": "http", "scheme": "bearer", "description": "A key: `Authorization: Bearer oms_…`. Its scopes say what it may do."}
-    return {"schemas": schemas, "securitySchemes": {"key": key}}
+    session = {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-oms_session",
+        "description": "The session of a person who signed in at `POST /api/v1/session`.",
+    }
+    csrf = {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-CSRF-Token",
+        "description": "What the sign-in and `GET /api/v1/me` answer as `csrf_token`; for changes alone.",
+    }
+    return {"schemas": schemas, "securitySchemes": {"key": key, "session": session, "csrf": csrf}}
 
 
 def problems(*statuses: int, schema: Mapping[str, Any] = PROBLEM_SCHEMA) -> Json:
@@ -217,9 +231,6 @@ def roles_table(operations: tuple[Operation, ...]) -> str:
 def text_of(document: Mapping[str, Any]) -> str:
     """A document as it is kept in a file."""
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-
-
-_SECURITY = [{"key": list[str]()}]
 
 
 def _outcome(status: str) -> Json:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from oms_runtime.database import Database
+from oms_runtime.database import Connection, Database
 
 from oms_gateway.refusals import Conflict, Invalid, Refusal
 
@@ -14,7 +14,7 @@ SENDING = timedelta(seconds=30)
 MAX_KEY_CHARACTERS = 200
 MAX_KEYS = 100_000
 """Of one caller in KEPT."""
-PURGED_AT_ONCE = 1_000
+REMOVED_AT_ONCE = 1_000
 
 
 class TooManyKeys(Refusal):
@@ -56,12 +56,7 @@ class IdempotencyKeys:
 
     async def _claim(self, actor: str, key: str, fingerprint: str, event_id: str, now: datetime) -> tuple[str, bool]:
         async with self._database.acquire() as connection, connection.transaction():
-            await connection.execute(
-                """delete from idempotency_keys where at < $1 and ctid = any(array(
-                       select ctid from idempotency_keys where at < $1 order by at limit $2 for update skip locked))""",
-                now - KEPT,
-                PURGED_AT_ONCE,
-            )
+            await remove_expired_keys(connection, now, REMOVED_AT_ONCE)
             # One that expired and was not among those is taken over, as if it had been deleted.
             taken = await connection.fetchrow(
                 """insert into idempotency_keys as known (actor, key, fingerprint, event_id, sending_until, at)
@@ -97,3 +92,14 @@ class IdempotencyKeys:
                 "update idempotency_keys set sending_until = $3 where actor = $1 and key = $2", actor, key, now + SENDING
             )
             return known["event_id"], True
+
+
+async def remove_expired_keys(reader: Connection | Database, now: datetime, limit: int) -> int:
+    """Remove up to `limit` keys that are older than KEPT; returns how many. Rows that another process removes just now are left to it."""
+    removed = await reader.fetch(
+        """delete from idempotency_keys where at < $1 and ctid = any(array(
+               select ctid from idempotency_keys where at < $1 order by at limit $2 for update skip locked)) returning 1""",
+        now - KEPT,
+        limit,
+    )
+    return len(removed)

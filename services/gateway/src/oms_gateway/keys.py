@@ -181,7 +181,7 @@ async def _managed(connection: Connection, key_id: str, by: Identity) -> Key:
 
 def _check(wanted: Wanted, now: datetime) -> None:
     if unknown := sorted(wanted.scopes - SCOPES):
-        raise Invalid("a field is not sound", f"scopes: there is no scope {unknown[0]}")
+        raise Invalid("a field is not sound", f"scopes: there is no scope {unknown[0]}; there are {', '.join(sorted(SCOPES))}")
     if wanted.channel is not None and wanted.scopes & ADMIN_SCOPES:
         raise Invalid("a field is not sound", "channel: a channel's key cannot have a scope of administration")
     if wanted.expires_at is not None and wanted.expires_at <= now:

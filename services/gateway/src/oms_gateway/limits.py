@@ -1,9 +1,13 @@
 """How often one address and one identity may ask: a token bucket each. In memory: every process of the gateway counts for itself."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from math import ceil
 
+from fastapi import Request
+
+from oms_gateway.identity import Identity
 from oms_gateway.refusals import Refusal
 
 MAX_KEYS = 10_000
@@ -41,3 +45,27 @@ class RateLimit:
             self._buckets.popitem(last=False)
         if not taken:
             raise TooManyRequests((1 - tokens) / self._per_second)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Lets requests in, by their heads alone: the body is read afterwards.
+
+    `addresses` limits requests before it is known who sent them, `identities` after. `identify` tells who did, and raises a Refusal where
+    nobody is known by it.
+    """
+
+    identify: Callable[[Request], Awaitable[Identity]]
+    addresses: RateLimit
+    identities: RateLimit
+
+    async def admit(self, request: Request) -> Identity:
+        """Who sent a request. Raises a Refusal."""
+        self.admit_anybody(request)
+        identity = await self.identify(request)
+        self.identities.take(identity.actor)
+        return identity
+
+    def admit_anybody(self, request: Request) -> None:
+        """Let a request in that needs no identity. Raises TooManyRequests."""
+        self.addresses.take(request.client.host if request.client else "")

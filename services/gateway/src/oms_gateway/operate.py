@@ -5,12 +5,12 @@ import asyncio
 import getpass
 import json
 import sys
-from base64 import b32encode
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from secrets import token_bytes
 from typing import NoReturn
 
+from oms_client.passwords import make_password
 from oms_runtime.clock import utc_now
 from oms_runtime.errors import RETRYABLE_ERRORS
 from oms_runtime.logs import configure_logs
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except NameTaken:
         _fail(
             REFUSED,
-            f"there is a user {asked.name} already: choose another name, or set its password with PUT /api/v1/users/{asked.name}/password",
+            f"there is a user {asked.name} already: choose another name, or set its password: `oms user set-password {asked.name}`",
         )
     except RETRYABLE_ERRORS as error:
         _fail(OUT_OF_REACH, f"{type(error).__name__}: {error}")
@@ -95,12 +95,6 @@ async def create_user(url: str, user: User, clock: Callable[[], datetime]) -> No
             await store.note(connection, clock(), ACTOR, "user-created", user.actor, roles=sorted(user.roles))
     finally:
         await asyncio.wait_for(database.close(), timeout=10)
-
-
-def make_password(random: Callable[[int], bytes]) -> str:
-    """A password of 128 random bits that can be read out."""
-    text = b32encode(random(16)).decode().rstrip("=").lower()
-    return "-".join(text[n : n + 5] for n in range(0, len(text), 5))
 
 
 def _read_password() -> str:

@@ -1,4 +1,4 @@
-"""Operations over HTTP: one route for each of `OPERATIONS`. The door decides who may ask; the service that owns the thing decides on it."""
+"""Operations over HTTP, a route for each of `OPERATIONS`. Who may ask is decided here, what is done by the service that owns the thing."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Protocol, cast
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import msgspec
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from oms_client.outcomes import NO_EFFECT_KNOWN, Outcome, wait_for_outcome
 from oms_client.publisher import Asker, content_id, record_of
 from oms_client.queries import Json, order_path
@@ -22,17 +23,19 @@ from oms_contracts.envelope import CONTROL, from_headers
 from oms_contracts.message import UnreadableMessage, encode, key_of
 from oms_contracts.operations import MAX_REASON_BYTES, OPERATIONS, Operation, topic_for
 from oms_runtime.problems import problem
+from starlette.routing import Match
+from starlette.types import Scope
 
 from oms_gateway.idempotency import IdempotencyKeys, check_key
 from oms_gateway.identity import Identity
 from oms_gateway.personal_data import without_personal_data
 from oms_gateway.query_api import QueryApi
 from oms_gateway.refusals import Forbidden, Invalid, NotFound, Refusal, Unavailable
+from oms_gateway.settings import MAX_WAIT_SECONDS
 
 PREFIX = "/api/v1"
 SOURCE = "/oms/gateway"
 """CloudEvents' `source` of what is published here."""
-MAX_WAIT_SECONDS = 30
 MAX_WAITS = 100
 """How many requests wait for outcomes at the same time. One more is answered at once, as one whose time is over."""
 _ANY_TIME = datetime.fromtimestamp(0, UTC)
@@ -285,9 +288,19 @@ def _invalid_header(reason: str) -> Invalid:
     return Invalid("a header is not sound", reason)
 
 
+class EncodedPathRoute(APIRoute):
+    """A route that is found by the path as it was sent. So an id may have a slash, percent-encoded, whatever follows it in the path."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, found = super().matches({**scope, "path": scope["raw_path"].decode("ascii")})
+        if match is not Match.NONE:
+            found["path_params"] = {name: unquote(value) for name, value in found["path_params"].items()}
+        return match, found
+
+
 def operation_routes(admit: Admit, operations: Operations, described: Callable[[Operation], dict[str, Any]]) -> APIRouter:
     """The routes of all operations, and the list of them. `described` is what the OpenAPI document says of one."""
-    router = APIRouter()
+    router = APIRouter(route_class=EncodedPathRoute)
 
     def route_of(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
         async def ask(request: Request) -> Response:
@@ -297,7 +310,7 @@ def operation_routes(admit: Admit, operations: Operations, described: Callable[[
 
     for operation in OPERATIONS:
         router.add_api_route(
-            operation.path.replace("{sku}", "{sku:path}"),  # a SKU may have a slash, and nothing follows it that is another operation's
+            operation.path,
             route_of(operation),
             methods=["POST"],
             name=operation.name,

@@ -1,4 +1,4 @@
-"""Projection's query API, as the door asks it: what it answers is passed on, and what it needs to know of an order is looked up."""
+"""Projection's query API, as the gateway asks it: what it answers is passed on, and what it needs to know of an order is looked up."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

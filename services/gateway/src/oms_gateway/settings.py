@@ -11,6 +11,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from oms_gateway.identity import ROLES
 from oms_gateway.shops import Shop
 
+MAX_WAIT_SECONDS = 30
+"""The longest that a request may wait for its outcome."""
+BESIDE_WAIT_SECONDS = 10
+"""What a request that waits may need beside: for its body, and for the broker."""
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "[::1]", "localhost"})
 
 
@@ -53,6 +57,8 @@ class SignInSettings(BaseSettings):
     sign_in_lock_longest: PositiveDuration = timedelta(minutes=15)
     sign_in_failures_forgotten: PositiveDuration = timedelta(days=1)
     """Failures count no more when none was added for as long."""
+    audit_trail_kept: timedelta = Field(default=timedelta(days=400), ge=timedelta(days=1))
+    """An entry of the audit trail is removed after it."""
     password_hashes_at_once: int = Field(default=2, ge=1)
     """Passwords that are hashed at the same time: each takes a core, and 19 MiB."""
     password_hashes_waiting: int = Field(default=50, ge=0)
@@ -91,6 +97,8 @@ class StoreSettings(OperationsSettings):
 class Settings(ApiSettings, KafkaSettings, QueryTokenSettings, StoreSettings, SignInSettings):
     """All of the gateway's. Variables begin with `OMS_`."""
 
+    http_request_timeout_seconds: float = Field(default=60, ge=MAX_WAIT_SECONDS + BESIDE_WAIT_SECONDS)
+    """For a whole request, of which an outcome is waited for up to MAX_WAIT_SECONDS."""
     query_url: str = "http://127.0.0.1:8006"
     """Where projection's query API is."""
     shops: dict[str, Shop] = Field(default={})

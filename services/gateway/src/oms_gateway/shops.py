@@ -1,4 +1,4 @@
-"""Webhooks of shops at the door: whose they are, and whether the shop signed them. Nothing else is made of a body before that is known."""
+"""Webhooks of shops: whose they are, and whether the shop signed them. Nothing else is made of a body before that is known."""
 
 import re
 from base64 import b64encode

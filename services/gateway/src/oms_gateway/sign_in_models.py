@@ -24,6 +24,31 @@ def _example(fields: dict[str, Any]) -> ConfigDict:
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [fields]})
 
 
+_ADA: dict[str, Any] = {
+    "name": "ada",
+    "display_name": "Ada Lovelace",
+    "roles": ["warehouse"],
+    "locations": ["BER-1"],
+    "provider": None,
+    "has_password": True,
+    "created_at": "2030-01-01T09:00:00Z",
+    "disabled_at": None,
+}
+_TILL: dict[str, Any] = {
+    "id": "0123456789abcdef",
+    "name": "till-7",
+    "scopes": ["orders:place", "orders:read"],
+    "channel": "shop-berlin",
+    "locations": None,
+    "created_at": "2030-01-01T09:00:00Z",
+    "created_by": "user:ada",
+    "expires_at": "2031-01-01T00:00:00Z",
+    "last_used_at": None,
+    "revoked_at": None,
+    "replaces": None,
+}
+
+
 class Credentials(BaseModel):
     """A name and its password."""
 
@@ -78,6 +103,8 @@ class SessionBegun(Me):
 class UserItem(BaseModel):
     """A user. `locations` null: all. One with `provider` signs in at that OpenID provider, which decides on the roles."""
 
+    model_config = _example(_ADA)
+
     name: str
     display_name: str
     roles: list[str]
@@ -100,6 +127,16 @@ class UserItem(BaseModel):
             created_at=user.created_at,
             disabled_at=user.disabled_at,
         )
+
+
+class UserDetail(UserItem):
+    """A user, and how it stands with their sign-in: `failures` in a row, until when the name is locked, and how many sessions there are."""
+
+    model_config = _example(_ADA | {"failures": 5, "locked_until": "2030-01-01T09:00:30Z", "sessions": 1})
+
+    failures: int
+    locked_until: datetime | None
+    sessions: int
 
 
 class NewUser(BaseModel):
@@ -135,14 +172,36 @@ class PasswordChange(BaseModel):
     password: NewPassword
 
 
+class OwnPasswordChange(BaseModel):
+    """The password that somebody has, and the one that they want."""
+
+    model_config = _example({"old_password": "correct horse battery staple", "new_password": "paper tiger origami lessons"})
+
+    old_password: Annotated[SecretStr, Field(min_length=1, max_length=MAX_CHARACTERS)]
+    new_password: NewPassword
+
+
+class LockLifted(BaseModel):
+    """How a name was locked: after so many `failures` in a row, and until when; null: it was not locked."""
+
+    model_config = _example({"failures": 7, "locked_until": "2030-01-01T09:02:00Z"})
+
+    failures: int
+    locked_until: datetime | None
+
+
 class SessionsEnded(BaseModel):
     """How many sessions have ended."""
+
+    model_config = _example({"sessions": 2})
 
     sessions: int
 
 
 class KeyItem(BaseModel):
     """A key, without its secret. `last_used_at` is exact to the minute."""
+
+    model_config = _example(_TILL)
 
     id: str
     name: str
@@ -177,6 +236,8 @@ class KeyItem(BaseModel):
 class KeyMade(KeyItem):
     """A key that was just made. `key` is shown now and never again."""
 
+    model_config = _example(_TILL | {"key": "oms_0123456789abcdef_q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k"})
+
     key: str
 
     @classmethod
@@ -210,6 +271,10 @@ class KeyRotation(BaseModel):
 
 class AuditItem(BaseModel):
     """What `actor` did, when, and about whom or what."""
+
+    model_config = _example(
+        {"at": "2030-01-01T09:00:00Z", "actor": "user:ada", "what": "signed-in", "about": "user:ada", "detail": {"how": "password"}}
+    )
 
     at: datetime
     actor: str

@@ -19,7 +19,7 @@ from oms_runtime.database import Connection, Database
 
 from oms_gateway import store
 from oms_gateway.passwords import Passwords
-from oms_gateway.refusals import Forbidden, TooManyAttempts, Unauthenticated, Unavailable
+from oms_gateway.refusals import Conflict, Forbidden, Invalid, TooManyAttempts, Unauthenticated, Unavailable
 from oms_gateway.settings import SignInSettings
 from oms_gateway.store import Backoff, NameTaken, Session, User
 
@@ -49,6 +49,18 @@ class Person:
     name: str
     display_name: str
     roles: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """How many attempts of a name failed in a row, and until when it is locked; None: it is not."""
+
+    failures: int
+    locked_until: datetime | None
+
+
+Subjects = dict[bytes, Backoff]
+"""Whose attempts are counted, a name and an address, and how each is locked."""
 
 
 class Cookies:
@@ -103,38 +115,66 @@ class SignIn:
         Raises Unauthenticated, which says the same of a name that nobody has, TooManyAttempts, or Unavailable.
         """
         now, name = self._clock(), name.strip().lower()
-        subjects = {_subject("user", name): self._user_backoff, _subject("address", network_of(address)): self._address_backoff}
-        # Always in this order, so that two sign-ins wait for each other in no circle.
-        async with store.changing(self._database) as connection:
-            for subject, backoff in subjects.items():
-                if wait := await store.begin_attempt(connection, subject, backoff, now):
-                    raise TooManyAttempts(wait)
-        user = await store.find_user(self._database, name) if NAME.fullmatch(name) else None
-        kept = user.password_hash if user is not None and user.disabled_at is None else None
-        try:
-            right = await self._passwords.verify(password, kept)
-        except Unavailable:  # the password was not looked at
-            async with store.changing(self._database) as connection:
-                for subject, backoff in subjects.items():
-                    await store.give_back_attempt(connection, subject, backoff)
-            raise
-        of_user, of_address = subjects
-        if user is None or kept is None or not right:
-            await self._note_failure(user, of_user, now)
+        subjects = self._subjects(name, address)
+        user = await self._verified(name, password, subjects, now)
+        if user is None:
+            await self._note_failure(name, now, actor="unknown", what="sign-in-failed")
             raise _wrong()
         newer: str | None = None
-        if self._passwords.outdated(kept):
+        if self._passwords.outdated(user.password_hash or ""):
             with suppress(Unavailable):  # the next sign-in tries again
                 newer = await self._passwords.hash(password)
         async with store.changing(self._database) as connection:
-            user = await store.find_user(connection, name, for_change=True)
-            if user is None or user.disabled_at is not None or user.password_hash != kept:  # it was changed meanwhile
-                raise _wrong()
+            user = await self._unchanged(connection, user)
             if newer is not None:
                 await store.put_user(connection, replace(user, password_hash=newer))
-            await store.forget_attempts(connection, of_user)
-            await store.give_back_attempt(connection, of_address, self._address_backoff)
+            await self._succeeded(connection, subjects)
             return await self._begin(connection, user, now, had, how="password")
+
+    async def change_password(self, user: User, old: str, new: str, address: str, token: str) -> int:
+        """Give a user whose session has this `token` another password. Their other sessions end; returns how many.
+
+        It is a sign-in attempt like any other: it counts for the lock of the name and of the address. Raises Forbidden for a wrong old
+        password, Conflict for a user without one, Invalid, TooManyAttempts, or Unavailable.
+        """
+        if user.password_hash is None:
+            raise Conflict("you sign in at the OpenID provider", "your password is kept there")
+        if new == old:
+            raise Invalid("a field is not sound", "new_password: must be another one than the old one")
+        now, subjects = self._clock(), self._subjects(user.name, address)
+        if await self._verified(user.name, old, subjects, now) is None:
+            await self._note_failure(user.name, now, actor=user.actor, what="password-change-failed")
+            raise Forbidden("the old password is wrong", "old_password: an administrator can set another one where it is forgotten")
+        try:
+            password_hash = await self._passwords.hash(new)
+        except Unavailable:
+            await self._give_back(subjects)
+            raise
+        async with store.changing(self._database) as connection:
+            user = await self._unchanged(connection, user)
+            await store.put_user(connection, replace(user, password_hash=password_hash))
+            ended = await store.end_sessions(connection, user.name, but=hash_of(token))
+            await self._succeeded(connection, subjects)
+            await store.note(connection, now, user.actor, "password-changed", user.actor, sessions=ended)
+            return ended
+
+    async def count_sessions(self, name: str) -> int:
+        """How many sessions a user has now."""
+        now = self._clock()
+        return await store.count_sessions(self._database, name, now, now - self._settings.session_idle)
+
+    async def lock_of(self, name: str) -> Lock:
+        """How a name is locked now."""
+        failures, locked_until = await store.failures_of(self._database, _subject("user", name))
+        return Lock(failures, locked_until if locked_until is not None and locked_until > self._clock() else None)
+
+    async def lift_lock(self, actor: str, name: str) -> Lock:
+        """Count no failure of a name any more; returns how it was locked. Addresses stay locked."""
+        lock = await self.lock_of(name)
+        async with store.changing(self._database) as connection:
+            await store.forget_attempts(connection, _subject("user", name))
+            await store.note(connection, self._clock(), actor, "lock-lifted", f"user:{name}", failures=lock.failures)
+        return lock
 
     async def with_provider(self, person: Person, *, had: str | None = None) -> NewSession:
         """Sign in whom an OpenID provider vouches for; the session of the token `had` ends.
@@ -178,21 +218,59 @@ class SignIn:
             await store.note(connection, self._clock(), actor, "sessions-ended", f"user:{user}", sessions=ended)
             return ended
 
-    async def _note_failure(self, user: User | None, of_user: bytes, now: datetime) -> None:
-        """Note a failed sign-in. A name that nobody has is not noted: it may be a password."""
+    def _subjects(self, name: str, address: str) -> Subjects:
+        """Whose attempts are counted. Always in this order, so that two sign-ins wait for each other in no circle."""
+        return {_subject("user", name): self._user_backoff, _subject("address", network_of(address)): self._address_backoff}
+
+    async def _verified(self, name: str, password: str, subjects: Subjects, now: datetime) -> User | None:
+        """The user whose password it is, None where it is nobody's. The attempt counts as failed until `_succeeded`.
+
+        Raises TooManyAttempts, or Unavailable, after which it does not count.
+        """
         async with store.changing(self._database) as connection:
-            failures, locked_until = await store.failures_of(connection, of_user)
+            for subject, backoff in subjects.items():
+                if wait := await store.begin_attempt(connection, subject, backoff, now):
+                    raise TooManyAttempts(wait)
+        user = await store.find_user(self._database, name) if NAME.fullmatch(name) else None
+        kept = user.password_hash if user is not None and user.disabled_at is None else None
+        try:
+            right = await self._passwords.verify(password, kept)
+        except Unavailable:  # the password was not looked at
+            await self._give_back(subjects)
+            raise
+        return user if right else None
+
+    async def _give_back(self, subjects: Subjects) -> None:
+        async with store.changing(self._database) as connection:
+            for subject, backoff in subjects.items():
+                await store.give_back_attempt(connection, subject, backoff)
+
+    async def _succeeded(self, connection: Connection, subjects: Subjects) -> None:
+        of_user, of_address = subjects
+        await store.forget_attempts(connection, of_user)
+        await store.give_back_attempt(connection, of_address, self._address_backoff)
+
+    async def _unchanged(self, connection: Connection, verified: User) -> User:
+        """The user, kept from others' changes. Raises Unauthenticated where it was disabled, or has another password, meanwhile."""
+        user = await store.find_user(connection, verified.name, for_change=True)
+        if user is None or user.disabled_at is not None or user.password_hash != verified.password_hash:
+            raise _wrong()
+        return user
+
+    async def _note_failure(self, name: str, now: datetime, *, actor: str, what: str) -> None:
+        """Note a failed attempt. A name that nobody has is not noted: it may be a password."""
+        async with store.changing(self._database) as connection:
+            user = await store.find_user(connection, name) if NAME.fullmatch(name) else None
+            failures, locked_until = await store.failures_of(connection, _subject("user", name))
             locked = locked_until.isoformat() if locked_until is not None else None
             about = user.actor if user is not None else None
-            await store.note(connection, now, "unknown", "sign-in-failed", about, failures=failures, locked_until=locked)
-            await store.remove_what_ended(connection, now, self._settings.sign_in_failures_forgotten)
+            await store.note(connection, now, actor, what, about, failures=failures, locked_until=locked)
 
     async def _begin(self, connection: Connection, user: User, now: datetime, had: str | None, *, how: str) -> NewSession:
         token = urlsafe_b64encode(self._random(TOKEN_BYTES)).decode().rstrip("=")
         expires_at = now + self._settings.session_lifetime
         if had is not None:
             await store.end_session(connection, hash_of(had))
-        await store.remove_what_ended(connection, now, self._settings.sign_in_failures_forgotten)
         await store.add_session(connection, hash_of(token), user.name, now, expires_at)
         await store.note(connection, now, user.actor, "signed-in", user.actor, how=how)
         return NewSession(token=token, csrf_token=csrf_token_of(token), user=user, expires_at=expires_at)

@@ -251,14 +251,6 @@ async def failures_of(reader: Reader, subject: bytes) -> tuple[int, datetime | N
     return (0, None) if row is None else (row["failures"], row["locked_until"])
 
 
-async def remove_what_ended(connection: Connection, now: datetime, forgotten: timedelta) -> None:
-    """Remove sessions that have ended, and failures that count no more."""
-    await connection.execute("delete from sessions where expires_at <= $1", now)
-    await connection.execute(
-        "delete from sign_in_attempts where at <= $1 and (locked_until is null or locked_until <= $2)", now - forgotten, now
-    )
-
-
 # Sessions
 
 
@@ -302,9 +294,16 @@ async def end_session(connection: Connection, token_hash: bytes) -> str | None:
     return await connection.fetchval("delete from sessions where token_hash = $1 returning user_name", token_hash)
 
 
-async def end_sessions(connection: Connection, user: str) -> int:
-    """End all sessions of a user; returns how many."""
-    return len(await connection.fetch("delete from sessions where user_name = $1 returning 1", user))
+async def end_sessions(connection: Connection, user: str, *, but: bytes = b"") -> int:
+    """End all sessions of a user, without the one of the token hash `but`; returns how many."""
+    return len(await connection.fetch("delete from sessions where user_name = $1 and token_hash <> $2 returning 1", user, but))
+
+
+async def count_sessions(reader: Reader, user: str, now: datetime, seen_after: datetime) -> int:
+    """How many sessions of a user have not ended, and were used after a time."""
+    return await reader.fetchval(
+        "select count(*) from sessions where user_name = $1 and expires_at > $2 and seen_at > $3", user, now, seen_after
+    )
 
 
 # Keys
@@ -384,6 +383,29 @@ async def list_entries(
         limit,
     )
     return [AuditEntry(**_fields(row) | {"detail": json.loads(row["detail"])}) for row in rows]
+
+
+# Retention
+
+
+async def remove_expired(database: Database, now: datetime, *, attempts_before: datetime, entries_before: datetime, limit: int) -> int:
+    """Remove up to `limit` rows of each: sessions that have ended, failures that count no more, and old entries of the audit trail.
+
+    Returns how many were removed of what had most. Rows that another process removes just now are left to it.
+    """
+    removed = [
+        await database.fetch(_remove("sessions", "expires_at", "expires_at <= $1"), now, limit),
+        await database.fetch(
+            _remove("sign_in_attempts", "at", "at <= $1 and (locked_until is null or locked_until <= $3)"), attempts_before, limit, now
+        ),
+        await database.fetch(_remove("audit_trail", "at", "at < $1"), entries_before, limit),
+    ]
+    return max(map(len, removed))
+
+
+def _remove(table: str, order: str, condition: str) -> str:
+    found = f"select ctid from {table} where {condition} order by {order} limit $2 for update skip locked"  # noqa: S608  # no input is in it
+    return f"delete from {table} where ctid = any(array({found})) returning 1"  # noqa: S608  # no input is in it
 
 
 def _sorted(texts: Iterable[str] | None) -> list[str] | None:

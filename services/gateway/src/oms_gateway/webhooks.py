@@ -36,11 +36,10 @@ def make_router(channels: Channels, shops: Mapping[str, Shop], clock: Callable[[
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {}}}}},
     )
     async def take(channel: str, request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]  # its route uses it
-        shop, body = shops.get(channel), await request.body()
+        shop = shops.get(channel)
         if shop is None:
             return problem(404, "no shop sends webhooks to this channel", "channel: OMS_SHOPS of the gateway names the shops")
-        if len(body) > MAX_WEBHOOK_BYTES:
-            return problem(413, "the body is too large", f"body: at most {MAX_WEBHOOK_BYTES} bytes")
+        body = await request.body()
         if is_ping(shop, body):
             return JSONResponse({})
         received = received_of(channel, shop, body, request.headers, clock())

@@ -1,4 +1,4 @@
-"""The door with its real parts: a broker, a database, and projection's query API over the scenarios of its own tests."""
+"""The gateway with its real parts: a broker, a database, and projection's query API over the scenarios of its own tests."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ from oms_contracts.envelope import header
 from oms_contracts.values import order_id_of
 from oms_gateway.api import Parts, make_api
 from oms_gateway.identity import ROLES, SCOPES, Identity
-from oms_gateway.limits import RateLimit
+from oms_gateway.limits import Admission, RateLimit
 from oms_gateway.query_api import QueryApi
 from oms_gateway.refusals import Unauthenticated
 from oms_gateway.status import StatusFeed
@@ -59,7 +59,7 @@ class Published:
 
 
 @dataclass(kw_only=True)
-class Door:
+class Gateway:
     """The API, and what its tests need beside it. `now` is what its clock tells."""
 
     api: FastAPI
@@ -74,7 +74,7 @@ class Door:
         """A client who shows the key of the identity `name`."""
         headers = {} if name is None else {"authorization": f"Bearer {name}"}
         transport = httpx.ASGITransport(api or self.api)
-        async with httpx.AsyncClient(transport=transport, base_url="http://door/api/v1", headers=headers) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway/api/v1", headers=headers) as client:
             yield client
 
     async def record(self, topic: str, event_id: str) -> Published:
@@ -117,7 +117,7 @@ IDENTITIES = {
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def kafka(servers: Servers) -> KafkaSettings:
-    """The broker, with the topics that the door writes and reads. Each has three partitions: more would only take longer."""
+    """The broker, with the topics that the gateway writes and reads. Each has three partitions: more would only take longer."""
     wanted = [topic for topic in TOPICS if topic.name in WRITTEN or topic.name.endswith(".commands")]
     await asyncio.to_thread(servers.create_topics, [replace(topic, partitions=3) for topic in wanted])
     return settings_of(servers.kafka)
@@ -156,8 +156,8 @@ async def query(projection: Database) -> AsyncIterator[QueryApi]:
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def door(kafka: KafkaSettings, projection: Database, database: Database, query: QueryApi) -> AsyncIterator[Door]:
-    """The door. Its clients are limited in nothing."""
+async def gateway(kafka: KafkaSettings, projection: Database, database: Database, query: QueryApi) -> AsyncIterator[Gateway]:
+    """The gateway. Its clients are limited in nothing."""
     now = [NOW]
 
     async def identify(request: Request) -> Identity:
@@ -169,17 +169,15 @@ async def door(kafka: KafkaSettings, projection: Database, database: Database, q
     sender = Sender(kafka, "test-gateway")
     await sender.start()
     parts = Parts(
-        identify=identify,
+        admission=Admission(identify=identify, addresses=RateLimit(1e9, 10**9, monotonic), identities=RateLimit(1e9, 10**9, monotonic)),
         publisher=sender,
         query=query,
         database=database,
         statuses=StatusFeed(kafka, stream_seconds=0.2),
-        addresses=RateLimit(1e9, 10**9, monotonic),
-        identities=RateLimit(1e9, 10**9, monotonic),
         clock=lambda: now[0],
         new_id=lambda: uuid4().hex,
     )
-    yield Door(api=make_api(parts), parts=parts, kafka=kafka, projection=projection, identities=IDENTITIES, now=now)
+    yield Gateway(api=make_api(parts), parts=parts, kafka=kafka, projection=projection, identities=IDENTITIES, now=now)
     await sender.stop()
 
 

@@ -17,9 +17,11 @@ from oms_contracts.operations import OPERATIONS, Operation
 from oms_gateway import operations_api
 from oms_gateway.api import Parts, make_api
 from oms_gateway.document import example_of, roles_table
+from oms_gateway.identity import SCOPES as ALL_SCOPES
 from oms_gateway.reads import QUERY_API, READS, SCOPES
+from oms_gateway.sign_in_api import SignInParts, make_sign_in_router
 
-from services.gateway.tests.api.conftest import Door, running, serving, until
+from services.gateway.tests.api.conftest import Gateway, running, serving, until
 from services.gateway.tests.api.generate import QUERY_API as QUERY_API_FILE
 from services.gateway.tests.api.generate import README, query_api, with_table
 
@@ -29,25 +31,40 @@ NOT_YET = {"/search", "POST /search", "/stuck", "/fulfillments", "/packages", "/
 """Paths that have a scope before the query API has them."""
 
 
+SIGN_IN = {
+    f"/api/v1{path}"
+    for path in (
+        *("/session", "/me", "/me/password", "/oidc/start", "/oidc/callback", "/audit-trail", "/keys", "/keys/{key_id}"),
+        *("/keys/{key_id}/rotate", "/users", "/users/{name}", "/users/{name}/password", "/users/{name}/sessions", "/users/{name}/lock"),
+    )
+}
+"""The paths about who may come in."""
+
+
 @pytest.fixture
 def described() -> dict[str, Any]:
     """The document. It is made without asking anything."""
     parts: Any = SimpleNamespace(**dict.fromkeys(field.name for field in fields(Parts)))
-    return make_api(parts).openapi()
+    parts.admission = SimpleNamespace(admit=None)
+    sign_in: Any = SimpleNamespace(**dict.fromkeys(field.name for field in fields(SignInParts)))
+    api = make_api(parts)
+    api.include_router(make_sign_in_router(sign_in))
+    return api.openapi()
 
 
 # The broker's client, in the server's thread, uses `random` while Hypothesis makes the next request in another.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 @pytest.mark.parametrize("name", ["admin", "till", None])
 async def test_no_request_makes_an_error_or_an_undescribed_answer(
-    door: Door, described: dict[str, Any], name: str | None, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, described: dict[str, Any], name: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By an admin, by the key of a channel that has few orders, and by nobody."""
     monkeypatch.setattr(operations_api, "MAX_WAITS", 0)
+    served = described | {"paths": {path: methods for path, methods in described["paths"].items() if path not in SIGN_IN}}
     headers = {} if name is None else {"authorization": f"Bearer {name}"}
-    async with running(door.parts.statuses.run()), serving(door.api) as url, httpx.AsyncClient(trust_env=False) as client:
+    async with running(gateway.parts.statuses.run()), serving(gateway.api) as url, httpx.AsyncClient(trust_env=False) as client:
         await until(lambda: _is_read(client, url))
-        await asyncio.to_thread(try_all, described, url, headers)
+        await asyncio.to_thread(try_all, served, url, headers)
 
 
 async def _is_read(client: httpx.AsyncClient, url: str) -> bool:
@@ -107,8 +124,28 @@ def test_every_operation_has_an_example_that_it_takes(described: dict[str, Any],
         assert documented["responses"][status]["content"]["application/json"]["example"]["operation"] == operation.name
 
 
-async def test_an_order_is_as_the_document_says(door: Door, described: dict[str, Any]) -> None:
-    async with door.client("operator") as client:
+def test_every_route_says_who_may_ask_and_has_an_example_of_its_body_and_its_answer(described: dict[str, Any]) -> None:
+    anybody = {"/api/v1/session", "/api/v1/oidc/start", "/api/v1/oidc/callback"}
+    schemes = described["components"]["securitySchemes"].keys()
+    for path in SIGN_IN:
+        for method, documented in described["paths"][path].items():
+            shown = [*documented.get("security", ())]
+            assert bool(shown) is (path not in anybody or method == "delete"), (path, method)
+            assert {name for each in shown for name in each} <= schemes
+            assert {documented.get("x-scope")} <= ALL_SCOPES | {None}
+            bodies = [documented["requestBody"]] if "requestBody" in documented else []
+            for body in (*bodies, *(answer for status, answer in documented["responses"].items() if status < "300")):
+                for kind, content in body.get("content", {}).items():
+                    assert kind == "application/json"
+                    named = content["schema"]["$ref"].rpartition("/")[2]
+                    schema = described["components"]["schemas"][named]
+                    if named.startswith("Page_"):
+                        schema = described["components"]["schemas"][named.removeprefix("Page_").removesuffix("_")]
+                    assert schema["examples"], named
+
+
+async def test_an_order_is_as_the_document_says(gateway: Gateway, described: dict[str, Any]) -> None:
+    async with gateway.client("operator") as client:
         order = (await client.get("/orders/done")).json()
     schema = {"$ref": "#/components/schemas/OrderDetail", "components": described["components"]}
     validator: Any = jsonschema.Draft202012Validator(schema)
@@ -118,7 +155,8 @@ async def test_an_order_is_as_the_document_says(door: Door, described: dict[str,
 
 def test_the_document_is_openapi_3_1_and_its_references_resolve(described: dict[str, Any]) -> None:
     assert described["openapi"].startswith("3.1")
-    assert len(described["paths"]) == len({each.path for each in READS} | {each.path for each in OPERATIONS} | {"/operations", "/status"})
+    of_work = {each.path for each in READS} | {each.path for each in OPERATIONS} | {"/operations", "/status"}
+    assert {f"/api/v1{path}" for path in of_work} == described["paths"].keys() - SIGN_IN
     for reference in _references(described):
         found = described
         for part in reference.removeprefix("#/").split("/"):
@@ -141,8 +179,8 @@ def test_the_table_of_roles_is_the_one_of_the_operations() -> None:
     assert text == with_table(text), "python services/gateway/tests/api/generate.py writes it anew"
 
 
-async def test_the_documentation_loads_everything_from_the_door(door: Door) -> None:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(door.api), base_url="http://door", follow_redirects=True) as client:
+async def test_the_documentation_loads_everything_from_the_gateway(gateway: Gateway) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway.api), base_url="http://gateway", follow_redirects=True) as client:
         page = await client.get("/docs")
         assert page.status_code == 200
         policy = page.headers["content-security-policy"]
@@ -157,15 +195,15 @@ async def test_the_documentation_loads_everything_from_the_door(door: Door) -> N
         assert (await client.get("/docs/swagger-ui/LICENSE")).status_code == 200
 
 
-async def test_an_answer_may_load_nothing(door: Door) -> None:
-    async with door.client() as client:
+async def test_an_answer_may_load_nothing(gateway: Gateway) -> None:
+    async with gateway.client() as client:
         for response in (await client.get("/operations"), await client.get("/nothing"), await client.delete("/operations")):
             assert response.headers["content-security-policy"].startswith("default-src 'none'")
             assert response.headers["x-content-type-options"] == "nosniff"
             assert response.status_code == 200 or response.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_body_without_end_is_refused(door: Door) -> None:
+async def test_a_body_without_end_is_refused(gateway: Gateway) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -174,7 +212,7 @@ async def test_a_body_without_end_is_refused(door: Door) -> None:
             sent += 64 * 1024
             yield b" " * 64 * 1024
 
-    async with door.client() as client:
+    async with gateway.client() as client:
         response = await client.post("/orders", content=endless())
     assert response.status_code == 413
     assert response.headers["content-security-policy"]

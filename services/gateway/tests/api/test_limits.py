@@ -6,7 +6,7 @@ import pytest
 from oms_gateway.api import make_api
 from oms_gateway.limits import RateLimit, TooManyRequests
 
-from services.gateway.tests.api.conftest import Door
+from services.gateway.tests.api.conftest import Gateway
 
 
 class Seconds:
@@ -60,9 +60,9 @@ def test_only_so_many_keys_are_kept() -> None:
     assert [takes(limit, key) for key in ("a", "b")] == [0, 1]  # b was used longest ago
 
 
-async def test_an_identity_that_asks_too_often_is_refused_and_no_other(door: Door) -> None:
-    api = make_api(replace(door.parts, identities=RateLimit(0.1, 1, Seconds())))
-    async with door.client("viewer", api) as viewer, door.client("operator", api) as operator:
+async def test_an_identity_that_asks_too_often_is_refused_and_no_other(gateway: Gateway) -> None:
+    api = make_api(replace(gateway.parts, admission=replace(gateway.parts.admission, identities=RateLimit(0.1, 1, Seconds()))))
+    async with gateway.client("viewer", api) as viewer, gateway.client("operator", api) as operator:
         assert (await viewer.get("/operations")).status_code == 200
         refused = await viewer.get("/products")
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
@@ -70,7 +70,7 @@ async def test_an_identity_that_asks_too_often_is_refused_and_no_other(door: Doo
         assert (await operator.get("/operations")).status_code == 200
 
 
-async def test_an_address_that_asks_too_often_is_refused_before_its_key_is_looked_at(door: Door) -> None:
-    api = make_api(replace(door.parts, addresses=RateLimit(0.1, 2, Seconds())))
-    async with door.client("nobody", api) as client:
+async def test_an_address_that_asks_too_often_is_refused_before_its_key_is_looked_at(gateway: Gateway) -> None:
+    api = make_api(replace(gateway.parts, admission=replace(gateway.parts.admission, addresses=RateLimit(0.1, 2, Seconds()))))
+    async with gateway.client("nobody", api) as client:
         assert [(await client.get("/operations")).status_code for _ in range(3)] == [401, 401, 429]

@@ -18,7 +18,7 @@ from oms_gateway.api import make_api
 from oms_gateway.refusals import Invalid
 from oms_gateway.status import Change, Filter, StatusFeed, Stream, offsets_of
 
-from services.gateway.tests.api.conftest import NOW, Door, running, serving
+from services.gateway.tests.api.conftest import NOW, Gateway, running, serving
 
 TIMEOUT_SECONDS = 30
 
@@ -29,19 +29,19 @@ def change(order_id: str, channel: str = "web", sequence: int = 1) -> OrderStatu
     return msgspec.structs.replace(sample(OrderStatusChanged), order_id=order_id, channel=channel, sequence=sequence)
 
 
-async def publish(door: Door, *changes: OrderStatusChanged) -> None:
-    sender: Any = door.parts.publisher
+async def publish(gateway: Gateway, *changes: OrderStatusChanged) -> None:
+    sender: Any = gateway.parts.publisher
     assert isinstance(sender, Sender)
     for number, each in enumerate(changes):
         await sender.send(each, "/oms/tracking", f"{each.order_id}-{each.sequence}", NOW + timedelta(seconds=number))
 
 
 @asynccontextmanager
-async def feeding(door: Door, **options: Any) -> AsyncGenerator[str]:
-    """The URL of a door whose feed reads."""
+async def feeding(gateway: Gateway, **options: Any) -> AsyncGenerator[str]:
+    """The URL of a gateway whose feed reads."""
     chosen: dict[str, Any] = {"stream_seconds": TIMEOUT_SECONDS, "heartbeat_seconds": 0.2} | options
-    feed = StatusFeed(door.kafka, **chosen)
-    async with running(feed.run()), serving(make_api(replace(door.parts, statuses=feed))) as url:
+    feed = StatusFeed(gateway.kafka, **chosen)
+    async with running(feed.run()), serving(make_api(replace(gateway.parts, statuses=feed))) as url:
         yield f"{url}/api/v1/status"
 
 
@@ -89,74 +89,76 @@ async def next_change(events: Events) -> tuple[OrderStatusChanged, str]:
     raise AssertionError("the stream ended")
 
 
-async def test_changes_are_told_as_they_happen(door: Door, unused: Callable[[str], str]) -> None:
-    await publish(door, change(unused("before")))
-    async with feeding(door) as url, listening(url) as events:
+async def test_changes_are_told_as_they_happen(gateway: Gateway, unused: Callable[[str], str]) -> None:
+    await publish(gateway, change(unused("before")))
+    async with feeding(gateway) as url, listening(url) as events:
         await opened(events)
         told = change(unused("o"))
-        await publish(door, told)
+        await publish(gateway, told)
         assert (await next_change(events))[0] == told
 
 
-async def test_a_client_that_connects_again_goes_on_where_it_was_in_another_process_too(door: Door, unused: Callable[[str], str]) -> None:
+async def test_a_client_that_connects_again_goes_on_where_it_was_in_another_process_too(
+    gateway: Gateway, unused: Callable[[str], str]
+) -> None:
     first, missed, later = (change(unused("o")) for _ in range(3))
-    async with feeding(door) as url:
+    async with feeding(gateway) as url:
         async with listening(url) as events:
             await opened(events)
-            await publish(door, first)
+            await publish(gateway, first)
             _, last = await next_change(events)
-        await publish(door, missed)
+        await publish(gateway, missed)
         async with listening(url, last=last) as events:
             assert (await next_change(events))[0] == missed
-    async with feeding(door) as url, listening(url, last=last) as events:
+    async with feeding(gateway) as url, listening(url, last=last) as events:
         assert (await next_change(events))[0] == missed
-        await publish(door, later)
+        await publish(gateway, later)
         assert (await next_change(events))[0] == later
 
 
-async def test_a_stream_that_told_nothing_can_be_gone_on_with(door: Door, unused: Callable[[str], str]) -> None:
-    async with feeding(door) as url:
+async def test_a_stream_that_told_nothing_can_be_gone_on_with(gateway: Gateway, unused: Callable[[str], str]) -> None:
+    async with feeding(gateway) as url:
         async with listening(url, order_id="none") as events:
             await opened(events)
-            await publish(door, told := change(unused("o")))
+            await publish(gateway, told := change(unused("o")))
             last = (await anext(events))["id"]
         async with listening(url, last=last) as events:
             assert (await next_change(events))[0] == told
 
 
-async def test_who_was_away_for_too_long_is_told_so(door: Door, unused: Callable[[str], str]) -> None:
-    async with feeding(door) as url, listening(url) as events:
+async def test_who_was_away_for_too_long_is_told_so(gateway: Gateway, unused: Callable[[str], str]) -> None:
+    async with feeding(gateway) as url, listening(url) as events:
         last = await opened(events)
-    await publish(door, *(change(unused("o")) for _ in range(40)))
-    async with feeding(door, max_kept=3) as url, listening(url, last=last) as events:
+    await publish(gateway, *(change(unused("o")) for _ in range(40)))
+    async with feeding(gateway, max_kept=3) as url, listening(url, last=last) as events:
         told = [await anext(events), await anext(events)]
     assert told[1]["event"] == "gap"
 
 
-async def test_changes_are_filtered_by_order_and_channel(door: Door, unused: Callable[[str], str]) -> None:
+async def test_changes_are_filtered_by_order_and_channel(gateway: Gateway, unused: Callable[[str], str]) -> None:
     mine, other = change(unused("o"), "till"), change(unused("o"), "web")
     async with (
-        feeding(door) as url,
+        feeding(gateway) as url,
         listening(url, order_id=mine.order_id) as by_order,
         listening(url, channel="till") as by_channel,
         listening(url, "till") as by_key,
     ):
         for events in (by_order, by_channel, by_key):
             await opened(events)
-        await publish(door, other, mine)
+        await publish(gateway, other, mine)
         for events in (by_order, by_channel, by_key):
             assert (await next_change(events))[0] == mine
 
 
-async def test_a_silent_stream_has_heartbeats_and_ends(door: Door) -> None:
-    async with feeding(door, stream_seconds=0.5) as url, listening(url, order_id="none") as events:
+async def test_a_silent_stream_has_heartbeats_and_ends(gateway: Gateway) -> None:
+    async with feeding(gateway, stream_seconds=0.5) as url, listening(url, order_id="none") as events:
         told = [event async for event in events]
     assert told[0] == {"retry": "1000"}
     assert [event[""] for event in told[1:]].count("still here") >= 2
 
 
-async def test_only_so_many_streams_are_open(door: Door) -> None:
-    async with feeding(door, max_streams=2, max_streams_each=1) as url:
+async def test_only_so_many_streams_are_open(gateway: Gateway) -> None:
+    async with feeding(gateway, max_streams=2, max_streams_each=1) as url:
         async with listening(url) as first, listening(url, "viewer") as second, httpx.AsyncClient(trust_env=False) as client:
             await opened(first)
             await opened(second)
@@ -177,8 +179,10 @@ async def test_only_so_many_streams_are_open(door: Door) -> None:
         (None, "", {}, 401),
     ],
 )
-async def test_a_stream_that_may_not_be_is_refused(door: Door, name: str | None, asked: str, headers: dict[str, str], status: int) -> None:
-    async with door.client(name) as client:
+async def test_a_stream_that_may_not_be_is_refused(
+    gateway: Gateway, name: str | None, asked: str, headers: dict[str, str], status: int
+) -> None:
+    async with gateway.client(name) as client:
         response = await client.get(f"/status{asked}", headers=headers)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"

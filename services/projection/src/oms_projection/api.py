@@ -1,17 +1,17 @@
 """The query API: it only reads, and returns JSON. An order that was just accepted may not be known yet."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import asyncpg
-from fastapi import Depends, FastAPI, Query, Request, params
-from fastapi.dependencies.utils import get_flat_params
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from oms_runtime.database import Database
 from oms_runtime.errors import RETRYABLE_ERRORS, WrongInstallationKey, is_retryable
 from oms_runtime.paging import Page, UnknownCursor
+from oms_runtime.parameters import invalid, refuse_unknown_parameters
 from oms_runtime.problems import problem
 from oms_runtime.sealing import Sealer
 from pydantic import AwareDatetime
@@ -205,18 +205,6 @@ def make_api(database: Database, clock: Callable[[], datetime], sealer: Sealer) 
         return await audits.audit_money(database, clock() - timedelta(seconds=settle_seconds))
 
     return api
-
-
-async def refuse_unknown_parameters(request: Request) -> None:
-    """Refuse a query parameter that the route does not have: a misspelt filter would be ignored, and the answer be about everything."""
-    known = {each.alias for each in get_flat_params(request.scope["route"].dependant) if isinstance(each.field_info, params.Query)}
-    if unknown := sorted(request.query_params.keys() - known):
-        raise invalid("query", unknown, f"is no parameter here; there are {', '.join(sorted(known)) or 'none'}")
-
-
-def invalid(place: str, names: Iterable[str], reason: str) -> RequestValidationError:
-    """The refusal of parameters that FastAPI itself has nothing against."""
-    return RequestValidationError([{"loc": (place, name), "msg": reason, "type": "value_error"} for name in names])
 
 
 def _found(found: T | None, title: str, reason: str) -> T:

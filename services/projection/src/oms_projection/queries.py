@@ -186,7 +186,7 @@ async def fulfillments(database: Database, wanted: FulfillmentFilter, *, after: 
         where.add(f"(f.shipped_at is {'not ' if wanted.status == 'shipped' else ''}null)")  # what is open has an index
     where.add("f.status is not null")
     order_by, key = ordered(where, wanted.sort, {"planned_at": ("f.planned_at", datetime)}, ("f.order_id", "f.fulfillment_id"), after)
-    query = f"""select f.*, case when d.canceled_at is null then f.status else 'canceled' end as state
+    query = f"""select f.*, {_CALLED.format(table="f")}, case when d.canceled_at is null then f.status else 'canceled' end as state
         from fulfillments f left join deliveries d using (order_id){where.text()} {order_by} limit {limit + 1}"""  # noqa: S608  # our own
     async with _snapshot(database) as connection:
         page = page_of(await connection.fetch(query, *where.args), limit, key)
@@ -215,7 +215,7 @@ async def packages(database: Database, wanted: PackageFilter, *, after: str | No
     if wanted.trouble is not None:
         where.add(_IN_TROUBLE if wanted.trouble else f"not ({_IN_TROUBLE})")
     order_by, key = ordered(where, wanted.sort, {"packed_at": ("k.packed_at", datetime)}, ("k.order_id", "k.package_id"), after)
-    query = f"select * from packages k{where.text()} {order_by} limit {limit + 1}"  # noqa: S608  # conditions of our own alone
+    query = f"select k.*, {_CALLED.format(table='k')} from packages k{where.text()} {order_by} limit {limit + 1}"  # noqa: S608  # conditions of our own alone
     return _page(PackageItem, await database.fetch(query, *where.args), limit, key)
 
 
@@ -230,7 +230,7 @@ async def returns(database: Database, wanted: ReturnFilter, *, after: str | None
     where.add("r.status is not null")
     sorts = {"requested_at": ("r.requested_at", datetime), "deadline": ("r.deadline", datetime)}
     order_by, key = ordered(where, wanted.sort, sorts, ("r.order_id", "r.return_id"), after)
-    query = f"select * from returns r{where.text()} {order_by} limit {limit + 1}"  # noqa: S608  # conditions of our own alone
+    query = f"select r.*, {_CALLED.format(table='r')} from returns r{where.text()} {order_by} limit {limit + 1}"  # noqa: S608  # conditions of our own alone
     return _page(ReturnItem, await database.fetch(query, *where.args), limit, key)
 
 
@@ -389,7 +389,11 @@ _ORDER_SORTS: dict[str, tuple[str, type[Any]]] = {
 }
 _OF_CHANNEL = "exists (select from orders o where o.order_id = {table}.order_id and o.channel = {{}})"
 _IN_TROUBLE = "k.trouble is not null and k.status is distinct from 'delivered'"
-_PACKED = "select * from packages where order_id = any($1) and packed_at is not null order by package_id"
+_CALLED = """(select o.channel from orders o where o.order_id = {table}.order_id) as channel,
+    (select o.reference from orders o where o.order_id = {table}.order_id) as reference"""
+"""What the channel calls the order of a row."""
+_PACKED = f"""select k.*, {_CALLED.format(table="k")} from packages k
+    where order_id = any($1) and packed_at is not null order by package_id"""  # noqa: S608  # our own names
 
 
 def _where(wanted: OrderFilter) -> Where:

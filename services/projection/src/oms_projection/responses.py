@@ -106,6 +106,7 @@ class StuckItem:
 
     `waits_for` is who has to act: customer, shop, warehouse, carrier or operator. `otherwise` is what happens unless they do, at the
     `deadline` where there is one. `operations` are the names of those that go on with it; none where what helps is outside of this system.
+    `reference` is what the channel calls the order, `key` that of the record that was set aside.
     """
 
     kind: str
@@ -121,6 +122,8 @@ class StuckItem:
     waits_for: str
     otherwise: str
     operations: tuple[str, ...]
+    reference: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,16 +261,20 @@ class Fulfillment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageItem(ShippedPackage):
-    """A parcel in a list."""
+    """A parcel in a list, with what the channel calls its order."""
 
     order_id: str
+    channel: str | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FulfillmentItem(Fulfillment):
-    """A fulfillment in a list, with the packages that were packed for it."""
+    """A fulfillment in a list, with what the channel calls its order, and the packages that were packed for it."""
 
     order_id: str
+    channel: str | None = None
+    reference: str | None = None
     packages: list[PackageItem]
 
 
@@ -294,9 +301,11 @@ class Return:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnItem(Return):
-    """A return in a list."""
+    """A return in a list, with what the channel calls its order."""
 
     order_id: str
+    channel: str | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,18 +62,19 @@ _STUCK = f"""
     select 'order' as kind, o.order_id as id, o.order_id, o.channel, null as location, o.action_since as since, o.deadline,
            case when o.action = 'check_delivery' and (d.shipped is null or d.planned > d.shipped)
                 then 'check_fulfillment' else o.action end as state,
-           o.action_reason as reason
+           o.action_reason as reason, null as key
     from orders o left join deliveries d using (order_id) where o.action <> ''
 union all
-    select 'return', r.return_id, r.order_id, o.channel, r.location, r.at, r.deadline, r.action, null
+    select 'return', r.return_id, r.order_id, o.channel, r.location, r.at, r.deadline, r.action, null, null
     from returns r left join orders o using (order_id) where r.action <> ''
 union all
-    select 'fulfillment', f.fulfillment_id, f.order_id, o.channel, f.location, f.at, null, f.status, null
+    select 'fulfillment', f.fulfillment_id, f.order_id, o.channel, f.location, f.at, null, f.status, null, null
     from fulfillments f left join deliveries d using (order_id) left join orders o using (order_id)
     where f.shipped_at is null and f.planned_at < $1 and f.at < $1 and f.status <> 'shipped' and d.canceled_at is null
 union all
     select 'payment', p.order_id, p.order_id, o.channel, null, coalesce(c.at, r.at, p.at), null,
-           case when c.at is not null then 'capture_failed' when r.at is not null then 'refund_failed' else 'void_failed' end, p.failure
+           case when c.at is not null then 'capture_failed' when r.at is not null then 'refund_failed' else 'void_failed' end, p.failure,
+           null
     from payments p
     left join lateral (select min(at) as at from captures c where c.order_id = p.order_id and c.status = 'failed') c on true
     left join lateral (select min(at) as at from refunds r where r.order_id = p.order_id and r.status = 'failed') r on true
@@ -82,7 +83,7 @@ union all
         (select from authorizations a where a.order_id = p.order_id and a.void_failure is not null and a.voided_at is null))
 union all
     select case when l.service = 'capture' and l.source_topic = '{topic_of(WebhookReceived)}' then 'webhook' else 'dead-letter' end,
-           l.service || '/' || l.letter_id, o.order_id, o.channel, null, l.at, null, l.status, l.reason
+           l.service || '/' || l.letter_id, o.order_id, o.channel, null, l.at, null, l.status, l.reason, l.source_key
     from letters l left join orders o on o.order_id = l.source_key where l.status in ('set_aside', 'parked')"""  # noqa: S608  # our own names
 
 
@@ -113,7 +114,8 @@ async def stuck(database: Database, wanted: StuckFilter, *, now: datetime, after
         where.add("coalesce(deadline < {}, false) = {}", now, wanted.overdue)
     if after is not None:
         where.add(f"({_KEY}) > ({{}}, {{}}, {{}}, {{}})", *key_of(after, datetime, str, str, str))
-    query = f"select * from ({_STUCK}) found{where.text()} order by {_KEY} limit {limit + 1}"  # noqa: S608  # conditions of our own alone
+    reference = "(select o.reference from orders o where o.order_id = found.order_id) as reference"
+    query = f"select *, {reference} from ({_STUCK}) found{where.text()} order by {_KEY} limit {limit + 1}"  # noqa: S608  # our own conditions
     page = page_of(
         await database.fetch(query, *where.args), limit, lambda row: (row["since"], row["kind"], row["order_id"] or "", row["id"])
     )
@@ -127,7 +129,7 @@ def _item(row: Mapping[str, Any], now: datetime) -> StuckItem:
     waiting = WAITING.get((row["kind"], row["state"]), OTHER)
     deadline, reason = row["deadline"], row["reason"]
     return StuckItem(
-        **{name: row[name] for name in ("kind", "id", "order_id", "channel", "location", "state", "since")},
+        **{name: row[name] for name in ("kind", "id", "order_id", "channel", "reference", "location", "key", "state", "since")},
         reason=None if reason is None else shortened(reason, MAX_REASON_CHARACTERS),
         deadline=deadline,
         overdue=deadline is not None and deadline < now,

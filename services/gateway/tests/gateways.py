@@ -22,6 +22,7 @@ from oms_gateway import store
 from oms_gateway.authenticate import Authenticator
 from oms_gateway.identity import SCOPES, Identity
 from oms_gateway.keys import Keys, Wanted
+from oms_gateway.limits import Admission, RateLimit
 from oms_gateway.oidc import OidcProvider
 from oms_gateway.passwords import Passwords
 from oms_gateway.refusals import HANDLERS
@@ -32,7 +33,7 @@ from oms_gateway.store import User
 from oms_runtime.database import Database
 
 PASSWORD = "correct horse battery staple"
-HOST = "https://door.example"
+HOST = "https://gateway.example"
 ISSUER = "https://id.example"
 CLIENT_ID, CLIENT_SECRET = "oms", "a secret: of the client"
 ADMIN = Identity(actor="user:root", scopes=SCOPES)
@@ -143,7 +144,7 @@ def _by_secret(header: dict[str, Any], payload: dict[str, Any], secret: bytes) -
 
 
 @dataclass
-class Door:
+class Gateway:
     """The app and its parts."""
 
     database: Database
@@ -193,8 +194,8 @@ class Door:
 
 
 @asynccontextmanager
-async def open_door(url: str, *, time_cost: int = 1, provider: Provider | None = None, **settings: Any) -> AsyncGenerator[Door]:
-    """A door over the database at `url`."""
+async def open_gateway(url: str, *, time_cost: int = 1, provider: Provider | None = None, **settings: Any) -> AsyncGenerator[Gateway]:
+    """A gateway over the database at `url`."""
     oidc: dict[str, Any] = {"oidc_issuer": ISSUER, "oidc_client_id": CLIENT_ID, "oidc_client_secret": CLIENT_SECRET}
     oidc |= {"oidc_redirect_url": f"{HOST}/api/v1/oidc/callback", "oidc_roles": {"oms-admins": "admin", "oms-desk": "service-desk"}}
     made, clock, hasher = SignInSettings(**(oidc if provider else {}) | settings), Hand(), CountingHasher(time_cost=time_cost)
@@ -204,13 +205,15 @@ async def open_door(url: str, *, time_cost: int = 1, provider: Provider | None =
     try:
         sign_in_ = SignIn(database, passwords, made, clock, secrets.token_bytes)
         keys, cookies = _keys(database, made, clock), Cookies(secure=made.session_cookie_secure)
+        authenticator, unlimited = Authenticator(keys, sign_in_, cookies), RateLimit(1e9, 10**9, clock.seconds)
         parts = SignInParts(
             database=database,
             passwords=passwords,
             sign_in=sign_in_,
             keys=keys,
             cookies=cookies,
-            authenticator=Authenticator(keys, sign_in_, cookies),
+            authenticator=authenticator,
+            admission=Admission(identify=authenticator.identify, addresses=unlimited, identities=unlimited),
             provider=OidcProvider(made, http, clock, secrets.token_bytes) if provider else None,
             key_rotation_grace=made.key_rotation_grace,
             session_lifetime=made.session_lifetime,
@@ -218,7 +221,7 @@ async def open_door(url: str, *, time_cost: int = 1, provider: Provider | None =
         )
         app = FastAPI(exception_handlers=HANDLERS)
         app.include_router(make_sign_in_router(parts))
-        yield Door(database=database, settings=made, clock=clock, hasher=hasher, parts=parts, app=app)
+        yield Gateway(database=database, settings=made, clock=clock, hasher=hasher, parts=parts, app=app)
     finally:
         await http.aclose()
         passwords.close()
