@@ -50,7 +50,7 @@ async def gateway(rig: Rig, rate: float, seconds: float, seed: int, profiled: Ca
     used: dict[str, list[Usage]] = {"topic": [], GATEWAY: []}
     taken: dict[str, list[float]] = {"topic": [], GATEWAY: []}
     late: list[float] = []
-    async with publishing(rig.stack, LINGER_MS) as publish, _placing(rig.stack) as place:
+    async with publishing(rig.stack, LINGER_MS) as publish, placing(rig.stack) as place:
         ways = {"topic": publish, GATEWAY: place}
         for send in ways.values():
             await open_loop([send(next(left)) for _ in range(WARM_UP_ORDERS)], rate, random)
@@ -103,7 +103,7 @@ def _seconds(usages: Sequence[Usage]) -> float:
 
 
 @asynccontextmanager
-async def _placing(stack: Stack) -> AsyncGenerator[Callable[[OrderPlaced], Send]]:
+async def placing(stack: Stack) -> AsyncGenerator[Callable[[OrderPlaced], Send]]:
     """What places single orders through the gateway, with a key that was made for it; the requests are made beforehand."""
     headers = {"authorization": f"Bearer {await make_key(stack)}", "content-type": "application/json"}
     client = HttpClient(LOOPBACK, stack.settings.http_port_of(GATEWAY), headers)

@@ -8,6 +8,7 @@ from typing import Any
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 ANSWER_SECONDS = 60
+MAX_CONNECTIONS = 100
 
 
 class _Connection(asyncio.Protocol):
@@ -42,7 +43,7 @@ class _Connection(asyncio.Protocol):
 
 
 class HttpClient:
-    """Sends requests by HTTP/1.1 over connections that stay open, as many as have a request in hand at the same time.
+    """Sends requests by HTTP/1.1 over connections that stay open, as many as have a request in hand, at most MAX_CONNECTIONS.
 
     `source` is the address to send from. Answers must have a length. Errors are those of the connection.
     """
@@ -52,8 +53,7 @@ class HttpClient:
         self._head = "".join(f"{name}: {value}\r\n" for name, value in {"host": f"{host}:{port}", **headers}.items())
         self._source = (source, 0) if source is not None else None
         self._idle: deque[_Connection] = deque()
-        self.connections = 0
-        """How many were opened."""
+        self._places = asyncio.Semaphore(MAX_CONNECTIONS)
 
     def request_of(self, method: str, path: str, body: bytes) -> bytes:
         """The bytes of a request."""
@@ -61,6 +61,10 @@ class HttpClient:
 
     async def send(self, request: bytes) -> tuple[int, bytes]:
         """Send a request; status and body of the answer."""
+        async with self._places:
+            return await self._send(request)
+
+    async def _send(self, request: bytes) -> tuple[int, bytes]:
         connection = await self._take()
         answer = connection.answer = asyncio.get_running_loop().create_future()
         connection.transport.write(request)
@@ -78,7 +82,6 @@ class HttpClient:
         while self._idle:
             if (connection := self._idle.pop()).open:
                 return connection
-        self.connections += 1
         loop = asyncio.get_running_loop()
         _, opened = await loop.create_connection(_Connection, *self._address, local_addr=self._source)
         return opened
