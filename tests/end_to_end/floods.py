@@ -41,6 +41,8 @@ def flooding(port: int, key: str) -> Generator[Counts]:
     process.start()
     counts = Counts()
     try:
+        if ours.poll(STOP_SECONDS):
+            ours.recv()  # it has begun
         yield counts
         ours.send("stop")
         if ours.poll(STOP_SECONDS):
@@ -76,6 +78,7 @@ async def _flood(port: int, key: str, parent: Connection) -> Counts:
         *flood.requests("wrong password", "127.0.0.8", wrong_password, {"content-type": "application/json"}),
     ]
     tasks = [asyncio.ensure_future(each) for each in running]
+    parent.send("begun")
     await asyncio.to_thread(parent.recv)
     for task in tasks:
         task.cancel()

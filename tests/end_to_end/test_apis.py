@@ -43,7 +43,7 @@ MAX_DELAY_SECONDS = 5
 ORDERS = "/api/v1/orders"
 MISTAKES = 100_000
 BODIES = 60
-FLOOD_SECONDS = float(os.environ.get("OMS_TEST_FLOOD_SECONDS", "12"))
+FLOOD_SECONDS = float(os.environ.get("OMS_TEST_FLOOD_SECONDS", "15"))
 ORDERS_PER_SECOND = 10.0
 """On the topic, and as many through the gateway."""
 MAX_ANSWER_SECONDS = 5.0

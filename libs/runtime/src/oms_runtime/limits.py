@@ -51,6 +51,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._has_no_share_left():
             transport.write(_REFUSAL)
             transport.close()
+            self.connections.discard(self)  # while it closes it must not count, or refusals would use up what others may have
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:
