@@ -147,6 +147,7 @@ async def test_a_flood_of_connections_leaves_health_and_metrics_alone(stack: Sta
     assert await poll(partial(_when, refused, 200), TIMEOUT_SECONDS)
 
 
+@pytest.mark.alone
 async def test_floods_of_the_gateway_keep_no_order_from_being_answered_and_completed(stack: Stack, query: QueryClient) -> None:
     number = round(FLOOD_SECONDS * ORDERS_PER_SECOND)
     orders = list(islice(chain.from_iterable(read_baskets(1, round_number=turn) for turn in count(1)), 2 * number))
