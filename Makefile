@@ -59,6 +59,9 @@ test-faults: setup ## 100 kills, pauses and restarts of everything with 50,000 o
 	mkdir -p .orderstream
 	OMS_FAULTS=long $(BIN)/python -m pytest -q -s --basetemp=.orderstream/faults tests/faults
 
+test-floods: setup ## the gateway under floods of all kinds for ten minutes, with orders under way
+	OMS_TEST_FLOOD_SECONDS=600 $(BIN)/python -m pytest -q -k floods_of_the_gateway tests/end_to_end/test_apis.py
+
 bench: .venv/bench ## what an order costs, and how fast orders come through: ten minutes at most
 	$(BIN)/python -m tests.load $(BENCH)
 
@@ -69,4 +72,4 @@ bench-full: .venv/bench ## the same at 10,000 and 100,000 orders of history
 	$(BIN)/uv pip install --quiet --no-deps --require-hashes -r tests/load/requirements.txt
 	touch $@
 
-.PHONY: help setup lock promtool demo up down lint test test-outages test-faults bench bench-full
+.PHONY: help setup lock promtool demo up down lint test test-outages test-faults test-floods bench bench-full

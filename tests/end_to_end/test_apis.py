@@ -1,13 +1,17 @@
 """The HTTP APIs are processes of their own: nothing that their clients send reaches the loop in which a service handles its records."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import chain, count, islice
+from random import Random
 from typing import Any
 
 import httpx
 import msgspec
+import psutil
 import pytest
 from msgspec.structs import replace
 from oms_client.publisher import Publisher
@@ -15,12 +19,23 @@ from oms_client.queries import QueryClient, poll
 from oms_contracts.catalogue import APIS
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import encode, key_of
+from oms_contracts.orders import ENDED_STATUSES
 from oms_contracts.samples import sample
+from oms_demo.baskets import read_baskets, stock_for
+from oms_demo.simulators import make_app
 from oms_kafka.settings import settings_of
 from oms_local.ports import LOOPBACK
 from oms_local.stack import Stack
 from oms_runtime.clock import utc_now
+from oms_runtime.limits import HEAD_TIMEOUT_SECONDS
 from oms_runtime.settings import OperationsSettings
+
+from tests.conftest import KEY
+from tests.end_to_end.floods import flooding
+from tests.load.gateway import placing
+from tests.load.phases import open_loop, publishing
+from tests.load.usage import MIB, peak_memory
+from tests.load.watch import Watch
 
 TIMEOUT_SECONDS = 30
 MAX_DELAY_SECONDS = 5
@@ -28,6 +43,15 @@ MAX_DELAY_SECONDS = 5
 ORDERS = "/api/v1/orders"
 MISTAKES = 100_000
 BODIES = 60
+FLOOD_SECONDS = float(os.environ.get("OMS_TEST_FLOOD_SECONDS", "15"))
+ORDERS_PER_SECOND = 10.0
+"""On the topic, and as many through the gateway."""
+MAX_ANSWER_SECONDS = 5.0
+"""For an order through the gateway while it is flooded in all ways at once, on two cores."""
+AT_REST_SECONDS = 90
+"""For every order to be completed after that."""
+MAX_MEMORY_BYTES = 150 * MIB
+"""What the gateway may take more."""
 MAX_CONNECTIONS = OperationsSettings().http_max_connections
 
 
@@ -121,6 +145,58 @@ async def test_a_flood_of_connections_leaves_health_and_metrics_alone(stack: Sta
         assert 'oms_http_responses_total{part="' in (await client.get(f"{operations}/metrics")).text
     assert await _status(client, f"{operations}/audit") == 404
     assert await poll(partial(_when, refused, 200), TIMEOUT_SECONDS)
+
+
+@pytest.mark.alone
+async def test_floods_of_the_gateway_keep_no_order_from_being_answered_and_completed(stack: Stack, query: QueryClient) -> None:
+    number = round(FLOOD_SECONDS * ORDERS_PER_SECOND)
+    orders = list(islice(chain.from_iterable(read_baskets(1, round_number=turn) for turn in count(1)), 2 * number))
+    port, pid = stack.settings.http_port_of("gateway"), next(part.pid for part in stack.status() if part.name == "gateway")
+    assert pid is not None
+    watch, random = Watch(stack), Random(1)
+    watch.expect(key_of(order) for order in orders)
+    async with AsyncExitStack() as meanwhile:
+        await meanwhile.enter_async_context(make_app(lambda user: settings_of(stack.kafka(user))))
+        watching = asyncio.create_task(watch.run())
+        meanwhile.callback(watching.cancel)
+        async with Publisher(settings_of(stack.kafka("warehouse")), "/test/warehouse", utc_now) as publisher:
+            await publisher.publish(stock_for(orders, 1))
+        publish = await meanwhile.enter_async_context(publishing(stack))
+        place = await meanwhile.enter_async_context(placing(stack))
+        on_topic, through_gateway = [publish(order) for order in orders[:number]], [place(order) for order in orders[number:]]
+        before = psutil.Process(pid).memory_info().rss
+        with flooding(port, KEY) as counts:
+            looks = asyncio.create_task(_look_at(stack, pid))
+            answered, _ = await asyncio.gather(
+                open_loop(through_gateway, ORDERS_PER_SECOND, random), open_loop(on_topic, ORDERS_PER_SECOND, random)
+            )
+            looks.cancel()
+        await watch.at_rest(AT_REST_SECONDS, lambda _count: None)
+    worst = max(answered.taken)
+    assert worst <= MAX_ANSWER_SECONDS, f"an order was answered after {worst:.1f} s; {counts}"
+    assert _most_memory(pid) - before <= MAX_MEMORY_BYTES, counts
+    assert not looks.done() or looks.cancelled(), looks.exception()
+    # The floods came to what they should.
+    for came in ("not JSON 422", "many mistakes 422", "unknown path 404", "wrong password 401", "wrong password 429", "connection 503"):
+        assert counts[came], (came, counts)
+    assert counts["slow head closed"] + counts["slow body 408"] or FLOOD_SECONDS < HEAD_TIMEOUT_SECONDS, counts
+    shown = await query.get(f"/orders/{key_of(orders[-1])}")
+    assert shown["status"] in ENDED_STATUSES
+
+
+async def _look_at(stack: Stack, pid: int) -> None:
+    """Raise when the gateway says of itself that it is not well, or takes too long to say anything."""
+    operations = f"http://{LOOPBACK}:{stack.settings.operations_port_of('gateway')}"
+    async with httpx.AsyncClient(timeout=MAX_ANSWER_SECONDS) as client:
+        while True:
+            for path in ("/live", "/ready"):
+                assert await _status(client, f"{operations}{path}") == 200, path
+            await asyncio.sleep(0.5)
+
+
+def _most_memory(pid: int) -> float:
+    """Bytes of resident memory at the most, since the process began."""
+    return peak_memory({"gateway": pid})["gateway"] * MIB
 
 
 async def _status(client: httpx.AsyncClient, url: str) -> int:

@@ -8,10 +8,11 @@ import sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from oms_contracts.catalogue import ALL_SERVICES
+from oms_contracts.catalogue import ALL_SERVICES, GATEWAY
 from oms_local.stack import Stack, StackError
 from oms_local.testing import local_stack
 from oms_runtime.loop import run_loop
@@ -21,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.load import phases
 from tests.load.bare import bare
 from tests.load.baskets import Baskets, NoData
+from tests.load.gateway import gateway
 from tests.load.plots import draw
 from tests.load.profiles import preload_statements, profiled
 from tests.load.report import Headline, costs, headline, table
@@ -28,7 +30,7 @@ from tests.load.rig import pids_of, rig_on
 from tests.load.watch import Stuck
 
 PLACE = Path(__file__).parents[2] / ".orderstream" / "bench"
-PARTS = ("throughput", "latency", "rebuild", "growth", "bare")
+PARTS = ("throughput", "latency", "rebuild", "growth", "gateway", "bare")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class Plan:
     load: float
     rate: float | None
     latency_seconds: float
+    gateway_rate: float
+    gateway_seconds: float
     minutes: float
     partitions: int
     profile: bool
@@ -104,6 +108,9 @@ async def _measure(plan: Plan, stack: Stack, baskets: Baskets, progress: Progres
                 result["latency"] = await phases.latency(rig, rate, plan.latency_seconds, plan.seed)
             if "rebuild" in plan.parts:
                 result["rebuild"] = await phases.rebuild(rig)
+            if "gateway" in plan.parts:
+                looks_on = partial(profiled, stack, rig.pids, folder / "profile-gateway", [GATEWAY]) if plan.profile else nullcontext
+                result["gateway"] = await gateway(rig, plan.gateway_rate, plan.gateway_seconds, plan.seed, looks_on)
         if "bare" in plan.parts:
             for service in ALL_SERVICES:
                 await asyncio.to_thread(stack.stop_part, service)
@@ -127,6 +134,7 @@ def _arguments() -> tuple[Plan, Path | None, Headline | None]:
     )
     parser.add_argument("--load", type=float, default=0.5, help="latency is measured at this share of the throughput (0.5)")
     parser.add_argument("--rate", type=float, help="latency is measured at this many orders a second instead")
+    parser.add_argument("--gateway-rate", type=float, default=500, help="orders a second through the gateway (500)")
     parser.add_argument("--seed", type=int, default=1, help="for the choice of baskets, and all that chance decides")
     parser.add_argument("--partitions", type=int, default=2, help="of each topic: two cores cannot use more (2)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the whole result there too")
@@ -148,6 +156,8 @@ def _arguments() -> tuple[Plan, Path | None, Headline | None]:
         load=chosen.load,
         rate=chosen.rate,
         latency_seconds=120 if full else 40,
+        gateway_rate=chosen.gateway_rate,
+        gateway_seconds=60 if full else 15,
         minutes=chosen.minutes or (180 if full else 10),
         partitions=chosen.partitions,
         profile=chosen.profile,

@@ -5,7 +5,10 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from random import Random
 from time import time
 from typing import Any
@@ -13,6 +16,7 @@ from urllib.parse import urlsplit
 
 from oms_client.publisher import content_id, record_of
 from oms_contracts.catalogue import ALL_SERVICES
+from oms_contracts.channel import OrderPlaced
 from oms_kafka.clients import make_producer, partition_of
 from oms_kafka.settings import settings_of
 from oms_local.stack import Stack
@@ -77,42 +81,83 @@ async def throughput(rig: Rig, orders: int) -> Figures:
     }
 
 
+Send = Callable[[], Awaitable[object]]
+"""Sends one order that was made before, and returns once it is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLoop:
+    """What came of an open loop: when each order was due (seconds since 1970), and seconds from then until it was sent, and taken."""
+
+    due: Sequence[float]
+    late: Sequence[float]
+    taken: Sequence[float]
+
+
+async def open_loop(sends: Sequence[Send], rate: float, random: Random) -> OpenLoop:
+    """Send at `rate` a second in the mean whatever becomes of what was sent, with the gaps of chance (a Poisson process)."""
+    moment = time() + 0.2
+    due: list[float] = []
+    late: list[float] = []
+    taken: list[float] = [0.0] * len(sends)
+
+    async def one(number: int) -> None:
+        await sends[number]()
+        taken[number] = time() - due[number]
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(len(sends)):
+            due.append(moment)
+            if (wait := moment - time()) > 0:
+                await asyncio.sleep(wait)
+            tasks.create_task(one(number))
+            late.append(time() - moment)
+            moment += random.expovariate(rate)
+    return OpenLoop(due, late, taken)
+
+
+@asynccontextmanager
+async def publishing(stack: Stack, linger_ms: int = 0) -> AsyncGenerator[Callable[[OrderPlaced], Send]]:
+    """What publishes single orders as a channel.
+
+    Their records are made beforehand: what they cost to make is the channel's business, and would be taken from the system.
+    """
+    partitions = partitions_on(stack)
+    producer = make_producer(settings_of(stack.kafka("channel")), "bench-channel", linger_ms=linger_ms)
+
+    def prepared(order: OrderPlaced) -> Send:
+        key, value, headers = record_of(order, "/bench/channel", content_id(order), utc_now())
+        partition = partition_of(key, partitions)
+        return partial(producer.send_and_wait, CHANNEL, key=key, value=value, headers=headers, partition=partition)
+
+    await producer.start()
+    try:
+        yield prepared
+    finally:
+        await producer.stop()
+
+
 async def latency(rig: Rig, rate: float, seconds: float, seed: int) -> Figures:
-    """An open loop: orders come at `rate` a second in the mean whatever becomes of them, with the gaps of chance (a Poisson process).
+    """An open loop: orders come at `rate` a second in the mean whatever becomes of them.
 
     Latency is from the moment an order was due to be published, so that a publisher that was held up hides nothing.
     """
     orders = max(100, round(rate * seconds))
     task = rig.progress.add_task(f"latency at {rate:.0f} orders/s", total=orders)
     placed = await rig.take(orders)
-    random, partitions = Random(f"{seed}/latency"), partitions_on(rig.stack)
-    # Made beforehand: what they cost to make is the channel's business, and would be taken from the system.
-    records = {id_: record_of(order, "/bench/channel", content_id(order), utc_now()) for id_, order in placed.items()}
-    producer = make_producer(settings_of(rig.stack.kafka("channel")), "bench-latency")
-    await producer.start()
-    try:
+    random = Random(f"{seed}/latency")
+    async with publishing(rig.stack) as publish:
+        sends = [publish(order) for order in placed.values()]
         before, began = read_usage(rig.pids), time()
-        due: dict[str, float] = {}
-        late: list[float] = []
-        moment = began + 0.2
-        async with asyncio.TaskGroup() as sends:
-            for order_id, (key, value, headers) in records.items():
-                due[order_id] = moment
-                if (wait := moment - time()) > 0:
-                    await asyncio.sleep(wait)
-                partition = partition_of(key, partitions)
-                sends.create_task(producer.send_and_wait(CHANNEL, key=key, value=value, headers=headers, partition=partition))
-                late.append(time() - moment)
-                moment += random.expovariate(rate)
-    finally:
-        await producer.stop()
+        loop = await open_loop(sends, rate, random)
+    due = dict(zip(placed, loop.due, strict=True))
     batch = await rig.finish(placed, began, before, task, timeout_seconds(orders))
     return {
         "orders": orders,
         "orders_per_s": rate,
-        "confirmed_ms": _distribution([at - due[order_id] for order_id, at in batch.confirmed.items()]),
-        "completed_ms": _distribution([at - due[order_id] for order_id, at in batch.completed.items()]),
-        "publisher_late_ms": _distribution(late),
+        "confirmed_ms": distribution([at - due[order_id] for order_id, at in batch.confirmed.items()]),
+        "completed_ms": distribution([at - due[order_id] for order_id, at in batch.completed.items()]),
+        "publisher_late_ms": distribution(loop.late),
         **_costs(batch),
     }
 
@@ -194,7 +239,7 @@ def _each(sizes: Mapping[str, int], orders: int) -> dict[str, float]:
     return {name: size / orders for name, size in sorted(sizes.items(), key=lambda pair: -pair[1])}
 
 
-def _distribution(seconds: Sequence[float]) -> Figures:
+def distribution(seconds: Sequence[float]) -> Figures:
     """Milliseconds at the usual percentiles, and at each hundredth for a plot."""
     named = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
     curve = [percentile(seconds, hundredth / 100) * 1_000 for hundredth in range(101)]

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sysconfig
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ def preload_statements(stack: Stack) -> None:
 
 
 @contextmanager
-def profiled(stack: Stack, pids: Mapping[str, int], folder: Path) -> Generator[None]:
-    """Profile all services meanwhile. `folder` then holds `<service>.collapsed` (speedscope reads it), `top.txt` and `statements.txt`."""
+def profiled(stack: Stack, pids: Mapping[str, int], folder: Path, parts: Collection[str] = ALL_SERVICES) -> Generator[None]:
+    """Profile these parts meanwhile. `folder` then holds `<service>.collapsed` (speedscope reads it), `top.txt` and `statements.txt`."""
     folder.mkdir(parents=True, exist_ok=True)
     run_to_end(lambda: _statements(stack, reset=True))
     program = Path(sysconfig.get_path("scripts"), "py-spy")
@@ -50,7 +50,7 @@ def profiled(stack: Stack, pids: Mapping[str, int], folder: Path) -> Generator[N
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for service in ALL_SERVICES
+        for service in parts
     ]
     try:
         yield
@@ -62,7 +62,7 @@ def profiled(stack: Stack, pids: Mapping[str, int], folder: Path) -> Generator[N
                 recorder.wait(60)
             except subprocess.TimeoutExpired:
                 recorder.kill()
-    (folder / "top.txt").write_text("\n".join(_top(folder / f"{service}.collapsed") for service in ALL_SERVICES))
+    (folder / "top.txt").write_text("\n".join(_top(folder / f"{service}.collapsed") for service in parts))
     (folder / "statements.txt").write_text(run_to_end(lambda: _statements(stack)))
 
 

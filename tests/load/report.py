@@ -18,6 +18,7 @@ def headline(result: Mapping[str, Any]) -> Headline:
     limit, grown = result.get("bare", {}), result.get("growth", {})
     cost = through.get("cpu_ms_per_order_system")
     confirmed = late.get("confirmed_ms", {})
+    edge = result.get("gateway", {})
     figures: Headline = {
         "share_of_bare_pipeline": _ratio(through.get("orders_per_s_placed_to_completed"), limit.get("orders_per_s")),
         "share_of_bare_pipeline_by_cpu": _ratio(limit.get("cpu_ms_per_order_system"), cost),
@@ -33,11 +34,15 @@ def headline(result: Mapping[str, Any]) -> Headline:
         "p50_ms_at_half_load": confirmed.get("p50"),
         "p95_ms_at_half_load": confirmed.get("p95"),
         "p99_ms_at_half_load": confirmed.get("p99"),
+        "gateway_orders_per_s": edge.get("orders_per_s"),
+        "gateway_cpu_ms_per_order_beyond_topic": edge.get("cpu_ms_per_order_beyond_topic"),
+        "gateway_answer_p50_ms": edge.get("answer_ms", {}).get("p50"),
+        "gateway_answer_p99_ms": edge.get("answer_ms", {}).get("p99"),
         "rebuild_events_per_s": result.get("rebuild", {}).get("events_per_s"),
         "services_rss_mib": through.get("services_rss_mib"),
         "kafka_bytes_per_order": _sum(through.get("kafka_bytes_per_order")),
         "postgres_bytes_per_order": _sum(through.get("postgres_bytes_per_order")),
-        "cores_used_by_others": (through or late).get("cores_used_by_others"),
+        "cores_used_by_others": (through or late or edge).get("cores_used_by_others"),
     }
     return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in figures.items()}
 

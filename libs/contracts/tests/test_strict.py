@@ -2,20 +2,24 @@
 
 import json
 import time
+from collections.abc import Iterator
+from copy import deepcopy
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from oms_contracts.catalogue import EXTERNAL_MAX_BYTES
+from oms_contracts.catalogue import EXTERNAL_MAX_BYTES, TOPICS, Topic
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import FulfillmentShipped
 from oms_contracts.message import UnreadableMessage, encode, find_type, type_of, validate
 from oms_contracts.samples import sample
 from oms_contracts.schemas import schema_of
-from oms_contracts.strict import MAX_REASONS, Refused, read_strictly
+from oms_contracts.sound import read_sound
+from oms_contracts.stock import ReceiveStock
+from oms_contracts.strict import MAX_REASONS, Refused, read_by_pydantic, read_strictly
 
 PLACED = type_of(OrderPlaced).name
 SOUND: dict[str, Any] = json.loads(encode(sample(OrderPlaced)))
@@ -216,6 +220,56 @@ def test_junk_is_refused_or_fits_the_published_schema(changes: dict[str, Any]) -
     else:
         assert Draft202012Validator(schema_of(kind)).is_valid(json.loads(value))  # pyright: ignore[reportUnknownMemberType]
         assert isinstance(read.placed_at, datetime)
+
+
+CONTENT = {"order": OrderPlaced, "stock": ReceiveStock, "shipment": FulfillmentShipped}
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        *(None, True, 0, -1, 1.0, 2**53 - 1, 2**53, -(2**53), 10**30, "", "x" * 100, "x" * 101, "x" * 255, "x" * 256, "x" * 2_001),
+        *("\x00", "\\u0000", "\U0001f600" * 255, "\U0001f600" * 256, [], {}, [None], {"a": "b"}, {"a": 1}, {"x" * 256: "b"}),
+        *("2026-01-31T09:30:00Z", "2026-01-31t09:30:00.123456z", "2026-01-31T09:30:00.1234567Z", "2026-01-31T09:30:00+01:00"),
+        *("1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "9999-12-31T00:00:00Z", "2026-02-30T09:30:00Z", "2026-01-31T24:00:00Z"),
+        *("2026-01-31T09:30:60Z", "2026-01-31 09:30:00Z", "2026-01-31T09:30:00Z\n", "2026-01-31T09:30:00", "1769851800"),
+    ]
+)
+
+
+@given(st.sampled_from([*CONTENT]), st.lists(st.tuples(st.integers(0, 500), st.sampled_from(["put", "drop", "add"]), ODD), max_size=3))
+@settings(deadline=None, max_examples=500)
+def test_what_is_read_quickly_is_what_is_read_slowly(content: str, changes: list[tuple[int, str, Any]]) -> None:
+    cls = CONTENT[content]
+    value = json.loads(encode(sample(cls)))
+    for number, change, odd in changes:
+        if not (places := list(_places(value))):
+            break
+        holder, name = places[number % len(places)]
+        match change, holder:
+            case "drop", dict():
+                del holder[name]
+            case "add", dict():
+                holder["another"] = deepcopy(odd)
+            case _:
+                holder[name] = deepcopy(odd)
+    raw = json.dumps(value).encode()
+    quick = read_sound(cls, raw)
+    if quick is not None:
+        slow = read_by_pydantic(cls, raw)
+        assert quick == slow
+        assert encode(quick) == encode(slow)
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every part of a value: what it is in, and by which name or number."""
+    names: Any = [*cast(Any, value)] if isinstance(value, dict) else range(len(cast(Any, value))) if isinstance(value, list) else ()
+    for name in names:
+        yield value, name
+        yield from _places(value[name])
+
+
+@pytest.mark.parametrize("topic", [topic for topic in TOPICS if not topic.trusted], ids=lambda topic: topic.name)
+def test_sound_messages_of_others_are_read_quickly(topic: Topic) -> None:
+    for cls in topic.messages:
+        assert read_sound(cls, encode(sample(cls))) == sample(cls)
 
 
 @given(st.binary(max_size=200))

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from oms_local.ports import LOOPBACK, find_free
-from oms_runtime.limits import MAX_HEAD_BYTES, BodyLimit, TimeLimit
+from oms_runtime.limits import ADDRESS_SHARE, MAX_HEAD_BYTES, MAX_PIPELINED, BodyLimit, TimeLimit
 from oms_runtime.server import make_server
 from oms_runtime.settings import OperationsSettings
 from probe import until
@@ -20,6 +20,9 @@ MAX_CONNECTIONS = 5
 TIMEOUT_SECONDS = 1.0
 POST = b"POST /size HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n"
 GET = b"GET /size HTTP/1.1\r\nHost: h\r\n\r\n"
+CHUNKED = b"POST /headers HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+ELSEWHERE = "127.0.0.2"
+"""This machine again, at an address that is no proxy's."""
 
 
 class Client:
@@ -50,9 +53,9 @@ class Server:
         self._port = port
         self._connections = connections
 
-    async def connect(self) -> Client:
-        """A new connection."""
-        reader, writer = await asyncio.open_connection(LOOPBACK, self._port)
+    async def connect(self, source: str = LOOPBACK) -> Client:
+        """A new connection, from an address of this machine."""
+        reader, writer = await asyncio.open_connection(LOOPBACK, self._port, local_addr=(source, 0))
         self._connections.callback(writer.close)
         return Client(reader, writer)
 
@@ -65,6 +68,11 @@ async def _unread(_request: Request) -> PlainTextResponse:
     return PlainTextResponse("who are you?", 401)
 
 
+async def _headers(request: Request) -> PlainTextResponse:
+    await request.body()
+    return PlainTextResponse("", 422 if "x-later" in request.headers else 200)
+
+
 async def _never(_request: Request) -> PlainTextResponse:
     await asyncio.Event().wait()
     return PlainTextResponse("")
@@ -73,7 +81,12 @@ async def _never(_request: Request) -> PlainTextResponse:
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     monkeypatch.setattr("oms_runtime.limits.HEAD_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
-    routes = [Route("/size", _size, methods=["GET", "POST"]), Route("/unread", _unread, methods=["POST"]), Route("/never", _never)]
+    routes = [
+        Route("/size", _size, methods=["GET", "POST"]),
+        Route("/unread", _unread, methods=["POST"]),
+        Route("/headers", _headers, methods=["POST"]),
+        Route("/never", _never),
+    ]
     app = BodyLimit(Starlette(routes=routes), max_bytes=MAX_BODY_BYTES, timeout_seconds=TIMEOUT_SECONDS)
     settings = OperationsSettings(http_host=LOOPBACK, operations_port=find_free(), http_max_connections=MAX_CONNECTIONS)
     running = make_server(TimeLimit(app, 2 * TIMEOUT_SECONDS), settings, settings.operations_port)
@@ -128,6 +141,42 @@ async def test_the_second_head_of_a_connection_is_limited_too(server: Server) ->
 async def test_a_head_that_is_too_large_is_refused(server: Server) -> None:
     client = await server.connect()
     assert await client.status(b"GET /size HTTP/1.1\r\nHost: h\r\nX: ", b"x" * (MAX_HEAD_BYTES + 1)) == 400
+
+
+async def test_a_head_that_does_not_end_is_refused_before_its_time_is_over(server: Server) -> None:
+    client = await server.connect()
+    client.writer.write(b"GET /size HTTP/1.1\r\nHost: h\r\n")
+    for _ in range(MAX_HEAD_BYTES // 1_000 + 1):
+        client.writer.write(b"X: " + b"x" * 1_000 + b"\r\n")
+        await client.writer.drain()
+    assert await client.status() == 400
+
+
+async def test_what_trails_a_body_is_no_header(server: Server) -> None:
+    client = await server.connect()
+    assert await client.status(CHUNKED, b"X-Later: x\r\n\r\n") == 200
+
+
+async def test_what_trails_a_body_without_end_is_refused(server: Server) -> None:
+    client = await server.connect()
+    try:
+        status = await client.status(CHUNKED, b"X-Later: ", b"x" * 1_000_000)  # more than one read takes
+    except (ConnectionError, asyncio.IncompleteReadError):  # the connection was closed while there was more to read
+        status = 400
+    assert status == 400
+
+
+async def test_only_so_many_requests_wait_for_the_one_before_them(server: Server) -> None:
+    client = await server.connect()
+    assert await client.status(GET.replace(b"/size", b"/never"), GET * (MAX_PIPELINED + 1)) == 400
+    client = await server.connect()
+    assert await client.status(GET * MAX_PIPELINED) == 200
+
+
+async def test_an_address_has_a_share_of_the_connections(server: Server) -> None:
+    allowed = [await server.connect(ELSEWHERE) for _ in range(MAX_CONNECTIONS // ADDRESS_SHARE)]
+    assert await (await server.connect(ELSEWHERE)).status() == 503
+    assert [await client.status(GET) for client in (*allowed, await server.connect())] == [200] * (len(allowed) + 1)
 
 
 async def test_a_response_that_takes_too_long_is_a_problem(server: Server) -> None:

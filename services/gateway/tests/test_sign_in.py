@@ -11,9 +11,9 @@ import pytest
 import structlog
 from oms_gateway import store
 from oms_gateway.identity import ROLES
-from oms_gateway.signin import network_of
 from oms_gateway.store import MAX_SESSIONS, Backoff
 from oms_local.testing import Servers
+from oms_runtime.limits import network_of
 
 from services.gateway.tests.gateways import HOST, PASSWORD, Gateway, open_gateway, sign_in
 

@@ -20,9 +20,12 @@ from oms_client.errors import Invalid, broker_errors
 PUBLISH_TIMEOUT_SECONDS = 30
 
 
-def content_id(message: object) -> str:
-    """An event id derived from a message's content: the same message is the same event, however often and from wherever it is sent."""
-    return sha256(b"\0".join((type_of(message).name.encode(), key_of(message).encode(), encode(message)))).hexdigest()
+def content_id(message: object, value: bytes | None = None) -> str:
+    """An event id derived from a message's content: the same message is the same event, however often and from wherever it is sent.
+
+    `value` is what `encode` makes of the message, where the caller has it.
+    """
+    return sha256(b"\0".join((type_of(message).name.encode(), key_of(message).encode(), value or encode(message)))).hexdigest()
 
 
 class Asker(NamedTuple):
@@ -35,8 +38,10 @@ class Asker(NamedTuple):
 NOBODY = Asker()
 
 
-def record_of(message: Any, source: str, event_id: str, now: datetime, asker: Asker = NOBODY) -> OutgoingRecord:
-    """The record that a message is published as. `source` and `event_id` are CloudEvents' `source` and `id`."""
+def record_of(
+    message: Any, source: str, event_id: str, now: datetime, asker: Asker = NOBODY, *, value: bytes | None = None
+) -> OutgoingRecord:
+    """The record that a message is published as. `source` and `event_id` are CloudEvents' `source` and `id`; `value` as in `content_id`."""
     key = key_of(message)
     envelope = Envelope(
         type=type_of(message).name,
@@ -48,7 +53,7 @@ def record_of(message: Any, source: str, event_id: str, now: datetime, asker: As
         actor=asker.actor,
         reason=asker.reason,
     )
-    return OutgoingRecord(key.encode(), encode(message), to_headers(envelope))
+    return OutgoingRecord(key.encode(), value or encode(message), to_headers(envelope))
 
 
 def read_message(kind: str, value: bytes) -> Any:
@@ -114,14 +119,22 @@ class Sender:
         await self._producer.stop()
 
     async def send(
-        self, message: Any, source: str, event_id: str, now: datetime, *, asker: Asker = NOBODY, topic: str | None = None
+        self,
+        message: Any,
+        source: str,
+        event_id: str,
+        now: datetime,
+        *,
+        asker: Asker = NOBODY,
+        topic: str | None = None,
+        value: bytes | None = None,
     ) -> None:
         """Publish a message on its topic and wait until the broker has it.
 
-        `topic` is for messages of `dead_letters`, which every service has its own topics for. Raises KafkaError or TimeoutError: then it is
-        not known whether the broker has it.
+        `topic` is for messages of `dead_letters`, which every service has its own topics for; `value` is as in `content_id`. Raises
+        KafkaError or TimeoutError: then it is not known whether the broker has it.
         """
-        record = record_of(message, source, event_id, now, asker)
+        record = record_of(message, source, event_id, now, asker, value=value)
         await self._producer.send_and_wait(topic or topic_of(message), key=record.key, value=record.value, headers=record.headers)
 
 

@@ -98,7 +98,10 @@ class Operation:
             raise UnreadableMessage("; ".join(f"{name}: is in the path, and must not be in the body" for name in twice))
         derived = {name: template.format(**parameters) for name, template in self.derived.items()}
         given = {name: parameters[name] for name in self.parameters if name in self.command.__struct_fields__}
-        value = encode({**body, **given, **derived})
+        return self.message_in(encode({**body, **given, **derived}))
+
+    def message_in(self, value: bytes) -> Any:
+        """The command whose fields, those of the path among them, are the JSON object `value`. Raises as `message`."""
         kind = type_of_placed(value) if self.command is OrderPlaced else self.kind.name
         try:
             return validate(kind, value)

@@ -3,8 +3,9 @@
 What is refused, beside what does not fit its type: a field the message does not have (it may be a misspelt optional one), an integer that
 JSON readers elsewhere would round (RFC 7493), a moment without an offset, and text that PostgreSQL cannot store or index.
 
-Half a megabyte can hold 100,000 mistakes, and pydantic takes microseconds for each. So a message is read in two steps: the first one stops
-at the first wrong entry of a list and does not look for unknown fields one by one; only if it fails, a second one finds what to name.
+Most messages are sound, and `sound` reads them without pydantic. Half a megabyte can hold 100,000 mistakes, and pydantic takes microseconds
+for each. So any other message is read in two steps: the first one stops at the first wrong entry of a list and does not look for unknown
+fields one by one; only if it fails, a second one finds what to name.
 """
 
 import re
@@ -35,13 +36,8 @@ from pydantic_core.core_schema import (
     with_info_wrap_validator_function,
 )
 
-MAX_TEXT_CHARACTERS = 255
-"""Characters of a text field that sets no limit of its own. Two such fields still fit one PostgreSQL index entry (2,704 bytes)."""
-MAX_NUMBER = 2**53 - 1
-MAX_ITEMS = 5_000
-"""Entries of a list."""
-MAX_ATTRIBUTES = 100
-"""Members of an object whose names are free."""
+from oms_contracts.sound import MAX_ATTRIBUTES, MAX_ITEMS, MAX_NUMBER, MAX_TEXT_CHARACTERS, read_sound
+
 MAX_REASONS = 100
 """Mistakes named in one response. The search for more ends soon after."""
 
@@ -71,6 +67,12 @@ class Refused(ValueError):
 
 def read_strictly(cls: type[Any], value: bytes) -> Any:
     """An instance of the message class `cls` from its JSON, moments in UTC. Raises Refused."""
+    sound = read_sound(cls, value)
+    return read_by_pydantic(cls, value) if sound is None else sound
+
+
+def read_by_pydantic(cls: type[Any], value: bytes) -> Any:
+    """As `read_strictly`, in five times its time."""
     try:
         return _quick_validator(cls).validate_json(value)
     except (ValidationError, TypeError):

@@ -1,6 +1,7 @@
 """Values that several messages share. Amounts are integer minor units of the order's currency (ISO 4217); quantities are whole units."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Annotated
 from uuid import UUID, uuid5
 
@@ -24,6 +25,7 @@ ORDER_ID_SEPARATOR = "\x1f"
 """Between channel and reference: the control character UNIT SEPARATOR."""
 
 
+@lru_cache(maxsize=1_024)  # one order is asked for several times in a row
 def order_id_of(channel: str, channel_reference: str) -> str:
     """The id of an order: a UUIDv5 (RFC 9562) of channel and reference, so the same order is the same stream wherever it enters."""
     return str(uuid5(ORDER_NAMESPACE, f"{channel}{ORDER_ID_SEPARATOR}{channel_reference}"))

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from oms_runtime.checkpoint_tool import reset_checkpoint, show_checkpoints
 from oms_runtime.errors import RETRYABLE_ERRORS
 from oms_runtime.health import operations_app
-from oms_runtime.limits import KEEP_ALIVE_SECONDS, MAX_HEAD_BYTES, LimitedProtocol
+from oms_runtime.limits import KEEP_ALIVE_SECONDS, LimitedProtocol
 from oms_runtime.logs import configure_logs
 from oms_runtime.loop import run_loop
 from oms_runtime.model import Service
@@ -48,8 +48,8 @@ def make_server(app: ASGIApp, settings: OperationsSettings, port: int) -> uvicor
             ws="none",
             limit_concurrency=settings.http_max_connections,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             log_config=None,
+            access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
         )

@@ -10,13 +10,16 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from oms_contracts.catalogue import EXTERNAL_MAX_BYTES
-from oms_contracts.operations import OPERATIONS
+from oms_contracts.operations import OPERATIONS, operation_of
 from oms_runtime.database import Database
 from oms_runtime.errors import RETRYABLE_ERRORS, is_retryable
 from oms_runtime.limits import BODY_TIMEOUT_SECONDS, BodyLimit
 from oms_runtime.problems import problem
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.routing import request_response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,7 +27,7 @@ from oms_gateway import document
 from oms_gateway.idempotency import IdempotencyKeys
 from oms_gateway.identity import Identity
 from oms_gateway.limits import Admission
-from oms_gateway.operations_api import PREFIX, Operations, Publisher, listed, operation_routes
+from oms_gateway.operations_api import PREFIX, Operations, Publisher, listed, operation_routes, route_of
 from oms_gateway.query_api import QueryApi
 from oms_gateway.reads import Reads, read_routes
 from oms_gateway.refusals import HANDLERS, Invalid
@@ -59,7 +62,7 @@ class Parts:
 def make_api(parts: Parts) -> FastAPI:
     """The API. Whoever makes its parts starts and stops them, and runs `parts.statuses` beside it."""
     admit = parts.admission.admit
-    api = FastAPI(
+    api = Api(
         title="Orderstream",
         version="1",
         summary="The API for people and programs outside.",
@@ -78,7 +81,26 @@ def make_api(parts: Parts) -> FastAPI:
     api.add_middleware(BodyLimit, max_bytes=EXTERNAL_MAX_BYTES, timeout_seconds=parts.body_timeout_seconds)
     api.add_middleware(Policies)
     api.openapi = lambda: _document(api)
+    place = operation_of("place-order")
+    handled = ExceptionMiddleware(request_response(route_of(admit, operations, place)), _handlers())
+    limited = BodyLimit(handled, max_bytes=EXTERNAL_MAX_BYTES, timeout_seconds=parts.body_timeout_seconds)
+    api.direct["POST", f"{PREFIX}{place.path}"] = ServerErrorMiddleware(Policies(limited))
     return api
+
+
+class Api(FastAPI):
+    """FastAPI takes 0.2 ms for what surrounds a route. Requests that come in hundreds a second go directly to an app of their own.
+
+    `direct` has it by method and path. Their routes are in the document as all others are, and answer the same.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.direct: dict[tuple[str, str], ASGIApp] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.direct.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        await (app or super().__call__)(scope, receive, send)
 
 
 def _own_routes(admit: Callable[[Request], Awaitable[Identity]], statuses: StatusFeed) -> APIRouter:

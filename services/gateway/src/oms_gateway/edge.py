@@ -5,8 +5,7 @@ from datetime import datetime
 
 from fastapi import FastAPI
 from oms_runtime.limits import BODY_TIMEOUT_SECONDS, BodyLimit
-from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oms_gateway import webhooks
 from oms_gateway.channels import Channels
@@ -14,18 +13,28 @@ from oms_gateway.shops import MAX_WEBHOOK_BYTES, Shop
 
 
 def make_edge(
-    api: ASGIApp,
+    api: FastAPI,
     channels: Channels,
     clock: Callable[[], datetime],
     *,
     shops: Mapping[str, Shop],
     body_timeout_seconds: float = BODY_TIMEOUT_SECONDS,
 ) -> FastAPI:
-    """The application: `api`, and the webhooks of `shops`, by channel, which `channels` publishes."""
+    """The application: `api`, which is given the webhooks of `shops`, by channel; `channels` publishes them."""
     hooks = FastAPI(title="Orderstream's webhooks", version="1", openapi_url="/webhooks/openapi.json", docs_url=None, redoc_url=None)
     hooks.add_middleware(BodyLimit, max_bytes=MAX_WEBHOOK_BYTES, timeout_seconds=body_timeout_seconds)
     hooks.include_router(webhooks.make_router(channels, shops, clock))
-    edge = FastAPI(title="Orderstream", openapi_url=None, docs_url=None, redoc_url=None)
-    edge.router.routes.append(Route("/webhooks/{rest:path}", hooks))
-    edge.mount("/", api)
-    return edge
+    api.add_middleware(_Beside, hooks=hooks)
+    return api
+
+
+class _Beside:
+    """Middleware that gives requests of webhooks to an app of theirs, before anything that is meant for the API alone."""
+
+    def __init__(self, app: ASGIApp, *, hooks: ASGIApp) -> None:
+        self._app = app
+        self._hooks = hooks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        of_shop = scope["type"] == "http" and scope["path"].startswith("/webhooks/")
+        await (self._hooks if of_shop else self._app)(scope, receive, send)

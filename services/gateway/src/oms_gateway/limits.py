@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from fastapi import Request
+from oms_runtime.limits import network_of
 
 from oms_gateway.identity import Identity
 from oms_gateway.refusals import Refusal
@@ -68,4 +69,4 @@ class Admission:
 
     def admit_anybody(self, request: Request) -> None:
         """Let a request in that needs no identity. Raises TooManyRequests."""
-        self.addresses.take(request.client.host if request.client else "")
+        self.addresses.take(network_of(request.client.host) if request.client else "")

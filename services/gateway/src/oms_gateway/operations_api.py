@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, Protocol, cast
 from urllib.parse import unquote, unquote_to_bytes
@@ -11,22 +11,22 @@ from urllib.parse import unquote, unquote_to_bytes
 import msgspec
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from oms_client.outcomes import NO_EFFECT_KNOWN, Outcome, wait_for_outcome
-from oms_client.publisher import Asker, content_id, record_of
+from oms_client.publisher import Asker, content_id
 from oms_client.queries import Json, order_path
 from oms_contracts.catalogue import ALL_SERVICES, EXTERNAL_MAX_VALUE_BYTES
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.customers import EraseCustomer
-from oms_contracts.envelope import CONTROL, from_headers
+from oms_contracts.envelope import CONTROL, check_key
 from oms_contracts.message import UnreadableMessage, encode, key_of
 from oms_contracts.operations import MAX_REASON_BYTES, OPERATIONS, Operation, topic_for
 from oms_runtime.problems import problem
 from starlette.routing import Match
 from starlette.types import Scope
 
-from oms_gateway.idempotency import IdempotencyKeys, check_key
+from oms_gateway.idempotency import IdempotencyKeys
+from oms_gateway.idempotency import check_key as check_idempotency_key
 from oms_gateway.identity import Identity
 from oms_gateway.personal_data import without_personal_data
 from oms_gateway.query_api import QueryApi
@@ -38,7 +38,6 @@ SOURCE = "/oms/gateway"
 """CloudEvents' `source` of what is published here."""
 MAX_WAITS = 100
 """How many requests wait for outcomes at the same time. One more is answered at once, as one whose time is over."""
-_ANY_TIME = datetime.fromtimestamp(0, UTC)
 _WAIT = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)s")
 
 Admit = Callable[[Request], Awaitable[Identity]]
@@ -48,8 +47,18 @@ Admit = Callable[[Request], Awaitable[Identity]]
 class Publisher(Protocol):
     """What publishes single messages: `oms_client.publisher.Sender`."""
 
-    async def send(self, message: Any, source: str, event_id: str, now: datetime, *, asker: Asker = ..., topic: str | None = None) -> None:
-        """Publish a message and wait until the broker has it. Raises KafkaError or TimeoutError."""
+    async def send(
+        self,
+        message: Any,
+        source: str,
+        event_id: str,
+        now: datetime,
+        *,
+        asker: Asker = ...,
+        topic: str | None = None,
+        value: bytes | None = None,
+    ) -> None:
+        """Publish a message, encoded as `value`, and wait until the broker has it. Raises KafkaError or TimeoutError."""
         ...
 
 
@@ -64,6 +73,7 @@ class _Asked:
     """A request for an operation, as it was read."""
 
     command: Any
+    value: bytes
     topic: str
     reason: str
     key: str | None
@@ -96,18 +106,29 @@ def seconds_of(wait: str | None) -> float:
 
 
 def command_of(operation: Operation, parameters: Mapping[str, str], body: bytes) -> Any:
-    """The command that a request spells. Raises Invalid, which names every field at fault, or TooLarge."""
+    """The command that a request spells. Raises Invalid, which names every field at fault."""
     try:
-        given: Any = msgspec.json.decode(body or b"{}")
-        if not isinstance(given, dict):
-            raise Invalid("this is not what the operation takes", "body: must be a JSON object")
-        command = operation.message(parameters, cast(dict[str, Any], given))
-        from_headers(record_of(command, SOURCE, "id", _ANY_TIME).headers)  # a key that no service could read
+        command = operation.message(parameters, _object_in(body)) if operation.parameters else _read_once(operation, body or b"{}")
+        check_key(key_of(command))  # a key that no service could read
     except (UnreadableMessage, RecursionError, ValueError) as error:  # a DecodeError is a ValueError
         raise Invalid("this is not what the operation takes", *_reasons(error)) from error
-    if len(encode(command)) > EXTERNAL_MAX_VALUE_BYTES:  # with the defaults that the body left out
-        raise TooLarge("the body is too large", f"body: at most {EXTERNAL_MAX_VALUE_BYTES} bytes")
     return command
+
+
+def _read_once(operation: Operation, body: bytes) -> Any:
+    """The command that a body spells whole: it is read as it came, not first as an object to which the path's parameters are added."""
+    try:
+        return operation.message_in(body)
+    except UnreadableMessage:
+        _object_in(body)  # says what is wrong where it is no JSON
+        raise
+
+
+def _object_in(body: bytes) -> dict[str, Any]:
+    given: Any = msgspec.json.decode(body or b"{}")
+    if not isinstance(given, dict):
+        raise Invalid("this is not what the operation takes", "body: must be a JSON object")
+    return cast(dict[str, Any], given)
 
 
 def _reasons(error: Exception) -> list[str]:
@@ -220,11 +241,11 @@ class Operations:
 
     async def _publish(self, identity: Identity, operation: Operation, asked: _Asked) -> str:
         """Publish once, and return the event id. An order that is placed again is the same order, whoever sends it."""
-        event_id = content_id(asked.command) if isinstance(asked.command, OrderPlaced) else self._new_id()
+        event_id = content_id(asked.command, asked.value) if isinstance(asked.command, OrderPlaced) else self._new_id()
         if asked.key is None:
             await self._send(identity, asked, event_id)
             return event_id
-        parts = (operation.name.encode(), asked.topic.encode(), encode(asked.command), asked.reason.encode())
+        parts = (operation.name.encode(), asked.topic.encode(), asked.value, asked.reason.encode())
         fingerprint = sha256(b"\0".join(parts)).hexdigest()
         async with self._keys.once(identity.actor, asked.key, fingerprint, event_id, self._clock()) as (chosen, to_send):
             if to_send:
@@ -234,7 +255,7 @@ class Operations:
     async def _send(self, identity: Identity, asked: _Asked, event_id: str) -> None:
         asker = Asker(identity.actor, asked.reason)
         try:
-            await self._publisher.send(asked.command, SOURCE, event_id, self._clock(), asker=asker, topic=asked.topic)
+            await self._publisher.send(asked.command, SOURCE, event_id, self._clock(), asker=asker, topic=asked.topic, value=asked.value)
         except (KafkaError, TimeoutError) as error:
             again = "it is not known whether it was taken: send it again, with an Idempotency-Key it counts once"
             raise Unavailable("the broker is out of reach", again) from error
@@ -263,8 +284,12 @@ async def _read(operation: Operation, request: Request) -> _Asked:
         request.headers.get("idempotency-key"),
     )
     if key is not None:
-        check_key(key)
-    return _Asked(command_of(operation, parameters, await request.body()), topic_for(operation, parameters), reason, key, wait)
+        check_idempotency_key(key)
+    command = command_of(operation, parameters, await request.body())
+    value = encode(command)
+    if len(value) > EXTERNAL_MAX_VALUE_BYTES:  # with the defaults that the body left out
+        raise TooLarge("the body is too large", f"body: at most {EXTERNAL_MAX_VALUE_BYTES} bytes")
+    return _Asked(command, value, topic_for(operation, parameters), reason, key, wait)
 
 
 def _answer(identity: Identity, operation: Operation, command: Any, event_id: str, outcome: Outcome | None) -> Response:
@@ -281,7 +306,7 @@ def _answer(identity: Identity, operation: Operation, command: Any, event_id: st
     if outcome is not None and outcome.status == "refused":
         return problem(409, f"{operation.name} was refused", *outcome.reasons, headers=headers, members=body)
     done = outcome is not None and outcome.status == "done"
-    return JSONResponse(body, status_code=200 if done else 202, headers=headers)
+    return Response(encode(body), 200 if done else 202, headers, "application/json")
 
 
 def _invalid_header(reason: str) -> Invalid:
@@ -298,20 +323,22 @@ class EncodedPathRoute(APIRoute):
         return match, found
 
 
+def route_of(admit: Admit, operations: Operations, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+    """What answers a request for an operation."""
+
+    async def ask(request: Request) -> Response:
+        return await operations.ask(await admit(request), operation, request)
+
+    return ask
+
+
 def operation_routes(admit: Admit, operations: Operations, described: Callable[[Operation], dict[str, Any]]) -> APIRouter:
     """The routes of all operations, and the list of them. `described` is what the OpenAPI document says of one."""
     router = APIRouter(route_class=EncodedPathRoute)
-
-    def route_of(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
-        async def ask(request: Request) -> Response:
-            return await operations.ask(await admit(request), operation, request)
-
-        return ask
-
     for operation in OPERATIONS:
         router.add_api_route(
             operation.path,
-            route_of(operation),
+            route_of(admit, operations, operation),
             methods=["POST"],
             name=operation.name,
             operation_id=operation.name,

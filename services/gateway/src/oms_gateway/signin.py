@@ -12,10 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from ipaddress import ip_address, ip_network
 
 from fastapi import Request, Response
 from oms_runtime.database import Connection, Database
+from oms_runtime.limits import network_of
 
 from oms_gateway import store
 from oms_gateway.passwords import Passwords
@@ -317,17 +317,6 @@ def hash_of(token: str) -> bytes:
 def csrf_token_of(token: str) -> str:
     """The CSRF token of the session of `token`: only whoever was given it, or has the token, knows it."""
     return urlsafe_b64encode(hmac.digest(token.encode(), b"csrf", "sha256")).decode().rstrip("=")
-
-
-def network_of(address: str) -> str:
-    """What a network address stands for when sign-ins are counted: itself, or the /64 of an IPv6 address, which one customer has whole."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return address
-    return str(parsed.ipv4_mapped or ip_network((parsed.packed, 64), strict=False))
 
 
 def _subject(kind: str, text: str) -> bytes:
