@@ -98,7 +98,7 @@ async def test_bodies_full_of_mistakes_do_not_delay_the_orders_of_channels(
 ) -> None:
     wrong = msgspec.json.encode({"lines": [0] * MISTAKES})
     flood = [asyncio.create_task(gateway.post(ORDERS, content=wrong)) for _ in range(BODIES)]
-    async with Publisher(settings_of(stack.kafka("channel")), "/test/channel", utc_now) as publisher:
+    async with Publisher(settings_of(stack.kafka("channel:web")), "/test/channel", utc_now) as publisher:
         placed = order("API-2")
         await publisher.publish([placed])
         assert await known(query, placed, MAX_DELAY_SECONDS)

@@ -21,7 +21,7 @@ from oms_runtime.clock import utc_now
 
 from tests.load.bare import CHANNEL
 from tests.load.figures import growth, per_second, percentile
-from tests.load.rig import Batch, Rig
+from tests.load.rig import USER, Batch, Rig
 from tests.load.usage import peak_memory, read_disk, read_usage
 from tests.load.watch import Stuck, partitions_on
 
@@ -88,7 +88,7 @@ async def latency(rig: Rig, rate: float, seconds: float, seed: int) -> Figures:
     random, partitions = Random(f"{seed}/latency"), partitions_on(rig.stack)
     # Made beforehand: what they cost to make is the channel's business, and would be taken from the system.
     records = {id_: record_of(order, "/bench/channel", content_id(order), utc_now()) for id_, order in placed.items()}
-    producer = make_producer(settings_of(rig.stack.kafka("channel")), "bench-latency")
+    producer = make_producer(settings_of(rig.stack.kafka(USER)), "bench-latency")
     await producer.start()
     try:
         before, began = read_usage(rig.pids), time()

@@ -26,6 +26,7 @@ from oms_cli import (
     map_orders,
     orders,
     output,
+    parties,
     payments,
     products,
     read_models,
@@ -100,6 +101,8 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(stores.app, name="store")
 app.add_typer(users.app, name="user")
+for _kind, _group in parties.GROUPS.items():
+    app.add_typer(_group, name=_kind)
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(read_models.app, name="read-models")
 app.command("map", epilog="Example: oms map payloads --json")(map_orders.map_orders)
