@@ -7,7 +7,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from oms_contracts.catalogue import ALL_SERVICES, FOREVER, GATEWAY, PROJECTION, SERVICES, TOPICS, Topic, topics_read_by, topics_written_by
+from oms_contracts.catalogue import (
+    ALL_SERVICES,
+    FOREVER,
+    GATEWAY,
+    PARTY_TOPICS,
+    PROJECTION,
+    SERVICES,
+    TOPICS,
+    Topic,
+    topics_read_by,
+    topics_written_by,
+)
 from oms_contracts.dead_letters import concerns_dead_letters
 from oms_contracts.message import type_of
 
@@ -21,7 +32,8 @@ TIMES = {"second": timedelta(seconds=1), "minute": timedelta(minutes=1), "hour":
 
 
 def test_the_table_of_topics_is_the_catalogue() -> None:
-    assert [row[:6] for row in rows(section("Topics"))] == [*map(described, [*EVENT_TOPICS, *command_topics()]), dead_letter_topics()]
+    topics = [*EVENT_TOPICS, *command_topics(), *PARTY_TOPICS]
+    assert [row[:6] for row in rows(section("Topics"))] == [*map(described, topics), dead_letter_topics()]
 
 
 def test_every_topic_can_be_read_by_the_operator_who_writes_orders_and_commands() -> None:
@@ -43,7 +55,8 @@ def test_the_gateway_may_do_what_the_page_says() -> None:
 def test_a_service_writes_reads_and_takes_what_the_page_says(service: str) -> None:
     _, _, written, read, commands = next(row for row in rows(section("Who owns what")) if row[0] == service)
     assert set(names(written)) == {topic.name for topic in topics_written_by(service) if not topic.name.endswith(DEAD_LETTERS)}
-    assert set(names(read)) == {topic.name for topic in topics_read_by(service) if not topic.name.endswith((COMMANDS, DEAD_LETTERS))}
+    events = (topic.name for topic in topics_read_by(service) if topic.parties is None)
+    assert set(names(read)) == {name for name in events if not name.endswith((COMMANDS, DEAD_LETTERS))}
     own = next(topic for topic in TOPICS if topic.name == f"oms.{service}{COMMANDS}")
     assert set(names(commands)) == {cls.__name__ for cls in own.messages if not concerns_dead_letters(type_of(cls).name)}
 
@@ -57,10 +70,13 @@ def test_the_picture_shows_who_writes_and_reads_each_topic() -> None:
     assert set(topics.values()) == {topic.name for topic in EVENT_TOPICS}
     shown = {(topics.get(one, one), topics.get(other, other)) for one, other in solid}
     left_out = {OPERATOR, PROJECTION}
-    written = {(user, topic.name) for topic in EVENT_TOPICS for user in topic.writers if user not in left_out}
+    parties = {
+        (writer, beside) for topic in PARTY_TOPICS for writer in topic.writers if (beside := topic.prefix.rstrip(".")) in topics.values()
+    }
+    written = parties | {(user, topic.name) for topic in EVENT_TOPICS for user in topic.writers if user not in left_out}
     read = {(topic.name, user) for topic in EVENT_TOPICS for user in topic.readers if user not in left_out}
     assert shown == written | read
-    assert dotted == {(user, topic.readers[0]) for topic in command_topics() for user in topic.writers if user not in {OPERATOR, GATEWAY}}
+    assert dotted == {(topic.parties, topic.readers[0]) for topic in PARTY_TOPICS if topic.prefix.endswith(f"{COMMANDS}.")}
 
 
 @pytest.mark.parametrize("service", SERVICES)

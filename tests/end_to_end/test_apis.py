@@ -122,7 +122,7 @@ async def test_bodies_full_of_mistakes_do_not_delay_the_orders_of_channels(
 ) -> None:
     wrong = msgspec.json.encode({"lines": [0] * MISTAKES})
     flood = [asyncio.create_task(gateway.post(ORDERS, content=wrong)) for _ in range(BODIES)]
-    async with Publisher(settings_of(stack.kafka("channel")), "/test/channel", utc_now) as publisher:
+    async with Publisher(settings_of(stack.kafka("channel:web")), "/test/channel", utc_now) as publisher:
         placed = order("API-2")
         await publisher.publish([placed])
         assert await known(query, placed, MAX_DELAY_SECONDS)
@@ -159,7 +159,7 @@ async def test_floods_of_the_gateway_keep_no_order_from_being_answered_and_compl
         await meanwhile.enter_async_context(make_app(lambda user: settings_of(stack.kafka(user))))
         watching = asyncio.create_task(watch.run())
         meanwhile.callback(watching.cancel)
-        async with Publisher(settings_of(stack.kafka("warehouse")), "/test/warehouse", utc_now) as publisher:
+        async with Publisher(settings_of(stack.kafka("operator")), "/test/warehouse", utc_now) as publisher:
             await publisher.publish(stock_for(orders, 1))
         publish = await meanwhile.enter_async_context(publishing(stack))
         place = await meanwhile.enter_async_context(placing(stack))

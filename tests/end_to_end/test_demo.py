@@ -15,6 +15,7 @@ from oms_contracts.samples import sample
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.values import StockLine
 from oms_demo.__main__ import query_client, run
+from oms_demo.responses import responses_by_user
 from oms_demo.simulators import make_app
 from oms_kafka.settings import settings_of
 from oms_local.stack import Stack
@@ -55,8 +56,8 @@ async def test_the_same_orders_again_change_nothing_even_after_every_service_was
 async def test_an_order_is_completed_although_a_flood_of_garbage_came_under_its_reference(stack: Stack) -> None:
     genuine: OrderPlaced = sample(OrderPlaced)
     garbage = [replace(genuine, total=-number) for number in range(1, MAX_REJECTIONS + 21)]
-    goods = tuple(StockLine(sku=line.sku, location=genuine.location or "BER", quantity=line.quantity) for line in genuine.lines)
-    async with query_client(stack) as query, make_app(lambda user: settings_of(stack.kafka(user))):
+    goods = tuple(StockLine(sku=line.sku, location="BER-1", quantity=line.quantity) for line in genuine.lines)
+    async with query_client(stack) as query, make_app(lambda user: settings_of(stack.kafka(user)), responses_by_user(["BER-1"])):
 
         async def received() -> Any:
             return await query.find(f"/stock/{goods[-1].sku}")
@@ -65,10 +66,10 @@ async def test_an_order_is_completed_although_a_flood_of_garbage_came_under_its_
             found = await query.find(f"/orders/{key_of(genuine)}")
             return found if found and found["status"] == "completed" else None
 
-        async with Publisher(settings_of(stack.kafka("warehouse")), "/test/warehouse", utc_now) as publisher:
+        async with Publisher(settings_of(stack.kafka("warehouse:BER-1")), "/test/warehouse", utc_now) as publisher:
             await publisher.publish([ReceiveStock(receipt_id="GOODS", lines=goods)])
         assert await poll(received, TIMEOUT_SECONDS)
-        async with Publisher(settings_of(stack.kafka("channel")), "/test/channel", utc_now) as publisher:
+        async with Publisher(settings_of(stack.kafka("channel:web")), "/test/channel", utc_now) as publisher:
             await publisher.publish([*garbage, genuine, *garbage[:MAX_REJECTIONS]])
         order = await poll(completed, TIMEOUT_SECONDS)
         assert order is not None

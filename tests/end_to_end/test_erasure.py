@@ -15,10 +15,11 @@ from functools import partial
 from typing import Any
 
 import httpx
+from aiokafka import TopicPartition
 from msgspec.structs import replace
 from oms_client.publisher import Publisher, record_of
 from oms_client.queries import QueryClient, poll
-from oms_contracts.catalogue import ALL_SERVICES, SERVICES, TOPICS
+from oms_contracts.catalogue import ALL_SERVICES, SERVICES, TOPICS, party_topics
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.envelope import header
 from oms_contracts.fulfillments import FulfillmentPlanned
@@ -27,6 +28,7 @@ from oms_contracts.order_parts import Contact, Gift, Pickup, Risk
 from oms_contracts.samples import example_order
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.values import StockLine
+from oms_demo.responses import responses_by_user
 from oms_demo.simulators import make_app
 from oms_kafka.clients import make_producer, partition_of
 from oms_kafka.settings import settings_of
@@ -45,6 +47,8 @@ EMAIL = "zebulon.quagmire@example.net"
 PERSON = ("Zebulon Quagmire", EMAIL, "+49 30 7716253", "Quagmire & Sons", "DE811907980", "Sumpfweg 88b", "Hinterhof links")
 NOTE, WISHES, ADDRESS = "the bell is broken, whistle", "from uncle Zeb", "198.51.100.77"
 NEEDLES = (*PERSON, NOTE, WISHES, ADDRESS)
+WEB = "channel:web"
+OF_WEB = [TopicPartition(topic.name, number) for topic in party_topics("channel", "web") for number in range(topic.partitions)]
 FOR_EVER = frozenset(topic.name for topic in TOPICS if topic.keeps_for_ever)
 
 
@@ -91,9 +95,10 @@ async def found_on_topics(stack: Stack) -> set[str]:
     """The topics that have a record with the person's data in its key, value or headers, decompressed as a reader gets it."""
     found: set[str] = set()
     async with reading(stack) as reader:
-        reader.assign(PARTITIONS)
-        begins = await reader.beginning_offsets(PARTITIONS)
-        ends = {tp: end for tp, end in (await reader.end_offsets(PARTITIONS)).items() if end > begins[tp]}
+        everything = (*PARTITIONS, *OF_WEB)
+        reader.assign(everything)
+        begins = await reader.beginning_offsets(everything)
+        ends = {tp: end for tp, end in (await reader.end_offsets(everything)).items() if end > begins[tp]}
         while ends:
             for tp, records in (await reader.getmany(*ends, timeout_ms=200)).items():
                 for record in records:
@@ -138,7 +143,7 @@ async def wait_for_status(query: QueryClient, placed: OrderPlaced, *statuses: st
 
 
 async def publish(stack: Stack, user: str, *messages: object) -> None:
-    async with Publisher(settings_of(stack.kafka(user)), f"/test/{user}", utc_now) as publisher:
+    async with Publisher(settings_of(stack.kafka(user)), f"/test/{user.replace(':', '/')}", utc_now) as publisher:
         await publisher.publish(messages)
 
 
@@ -146,10 +151,10 @@ async def publish_garbage(stack: Stack, placed: OrderPlaced) -> None:
     """The same order with a field that no order has: capture sets it aside."""
     key, value, headers = record_of(placed, source="/test/channel", event_id="garbage", now=utc_now())
     garbage = json.dumps(json.loads(value) | {"colour": "blue"}).encode()
-    producer = make_producer(settings_of(stack.kafka("channel")), "garbage")
+    producer = make_producer(settings_of(stack.kafka(WEB)), "garbage")
     await producer.start()
     try:
-        topic = "oms.channel.orders"
+        topic = "oms.channel.orders.web"
         partition = partition_of(key, len(await producer.partitions_for(topic)))
         await producer.send_and_wait(topic, key=key, value=garbage, headers=headers, partition=partition)
     finally:
@@ -160,11 +165,11 @@ async def test_an_erased_person_is_nowhere_that_may_stay_and_all_else_goes_on(st
     placed, other = order("ERASE-1", "zeb", EMAIL, marked=True), order("ERASE-2", "ada", "ada@example.com")
     corrected = order("ERASE-3", "zeb", EMAIL, marked=True)
     goods = tuple(StockLine(sku=line.sku, location="BER-1", quantity=100) for line in placed.lines)
-    await publish(stack, "warehouse", ReceiveStock(receipt_id="ERASE", lines=goods))
+    await publish(stack, "warehouse:BER-1", ReceiveStock(receipt_id="ERASE", lines=goods))
     assert await poll(lambda: query.find(f"/stock/{placed.lines[0].sku}"), TIMEOUT_SECONDS)
-    async with make_app(lambda user: settings_of(stack.kafka(user))):
+    async with make_app(lambda user: settings_of(stack.kafka(user)), responses_by_user(["BER-1"])):
         await publish_garbage(stack, corrected)
-        await publish(stack, "channel", placed, other)
+        await publish(stack, WEB, placed, other)
         await wait_for_status(query, other, "completed")
         await wait_for_status(query, placed, "completed")
         assert await poll(partial(returns_until, query, placed), TIMEOUT_SECONDS)  # the last that is to happen to it
@@ -175,7 +180,7 @@ async def test_an_erased_person_is_nowhere_that_may_stay_and_all_else_goes_on(st
         assert await searched(query, **wanted) == {key_of(placed)}
 
     # It is where it may be for 30 days, and what looks for it finds it there. A warehouse was told whom it ships to.
-    assert await found_on_topics(stack) == {"oms.channel.orders", "oms.fulfillment-orders"}
+    assert await found_on_topics(stack) == {"oms.channel.orders.web", "oms.fulfillment-orders"}
     assert await found_in_tables(stack) == {"capture.dead_letters"}
     told = (await plans_for_warehouses(stack))[key_of(placed)].personal
     assert told is not None
@@ -215,7 +220,7 @@ async def test_an_erased_person_is_nowhere_that_may_stay_and_all_else_goes_on(st
 
     # The person may come back, as somebody new.
     again = order("ERASE-4", "zeb", EMAIL, marked=True)
-    await publish(stack, "channel", again)
+    await publish(stack, WEB, again)
     back = await poll(partial(query.find, f"/orders/{key_of(again)}"), TIMEOUT_SECONDS)
     assert back is not None
     assert await poll(partial(named, query, again), TIMEOUT_SECONDS) == "Zebulon Quagmire"
@@ -296,12 +301,12 @@ async def wrapped_keys_left(stack: Stack, *, key_count: int) -> dict[str, int]:
 
 async def test_a_restored_store_has_the_keys_again_that_it_lost_and_not_those_that_were_erased(stack: Stack, query: QueryClient) -> None:
     early, late = order("KEYS-1", "early", "early@example.com"), order("KEYS-2", "late", "late@example.com")
-    await publish(stack, "channel", early)
+    await publish(stack, WEB, early)
     assert await poll(partial(named_or_none, query, early), TIMEOUT_SECONDS)
     await asyncio.to_thread(stack.stop_part, "capture")
     await administer(stack, "create database capture_backup template oms_capture owner oms_capture")
     await asyncio.to_thread(stack.start_part, "capture")
-    await publish(stack, "channel", late)
+    await publish(stack, WEB, late)
     assert await poll(partial(named_or_none, query, late), TIMEOUT_SECONDS)
     await oms(stack, "customer", "erase", "--channel", "web", "--id", "early", "--reason", "asked to", "--yes")
     await asyncio.to_thread(stack.stop_part, "capture")
@@ -317,7 +322,7 @@ async def test_a_restored_store_has_the_keys_again_that_it_lost_and_not_those_th
     # Its next order is sealed with the key that it had, and the erased customer gets a new one.
     for reference, customer in (("KEYS-3", "late"), ("KEYS-4", "early")):
         placed = order(reference, customer, f"{customer}@example.com")
-        await publish(stack, "channel", placed)
+        await publish(stack, WEB, placed)
         assert await poll(partial(named_or_none, query, placed), TIMEOUT_SECONDS)
     found = {
         name: json.loads(await oms(stack, "customer", "find", "--channel", "web", "--id", name, "--json")) for name in ("early", "late")

@@ -21,6 +21,7 @@ from oms_client.queries import QueryClient
 from oms_contracts.envelope import header
 from oms_demo.__main__ import SHORT_LOOK_UP, audits_of, query_client
 from oms_demo.baskets import read_baskets, stock_for
+from oms_demo.responses import LOCATIONS
 from oms_demo.simulators import make_app
 from oms_kafka.settings import settings_of
 from oms_local import postgres_server
@@ -225,9 +226,11 @@ async def orders_under_way(stack: Stack) -> AsyncGenerator[Placed]:
     """Orders are placed all the time, and warehouse and carrier do their part."""
     placed = Placed()
     async with make_app(lambda user: settings_of(stack.kafka(user))):
-        async with Publisher(settings_of(stack.kafka("warehouse")), "/test/warehouse", utc_now) as publisher:
-            await publisher.publish(stock_for(list(read_baskets(SEED, MAX_ORDERS)), SEED))
-        async with Publisher(settings_of(stack.kafka("channel")), "/test/channel", utc_now) as publisher:
+        receipts = [*stock_for(list(read_baskets(SEED, MAX_ORDERS)), SEED)]
+        for location in LOCATIONS:
+            async with Publisher(settings_of(stack.kafka(f"warehouse:{location}")), "/test/warehouse", utc_now) as publisher:
+                await publisher.publish(receipt for receipt in receipts if receipt.lines[0].location == location)
+        async with Publisher(settings_of(stack.kafka("operator")), "/test/orders", utc_now) as publisher:
             placed.task = asyncio.create_task(placed.place(publisher))
             try:
                 yield placed

@@ -7,7 +7,7 @@ without them: an order that its customer cancels is one that no warehouse would 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from typing import Any
 
@@ -21,8 +21,8 @@ from oms_contracts.returns import InspectReturn, ReceiveReturnItems, RequestRetu
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.tracking import LabelCreated
 from oms_contracts.values import InspectedLine, PaymentMethod, ReturnLine, StockLine
-from oms_demo.baskets import LOCATIONS, read_baskets
-from oms_demo.responses import carrier, warehouse
+from oms_demo.baskets import read_baskets
+from oms_demo.responses import CARRIER, LOCATIONS, Response, carrier, warehouse
 
 RETURNS_LOCATION = "north"
 ALL_UNITS = 10**9
@@ -158,9 +158,11 @@ class Orders:
             if not (scenario.invalid or scenario.sold_out):
                 for line in order.lines:
                     wanted[line.sku] += line.quantity
-        lines = [line for sku, units in sorted(wanted.items()) for line in _spread(sku, units, self.locations(sku))]
+        spread = [line for sku, units in sorted(wanted.items()) for line in _spread(sku, units, self.locations(sku))]
+        by_location = {location: [line for line in spread if line.location == location] for location in LOCATIONS}
         return [
-            ReceiveStock(receipt_id=f"{self.prefix}-{number:06}", lines=tuple(lines[number : number + 100]))
+            ReceiveStock(receipt_id=f"{self.prefix}-{location}-{number:06}", lines=tuple(lines[number : number + 100]))
+            for location, lines in by_location.items()
             for number in range(0, len(lines), 100)
         ]
 
@@ -192,24 +194,25 @@ class ExternalParties:
 
     def reactions(self) -> Mapping[str, Reactions]:
         """By broker user."""
+        warehouses: dict[str, dict[type[Any], Response]] = {
+            f"warehouse:{location}": {FulfillmentPlanned: partial(self._ship, location)} for location in LOCATIONS
+        }
+        warehouses[f"warehouse:{RETURNS_LOCATION}"][ReturnApproved] = self._receive_return
         return {
-            "warehouse": {
-                FulfillmentPlanned: self._ship,
-                ReturnWindowOpened: lambda event: self._request_return(event.order_id, 0),
-                ReturnApproved: self._receive_return,
-                ReturnClosed: lambda event: self._request_return(event.order_id, _number(event.return_id) + 1),
-            },
-            "carrier": {LabelCreated: carrier},
+            **warehouses,
+            f"carrier:{CARRIER}": {LabelCreated: carrier},
             "operator": {
+                ReturnWindowOpened: lambda event: self._request_return(event.order_id, 0),
+                ReturnClosed: lambda event: self._request_return(event.order_id, _number(event.return_id) + 1),
                 OrderActionRequired: self._handle_action,
                 FulfillmentPlanned: lambda event: self._cancel(event.order_id, "planned"),
                 FulfillmentShipped: lambda event: self._cancel(event.order_id, "shipped"),
             },
         }
 
-    def _ship(self, event: FulfillmentPlanned) -> Iterator[Any]:
+    def _ship(self, location: str, event: FulfillmentPlanned) -> Iterator[Any]:
         scenario = self._scenarios.get(event.order_id)
-        if scenario is not None and scenario.cancels != "planned":
+        if scenario is not None and event.location == location and scenario.cancels != "planned":
             yield from warehouse(event)
 
     def _handle_action(self, event: OrderActionRequired) -> Iterator[Any]:

@@ -39,6 +39,8 @@ from oms_client.errors import ClientError
 from oms_client.publisher import Publisher
 from oms_contracts.catalogue import ALL_SERVICES, APIS, SERVICES, TOPICS
 from oms_demo.__main__ import audits_of, query_client
+from oms_demo.baskets import CHANNELS
+from oms_demo.responses import LOCATIONS
 from oms_demo.simulators import make_app
 from oms_kafka.clients import client_options
 from oms_kafka.settings import settings_of
@@ -291,6 +293,8 @@ class Progress:
 @asynccontextmanager
 async def external_parties(stack: Stack, parties: ExternalParties) -> AsyncGenerator[Progress]:
     """Run the external parties, and count what services publish."""
+    for user in (*parties.reactions(), *(f"channel:{channel}" for channel in CHANNELS)):
+        stack.kafka(user)  # made before the first fault
     progress = Progress()
     async with asyncio.TaskGroup() as background:
         tasks = [background.create_task(progress.watch(stack))]
@@ -315,7 +319,7 @@ async def publish(stack: Stack, user: str, messages: Iterable[Any]) -> None:
 
     async def published() -> bool:
         with suppress(ClientError):
-            async with Publisher(settings_of(stack.kafka(user)), f"/test/{user}", utc_now) as publisher:
+            async with Publisher(settings_of(stack.kafka(user)), f"/test/{user.replace(':', '/')}", utc_now) as publisher:
                 await publisher.publish(waiting)
                 return True
         return False
@@ -352,12 +356,15 @@ async def flow(stack: Stack, projection: httpx.AsyncClient, orders: Orders, repo
     with suppress(TimeoutError):
         async with asyncio.timeout(FORM.timeout_seconds):
             receipts = orders.stock()
-            await publish(stack, "warehouse", receipts)
+            for location in LOCATIONS:
+                await publish(stack, f"warehouse:{location}", [each for each in receipts if each.lines[0].location == location])
             for receipt in receipts:
                 await until(lambda sku=receipt.lines[-1].sku: query(projection, f"/stock/{sku}"))
             placed = orders.placed()
             for begin in range(0, len(placed), FORM.wave_orders):
-                await publish(stack, "channel", placed[begin : begin + FORM.wave_orders])
+                wave = placed[begin : begin + FORM.wave_orders]
+                for channel in CHANNELS:
+                    await publish(stack, f"channel:{channel}", [order for order in wave if order.channel == channel])
                 known = min(begin + FORM.wave_orders, len(orders.planned))
                 await until(
                     lambda known=known: _has(projection, lambda found: found.total() >= before.ends.total() + known), FORM.count_seconds

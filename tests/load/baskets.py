@@ -16,7 +16,8 @@ from typing import Any
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.values import StockLine
-from oms_demo.baskets import LOCATIONS, order_of
+from oms_demo.baskets import order_of
+from oms_demo.responses import LOCATIONS
 
 WEEKS = 39
 TOKENS = ("tok_visa",) * 49 + ("tok_declined",)

@@ -25,7 +25,7 @@ from oms_runtime.clock import utc_now
 
 from tests.load.bare import CHANNEL
 from tests.load.figures import growth, per_second, percentile
-from tests.load.rig import Batch, Rig
+from tests.load.rig import USER, Batch, Rig
 from tests.load.usage import peak_memory, read_disk, read_usage
 from tests.load.watch import Stuck, partitions_on
 
@@ -123,7 +123,7 @@ async def publishing(stack: Stack, linger_ms: int = 0) -> AsyncGenerator[Callabl
     Their records are made beforehand: what they cost to make is the channel's business, and would be taken from the system.
     """
     partitions = partitions_on(stack)
-    producer = make_producer(settings_of(stack.kafka("channel")), "bench-channel", linger_ms=linger_ms)
+    producer = make_producer(settings_of(stack.kafka(USER)), "bench-channel", linger_ms=linger_ms)
 
     def prepared(order: OrderPlaced) -> Send:
         key, value, headers = record_of(order, "/bench/channel", content_id(order), utc_now())

@@ -30,7 +30,9 @@ from tests.load.usage import Usage, read_usage
 from tests.load.watch import RESTING, Services, Watch
 
 OUTSIDE: dict[str, type[Any]] = {"warehouse": FulfillmentPlanned, "carrier": LabelCreated}
-"""By broker user: the event it answers, at once."""
+"""By simulator: the event it answers, at once."""
+USER = "operator"
+"""The broker user of all of them, on the topics that the gateway and the operator write: so figures of different versions compare."""
 SETTLE_SECONDS = 300
 BATCH_SECONDS = 0.025
 """From one batch of events that a simulator responds to until the next, at least, as in the demonstration."""
@@ -70,7 +72,7 @@ class Rig:
         """Place what was taken, at once; wait until it rests and every service is done. Raises Stuck when that takes too long."""
         before = read_usage(self.pids)
         began = time()
-        async with Publisher(settings_of(self.stack.kafka("channel")), "/bench/channel", utc_now) as publisher:
+        async with Publisher(settings_of(self.stack.kafka(USER)), "/bench/channel", utc_now) as publisher:
             await publisher.publish(placed.values())
         return await self.finish(placed, began, before, task, seconds)
 
@@ -78,7 +80,7 @@ class Rig:
         """The next orders, by id. What they order is in stock, and they are watched for, when this returns."""
         placed = {key_of(order): order for order in self.baskets.take(orders)}
         missing = {line.sku for order in placed.values() for line in order.lines} - self.stocked
-        async with Publisher(settings_of(self.stack.kafka("warehouse")), "/bench/warehouse", utc_now) as publisher:
+        async with Publisher(settings_of(self.stack.kafka(USER)), "/bench/warehouse", utc_now) as publisher:
             await publisher.publish(plenty_of(missing, f"bench-{self.history}"))
         await self.services.settled(SETTLE_SECONDS)
         self.stocked |= missing
@@ -133,7 +135,7 @@ def _simulators(stack: Stack) -> Generator[dict[str, int]]:
     """One process each, so that their processor time can be distinguished. By name: its process id."""
     spawn = multiprocessing.get_context("spawn")
     running = {
-        user: spawn.Process(target=_simulate, args=(settings_of(stack.kafka(user)), user), name=user, daemon=True) for user in OUTSIDE
+        user: spawn.Process(target=_simulate, args=(settings_of(stack.kafka(USER)), user), name=user, daemon=True) for user in OUTSIDE
     }
     for process in running.values():
         process.start()

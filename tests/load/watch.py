@@ -143,4 +143,4 @@ class Services:
                       (select coalesce(max(position), 0) from events) - (select position from relay) as unpublished"""
         )
         assert found is not None
-        return sum(records[topic.name] for topic in topics_read_by(service)) - found["read"] + found["unpublished"]
+        return sum(records[topic.name] for topic in topics_read_by(service) if topic.parties is None) - found["read"] + found["unpublished"]

@@ -20,6 +20,7 @@ from oms_contracts.message import encode, key_of
 from oms_contracts.samples import example_order
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.values import StockLine
+from oms_demo.responses import responses_by_user
 from oms_demo.simulators import make_app
 from oms_kafka.settings import settings_of
 from oms_local.stack import Stack
@@ -84,8 +85,8 @@ async def goods(stack: Stack) -> AsyncIterator[None]:
     """What the orders need is in stock, and warehouse and carrier do their part."""
     [line] = example_order().lines
     location = example_order().location or "BER-1"
-    async with make_app(lambda user: settings_of(stack.kafka(user))):
-        async with Publisher(settings_of(stack.kafka("warehouse")), "/test/warehouse", utc_now) as publisher:
+    async with make_app(lambda user: settings_of(stack.kafka(user)), responses_by_user([location])):
+        async with Publisher(settings_of(stack.kafka(f"warehouse:{location}")), "/test/warehouse", utc_now) as publisher:
             lines = (StockLine(sku=line.sku, location=location, quantity=100),)
             await publisher.publish([ReceiveStock(receipt_id="GOODS", lines=lines)])
         yield
@@ -97,8 +98,8 @@ async def test_a_program_places_an_order_and_follows_it_to_its_end(stack: Stack,
     folder, command = program
     order = replace(example_order(), channel_reference=f"OUTSIDE-{language}")
     variables = {
-        "KAFKA_BOOTSTRAP_SERVERS": stack.kafka("channel")["bootstrap_servers"],
-        "CHANNEL_PASSWORD": stack.kafka("channel").get("password", ""),
+        "KAFKA_BOOTSTRAP_SERVERS": stack.kafka("channel:web")["bootstrap_servers"],
+        "CHANNEL_PASSWORD": stack.kafka("channel:web").get("password", ""),
         "DOWNSTREAM_PASSWORD": stack.kafka("downstream").get("password", ""),
         "PUBLISHED": str(PUBLISHED),
     }

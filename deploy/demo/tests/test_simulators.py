@@ -10,13 +10,14 @@ from typing import Any
 from msgspec.structs import replace
 from oms_client.follower import follow
 from oms_client.publisher import Publisher
-from oms_contracts.catalogue import TOPICS, topic_of
+from oms_contracts.catalogue import PARTY_TOPICS, TOPICS, TopicsByName, party_topics, topic_of, topics_written_by
+from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.envelope import from_headers
-from oms_contracts.fulfillments import AcceptFulfillment, FulfillmentAccepted, FulfillmentPlanned
+from oms_contracts.fulfillments import FulfillmentAccepted, FulfillmentPlanned
 from oms_contracts.message import validate
 from oms_contracts.samples import sample
 from oms_contracts.tracking import LabelCreated
-from oms_demo.responses import carrier, warehouse
+from oms_demo.responses import LOCATIONS, carrier, warehouse
 from oms_demo.simulators import make_app
 from oms_kafka.settings import KafkaSettings, settings_of
 from oms_local.testing import Servers
@@ -31,7 +32,7 @@ PLANNED: FulfillmentPlanned = replace(sample(FulfillmentPlanned), order_id=ORDER
 async def records_of(kafka: KafkaSettings, topic_name: str, count: int) -> list[tuple[str, str, Any]]:
     """The order's first `count` records on a topic: key, event id and message, read as the services read what external parties send."""
     found: list[tuple[str, str, Any]] = []
-    topics = [topic for topic in TOPICS if topic.name == topic_name]
+    topics = [TopicsByName((*TOPICS, *PARTY_TOPICS))[topic_name]]
     async with asyncio.timeout(TIMEOUT_SECONDS), aclosing(follow(kafka, "test-reader", topics, from_beginning=True)) as arriving:
         async for records in arriving:
             for record in records:
@@ -50,15 +51,16 @@ async def publish(kafka: KafkaSettings, events: Sequence[Any]) -> None:
 
 async def test_a_simulator_publishes_its_commands_in_order_and_repeats_them_in_the_next_run(servers: Servers) -> None:
     kafka = settings_of(servers.kafka)
-    servers.create_topics(topic for topic in TOPICS if topic.name in {topic_of(FulfillmentPlanned), topic_of(AcceptFulfillment)})
+    topic = "oms.fulfillment.commands.BER-1"
+    servers.create_topics([*party_topics("warehouse", "BER-1"), *(topic for topic in TOPICS if topic.name == topic_of(FulfillmentPlanned))])
     await publish(kafka, [replace(sample(FulfillmentAccepted), order_id=ORDER_ID), PLANNED])
     expected = list(warehouse(PLANNED))
-    async with make_app(lambda _user: kafka, {"warehouse": {FulfillmentPlanned: warehouse}}):
-        first = await records_of(kafka, topic_of(AcceptFulfillment), len(expected))
+    async with make_app(lambda _user: kafka, {"warehouse:BER-1": {FulfillmentPlanned: warehouse}}):
+        first = await records_of(kafka, topic, len(expected))
     assert [message for _, _, message in first] == expected
 
-    async with make_app(lambda _user: kafka, {"warehouse": {FulfillmentPlanned: warehouse}}):
-        both = await records_of(kafka, topic_of(AcceptFulfillment), 2 * len(expected))
+    async with make_app(lambda _user: kafka, {"warehouse:BER-1": {FulfillmentPlanned: warehouse}}):
+        both = await records_of(kafka, topic, 2 * len(expected))
     assert both == first + first
 
 
@@ -66,10 +68,10 @@ async def test_a_simulator_reads_what_was_published_before_and_after_it_began(se
     kafka = settings_of(servers.kafka)
     label: LabelCreated = replace(sample(LabelCreated), order_id=ORDER_ID)
     commands = list(carrier(label))
-    topic = topic_of(commands[0])
-    servers.create_topics(found for found in TOPICS if found.name in {topic_of(LabelCreated), topic})
+    topic = "oms.tracking.commands.DHL"
+    servers.create_topics([*party_topics("carrier", "DHL"), *(found for found in TOPICS if found.name == topic_of(LabelCreated))])
     await publish(kafka, [label])
-    async with make_app(lambda _user: kafka, {"carrier": {LabelCreated: carrier}}):
+    async with make_app(lambda _user: kafka, {"carrier:DHL": {LabelCreated: carrier}}):
         await records_of(kafka, topic, len(commands))
         await publish(kafka, [label])
         assert [message for _, _, message in await records_of(kafka, topic, 2 * len(commands))] == commands + commands
@@ -85,10 +87,9 @@ def test_the_asyncapi_document_describes_every_topic_and_message() -> None:
         ("oms.fulfillments", "receive"),
         ("oms.returns", "receive"),
         ("oms.tracking", "receive"),
-        ("oms.inventory.commands", "send"),
-        ("oms.fulfillment.commands", "send"),
-        ("oms.returns.commands", "send"),
-        ("oms.tracking.commands", "send"),
+        ("oms.tracking.commands.demo-post", "send"),
+        *((f"oms.{service}.commands.{at}", "send") for service in ("inventory", "fulfillment", "returns") for at in LOCATIONS),
+        *((topic.name, "send") for topic in topics_written_by("operator") if set(topic.messages) - {RedriveDeadLetters}),
     }
     messages = {
         "FulfillmentPlanned",

@@ -10,7 +10,7 @@ from confluent_kafka import admin as typed_in_part
 from oms_contracts.catalogue import TOPICS
 from oms_local.stack import Stack
 from oms_local.testing import local_stack
-from oms_provision.broker import make_admin
+from oms_provision.broker import make_admin, party_rights, present_rights, set_rights
 
 from deploy.provision.tests.clients import query, read, write
 
@@ -38,20 +38,52 @@ def test_a_reader_in_the_catalogue_may_read(stack: Stack) -> None:
 
 def test_a_user_may_not_write_to_a_topic_of_another_writer(stack: Stack) -> None:
     assert write(stack, "inventory", "oms.orders") in REFUSED
-    assert write(stack, "channel", "oms.orders") in REFUSED
+    assert write(stack, "channel:web", "oms.orders") in REFUSED
+    for topic in ("oms.channel.orders", "oms.capture.commands"):
+        assert write(stack, "channel:web", topic) in REFUSED
     assert write(stack, "downstream", "oms.order-status", idempotent=False) in REFUSED
 
 
 def test_a_user_may_not_read_a_topic_without_being_its_reader(stack: Stack) -> None:
     assert write(stack, "payment", "oms.payments") is None
-    assert read(stack, "warehouse", "oms.payments", "oms.warehouse") in REFUSED
-    assert read(stack, "channel", "oms.channel.orders", "oms.channel") in REFUSED
+    assert read(stack, "warehouse:BER-1", "oms.payments", "oms.warehouse:BER-1:test") in REFUSED
+    assert read(stack, "channel:web", "oms.channel.orders.web", "oms.channel:web:test") in REFUSED
 
 
-@pytest.mark.parametrize("user", ["operator", "inventory", "payment", "tracking", "returns", "warehouse", "channel", "downstream"])
+@pytest.mark.parametrize(
+    "user", ["operator", "inventory", "payment", "tracking", "returns", "warehouse:BER-1", "channel:web", "downstream"]
+)
 def test_customers_keys_are_read_only_by_those_who_open_what_they_seal(stack: Stack, user: str) -> None:
     """The operator's right to read is by prefix, and taken back for this topic."""
-    assert read(stack, user, "oms.customer-keys", f"oms.{user}") in REFUSED
+    assert read(stack, user, "oms.customer-keys", f"oms.{user}:test" if ":" in user else f"oms.{user}") in REFUSED
+
+
+def test_a_party_writes_its_own_topics_and_a_service_reads_those_of_all(stack: Stack) -> None:
+    assert write(stack, "channel:web", "oms.channel.orders.web", b"web") is None
+    assert write(stack, "channel:web2", "oms.channel.orders.web") in REFUSED
+    assert read(stack, "capture", "oms.channel.orders.web", "oms.capture") == b"web"
+    assert read(stack, "inventory", "oms.channel.orders.web", "oms.inventory") in REFUSED
+
+
+def test_a_party_joins_no_group_of_another(stack: Stack) -> None:
+    assert write(stack, "inventory", "oms.products", b"product") is None
+    assert read(stack, "channel:web2", "oms.products", "oms.channel:web:test") in REFUSED
+    assert read(stack, "channel:web", "oms.products", "oms.channel:web2:test") in REFUSED
+    assert read(stack, "channel:web", "oms.products", "oms.channel:web:test") == b"product"
+
+
+def test_provisioning_again_keeps_the_rights_of_parties_and_removes_all_others(stack: Stack) -> None:
+    assert write(stack, "channel:web", "oms.channel.orders.web") is None
+    admin = make_admin(stack.kafka("admin"))
+    before = present_rights(admin)
+    [own] = [right for right in party_rights("channel:web") if right.name == "oms.channel.orders.web"]
+    assert own in before
+    stray = admin_api.AclBinding(
+        own.restype, "oms.orders", own.resource_pattern_type, own.principal, "*", own.operation, own.permission_type
+    )
+    set_rights(admin, {*before, stray} - {own}, before)
+    stack.up(services=())
+    assert present_rights(admin) == before
 
 
 def test_a_service_may_not_join_the_consumer_group_of_another(stack: Stack) -> None:

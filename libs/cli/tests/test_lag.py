@@ -2,13 +2,14 @@
 
 from aiokafka import TopicPartition
 from oms_cli.connections import Offsets, newest_group
-from oms_contracts.catalogue import TOPICS
+from oms_contracts.catalogue import TOPICS, party_topics
 
 from libs.cli.tests.fakes import FakeConnections, Run, rows, shown
 
 
 def test_lag_is_summed_by_service(oms: Run, connected: FakeConnections) -> None:
-    partitions = [TopicPartition(topic.name, number) for topic in TOPICS for number in range(topic.partitions)]
+    topics = (*TOPICS, *party_topics("channel", "web"))
+    partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
     ends = dict.fromkeys(partitions, 0) | {TopicPartition("oms.orders", 0): 10, TopicPartition("oms.orders", 1): 7}
     begins = dict.fromkeys(partitions, 0) | {TopicPartition("oms.orders", 1): 4}
     connected.known_offsets = Offsets(begins=begins, ends=ends, committed={"oms.payment": {TopicPartition("oms.orders", 0): 8}})
@@ -24,6 +25,10 @@ def test_lag_is_summed_by_service(oms: Run, connected: FakeConnections) -> None:
         {"partition": 1, "committed": None, "end": 7, "lag": 3},
     ]
     assert (services["returns"]["lag"], services["returns"]["answers"], services["returns"]["relay_lag"]) == (13, True, None)
+    assert [topic["topic"] for topic in services["capture"]["topics"] if "channel.orders" in topic["topic"]] == [
+        "oms.channel.orders",
+        "oms.channel.orders.web",
+    ]
     assert (services["capture"]["lag"], services["capture"]["answers"], services["capture"]["dead_letters"]) == (0, False, None)
 
     result = oms("lag", "--partitions")

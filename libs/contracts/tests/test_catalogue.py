@@ -3,13 +3,27 @@
 from collections import Counter
 
 import pytest
-from oms_contracts import catalogue, dead_letters
-from oms_contracts.catalogue import ALL_SERVICES, GATEWAY, SERVICES, TOPICS, USERS, Topic, topic_of, topics_read_by, topics_written_by
-from oms_contracts.message import MessageType, all_types, key_of, type_of
+from oms_contracts import catalogue, customers, dead_letters, orders, products
+from oms_contracts.catalogue import (
+    ALL_SERVICES,
+    GATEWAY,
+    PARTY_TOPICS,
+    ROLES,
+    SERVICES,
+    TOPICS,
+    Topic,
+    TopicsByName,
+    party_topics,
+    topic_of,
+    topics_read_by,
+    topics_written_by,
+)
+from oms_contracts.message import MessageType, all_types, key_of, newest, type_of
+from oms_contracts.parties import KINDS, group_prefix, name_objection, parties_named, party_of, user_of
 from oms_contracts.samples import sample
 
 OUR_OWN = {*ALL_SERVICES}
-OUTSIDE = {*USERS} - OUR_OWN - {GATEWAY}
+OUTSIDE = {*ROLES} - OUR_OWN - {GATEWAY}
 
 every_topic = pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 every_type = pytest.mark.parametrize("kind", all_types(), ids=lambda kind: kind.name)
@@ -66,8 +80,8 @@ def test_a_topic_is_described_and_named_as_the_others(topic: Topic) -> None:
 
 @every_topic
 def test_its_writers_and_readers_are_users(topic: Topic) -> None:
-    assert {*topic.writers} <= {*USERS}
-    assert {*topic.readers} <= {*USERS}
+    assert {*topic.writers} <= {*ROLES}
+    assert {*topic.readers} <= {*ROLES}
     assert max(Counter([*topic.writers]).values()) == 1
     assert max(Counter([*topic.readers]).values()) == 1
     assert ("operator" in topic.readers) != (topic.name == "oms.customer-keys")  # nobody needs keys but who opens what they seal
@@ -83,7 +97,80 @@ def test_external_parties_write_only_where_records_are_validated(topic: Topic) -
 
 
 def test_topic_names_are_distinct() -> None:
-    assert len({topic.name for topic in TOPICS}) == len(TOPICS)
+    topics = (*TOPICS, *PARTY_TOPICS)
+    assert len({topic.name for topic in topics}) == len(topics)
+
+
+@pytest.mark.parametrize("family", PARTY_TOPICS, ids=lambda family: family.name)
+def test_a_party_writes_its_own_topic_alone_and_nothing_that_only_an_operator_asks_for(family: Topic) -> None:
+    assert family.parties in KINDS
+    assert family.name == f"{family.prefix}{{{family.parties}}}"
+    assert (family.writers, family.retention, family.trusted) == ((family.parties,), catalogue.DAYS_30, False)
+    assert (family.partitions, family.max_message_bytes) == (3, catalogue.EXTERNAL_MAX_BYTES)
+    for_operators = {dead_letters.RedriveDeadLetters, customers.EraseCustomer, products.DefineProduct, products.DeactivateProduct}
+    assert for_operators.isdisjoint(family.messages)
+    beside = [topic for topic in TOPICS if f"{topic.name}." == family.prefix]
+    assert [topic.readers for topic in beside] == [family.readers]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_party_may_send_is_on_one_of_its_topics(kind: str) -> None:
+    messages = [cls for topic in party_topics(kind, "x") for cls in topic.messages]
+    assert len({*messages}) == len(messages) > 0
+    assert {topic.actor for topic in party_topics(kind, "x")} == {f"{kind}:x"}
+
+
+def test_what_a_shop_says_of_an_order_is_on_one_topic() -> None:
+    [topic] = party_topics("channel", "web")
+    assert {orders.CancelOrder, orders.AmendPayment} < {*topic.messages}
+
+
+def test_the_topic_of_a_party_is_found_by_its_name() -> None:
+    topics = TopicsByName(topics_read_by("capture"))
+    assert topics["oms.channel.orders.we.b"] is topics["oms.channel.orders.we.b"]
+    assert (topics["oms.channel.orders.we.b"].party, topics["oms.channel.orders"].actor) == ("we.b", None)
+    for unknown in ("oms.channel.orders.", "oms.channel", "oms.tracking.commands.DHL"):
+        with pytest.raises(KeyError):
+            topics[unknown]
+
+
+@pytest.mark.parametrize("name", ["web", "BER-1", "a.b_c", "x" * 100])
+def test_a_name_that_topics_can_bear_is_a_partys(name: str) -> None:
+    assert name_objection(name) == ""
+    assert party_of(user_of("channel", name)) == ("channel", name)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("", "empty"), ("we b", "' '"), ("Köln:1/2", "'ö' ':' '/'"), ("x" * 101, "101")])
+def test_a_name_that_topics_cannot_bear_is_refused_with_the_reason(name: str, reason: str) -> None:
+    assert reason in name_objection(name)
+
+
+def test_the_groups_of_a_party_are_no_other_partys() -> None:
+    assert not group_prefix(user_of("channel", "web2")).startswith(group_prefix(user_of("channel", "web")))
+    assert not group_prefix(user_of("channel", "web.de")).startswith(group_prefix(user_of("channel", "web")))
+
+
+@pytest.mark.parametrize("user", ["channel", "channel:", "downstream", "user:ada", ":web"])
+def test_other_users_are_no_partys(user: str) -> None:
+    assert party_of(user) is None
+
+
+@pytest.mark.parametrize("cls", sorted({cls for topic in PARTY_TOPICS for cls in topic.messages}, key=lambda cls: type_of(cls).name))
+def test_a_message_that_names_its_party_is_compared_with_the_topic(cls: type[object]) -> None:
+    """Those that name nobody are for their owner to refuse, who knows whose the order, the package or the return is."""
+    named = {field.rpartition(".")[2] for field, _ in parties_named(newest(sample(cls)))}
+    by_owner = {
+        "CancelOrder",
+        "AmendPayment",
+        "AcceptFulfillment",
+        "PickItems",
+        "PackPackage",
+        "ShipFulfillment",
+        "InspectReturn",
+        "RecordScan",
+    }
+    assert bool(named) == (cls.__name__ not in by_owner)
+    assert named <= {"channel", "location"}
 
 
 def test_the_newest_statuses_and_keys_are_compacted() -> None:
@@ -111,8 +198,11 @@ def test_what_may_hold_personal_data_in_the_clear_is_kept_for_30_days() -> None:
 
 @pytest.mark.parametrize("service", ALL_SERVICES)
 def test_a_service_takes_its_own_commands_and_nobody_elses(service: str) -> None:
-    commands = [topic.name for topic in topics_read_by(service) if topic.name.endswith(".commands")]
+    commands = [topic.name for topic in topics_read_by(service) if ".commands" in topic.name and topic.parties is None]
     assert commands == [f"oms.{service}.commands"]
+    assert all(
+        topic.name.startswith((f"oms.{service}.commands.", "oms.channel.orders.")) for topic in topics_read_by(service) if topic.parties
+    )
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -29,6 +29,8 @@ from oms_runtime.refold import audit, build_states
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TOPIC = "oms.inventory.commands"
 POISON = 13
+BER, HAM = f"{TOPIC}.BER-1", f"{TOPIC}.HAM-2"
+"""The topics of two warehouses."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ DECIDER = Decider(
     reads=lambda command: (command.receipt_id,),
     writes=lambda event: (event.receipt_id,),
     due=lambda _key, _state: None,
+    decide_for=lambda _party, command, states, now: decide(command, states, now),
 )
 BOUNDED = service_of("inventory", decider=DECIDER)
 """Its commands are kept for 30 days."""
@@ -72,17 +75,22 @@ def applier(database: Database) -> Applier:
     return Applier(SERVICE, database, Metrics(), Clock(lambda: NOON))
 
 
-def record(offset: int, key: str, message: Any, value: bytes | None = None, *, actor: str = "", reason: str = "") -> IncomingRecord:
+def record(
+    offset: int, key: str, message: Any, value: bytes | None = None, *, actor: str = "", reason: str = "", topic: str = TOPIC
+) -> IncomingRecord:
     kind = type_of(message).name
     headers = to_headers(Envelope(type=kind, source="/test", id=str(offset), time=NOON, subject=key, actor=actor, reason=reason))
     return IncomingRecord(
-        topic=TOPIC, partition=0, offset=offset, key=key, headers=headers, value=value or encode(message), type=kind, position=None
+        topic=topic, partition=0, offset=offset, key=key, headers=headers, value=value or encode(message), type=kind, position=None
     )
 
 
 def receipt(offset: int, key: str, quantity: int = 1, *, actor: str = "", reason: str = "") -> IncomingRecord:
-    message = ReceiveStock(receipt_id=key, lines=(StockLine(sku="s", location="l", quantity=quantity),))
-    return record(offset, key, message, actor=actor, reason=reason)
+    return record(offset, key, booking(key, quantity, "l"), actor=actor, reason=reason)
+
+
+def booking(key: str, quantity: int = 1, location: str = "BER-1") -> ReceiveStock:
+    return ReceiveStock(receipt_id=key, lines=(StockLine(sku="s", location=location, quantity=quantity),))
 
 
 async def types(database: Database) -> dict[str, int]:
@@ -103,16 +111,15 @@ async def test_a_poison_record_in_the_middle_of_500_is_set_aside_alone(applier: 
         assert await audit(connection, DECIDER) == []
 
 
-@pytest.mark.parametrize(("writers", "actor"), [(("operator",), "user:ada"), (("warehouse", "operator"), "warehouse")])
-async def test_an_event_says_who_asked_for_it_and_why(database: Database, writers: tuple[str, ...], actor: str) -> None:
-    """Whoever lets people in says who they are; an external party is who it is, whatever its records say."""
-    commands = next(topic for topic in SERVICE.reads if topic.name == TOPIC)
-    service = replace(SERVICE, reads=(replace(commands, writers=writers),))
-    applier = Applier(service, database, Metrics(), Clock(lambda: NOON))
-    asked = receipt(0, "r0", actor="user:ada", reason="counted twice")
-    poison = receipt(1, "r1", POISON, actor="user:ada", reason="counted twice")
+@pytest.mark.parametrize(("topic", "actor"), [(TOPIC, "user:ada"), (BER, "warehouse:BER-1")])
+async def test_an_event_says_who_asked_for_it_and_why(applier: Applier, database: Database, topic: str, actor: str) -> None:
+    """Whoever lets people in says who they are; a party is who its topic is of, whatever its records say."""
+    asked, poison = (
+        record(offset, f"r{offset}", booking(f"r{offset}", units), actor="user:ada", reason="counted twice", topic=topic)
+        for offset, units in ((0, 1), (1, POISON))
+    )
 
-    await applier.apply([asked, poison], await applier.checkpoints([(TOPIC, 0)]))
+    await applier.apply([asked, poison], await applier.checkpoints([(topic, 0)]))
 
     rows = await database.fetch("select type, actor, reason from events order by position")
     assert [tuple(row) for row in rows] == [
@@ -122,8 +129,7 @@ async def test_an_event_says_who_asked_for_it_and_why(database: Database, writer
 
 
 async def test_what_a_redriven_record_leads_to_is_its_senders(database: Database) -> None:
-    commands = next(topic for topic in SERVICE.reads if topic.name == TOPIC)
-    applier = Applier(replace(SERVICE, reads=(replace(commands, writers=("operator",)),)), database, Metrics(), Clock(lambda: NOON))
+    applier = Applier(SERVICE, database, Metrics(), Clock(lambda: NOON))
     checkpoints = await applier.checkpoints([(TOPIC, 0)])
     await applier.apply([receipt(0, "r", POISON, actor="user:ada")], checkpoints)
     mended = encode(ReceiveStock(receipt_id="r", lines=(StockLine(sku="s", location="l", quantity=1),))).decode()
@@ -163,6 +169,56 @@ async def test_later_records_of_the_key_wait_for_its_redrive_and_are_applied_in_
     assert [quantity for row in found for quantity in (4, 5, 6) if f'"quantity":{quantity}' in row["data"]] == [4, 5, 6]
     assert (await types(database))[type_of(RecordRedriven).name] == 3
     assert await database.fetchval("select count(*) from dead_letters") == 0
+
+
+async def test_a_record_of_a_partys_topic_that_names_another_party_is_set_aside(applier: Applier, database: Database) -> None:
+    elsewhere = record(0, "r0", booking("r0", location="HAM-2"), topic=BER)
+    redrive = record(1, "r0", RedriveDeadLetters(source_key="r0"), topic=BER)
+
+    await applier.apply([elsewhere, redrive], await applier.checkpoints([(BER, 0)]))
+
+    assert await types(database) == {type_of(RecordSetAside).name: 2}
+    first, second = await database.fetch("select reason from dead_letters order by sequence")
+    assert first["reason"] == "UnreadableMessage: lines.0.location: is 'HAM-2', and this is the topic of warehouse 'BER-1'"
+    assert second["reason"].endswith(f"ce_type: {type_of(RedriveDeadLetters).name} does not belong on {BER}")
+
+
+async def test_a_dead_letter_of_a_party_delays_nobody_else(applier: Applier, database: Database) -> None:
+    """Whoever knows an order's id may send garbage under it. Only what they send themselves under that id waits behind it."""
+    checkpoints = await applier.checkpoints([(name, 0) for name in (TOPIC, BER, HAM)])
+    garbage = record(0, "r", booking("r"), b"{garbage", topic=HAM)
+    batches = [
+        [garbage, record(0, "r", booking("r"), topic=BER), record(0, "r", booking("r", 1, "l"))],
+        [record(1, "r", booking("r"), topic=BER), record(1, "r", booking("r", 1, "HAM-2"), topic=HAM)],
+    ]
+    for batch in batches:
+        await applier.apply(batch, checkpoints)
+
+    assert (await types(database))[type_of(StockReceived).name] == 3
+    rows = await database.fetch("select letter_id, parked from dead_letters order by sequence")
+    assert [tuple(row) for row in rows] == [(f"{HAM}/0/0", False), (f"{HAM}/0/1", True)]
+
+
+async def test_behind_a_dead_letter_of_a_topic_of_our_own_parties_wait_too(applier: Applier, database: Database) -> None:
+    checkpoints = await applier.checkpoints([(name, 0) for name in (TOPIC, BER)])
+    await applier.apply([receipt(0, "r", POISON), record(0, "r", booking("r"), topic=BER)], checkpoints)
+    await applier.apply([record(1, "r", booking("r"), topic=BER)], checkpoints)
+
+    assert await types(database) == {type_of(RecordSetAside).name: 3}
+
+
+async def test_a_partys_dead_letter_that_fails_again_keeps_only_its_topics_behind_it(applier: Applier, database: Database) -> None:
+    checkpoints = await applier.checkpoints([(name, 0) for name in (TOPIC, BER, HAM)])
+    garbage = record(0, "r", booking("r"), b"{garbage", topic=HAM)
+    await applier.apply([garbage, record(1, "r", booking("r", 1, "HAM-2"), topic=HAM)], checkpoints)
+    await applier.apply([receipt(0, "r", POISON), record(0, "r", booking("r"), topic=BER)], checkpoints)
+    mended = encode(booking("r", 4, "l")).decode()
+
+    await applier.apply([record(1, "r", RedriveDeadLetters(source_key="r", letter_id=f"{TOPIC}/0/0", value=mended))], checkpoints)
+
+    assert (await types(database))[type_of(StockReceived).name] == 2
+    rows = await database.fetch("select letter_id, attempts from dead_letters order by sequence")
+    assert [tuple(row) for row in rows] == [(f"{HAM}/0/0", 2), (f"{HAM}/0/1", 1)]
 
 
 async def test_a_dead_letter_that_fails_again_stays_and_keeps_its_key_blocked(applier: Applier, database: Database) -> None:
@@ -379,11 +435,11 @@ async def test_a_value_leaves_the_table_when_it_leaves_its_topic(database: Datab
     applier = Applier(BOUNDED, database, Metrics(), Clock(lambda: NOON))
     checkpoints = await applier.checkpoints([(TOPIC, 0)])
     await applier.apply([receipt(0, "bad", POISON)], checkpoints)
-    await forget_old_values(database, [TOPIC], NOON)
+    await forget_old_values(database, BOUNDED.topics_read(), NOON)
     assert await database.fetchval("select length(value) > 0 from dead_letters")
-    await forget_old_values(database, ["another"], NOON + timedelta(seconds=1))
+    await forget_old_values(database, SERVICE.topics_read(), NOON + timedelta(seconds=1))
     assert await database.fetchval("select length(value) > 0 from dead_letters")
-    await forget_old_values(database, [TOPIC], NOON + timedelta(seconds=1))
+    await forget_old_values(database, BOUNDED.topics_read(), NOON + timedelta(seconds=1))
     row = (await database.fetch("select value, reason from dead_letters"))[0]
     assert (row["value"], row["reason"].endswith("; its value is no longer kept")) == (b"", True)
 

@@ -4,11 +4,12 @@ import asyncio
 import gc
 import secrets
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
 from oms_contracts.catalogue import Topic
 from oms_local.ports import find_free
 from oms_local.testing import Servers
@@ -125,6 +126,32 @@ async def test_replicas_with_other_instance_names_share_the_partitions(member: M
     await until(lambda: len(one.partitions) == len(again.partitions) == 2)
     await again.stop()
     await one.stop()
+
+
+@pytest.mark.parametrize("names", [("a", "b"), (None, None)], ids=["static", "dynamic"])
+async def test_the_topic_of_a_party_that_comes_later_is_shared_without_a_restart(
+    servers: Servers, member: Make, topics: tuple[Topic, Topic], names: tuple[str | None, str | None]
+) -> None:
+    family = replace(topics[0], name=f"{topics[0].name}.{{channel}}", parties="channel", partitions=3)
+    one, other = (member(topics[0], family, instance=name, session=6_000) for name in names)
+    await begin(one)
+    await begin(other)
+    await until(lambda: len(one.partitions) == len(other.partitions) == 2)
+
+    for party in ("web", "app.de"):
+        servers.create_topics([family.of_party(party)])
+        await until(lambda party=party: {(family.of_party(party).name, number) for number in range(3)} <= one.partitions | other.partitions)
+    assert one.partitions.isdisjoint(other.partitions)
+    assert topics[1].name not in {name for name, _ in one.partitions | other.partitions}
+    await other.stop()
+    await one.stop()
+
+
+async def test_a_topic_that_does_not_exist_is_missed_beside_those_of_parties(member: Make, topics: tuple[Topic, Topic]) -> None:
+    family = replace(topics[0], name=f"{topics[0].name}.{{channel}}", parties="channel")
+    waiting = member(topics[0], replace(topics[1], name=f"{topics[1].name}.missing"), family)
+    with pytest.raises(UnknownTopicOrPartitionError, match=r"\.missing"):
+        await begin(waiting)
 
 
 async def test_a_failed_start_leaves_nothing_open_and_can_be_retried(member: Make, topics: tuple[Topic, Topic]) -> None:

@@ -24,7 +24,7 @@ from oms_capture.commands import (
     RecordShortage,
     RecordUnknownSkus,
 )
-from oms_capture.decider import INITIAL, MAX_CONFLICTS, MAX_REFUSALS, MAX_REJECTIONS, Order, Terms, decide_order, due, evolve
+from oms_capture.decider import INITIAL, MAX_CONFLICTS, MAX_REFUSALS, MAX_REJECTIONS, Order, Terms, decide_for, decide_order, due, evolve
 from oms_capture.policies import on_order_placed
 from oms_contracts import superseded
 from oms_contracts.channel import OrderPlaced
@@ -490,7 +490,7 @@ def test_an_accepted_order_whose_products_are_not_sold_is_rejected_and_the_same_
     rejected: list[Event] = [*HISTORY[status], NOT_SOLD]
     for again in (PLACE, UNKNOWN, replace(UNKNOWN, held=True), RecordReservation(order_id="o", attempt=1)):
         assert outcome(given=rejected, when=again) == []
-    assert folded(rejected) == Order(status="rejected", rejected=frozenset({"h"}), attempt=1)
+    assert folded(rejected) == Order(status="rejected", channel="web", rejected=frozenset({"h"}), attempt=1)
 
 
 def test_a_corrected_order_is_the_next_attempt_and_answers_about_the_one_before_are_late():
@@ -646,3 +646,27 @@ def test_a_deadline_of_an_earlier_status_has_no_effect(status: str):
 @pytest.mark.parametrize("status", ["new", "rejected", "canceled", "expired", "completed"])
 def test_an_order_that_waits_for_nothing_has_no_deadline(status: str):
     assert due("o", folded(status), TERMS) is None
+
+
+def for_channel(channel: str, command: Command, *given: Event) -> list[Event]:
+    return decide_for(channel, command, folded(list(given)), NOON, TERMS)
+
+
+@pytest.mark.parametrize("command", [CANCEL, AMEND], ids=["cancel", "amend"])
+@pytest.mark.parametrize("given", [[], [ACCEPTED], [REJECTED], [ACCEPTED, NOT_SOLD], HISTORY["awaiting_payment"]])
+def test_a_channel_is_told_of_anothers_order_what_it_is_told_of_none(command: CancelOrder | AmendPayment, given: list[Event]):
+    refused = OrderCommandRefused(order_id="o", command=type_of(command).name, reason="the order is not known", at=NOON)
+    assert for_channel("till", command, *given) == [refused]
+    assert for_channel("till", command, *given, refused) == []
+
+
+def test_a_channel_cancels_its_own_order_and_amends_its_payment():
+    assert for_channel("web", CANCEL, ACCEPTED) == [CANCELED]
+    assert [type(event) for event in for_channel("web", AMEND, *HISTORY["awaiting_payment"])] == [OrderPaymentAmended]
+    [refused] = for_channel("web", CANCEL, REJECTED)
+    assert isinstance(refused, OrderCommandRefused)
+    assert refused.reason == "the order is rejected"
+
+
+def test_a_channel_places_an_order():
+    assert for_channel("web", PLACE) == [ACCEPTED]

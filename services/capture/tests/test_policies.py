@@ -124,6 +124,7 @@ def test_the_service_reads_the_topics_of_its_policies_and_commands():
     service = make_service(Terms(), Sealer(bytes(32)))
     assert {topic.name for topic in service.reads} == {
         "oms.channel.orders",
+        "oms.channel.orders.{channel}",
         "oms.channel.webhooks",
         "oms.stock",
         "oms.payments",

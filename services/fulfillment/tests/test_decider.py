@@ -27,8 +27,8 @@ from oms_contracts.message import decode, encode, type_of
 from oms_contracts.order_parts import SealedData
 from oms_contracts.sscc import check_digit, is_sscc
 from oms_contracts.values import AllocatedLine, Package
-from oms_fulfillment.commands import Command, Event, PlanFulfillments, StopFulfillments
-from oms_fulfillment.decider import INITIAL, Fulfillment, Order, decide, due, evolve
+from oms_fulfillment.commands import Command, Event, PlanFulfillments, StopFulfillments, WarehouseCommand
+from oms_fulfillment.decider import INITIAL, Fulfillment, Order, decide, decide_for, due, evolve
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SEALED = SealedData(key_id="k", data="")
@@ -270,6 +270,17 @@ def test_the_check_digit_is_that_of_the_gs1_general_specifications():
 @pytest.mark.parametrize("text", ["", "37610425002123456", "376104250021234560", "0376104250021234569", "37610425002123456９", "A" * 18])
 def test_a_text_that_is_not_an_sscc(text: str):
     assert not is_sscc(text)
+
+
+@pytest.mark.parametrize("command", [accept(), pick(), pack(ONE, mugs(1)), ship("N1")])
+def test_a_fulfillment_of_another_location_does_not_exist_for_a_warehouse(command: WarehouseCommand):
+    _, order = run([plan(mugs(2), plates(1, "HAM"))])
+    assert refused(decide_for("HAM", command, order, NOON)) == refused(decide_for("HAM", command, INITIAL, NOON))
+
+
+def test_a_warehouse_accepts_its_own_fulfillment():
+    _, order = run([plan(mugs(2), plates(1, "HAM"))])
+    assert decide_for("BER", accept(), order, NOON) == decide(accept(), order, NOON) != []
 
 
 LINES = (mugs(2), plates(2), mugs(2, "HAM"))

@@ -28,5 +28,10 @@ def test_every_handled_event_is_on_a_topic_that_fulfillment_reads():
     service = make_service(Sealer(bytes(32)))
     readable = {cls for topic in service.reads for cls in topic.messages}
     assert set(POLICIES) <= readable
-    assert {topic.name for topic in service.reads} == {"oms.orders", "oms.fulfillment.commands", "oms.customer-keys"}
+    assert {topic.name for topic in service.reads} == {
+        "oms.orders",
+        "oms.fulfillment.commands",
+        "oms.fulfillment.commands.{warehouse}",
+        "oms.customer-keys",
+    }
     assert {topic.name for topic in service.writes} == {"oms.fulfillments", "oms.fulfillment-orders", "oms.fulfillment.dead-letters"}

@@ -26,7 +26,7 @@ from oms_contracts.returns import (
 from oms_contracts.strict import MAX_REASONS
 from oms_contracts.values import InspectedLine, ReturnLine
 from oms_returns.commands import ActOnDeadline, Command, Event, OpenReturnWindow, RecordRefund, RecordRefundFailure
-from oms_returns.decider import INITIAL, MAX_LINES, MAX_RETURNS, Returns, Terms, decide, due, evolve
+from oms_returns.decider import INITIAL, MAX_LINES, MAX_RETURNS, Returns, Terms, decide, decide_for, due, evolve
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = NOON + timedelta(days=5)
@@ -418,3 +418,20 @@ def test_the_earliest_deadline_of_an_orders_returns_is_due_first():
 @pytest.mark.parametrize("history", [[], [OPENED], DECLINED, CLOSED, [*APPROVED, CANCELED], [*APPROVED, EXPIRED]])
 def test_an_order_without_an_open_return_has_no_deadline(history: list[Event]):
     assert due("o", folded(history), TERMS) is None
+
+
+def for_warehouse(warehouse: str, command: Command, *given: Event) -> list[Event]:
+    return decide_for(warehouse, command, folded(list(given)), LATER, TERMS)
+
+
+def test_a_return_that_another_warehouse_received_does_not_exist_for_a_warehouse():
+    here = [OPENED, requested(), approved(), received()]
+    assert for_warehouse("HAM", inspect(found("A", 2)), *here) == [refused("InspectReturn", "the return is not known")]
+    assert for_warehouse("HAM", inspect(found("A", 2)), OPENED) == [refused("InspectReturn", "the return is not known")]
+
+
+def test_a_warehouse_receives_and_inspects_a_return():
+    here = [OPENED, requested(), approved()]
+    assert for_warehouse("BER", receive(lines(A=2)), *here) == [received()]
+    assert for_warehouse("BER", inspect(found("A", 2)), *here) == [refused("InspectReturn", "the return is approved")]
+    assert for_warehouse("BER", inspect(found("A", 2)), *here, received())[0] == inspected(found("A", 2))

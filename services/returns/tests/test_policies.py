@@ -33,7 +33,12 @@ def test_a_failed_refund_is_owed_unless_nothing_was_left_to_refund():
 
 def test_the_service_reads_the_topics_of_its_policies_and_commands():
     service = make_service(Terms())
-    assert {topic.name for topic in service.reads} == {"oms.orders", "oms.payments", "oms.returns.commands"}
+    assert {topic.name for topic in service.reads} == {
+        "oms.orders",
+        "oms.payments",
+        "oms.returns.commands",
+        "oms.returns.commands.{warehouse}",
+    }
     carried = {cls for topic in service.reads for cls in topic.messages}
     assert set(service.policies) <= carried
     assert {cls.__name__ for cls in service.commands} == {"RequestReturn", "ReceiveReturnItems", "InspectReturn", "CancelReturn"}

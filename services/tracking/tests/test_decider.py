@@ -23,7 +23,7 @@ from oms_contracts.tracking import (
 )
 from oms_contracts.values import AllocatedLine, Package
 from oms_tracking.commands import Command, Event, RecordActionRequired, RecordOrderStatus, RecordRelease, RecordShipment
-from oms_tracking.decider import INITIAL, MAX_HELD, MAX_SCANS, Order, decide, due, evolve
+from oms_tracking.decider import INITIAL, MAX_HELD, MAX_SCANS, Order, decide, decide_for, due, evolve
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=5)
@@ -401,3 +401,43 @@ def test_tracking_has_no_deadlines():
 def test_a_stored_state_is_read_back_unchanged():
     _, order = run([*DELIVERED, scan("9", "lost", sscc(9)), scan("", "lost")])
     assert msgspec.json.decode(msgspec.json.encode(order), type=Order) == order
+
+
+def scanned_by(carrier: str, order: Order, *scans: RecordScan) -> tuple[list[Event], Order]:
+    events: list[Event] = []
+    for each in scans:
+        made = decide_for(carrier, each, order, LATER)
+        order = reduce(evolve, made, order)
+        events += made
+    return events, order
+
+
+def test_a_package_that_another_carries_does_not_exist_for_a_carrier():
+    _, order = run(SHIPPED)
+    [refused], _ = scanned_by("UPS", order, scan("1", "delivered"))
+    assert isinstance(refused, TrackingCommandRefused)
+    assert refused.reason == "package_id: the package is not known"
+    [delivered], _ = scanned_by("DHL", order, scan("1", "delivered"))
+    assert isinstance(delivered, PackageDelivered)
+
+
+def test_what_another_carrier_says_of_a_package_before_it_is_known_never_counts_and_stands_in_nobodys_way():
+    _, order = run(RELEASED)
+    _, order = scanned_by("UPS", order, scan("1", "delivered"), scan("2", "lost"))
+    events, order = scanned_by("DHL", order, scan("1", "in_transit"), scan("1", "in_transit"))
+    assert [type(event) for event in events] == [ScanRecorded]
+
+    made = decide(shipment(P1, P2), order, LATER)
+    assert [type(event) for event in made[:3]] == [LabelCreated, PackageInTransit, LabelCreated]
+    order = reduce(evolve, made, order)
+    assert order.parcels[P1].scan_ids == ("1",)
+    assert scanned_by("DHL", order, scan("1", "in_transit"))[0] == []
+
+
+def test_each_carrier_has_room_of_its_own_for_packages_that_are_not_known_yet():
+    _, order = run(RELEASED)
+    _, order = scanned_by("UPS", order, *(scan("1", "lost", sscc(1_000 + n)) for n in range(MAX_HELD)))
+    [refused], order = scanned_by("UPS", order, scan("1", "lost", P1))
+    assert isinstance(refused, TrackingCommandRefused)
+    [held], _ = scanned_by("DHL", order, scan("1", "lost", P1))
+    assert isinstance(held, ScanRecorded)

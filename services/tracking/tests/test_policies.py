@@ -94,5 +94,10 @@ def test_each_event_of_another_service_means_one_command(event: Any, command: Co
 def test_the_service_reads_the_topics_of_its_policies_and_commands():
     service = make_service()
     assert set(POLICIES) <= {cls for topic in service.reads for cls in topic.messages}
-    assert {topic.name for topic in service.reads} == {"oms.orders", "oms.fulfillments", "oms.tracking.commands"}
+    assert {topic.name for topic in service.reads} == {
+        "oms.orders",
+        "oms.fulfillments",
+        "oms.tracking.commands",
+        "oms.tracking.commands.{carrier}",
+    }
     assert {"oms.tracking", "oms.order-status-changes", "oms.order-status"} <= {topic.name for topic in service.writes}

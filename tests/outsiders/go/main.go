@@ -58,12 +58,12 @@ func run() error {
 		return err
 	}
 	defer consumer.Close()
-	producer, err := connect("channel", os.Getenv("CHANNEL_PASSWORD"))
+	producer, err := connect("channel:"+named.Channel, os.Getenv("CHANNEL_PASSWORD"))
 	if err != nil {
 		return err
 	}
 	defer producer.Close()
-	record := &kgo.Record{Topic: "oms.channel.orders", Key: []byte(key), Value: order, Headers: []kgo.RecordHeader{
+	record := &kgo.Record{Topic: "oms.channel.orders." + named.Channel, Key: []byte(key), Value: order, Headers: []kgo.RecordHeader{
 		{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_type", Value: []byte(placed)},
 		{Key: "ce_source", Value: []byte("/outsider/go")}, {Key: "ce_id", Value: []byte(key)},
 	}}

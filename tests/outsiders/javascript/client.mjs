@@ -50,10 +50,10 @@ const completed = new Promise((resolve, reject) => {
   });
 });
 
-const producer = connect("channel", CHANNEL_PASSWORD).producer({ allowAutoTopicCreation: false });
+const producer = connect(`channel:${order.channel}`, CHANNEL_PASSWORD).producer({ allowAutoTopicCreation: false });
 await producer.connect();
 await producer.send({
-  topic: "oms.channel.orders",
+  topic: `oms.channel.orders.${order.channel}`,
   acks: -1,
   messages: [
     {

@@ -5,7 +5,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,7 @@ from oms_contracts.catalogue import SERVICES
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import key_of
 from oms_contracts.orders import ENDED_STATUSES, WAITING_STATUSES
+from oms_contracts.parties import user_of
 from oms_contracts.stock import ReceiveStock
 from oms_kafka.settings import settings_of
 from oms_local.stack import Stack, StackError, StackSettings
@@ -28,13 +29,20 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from oms_demo.baskets import read_baskets, stock_for
+from oms_demo.baskets import CHANNELS, read_baskets, stock_for
 from oms_demo.files import FILED_CHANNEL, place_by_file
 from oms_demo.gateway import KEY_CHANNEL, place_by_key, sign_in_of
+from oms_demo.responses import CARRIER, LOCATIONS
 from oms_demo.shops import deliver, deliveries_of, is_of_a_shop
 from oms_demo.simulators import make_app
 
 TIMEOUT_SECONDS = 600
+PARTIES = (
+    *(user_of("channel", channel) for channel in CHANNELS),
+    *(user_of("warehouse", location) for location in LOCATIONS),
+    user_of("carrier", CARRIER),
+)
+"""The broker users of everybody outside. They are there before the services start, which need not look for their topics then."""
 SHORT_LOOK_UP = {"OMS_LOOK_UP_AFTER": "PT0.5S", "OMS_LOOK_UP_AT_MOST": "PT2S"}
 """The outcome of a few payments comes late. Payment looks it up sooner than with a real provider, or the run would end with waiting."""
 
@@ -55,6 +63,9 @@ def main() -> None:
         parser.error(f"--orders: must be at least 1, is {chosen.orders}")
     stack = Stack(StackSettings.from_environment())
     try:
+        stack.up(services=())
+        for user in PARTIES:
+            stack.kafka(user)
         stack.up(environment=SHORT_LOOK_UP)
     except StackError as error:
         sys.exit(f"error: {error}")
@@ -77,8 +88,10 @@ async def run(stack: Stack, seed: int, max_orders: int | None, round_number: int
             new_ids = {key_of(order) for order in orders} - known
             receipts = list(stock_for(orders, seed))
             task = progress.add_task("receiving stock", total=len(receipts))
-            async with Publisher(settings_of(stack.kafka("warehouse")), "/demo/warehouse", utc_now) as publisher:
-                await publisher.publish(receipts, lambda count: progress.advance(task, count))
+            for location in LOCATIONS:
+                async with Publisher(settings_of(stack.kafka(user_of("warehouse", location))), "/demo/warehouse", utc_now) as publisher:
+                    booked = [receipt for receipt in receipts if receipt.lines[0].location == location]
+                    await publisher.publish(booked, lambda count: progress.advance(task, count))
             await _until(lambda: _booked(query, receipts))
             async with make_app(lambda user: settings_of(stack.kafka(user))):
                 task = progress.add_task("placing orders", total=len(orders))
@@ -104,8 +117,8 @@ async def run(stack: Stack, seed: int, max_orders: int | None, round_number: int
 
 
 async def _place(stack: Stack, orders: Sequence[OrderPlaced], seed: int, on_placed: Callable[[int], None]) -> set[str]:
-    """Orders of the shops come by webhook, those of one channel by file, those of another by a key through the gateway, all others on the
-    topic of the channels.
+    """Orders of the shops come by webhook, those of one channel by file, those of another by a key through the gateway, all others on their
+    channels' own topics.
 
     Returns the ids of those that the import refused.
     """
@@ -113,15 +126,20 @@ async def _place(stack: Stack, orders: Sequence[OrderPlaced], seed: int, on_plac
     webhooks = [list(deliveries_of(order, shops[order.channel], seed)) for order in orders if is_of_a_shop(order, shops)]
     others = [order for order in orders if not is_of_a_shop(order, shops)]
     url = f"http://127.0.0.1:{stack.settings.http_port_of('gateway')}"
-    async with (
-        Publisher(settings_of(stack.kafka("channel")), "/demo/channel", utc_now) as publisher,
-        asyncio.TaskGroup() as group,
-    ):
+    direct = {order.channel for order in others} - {KEY_CHANNEL}
+    async with AsyncExitStack() as connected, asyncio.TaskGroup() as group:
+        publishers = {
+            channel: await connected.enter_async_context(
+                Publisher(settings_of(stack.kafka(user_of("channel", channel))), f"/demo/{channel}", utc_now)
+            )
+            for channel in sorted(direct | {FILED_CHANNEL})
+        }
         group.create_task(deliver(url, webhooks, on_placed))  # it ends before the block does
         group.create_task(place_by_key(stack, [order for order in others if order.channel == KEY_CHANNEL], on_placed))
-        await publisher.publish([order for order in others if order.channel not in {FILED_CHANNEL, KEY_CHANNEL}], on_placed)
+        for channel in direct - {FILED_CHANNEL}:
+            await publishers[channel].publish([order for order in others if order.channel == channel], on_placed)
         filed = [order for order in others if order.channel == FILED_CHANNEL]
-        rejected = await place_by_file(stack.settings.data / "files", filed, publisher.publish, on_placed)
+        rejected = await place_by_file(stack.settings.data / "files", filed, publishers[FILED_CHANNEL].publish, on_placed)
     return rejected
 
 

@@ -20,9 +20,10 @@ from oms_contracts.order_parts import Discount, DiscountShare, LineItem, OrderPa
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.values import Address, Customer, StockLine
 
+from oms_demo.responses import LOCATIONS
+
 FUEL_UNITS = 100
 CHANNELS = ("web", "app", "till", "marketplace")
-LOCATIONS = ("north", "south", "west")
 TOKENS = ("tok_visa",) * 92 + ("tok_declined",) * 3 + ("tok_timeout",) * 2 + ("tok_late", "tok_twice", "tok_timeout_declined")
 SHORT_SHARE = 0.002
 """The share of SKUs of which there is less than is ordered."""
@@ -48,25 +49,24 @@ def read_baskets(seed: int, max_orders: int | None = None, round_number: int = 1
 
 
 def stock_for(orders: Sequence[OrderPlaced], seed: int) -> Iterator[ReceiveStock]:
-    """Receipts that cover what is ordered, spread over the locations; a few SKUs fall short. One receipt a hundred SKUs."""
+    """Receipts that cover what is ordered, spread over the locations; a few SKUs fall short. One receipt a location and a hundred SKUs."""
     wanted = Counter[str]()
     for order in orders:
         for line in order.lines:
             wanted[line.sku] += max(0, line.quantity)
-    lines: list[StockLine] = []
+    lines: dict[str, list[StockLine]] = {location: [] for location in LOCATIONS}
     for sku, units in sorted(wanted.items()):
         random = Random(f"{seed}/{sku}")
         have = units // 2 if random.random() < SHORT_SHARE else units + random.randrange(5)
         first = LOCATIONS[random.randrange(len(LOCATIONS))]
         second = LOCATIONS[(LOCATIONS.index(first) + 1) % len(LOCATIONS)]
-        lines += [
-            StockLine(sku=sku, location=location, quantity=quantity)
-            for location, quantity in ((first, have - have // 4), (second, have // 4))
-            if quantity
-        ]
+        for location, quantity in ((first, have - have // 4), (second, have // 4)):
+            if quantity:
+                lines[location].append(StockLine(sku=sku, location=location, quantity=quantity))
     run = f"demo-{seed}-{orders[0].channel_reference}-{len(orders)}"
-    for number in range(0, len(lines), 100):
-        yield ReceiveStock(receipt_id=f"{run}-{number:06}", lines=tuple(lines[number : number + 100]))
+    for location, of in lines.items():
+        for number in range(0, len(of), 100):
+            yield ReceiveStock(receipt_id=f"{run}-{location}-{number:06}", lines=tuple(of[number : number + 100]))
 
 
 def order_of(reference: str, rows: Sequence[Mapping[str, str]], random: Random, tokens: Sequence[str] = TOKENS) -> OrderPlaced:

@@ -1,11 +1,13 @@
 """How a warehouse, a carrier and customers with returns respond to events: pure functions from an event to commands."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 from oms_contracts.fulfillments import AcceptFulfillment, FulfillmentPlanned, PackPackage, PickItems, ShipFulfillment
+from oms_contracts.parties import user_of
 from oms_contracts.returns import InspectReturn, ReceiveReturnItems, RequestReturn, ReturnApproved, ReturnRequested, ReturnWindowOpened
 from oms_contracts.sscc import check_digit
 from oms_contracts.tracking import LabelCreated, RecordScan
@@ -15,6 +17,8 @@ Response = Callable[[Any], Iterable[Any]]
 """The commands that follow from an event."""
 ORDERS_PER_RETURN = 20
 """One order in so many sends a unit of its first line back."""
+LOCATIONS = ("north", "south", "west")
+CARRIER = "demo-post"
 
 
 def warehouse(event: FulfillmentPlanned) -> Iterator[Any]:
@@ -24,7 +28,7 @@ def warehouse(event: FulfillmentPlanned) -> Iterator[Any]:
     yield AcceptFulfillment(**ids)
     yield PickItems(**ids)
     yield PackPackage(**ids, package_id=f"{number}{check_digit(number)}", lines=event.lines)
-    yield ShipFulfillment(**ids, carrier="demo-post", tracking_numbers=(f"DP{number}",))
+    yield ShipFulfillment(**ids, carrier=CARRIER, tracking_numbers=(f"DP{number}",))
 
 
 def carrier(event: LabelCreated) -> Iterator[Any]:
@@ -43,10 +47,16 @@ def carrier(event: LabelCreated) -> Iterator[Any]:
         )
 
 
-class Returns:
-    """Customers and the returns desk. It keeps what its own customers send back, because an approval names the return alone."""
+def at_location(location: str, event: FulfillmentPlanned) -> Iterator[Any]:
+    """What the warehouse of one location does."""
+    return warehouse(event) if event.location == location else iter(())
 
-    def __init__(self) -> None:
+
+class Returns:
+    """Customers, or the returns desk. It keeps what customers send back, because an approval names the return alone."""
+
+    def __init__(self, location: str = LOCATIONS[0]) -> None:
+        self._location = location
         self._skus: dict[str, dict[str, str]] = {}
         self._lines: dict[str, tuple[ReturnLine, ...]] = {}
 
@@ -57,6 +67,10 @@ class Returns:
             self._skus[return_id] = {line.line_id: line.sku for line in event.lines}
             lines = (ReturnLine(line_id=event.lines[0].line_id, quantity=1),)
             yield RequestReturn(order_id=event.order_id, return_id=return_id, lines=lines)
+
+    def expected(self, event: ReturnWindowOpened) -> Iterator[Any]:
+        """No command: the desk keeps what customers may ask to return."""
+        return iter([*self.opened(event)][:0])
 
     def requested(self, event: ReturnRequested) -> Iterator[Any]:
         """No command yet; the lines are kept for the approval."""
@@ -70,7 +84,7 @@ class Returns:
             return
         lines, skus = self._lines[event.return_id], self._skus[event.return_id]
         ids = {"order_id": event.order_id, "return_id": event.return_id}
-        yield ReceiveReturnItems(**ids, receipt_id=f"{event.return_id}-1", location="north", lines=lines)
+        yield ReceiveReturnItems(**ids, receipt_id=f"{event.return_id}-1", location=self._location, lines=lines)
         disposition = "write-off" if _number(event.return_id) % 4 == 0 else "restock"
         yield InspectReturn(
             **ids,
@@ -82,7 +96,7 @@ class Returns:
 
 
 def make_responses() -> dict[type[Any], Response]:
-    """The response to each class of event."""
+    """The response to each class of event, whoever gives it."""
     returns = Returns()
     return {
         FulfillmentPlanned: warehouse,
@@ -91,6 +105,22 @@ def make_responses() -> dict[type[Any], Response]:
         ReturnRequested: returns.requested,
         ReturnApproved: returns.approved,
     }
+
+
+def responses_by_user(locations: Sequence[str] = LOCATIONS) -> dict[str, dict[type[Any], Response]]:
+    """The same by broker user. All returns arrive at the first location. The operator asks for them: no party may."""
+    customers, desk = Returns(), Returns(locations[0])
+    responses: dict[str, dict[type[Any], Response]] = {
+        user_of("warehouse", location): {FulfillmentPlanned: partial(at_location, location)} for location in locations
+    }
+    responses[user_of("warehouse", locations[0])] |= {
+        ReturnWindowOpened: desk.expected,
+        ReturnRequested: desk.requested,
+        ReturnApproved: desk.approved,
+    }
+    responses[user_of("carrier", CARRIER)] = {LabelCreated: carrier}
+    responses["operator"] = {ReturnWindowOpened: customers.opened}
+    return responses
 
 
 def _number(text: str) -> int:

@@ -19,18 +19,18 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 from faststream.specification import AsyncAPI
 from oms_client.publisher import content_id, record_of
-from oms_contracts.catalogue import TOPICS, Topic, topic_of, topics_written_by
+from oms_contracts.catalogue import TOPICS, Topic, party_topics, topic_of, topics_written_by
 from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.envelope import header
 from oms_contracts.message import decode, type_of
-from oms_contracts.tracking import LabelCreated
+from oms_contracts.parties import party_of
 from oms_kafka.settings import KafkaSettings, settings_of
 from oms_local.stack import Stack, StackSettings
 from oms_runtime.clock import utc_now
 from oms_runtime.group_membership import broker_security
 from pydantic import InstanceOf
 
-from oms_demo.responses import Response, make_responses
+from oms_demo.responses import Response, responses_by_user
 
 Responses = Mapping[str, Mapping[type[Any], Response]]
 """By broker user, by class of an event."""
@@ -46,20 +46,13 @@ logger.setLevel(logging.ERROR)  # FastStream logs every message as INFO, and eac
 def make_app(settings: Callable[[str], KafkaSettings] | None = None, responses: Responses | None = None) -> FastStream:
     """The application: one simulator for each broker user in `responses`. While it is entered (`async with`), no event is missed.
 
-    `settings` is how a broker user reaches the broker; None for the stack that the environment names. Without `responses` it is warehouse,
-    carrier, and customers with returns.
+    `settings` is how a broker user reaches the broker; None for the stack that the environment names. Without `responses` it is warehouses,
+    a carrier, and customers with returns.
     """
     find = settings or _settings_of_stack()
-    by_user = demo_responses() if responses is None else responses
+    by_user = responses_by_user() if responses is None else responses
     document = AsyncAPI(title="Orderstream simulators", description="Systems and people beside Orderstream.", version="1")
     return FastStream(*(_make_broker(find(user), user, of) for user, of in by_user.items()), logger=logger, specification=document)
-
-
-def demo_responses() -> dict[str, dict[type[Any], Response]]:
-    """The responses of warehouse (which also serves the customers with returns) and carrier, by broker user."""
-    responses = make_responses()
-    carrier = {LabelCreated: responses.pop(LabelCreated)}
-    return {"warehouse": responses, "carrier": carrier}
 
 
 def _make_broker(settings: KafkaSettings, user: str, responses: Mapping[type[Any], Response]) -> KafkaBroker:
@@ -111,12 +104,15 @@ def _subscribe(
 
 
 def _publishing(broker: KafkaBroker, user: str) -> Callable[[Iterable[Any]], Awaitable[None]]:
-    commands = {topic: [cls for cls in topic.messages if cls is not RedriveDeadLetters] for topic in topics_written_by(user)}
-    publishers = {
-        topic.name: broker.publisher(topic.name, description=topic.summary, schema=_one_of(classes))
+    party = party_of(user)
+    topics = topics_written_by(user) if party is None else party_topics(*party)
+    commands = {topic: [cls for cls in topic.messages if cls is not RedriveDeadLetters] for topic in topics}
+    made = {
+        topic: broker.publisher(topic.name, description=topic.summary, schema=_one_of(classes))
         for topic, classes in commands.items()
         if classes
     }
+    publishers = {cls: made[topic] for topic, classes in commands.items() for cls in classes}
 
     async def publish(commands: Iterable[Any]) -> None:
         """Publish commands in order within each key, and return once the broker has them."""
@@ -124,7 +120,7 @@ def _publishing(broker: KafkaBroker, user: str) -> Callable[[Iterable[Any]], Awa
         for command in commands:
             key, value, headers = record_of(command, f"/demo/{user}", content_id(command), utc_now())
             text = {name: value.decode() for name, value in headers}
-            sent.append(await publishers[topic_of(command)].publish(value, key=key, headers=text, no_confirm=True))
+            sent.append(await publishers[type(command)].publish(value, key=key, headers=text, no_confirm=True))
         await asyncio.gather(*sent)
 
     return publish

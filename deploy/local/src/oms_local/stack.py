@@ -23,8 +23,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from oms_contracts.catalogue import APIS, GATEWAY, PERSONAL_DATA_PROCESSES, PROGRAMS, QUERY_TOKEN_PROCESSES, TOPICS
-from oms_provision import broker, databases, passwords
+from oms_contracts.catalogue import APIS, GATEWAY, PERSONAL_DATA_PROCESSES, PROGRAMS, QUERY_TOKEN_PROCESSES, TOPICS, party_topics
+from oms_contracts.parties import party_of
+from oms_provision import broker, databases, parties, passwords
 from oms_provision.passwords import ADMIN, Passwords
 from oms_provision.sql import database_is_ready, run_to_end
 
@@ -47,6 +48,7 @@ MIN_FREE_DISK_BYTES = 300 * 1024 * 1024
 MAX_RESTARTS = 3
 """A part that ended this often while we waited for it will not become ready."""
 LOG_EXCERPT_LINES = 12
+PARTIES_FILE = "parties.json"
 
 Progress = Callable[[str], None]
 
@@ -155,8 +157,11 @@ class Stack:
     def kafka(self, user: str) -> dict[str, str]:
         """How a broker user (or `admin`) connects: `bootstrap_servers`; `username` and `password` if the broker authenticates.
 
-        With TLS also `security_protocol`, `ca_file`, `certificate_file` and `key_file`. The names are the ends of `OMS_KAFKA_…` variables.
+        A party's user, such as `channel:web`, is made where it is missing, with its topics. With TLS also
+        `security_protocol`, `ca_file`, `certificate_file` and `key_file`. The names are the ends of `OMS_KAFKA_…` variables.
         """
+        if (party := party_of(user)) is not None:
+            return self._party(user, *party)
         if self.settings.brokers is not None:
             return dict(self.settings.brokers)
         by_user = self._passwords().kafka
@@ -164,6 +169,21 @@ class Stack:
             raise StackError(f"there is no broker user {user}. There are: {', '.join(by_user)}.")
         connection = {"bootstrap_servers": f"{LOOPBACK}:{self.settings.kafka_port}", "username": user, "password": by_user[user]}
         return connection | (self._tls.of_kafka_client() if self._tls is not None else {})
+
+    def _party(self, user: str, kind: str, name: str) -> dict[str, str]:
+        """How a party connects. Where its password is not known here, it is made, or gets a new one."""
+        file = self._folder("secrets") / PARTIES_FILE
+        with as_stack_errors(self._folder("secrets")):
+            known: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+            if user not in known and not self._runs_itself(kafka_server.NAME):
+                broker.provision_topics(self._admin, party_topics(kind, name))
+            elif user not in known:
+                _, password = parties.add(self._admin, kind, name, parties.make_password())
+                known[user] = password or ""
+                passwords.write_secret(file, json.dumps(known, indent=1))
+        if self.settings.brokers is not None:
+            return dict(self.settings.brokers)
+        return self.kafka(ADMIN) | {"username": user, "password": known[user]}
 
     def database_url(self, service: str) -> str:
         """The URL by which a service opens its own database; for `admin` the superuser's."""
@@ -190,7 +210,9 @@ class Stack:
             return shops.load_or_make(self._folder("secrets"))
 
     def environment(self, part: str) -> dict[str, str]:
-        """The variables of a service's process, or of an API's: no more than it needs."""
+        """The variables of a service's process, of an API's, or of `provision`, the super user's: no more than it needs."""
+        if part == "provision":
+            return {f"KAFKA_{name.upper()}": value for name, value in self.kafka(ADMIN).items()}
         program, replica = self.settings.parts_of(PROGRAMS)[part]
         variables = {
             "OMS_HTTP_HOST": LOOPBACK,
@@ -258,7 +280,8 @@ class Stack:
     def _provision(self, all_passwords: Passwords, progress: Progress) -> None:
         progress("checking topics, users and databases")
         admin, count = self._admin, self.settings.partitions
-        broker.provision_topics(admin, [replace(topic, partitions=count or topic.partitions) for topic in TOPICS])
+        topics = [replace(topic, partitions=count or topic.partitions) for topic in TOPICS]
+        broker.provision_topics(admin, [*topics, *broker.topics_of_parties(admin)])
         if self._runs_itself(kafka_server.NAME):
             broker.provision_users(admin, all_passwords.kafka)
         if self._runs_itself(postgres_server.NAME):

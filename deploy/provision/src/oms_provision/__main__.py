@@ -1,13 +1,21 @@
 """The command `python -m oms_provision`."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from oms_provision.containers import READY_TIMEOUT_SECONDS, make_secrets, provision
-from oms_provision.errors import ProvisionError
+from oms_contracts.parties import KINDS
+
+from oms_provision import parties
+from oms_provision.broker import make_admin, responds
+from oms_provision.containers import READY_TIMEOUT_SECONDS, broker_of, make_secrets, provision
+from oms_provision.errors import ProvisionError, UnreachableError
+
+BROKER_TIMEOUT_SECONDS = 10
 
 EXIT_CODES = """\
 exit codes:
@@ -37,6 +45,14 @@ example:
   docker compose run --rm provision
 
 """
+PARTY_VARIABLES = """\
+variables: those of the broker, as `provision` has them, and
+  PARTIES_BOOTSTRAP_SERVERS           the address that parties use, which is shown to them (default: KAFKA_BOOTSTRAP_SERVERS)
+
+example:
+  python -m oms_provision party add channel web           `oms channel add web` does the same
+
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             files = make_secrets(chosen.folder, tls=chosen.tls)
             compose = "docker compose -f docker-compose.yml -f deploy/docker-compose.tls.yml" if chosen.tls else "docker compose"
             _print(f"wrote {len(files)} files of variables to {chosen.folder}. Next: `{compose} up --build --detach --wait`.")
+        elif chosen.command == "party":
+            _party(chosen)
         else:
             provision(os.environ)
             _print("topics, users, rights, databases and roles are as the catalogue says")
@@ -54,6 +72,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print(f"error: {error}")
         return error.exit_code
     return 0
+
+
+def _party(chosen: argparse.Namespace) -> None:
+    """Add, list or remove parties. The result is JSON, a line each, on standard output."""
+    broker = broker_of(os.environ)
+    admin = make_admin(broker)
+    if not responds(admin, BROKER_TIMEOUT_SECONDS):
+        raise UnreachableError(f"no response from the broker at {broker['bootstrap_servers']}. Check address, user and password.")
+    address = {"bootstrap_servers": os.environ.get("PARTIES_BOOTSTRAP_SERVERS") or broker["bootstrap_servers"]}
+    if chosen.action == "list":
+        for party in parties.find(admin, chosen.kind):
+            _print_json(asdict(party))
+    elif chosen.action == "remove":
+        _print_json(asdict(parties.remove(admin, chosen.kind, chosen.name)))
+    else:
+        password = parties.make_password() if chosen.new_password else None
+        if chosen.password_from_stdin:
+            password = sys.stdin.readline().rstrip("\r\n")
+        party, shown = parties.add(admin, chosen.kind, chosen.name, password)
+        given = {} if shown is None or chosen.password_from_stdin else {"password": shown}
+        _print_json(address | asdict(party) | given)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,7 +123,33 @@ def _parser() -> argparse.ArgumentParser:
         epilog=VARIABLES + EXIT_CODES,
         formatter_class=raw,
     )
+    party = commands.add_parser(
+        "party",
+        help="add, list or remove channels, warehouses and carriers that have a user of the broker",
+        description="Add, list or remove channels, warehouses and carriers that have a user of the broker, with topics of their own.\n"
+        "Prints a line of JSON for each.",
+        epilog=PARTY_VARIABLES + EXIT_CODES,
+        formatter_class=raw,
+    )
+    actions = party.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for action, described in (
+        ("add", "make its topics, user and rights, as far as they are missing"),
+        ("list", "show those of a kind"),
+        ("remove", "take its user and rights; its topics stay"),
+    ):
+        made = actions.add_parser(action, help=described, allow_abbrev=False)
+        made.add_argument("kind", choices=KINDS)
+        if action != "list":
+            made.add_argument("name")
+        if action == "add":
+            password = made.add_mutually_exclusive_group()
+            password.add_argument("--new-password", action="store_true", help="give a user that exists another password")
+            password.add_argument("--password-from-stdin", action="store_true", help="the password is the first line of standard input")
     return parser
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document))  # noqa: T201  # it is what was asked for
 
 
 def _print(text: str) -> None:

@@ -2,13 +2,24 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka import admin as typed_in_part
-from oms_contracts.catalogue import ALL_SERVICES, TOPICS, USERS, Topic, topics_read_by, topics_written_by
+from oms_contracts.catalogue import (
+    ALL_SERVICES,
+    PARTY_TOPICS,
+    TOPICS,
+    USERS,
+    Topic,
+    existing,
+    party_topics,
+    topics_read_by,
+    topics_written_by,
+)
+from oms_contracts.parties import group_prefix, party_of
 
 from oms_provision.errors import ProvisionError, UsageError
 from oms_provision.passwords import ADMIN
@@ -81,38 +92,86 @@ def responds(admin: Any, timeout_seconds: float = 2) -> bool:
     return True
 
 
+def topics_of_parties(admin: Any) -> list[Topic]:
+    """The topics of parties that there are."""
+    names = list(_metadata(admin))
+    return [topic for family in PARTY_TOPICS for topic in existing(family, names)]
+
+
 def provision_topics(admin: Any, topics: Iterable[Topic] = TOPICS) -> None:
     """Make the topics that are missing, set the configuration of the others, and wait until every partition has a leader.
 
     Raises ProvisionError if the broker refuses, or if a leader is missing after TIMEOUT_SECONDS.
     """
-    wanted = {topic.name: topic for topic in topics}
     present = set(_metadata(admin))
+    wanted = {topic.name: topic for topic in topics}
     missing = [_new(topic) for topic in wanted.values() if topic.name not in present]
     if missing:
         _all(admin.create_topics(missing, operation_timeout=TIMEOUT_SECONDS), ignored_error="TOPIC_ALREADY_EXISTS")
     _set_configs(admin, [topic for topic in wanted.values() if topic.name in present])
-    _wait(lambda: _have_leaders(admin, wanted), "new topics have no leader yet")
+    wait_until(lambda: _have_leaders(admin, wanted), "new topics have no leader yet")
 
 
 def provision_users(admin: Any, passwords: Mapping[str, str]) -> None:
     """Give every broker user its password, and exactly the rights that the catalogue says: others are removed.
 
-    `passwords` are by user. Raises ProvisionError if the broker refuses.
+    `passwords` are by user. Parties, which the broker knows by their users, keep passwords and rights. Raises ProvisionError if the broker
+    refuses.
     """
+    set_passwords(admin, {user: passwords[user] for user in passwords if user != ADMIN})
+    parties = [right for user in scram_users(admin) if party_of(user) is not None for right in party_rights(user)]
+    set_rights(admin, {*rights(), *parties}, present_rights(admin))
+
+
+def scram_users(admin: Any) -> set[str]:
+    """Every user to whom the broker has given a password."""
+    return set(_result("the list of users", admin.describe_user_scram_credentials()))
+
+
+def set_passwords(admin: Any, passwords: Mapping[str, str]) -> None:
+    """Give users passwords; who has none yet is a user from then on."""
     info = api.ScramCredentialInfo(api.ScramMechanism.SCRAM_SHA_512, SCRAM_ITERATIONS)
-    users = [user for user in passwords if user != ADMIN]
-    _all(admin.alter_user_scram_credentials([api.UserScramCredentialUpsertion(user, info, passwords[user].encode()) for user in users]))
-    wanted = set(rights())
-    present: set[Any] = set(_result("the list of rights", admin.describe_acls(api.AclBindingFilter(*ANYTHING))))
+    upserted = [api.UserScramCredentialUpsertion(user, info, password.encode()) for user, password in passwords.items()]
+    _all(admin.alter_user_scram_credentials(upserted))
+
+
+def remove_password(admin: Any, user: str) -> None:
+    """Take a user's password: it can connect no more. Does nothing where it has none."""
+    deletion = api.UserScramCredentialDeletion(user, api.ScramMechanism.SCRAM_SHA_512)
+    _all(admin.alter_user_scram_credentials([deletion]), ignored_error="RESOURCE_NOT_FOUND")
+
+
+def present_rights(admin: Any) -> set[Any]:
+    """The broker's ACLs."""
+    return set(_result("the list of rights", admin.describe_acls(api.AclBindingFilter(*ANYTHING))))
+
+
+def rights_of(user: str, rights: Iterable[Any]) -> set[Any]:
+    """Those of some ACLs that are a user's."""
+    return {right for right in rights if right.principal == f"User:{user}"}
+
+
+def set_rights(admin: Any, wanted: Set[Any], present: Set[Any]) -> None:
+    """Make of the ACLs that are `present` those that are `wanted`."""
     if wanted - present:
         _all(admin.create_acls(sorted(wanted - present)))
     if present - wanted:
         _all(admin.delete_acls([_only(binding) for binding in present - wanted]))
 
 
+def party_rights(user: str) -> Iterable[Any]:
+    """The ACLs of a party's user: it writes its own topics, and reads what its kind reads, in groups of its own."""
+    party = party_of(user)
+    assert party is not None
+    for topic in party_topics(*party):
+        yield _allow(user, api.AclOperation.WRITE, topic.name)
+    for topic in topics_read_by(party[0]):
+        yield _allow(user, api.AclOperation.READ, topic.name)
+    yield _allow(user, api.AclOperation.READ, group_prefix(user), kind=api.ResourceType.GROUP, prefixed=True)
+
+
 def rights() -> Iterable[Any]:
-    """The ACLs of every user. The broker denies what is not among them.
+    """The ACLs of every user that is no party's. The broker denies what is not among them.
 
     A producer needs no right on the cluster to be idempotent. A service reads the topics it writes: its relay finds there how far it has
     published.
@@ -122,7 +181,7 @@ def rights() -> Iterable[Any]:
             yield _allow(user, api.AclOperation.WRITE, topic.name)
         read = {*topics_read_by(user), *(topics_written_by(user) if user in ALL_SERVICES else ())}
         for topic in read:
-            yield _allow(user, api.AclOperation.READ, topic.name)
+            yield _allow(user, api.AclOperation.READ, topic.prefix, prefixed=topic.parties is not None)
         yield _allow(user, api.AclOperation.READ, f"oms.{user}", kind=api.ResourceType.GROUP, prefixed=True)
     yield _allow("operator", api.AclOperation.READ, "oms.", prefixed=True)
     for topic in TOPICS:
@@ -208,7 +267,8 @@ def _only(binding: Any) -> Any:
     )
 
 
-def _wait(condition: Callable[[], bool], problem: str) -> None:
+def wait_until(condition: Callable[[], bool], problem: str) -> None:
+    """Wait for what the broker does in its own time. Raises ProvisionError, which begins with `problem`, after TIMEOUT_SECONDS."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         if time.monotonic() > deadline:

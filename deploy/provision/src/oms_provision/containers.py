@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from oms_contracts.catalogue import APIS, PERSONAL_DATA_PROCESSES, PROGRAMS, QUERY_TOKEN_PROCESSES, USERS
+from oms_contracts.catalogue import APIS, PERSONAL_DATA_PROCESSES, PROGRAMS, QUERY_TOKEN_PROCESSES, TOPICS, USERS
 
-from oms_provision.broker import CONNECTION, broker_is_ready, make_admin, provision_topics, provision_users
+from oms_provision.broker import CONNECTION, broker_is_ready, make_admin, provision_topics, provision_users, topics_of_parties
 from oms_provision.certificates import Certificate, load_or_issue, load_or_make_authority
 from oms_provision.databases import provision_databases
 from oms_provision.errors import ProvisionError, UnreachableError, UsageError
@@ -19,6 +19,8 @@ READY_TIMEOUT_SECONDS = 120
 POLL_SECONDS = 0.5
 KAFKA, KAFKA_ADMIN, POSTGRES = "kafka:9092", "kafka:9094", "postgres:5432"
 """Addresses in the containers' network: the broker's for users, the broker's for its administration, the database server's."""
+KAFKA_OUTSIDE = "127.0.0.1:9092"
+"""The broker's address for parties, on this machine. Where they are elsewhere the broker has to advertise another."""
 
 ON_THIS_MACHINE = ("localhost", "127.0.0.1")
 """The hosts by which programs on this machine reach the containers."""
@@ -61,6 +63,7 @@ def variables_of(passwords: Passwords, broker: Certificate | None = None) -> dic
             "KAFKA_SASL_MECHANISM": "PLAIN",
             "KAFKA_USERNAME": ADMIN,
             "KAFKA_PASSWORD": passwords.kafka[ADMIN],
+            "PARTIES_BOOTSTRAP_SERVERS": KAFKA_OUTSIDE,
             "POSTGRES_URL": superuser_url,
             "OMS_PASSWORDS": json.dumps({"kafka": passwords.kafka, "postgres": passwords.postgres}),
         },
@@ -90,21 +93,26 @@ def provision(environment: Mapping[str, str], timeout_seconds: float = READY_TIM
     Raises UsageError if a variable is missing or malformed, UnreachableError if a server does not respond within `timeout_seconds`, and
     ProvisionError if a server refuses.
     """
-    broker = {
-        "bootstrap_servers": _variable(environment, "KAFKA_BOOTSTRAP_SERVERS"),
-        "username": _variable(environment, "KAFKA_USERNAME"),
-        "password": _variable(environment, "KAFKA_PASSWORD"),
-        **{name: value for name in CONNECTION if (value := environment.get(f"KAFKA_{name.upper()}"))},
-    }
+    broker = broker_of(environment)
     database = _variable(environment, "POSTGRES_URL")
     if urlsplit(database).scheme not in ("postgres", "postgresql"):
         raise UsageError("POSTGRES_URL is no URL of a database. It looks like postgresql://USER:PASSWORD@HOST:PORT/postgres.")
     users, roles = _passwords(_variable(environment, "OMS_PASSWORDS"))
     _wait_until_ready(broker, database, timeout_seconds)
     admin = make_admin(broker)
-    provision_topics(admin)
+    provision_topics(admin, [*TOPICS, *topics_of_parties(admin)])
     provision_users(admin, users)
     run_to_end(lambda: provision_databases(database, roles))
+
+
+def broker_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """How the variables say that the broker's super user connects. Raises UsageError if one is missing."""
+    return {
+        "bootstrap_servers": _variable(environment, "KAFKA_BOOTSTRAP_SERVERS"),
+        "username": _variable(environment, "KAFKA_USERNAME"),
+        "password": _variable(environment, "KAFKA_PASSWORD"),
+        **{name: value for name in CONNECTION if (value := environment.get(f"KAFKA_{name.upper()}"))},
+    }
 
 
 def _certificate_of_broker(folder: Path) -> Certificate:

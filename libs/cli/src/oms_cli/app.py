@@ -28,6 +28,7 @@ from oms_cli import (
     map_orders,
     orders,
     output,
+    parties,
     payments,
     products,
     read_models,
@@ -106,6 +107,8 @@ app.add_typer(stores.app, name="store")
 app.add_typer(users.app, name="user")
 app.add_typer(keys.app, name="key")
 app.add_typer(audit_trail.app, name="audit-trail")
+for _kind, _group in parties.GROUPS.items():
+    app.add_typer(_group, name=_kind)
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(read_models.app, name="read-models")
 app.command("map", epilog="Example: oms map payloads --json")(map_orders.map_orders)

@@ -21,7 +21,7 @@ from oms_client.follower import assign_all, read_one
 from oms_client.outcomes import NO_EFFECT_KNOWN, Outcome
 from oms_client.publisher import Asker, Publisher, content_id, publish_message
 from oms_client.queries import QueryClient, path_part, poll
-from oms_contracts.catalogue import Topic
+from oms_contracts.catalogue import Topic, existing
 from oms_contracts.message import UnreadableMessage, encode, key_of
 from oms_contracts.operations import OPERATIONS, Operation, operation_of, topic_for
 from oms_kafka.clients import client_options, make_reader
@@ -184,10 +184,11 @@ class Connections:
 
     def environment(self, service: str) -> Mapping[str, str]:
         """The variables by which a service's program reaches its servers, beside this process's own. Raises CliError without any."""
-        if "OMS_DATABASE_URL" in os.environ:
+        needed, others = _NEEDED.get(service, ("OMS_DATABASE_URL", "the broker's OMS_KAFKA_…"))
+        if needed in os.environ:
             return {}
         if self._servers is None:
-            raise CliError(INVALID, f"OMS_DATABASE_URL: is not set; it, and the broker's OMS_KAFKA_…, must be those of {service}")
+            raise CliError(INVALID, f"{needed}: is not set; it, and {others}, must be those of {service}")
         return self._servers.environment(service)
 
     @property
@@ -278,7 +279,7 @@ class Connections:
         self.run(_publish_all(self.publisher, messages, on_acknowledged))
 
     def offsets(self, topics: Iterable[Topic], groups: Iterable[str]) -> Offsets:
-        """The offsets of `topics`, and those that `groups` have committed; each stands for its newest version."""
+        """The offsets of `topics` (of a family: all its topics), and what `groups` have committed; each stands for its newest version."""
         return self.run(_offsets(self.broker, list(topics), list(groups)))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -343,6 +344,9 @@ class Connections:
         return self._servers.service_url(service) if self._servers is not None else None
 
 
+_NEEDED = {"provision": ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_USERNAME and KAFKA_PASSWORD")}
+"""By program: the variable without which it cannot reach its servers, and the others. All not named here need a database."""
+
 _OPERATION_OF = {operation.command: operation for operation in OPERATIONS}
 
 
@@ -396,7 +400,8 @@ async def _offsets(settings: KafkaSettings, topics: list[Topic], groups: list[st
             async with asyncio.timeout(BROKER_TIMEOUT_SECONDS):
                 await reader.start()
                 # The client learns of assigned topics at once, otherwise of one topic after the other, a tenth of a second each.
-                partitions = await assign_all(reader, topics)
+                names = sorted(await reader.topics())
+                partitions = await assign_all(reader, [each for topic in topics for each in existing(topic, names)])
                 reader.pause(*partitions)
                 await admin.start()
                 committed: dict[str, dict[TopicPartition, int]] = {}

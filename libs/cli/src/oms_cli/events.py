@@ -10,7 +10,7 @@ import msgspec
 import typer
 from oms_client.follower import follow
 from oms_client.queries import timeline_path
-from oms_contracts.catalogue import Topic, topics_read_by
+from oms_contracts.catalogue import Topic, TopicsByName, topics_read_by
 from oms_contracts.envelope import from_headers, header, rfc3339
 from oms_contracts.message import all_types
 from oms_contracts.summaries import summary
@@ -24,16 +24,24 @@ from oms_cli.output import moment
 
 app = typer.Typer(help="What is on the topics.")
 
-READABLE = tuple(topics_read_by("operator"))
-"""The operator sees everything but the keys of customers."""
+READABLE = tuple(topic for topic in topics_read_by("operator") if topic.parties is None)
+"""The operator sees everything but the keys of customers. What a party sends is seen where its topic is named."""
+OF_PARTIES = TopicsByName(topic for topic in topics_read_by("operator") if topic.parties is not None)
 
 
 def _topic(text: str) -> Topic:
     named = {topic.name: topic for topic in READABLE}
-    found = named.get(text) or named.get(f"oms.{text}")
+    found = named.get(text) or named.get(f"oms.{text}") or _of_party(f"oms.{text.removeprefix('oms.')}")
     if found is None:
         raise typer.BadParameter(f"there is no topic {text!r}; there are: {', '.join(name.removeprefix('oms.') for name in named)}")
     return found
+
+
+def _of_party(name: str) -> Topic | None:
+    try:
+        return OF_PARTIES[name]
+    except KeyError:
+        return None
 
 
 def _kind(text: str) -> str:

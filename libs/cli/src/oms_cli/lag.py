@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 from aiokafka import TopicPartition
-from oms_contracts.catalogue import ALL_SERVICES, TOPICS, Topic, topics_read_by
+from oms_contracts.catalogue import ALL_SERVICES, Topic, existing, topics_read_by
 
 from oms_cli import output
 from oms_cli.arguments import AsJson, connections
@@ -25,8 +25,8 @@ def lag(
     The last two come from the service's own metrics; they are null (–) where it does not answer.
     """
     connected = connections(context)
-    read = {topic.name for service in ALL_SERVICES for topic in topics_read_by(service)}
-    offsets = connected.offsets((topic for topic in TOPICS if topic.name in read), map(group_of, ALL_SERVICES))
+    read = {topic.name: topic for service in ALL_SERVICES for topic in topics_read_by(service)}
+    offsets = connected.offsets(read.values(), map(group_of, ALL_SERVICES))
     services = [_service(service, offsets, connected.metrics(service, (RELAY_LAG, DEAD_LETTERS))) for service in ALL_SERVICES]
     if as_json:
         output.document({"services": services})
@@ -65,7 +65,8 @@ def _partition(tp: TopicPartition, offsets: Offsets, committed: Mapping[TopicPar
 
 
 def _service(service: str, offsets: Offsets, metrics: Mapping[str, float] | None) -> dict[str, Any]:
-    topics = [topic_lag(topic, offsets, group_of(service)) for topic in topics_read_by(service)]
+    names = sorted({tp.topic for tp in offsets.ends})
+    topics = [topic_lag(topic, offsets, group_of(service)) for read in topics_read_by(service) for topic in existing(read, names)]
     return {
         "service": service,
         "group": group_of(service),

@@ -8,9 +8,10 @@ from hashlib import sha256
 from typing import Any, NamedTuple, Self
 
 from aiokafka import TopicPartition
-from oms_contracts.catalogue import topic_of
+from oms_contracts.catalogue import party_topics, topic_of
 from oms_contracts.envelope import Envelope, to_headers
 from oms_contracts.message import UnreadableMessage, encode, key_of, type_of, validate
+from oms_contracts.parties import party_of
 from oms_kafka.batches import OutgoingRecord, send_in_order
 from oms_kafka.clients import Producer, make_producer, partition_of
 from oms_kafka.settings import KafkaSettings
@@ -141,8 +142,9 @@ class Sender:
 class Publisher:
     """Publishes messages in order within each key, in batches, and returns once the broker has them.
 
-    `source` is the CloudEvents `source` of their envelopes; `identify` gives a message's event id. Entering it connects. Connecting and
-    publishing raise BrokerUnreachable, NotAllowed, or Invalid for a message that is larger than its topic accepts.
+    A channel, warehouse or carrier, whose user `settings` has, publishes on its own topics; anybody else on those of the gateway and the
+    operator. `source` is the CloudEvents `source` of their envelopes; `identify` gives a message's event id. Entering it connects.
+    Connecting and publishing raise BrokerUnreachable, NotAllowed, or Invalid for a message that is larger than its topic accepts.
     """
 
     def __init__(
@@ -160,6 +162,9 @@ class Publisher:
         self._clock = clock
         self._identify = identify
         self._asker = asker
+        party = party_of(settings.kafka_username or "")
+        topics = party_topics(*party) if party is not None else []
+        self._own_topics: dict[type[Any], str] = {cls: topic.name for topic in topics for cls in topic.messages}
 
     async def __aenter__(self) -> Self:
         try:
@@ -187,7 +192,7 @@ class Publisher:
         waiting: defaultdict[TopicPartition, deque[Any]] = defaultdict(deque)
         counts: dict[str, int] = {}
         for message in messages:
-            name = topic or topic_of(message)
+            name = topic or self._own_topics.get(message.__class__) or topic_of(message)
             if name not in counts:
                 counts[name] = len(await self._producer.partitions_for(name))
             waiting[TopicPartition(name, partition_of(key_of(message).encode(), counts[name]))].append(message)

@@ -3,20 +3,30 @@
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 
-from oms_contracts.catalogue import ALL_SERVICES, FOREVER, TOPICS, USERS, Topic, topics_read_by, topics_written_by
+from oms_contracts.catalogue import ALL_SERVICES, FOREVER, PARTY_TOPICS, ROLES, TOPICS, Topic, topics_read_by, topics_written_by
 from oms_contracts.message import MessageType, all_types, description_of, type_of
 from oms_contracts.schemas import Schema, schema_of
 from oms_contracts.values import ORDER_ID_SEPARATOR, ORDER_NAMESPACE, order_id_of
 
 _BINDING = "0.5.0"
-_ROLES = {
+_DESCRIPTIONS = {
     "gateway": "The gateway: it publishes what people and programs ask for over HTTP.",
-    "channel": "Sales channels: they publish orders.",
-    "warehouse": "Warehouses: they book goods, pick, pack and ship.",
-    "carrier": "Carriers: they report what happens to packages.",
+    "channel": "Sales channels: they publish their orders, cancel them and amend their payments. Each has a broker user of its own.",
+    "warehouse": "Warehouses: they book goods, pick, pack and ship. Each has a broker user of its own.",
+    "carrier": "Carriers: they report what happens to their packages. Each has a broker user of its own.",
     "downstream": "Whoever wants to know where orders stand: ERP, CRM, shop.",
     "operator": "Those who run it: they may read everything and send every command.",
 }
+
+_PARAMETERS = {
+    "channel": "The channel's name, as its orders have it in `channel`.",
+    "warehouse": "The name of the warehouse's location, as fulfillments and stock have it in `location`.",
+    "carrier": "The carrier's name, as packages have it in `carrier`.",
+}
+_FAMILY = (
+    " Each {0} has a topic of its own here, and the broker user `{0}:<name>`, which alone may write it: the topic says who sent a record. "
+    "What names another {0} is set aside, and what concerns another's is refused as if it did not exist."
+)
 
 
 def document(examples: Mapping[str, Iterable[Schema]]) -> Schema:
@@ -45,8 +55,8 @@ def document(examples: Mapping[str, Iterable[Schema]]) -> Schema:
         },
         "defaultContentType": "application/json",
         "servers": {"kafka": _server()},
-        "channels": {topic.name: _channel(topic) for topic in TOPICS},
-        "operations": {name: operation for user in USERS for name, operation in _operations(user)},
+        "channels": {_id(topic): _channel(topic) for topic in (*TOPICS, *PARTY_TOPICS)},
+        "operations": {name: operation for role in ROLES for name, operation in _operations(role)},
         "components": {
             "messages": {kind.name: _message(kind, examples.get(kind.name, ())) for kind in all_types()},
             "schemas": {"CloudEventHeaders": _headers(), **{kind.name: _embedded(kind) for kind in all_types()}},
@@ -67,21 +77,22 @@ def _server() -> Schema:
         "description": "The Kafka cluster of an installation",
         "variables": {"host": {"default": "localhost"}, "port": {"default": "9092"}},
         "security": [{"$ref": "#/components/securitySchemes/scram"}],
-        "tags": [{"name": user, "description": _ROLES.get(user, f"The service {user}.")} for user in USERS],
+        "tags": [{"name": role, "description": _DESCRIPTIONS.get(role, f"The service {role}.")} for role in ROLES],
     }
 
 
 def _channel(topic: Topic) -> Schema:
     return {
         "address": topic.name,
+        **({} if topic.parties is None else {"parameters": {topic.parties: {"description": _PARAMETERS[topic.parties]}}}),
         "title": topic.name,
         "summary": topic.summary[0].upper() + topic.summary[1:] + ".",
-        "description": f"Keyed by {topic.key}. Kept {kept(topic)}.",
+        "description": f"Keyed by {topic.key}. Kept {kept(topic)}." + ("" if topic.parties is None else _FAMILY.format(topic.parties)),
         "x-key": topic.key,
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _names(topic)},
         "bindings": {
             "kafka": {
-                "topic": topic.name,
+                **({"topic": topic.name} if topic.parties is None else {}),  # a family has no topic of its own name
                 "partitions": topic.partitions,
                 "topicConfiguration": {
                     "cleanup.policy": ["compact" if topic.compacted else "delete"],
@@ -102,23 +113,28 @@ def kept(topic: Topic) -> str:
     return "for ever" if topic.retention == FOREVER else f"{topic.retention // 86_400_000} days"
 
 
-def _operations(user: str) -> Iterator[tuple[str, Schema]]:
-    for topic in topics_written_by(user):
-        yield f"{user}.send.{topic.name}", _operation("send", user, topic)
-    for topic in topics_read_by(user):
-        yield f"{user}.receive.{topic.name}", _operation("receive", user, topic)
+def _id(topic: Topic) -> str:
+    """What references in the document call a topic, or a family: they cannot have braces."""
+    return topic.name.replace("{", "").replace("}", "")
 
 
-def _operation(action: str, user: str, topic: Topic) -> Schema:
+def _operations(role: str) -> Iterator[tuple[str, Schema]]:
+    for topic in topics_written_by(role):
+        yield f"{role}.send.{_id(topic)}", _operation("send", role, topic)
+    for topic in topics_read_by(role):
+        yield f"{role}.receive.{_id(topic)}", _operation("receive", role, topic)
+
+
+def _operation(action: str, role: str, topic: Topic) -> Schema:
     made: Schema = {
         "action": action,
-        "channel": {"$ref": f"#/channels/{topic.name}"},
-        "summary": f"{user} {'publishes' if action == 'send' else 'hears'} {topic.summary}.",
-        "tags": [{"name": user}],
-        "messages": [{"$ref": f"#/channels/{topic.name}/messages/{name}"} for name in _names(topic)],
+        "channel": {"$ref": f"#/channels/{_id(topic)}"},
+        "summary": f"{role} {'publishes' if action == 'send' else 'hears'} {topic.summary}.",
+        "tags": [{"name": role}],
+        "messages": [{"$ref": f"#/channels/{_id(topic)}/messages/{name}"} for name in _names(topic)],
     }
-    if action == "receive" and user in ALL_SERVICES:  # a service reads as one consumer group of its own name
-        made["bindings"] = {"kafka": {"groupId": {"type": "string", "const": f"oms.{user}"}, "bindingVersion": _BINDING}}
+    if action == "receive" and role in ALL_SERVICES:  # a service reads as one consumer group of its own name
+        made["bindings"] = {"kafka": {"groupId": {"type": "string", "const": f"oms.{role}"}, "bindingVersion": _BINDING}}
     return made
 
 

@@ -1,16 +1,19 @@
 """Every topic: what it carries, its key, how it is kept, its writers and readers.
 
-The broker's topics, its users' rights and the AsyncAPI document are made from this list, and from nothing else.
+The broker's topics, its users' rights and the AsyncAPI document are made from these lists, and from nothing else.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from oms_contracts import channel, customers, dead_letters, fulfillments, orders, payments, products, returns, stock, superseded, tracking
 from oms_contracts.message import type_of
+from oms_contracts.parties import KINDS, user_of
 
 PARTITIONS = 12
+PARTY_PARTITIONS = 3
+"""Of a topic that one party alone writes: parties are many, and each sends a part of all."""
 FOREVER = -1
 DAYS_30 = 30 * 24 * 3600 * 1000
 EXTERNAL_MAX_BYTES = 512 * 1024
@@ -36,15 +39,22 @@ PERSONAL_DATA_PROCESSES = ("capture", "fulfillment", f"{PROJECTION}-api")
 """The processes that seal personal data or open it, and so have the installation's key. No other has."""
 QUERY_TOKEN_PROCESSES = (f"{PROJECTION}-api", GATEWAY)
 """The processes that serve the query API or ask it, and so have its credential."""
-EXTERNAL_PARTIES = frozenset({"channel", "warehouse", "carrier", "downstream"})
-"""The broker users that are not ours: they read and write by clients of any language."""
-USERS = (*PROGRAMS, "channel", "warehouse", "carrier", "downstream", "operator")
-"""Every broker user: the services, the gateway, four kinds of external parties, and the operator."""
+EXTERNAL_PARTIES = frozenset({*KINDS, "downstream"})
+"""Those who are not ours: they read and write by clients of any language."""
+USERS = (*PROGRAMS, "downstream", "operator")
+"""The broker users that every installation has: the services, the gateway, who follows orders' statuses, and the operator. Each channel,
+warehouse and carrier has one besides (see `parties`)."""
+ROLES = (*PROGRAMS, *KINDS, "downstream", "operator")
+"""Who writes and reads topics: the broker users, and the kinds of parties, of which each party has the rights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """One topic. `retention` is milliseconds, `FOREVER` for ever; `writers` and `readers` are broker users.
+    """One topic, or a family of them. `retention` is milliseconds, `FOREVER` for ever; `writers` and `readers` are of ROLES.
+
+    With `parties`, a kind of party, it is a family: each party of that kind has a topic of its own, which it alone writes. The family's
+    name says where the party's stands, as in `oms.channel.orders.{channel}`. `party` is set in the topic of one party. So it is the topic
+    that says who sent a record, and nothing in the record.
 
     `copy_of` names the topic that this one is a copy of: what is published there is published here too, if it is one of `messages`. Of a
     `compacted` copy the newest record of each key stays. A copy that `discloses` has more in its records than the original, which keeps
@@ -63,6 +73,17 @@ class Topic:
     discloses: bool = False
     partitions: int = PARTITIONS
     max_message_bytes: int = 1024 * 1024
+    parties: str | None = None
+    party: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What the names of a family's topics begin with. The rest of each is its party's name."""
+        return self.name.partition("{")[0]
+
+    def of_party(self, party: str) -> "Topic":
+        """The topic that a party has of this family."""
+        return replace(self, name=f"{self.prefix}{party}", party=party)
 
     @property
     def keeps_for_ever(self) -> bool:
@@ -76,8 +97,8 @@ class Topic:
 
     @property
     def actor(self) -> str | None:
-        """Who asks for what is published here, where that is an external party. None: its records say it, by `actor` in their envelopes."""
-        return next((user for user in self.writers if user in EXTERNAL_PARTIES), None)
+        """Who asks for what is published here, where that is one party. None: its records say it, by `actor` in their envelopes."""
+        return user_of(self.parties, self.party) if self.parties is not None and self.party else None
 
     @property
     def trusted(self) -> bool:
@@ -85,16 +106,32 @@ class Topic:
         return set(self.writers) <= set(ALL_SERVICES)
 
 
-def _commands(service: str, key: str, writers: tuple[str, ...], *messages: type[Any]) -> Topic:
+def _commands(service: str, key: str, *messages: type[Any]) -> Topic:
     return Topic(
         name=f"oms.{service}.commands",
         key=key,
         messages=(*messages, dead_letters.RedriveDeadLetters),
-        writers=(*writers, GATEWAY, "operator"),
+        writers=(GATEWAY, "operator"),
         readers=(service, "operator"),
         summary=f"what people and systems ask of {service}",
         retention=DAYS_30,
         max_message_bytes=EXTERNAL_MAX_BYTES,
+    )
+
+
+def _of_each(kind: str, topic: str, service: str, key: str, *messages: type[Any]) -> Topic:
+    """The family beside `topic`, which the gateway and the operator write: of each party of a kind, what it asks of a service itself."""
+    return Topic(
+        name=f"{topic}.{{{kind}}}",
+        key=key,
+        messages=messages,
+        writers=(kind,),
+        readers=(service, "operator"),
+        summary=f"what one {kind} asks of {service}",
+        retention=DAYS_30,
+        partitions=PARTY_PARTITIONS,
+        max_message_bytes=EXTERNAL_MAX_BYTES,
+        parties=kind,
     )
 
 
@@ -115,9 +152,9 @@ TOPICS = (
         name="oms.channel.orders",
         key="order id",
         messages=(channel.OrderPlaced, superseded.OrderPlaced),
-        writers=("channel", GATEWAY, "operator"),
+        writers=(GATEWAY, "operator"),
         readers=("capture", "operator"),
-        summary="orders as the channels publish them",
+        summary="orders of every channel, as the gateway and the operator publish them",
         retention=DAYS_30,
         max_message_bytes=EXTERNAL_MAX_BYTES,
     ),
@@ -328,39 +365,63 @@ TOPICS = (
         compacted=True,
         discloses=True,
     ),
-    _commands("capture", "order id", (), orders.CancelOrder, orders.AmendPayment, customers.EraseCustomer),
+    _commands("capture", "order id", orders.CancelOrder, orders.AmendPayment, customers.EraseCustomer),
     _commands(
         "inventory",
         "receipt or adjustment id; SKU for products",
-        ("warehouse",),
         stock.ReceiveStock,
         stock.AdjustStock,
         products.DefineProduct,
         products.DeactivateProduct,
     ),
-    _commands("payment", "order id", ()),
+    _commands("payment", "order id"),
     _commands(
         "fulfillment",
         "order id",
-        ("warehouse",),
         fulfillments.AcceptFulfillment,
         fulfillments.PickItems,
         fulfillments.PackPackage,
         fulfillments.ShipFulfillment,
     ),
-    _commands("tracking", "order id", ("carrier",), tracking.RecordScan),
+    _commands("tracking", "order id", tracking.RecordScan),
     _commands(
         "returns",
         "order id",
-        ("warehouse",),
         returns.RequestReturn,
         returns.ReceiveReturnItems,
         returns.InspectReturn,
         returns.CancelReturn,
     ),
-    _commands(PROJECTION, "as the source record", ()),
+    _commands(PROJECTION, "as the source record"),
     *(_dead_letters(service) for service in ALL_SERVICES),
 )
+
+PARTY_TOPICS = (
+    _of_each(
+        "channel",
+        "oms.channel.orders",
+        "capture",
+        "order id",
+        channel.OrderPlaced,
+        superseded.OrderPlaced,
+        orders.CancelOrder,
+        orders.AmendPayment,
+    ),
+    _of_each("warehouse", "oms.inventory.commands", "inventory", "receipt or adjustment id", stock.ReceiveStock, stock.AdjustStock),
+    _of_each(
+        "warehouse",
+        "oms.fulfillment.commands",
+        "fulfillment",
+        "order id",
+        fulfillments.AcceptFulfillment,
+        fulfillments.PickItems,
+        fulfillments.PackPackage,
+        fulfillments.ShipFulfillment,
+    ),
+    _of_each("warehouse", "oms.returns.commands", "returns", "order id", returns.ReceiveReturnItems, returns.InspectReturn),
+    _of_each("carrier", "oms.tracking.commands", "tracking", "order id", tracking.RecordScan),
+)
+"""The families. What a shop says of an order is on one topic, so it is read in the order in which it was sent."""
 
 _TOPIC_OF = {type_of(m).name: topic.name for topic in reversed(TOPICS) for m in topic.messages if m.__module__ != dead_letters.__name__}
 """Of what is copied, the topic that it is copied from, which comes first."""
@@ -371,11 +432,39 @@ def topic_of(message: object) -> str:
     return _TOPIC_OF[type_of(message).name]
 
 
-def topics_written_by(user: str) -> Iterator[Topic]:
-    """The topics a broker user may write."""
-    return (topic for topic in TOPICS if user in topic.writers)
+def topics_written_by(role: str) -> Iterator[Topic]:
+    """The topics, and families of topics, that a role may write."""
+    return (topic for topic in (*TOPICS, *PARTY_TOPICS) if role in topic.writers)
 
 
-def topics_read_by(user: str) -> Iterator[Topic]:
-    """The topics a broker user may read."""
-    return (topic for topic in TOPICS if user in topic.readers)
+def topics_read_by(role: str) -> Iterator[Topic]:
+    """The topics, and families of topics, that a role may read."""
+    return (topic for topic in (*TOPICS, *PARTY_TOPICS) if role in topic.readers)
+
+
+def party_topics(kind: str, party: str) -> list[Topic]:
+    """The topics of one party, which it alone writes."""
+    return [family.of_party(party) for family in topics_written_by(kind) if family.parties == kind]
+
+
+def existing(topic: Topic, names: Iterable[str]) -> list[Topic]:
+    """The topic itself; of a family, those of `names` that belong to it."""
+    if topic.parties is None:
+        return [topic]
+    return [topic.of_party(name.removeprefix(topic.prefix)) for name in names if name.startswith(topic.prefix) and name != topic.prefix]
+
+
+class TopicsByName(dict[str, Topic]):
+    """Topics by name. That of a party is made of its family when it is first asked for. KeyError where neither is known."""
+
+    def __init__(self, topics: Iterable[Topic]) -> None:
+        topics = list(topics)
+        super().__init__({topic.name: topic for topic in topics if topic.parties is None})
+        self._families = [topic for topic in topics if topic.parties is not None]
+
+    def __missing__(self, name: str) -> Topic:
+        for family in self._families:
+            for topic in existing(family, [name]):
+                self[name] = topic
+                return topic
+        raise KeyError(name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from oms_contracts.asyncapi import document, kept
-from oms_contracts.catalogue import TOPICS
+from oms_contracts.catalogue import PARTY_TOPICS, TOPICS
 from oms_contracts.compatibility import channel_breaches, schema_breaches
 from oms_contracts.golden import golden_faults, read_goldens
 from oms_contracts.message import all_types
@@ -75,7 +75,7 @@ def topic_table() -> str:
     """The topics as a Markdown table."""
     rows = [
         f"| {topic.name} | {topic.key} | {kept(topic)} | {', '.join(topic.writers)} | {', '.join(topic.readers)} | {len(topic.messages)} |"
-        for topic in TOPICS
+        for topic in (*TOPICS, *PARTY_TOPICS)
     ]
     return "\n".join(["| Topic | Key | Kept | Written by | Read by | Types |", "|---|---|---|---|---|---|", *rows])
 

@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from oms_contracts.catalogue import TOPICS
+from oms_contracts.catalogue import PARTY_TOPICS, TOPICS
 from oms_contracts.message import MessageType
 from oms_contracts.strict import strict_schema
 
@@ -28,7 +28,7 @@ def schema_of(kind: MessageType) -> Schema:
 
 def is_external(kind: MessageType) -> bool:
     """Whether external parties may publish the message."""
-    return any(not topic.trusted and kind.cls in topic.messages for topic in TOPICS)
+    return any(not topic.trusted and kind.cls in topic.messages for topic in (*TOPICS, *PARTY_TOPICS))
 
 
 class _Generator(GenerateJsonSchema):
@@ -62,4 +62,4 @@ def _inlined(node: Any, definitions: Schema) -> Any:
 
 def topics_of(kind: MessageType) -> list[str]:
     """The topics that carry the message, by name."""
-    return sorted(topic.name for topic in TOPICS if kind.cls in topic.messages)
+    return sorted(topic.name for topic in (*TOPICS, *PARTY_TOPICS) if kind.cls in topic.messages)

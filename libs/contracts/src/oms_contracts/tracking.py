@@ -92,7 +92,10 @@ class PackageReturnedToSender(Value, frozen=True, kw_only=True):
 
 @message("oms.tracking.ScanRecorded.v1", key="order_id")
 class ScanRecorded(Value, frozen=True, kw_only=True):
-    """A scan that moves no state: it came late or again, or its package is not known yet, and then it counts once the package is."""
+    """A scan that moves no state: it came late or again, or its package is not known yet, and then it counts once the package is.
+
+    `carrier` is whose own topic it came on, empty for any other. Of a package that turns out to be another carrier's it never counts.
+    """
 
     order_id: str
     package_id: str
@@ -100,6 +103,7 @@ class ScanRecorded(Value, frozen=True, kw_only=True):
     status: str
     at: datetime
     reason: str = ""
+    carrier: str = ""
 
 
 @message("oms.tracking.TrackingCommandRefused.v1", key="order_id")

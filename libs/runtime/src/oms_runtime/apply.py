@@ -19,6 +19,7 @@ from time import monotonic
 
 import msgspec
 import structlog
+from oms_contracts.catalogue import TopicsByName
 from oms_contracts.dead_letters import RedriveDeadLetters, concerns_dead_letters
 from oms_contracts.message import SendersFault, type_of
 
@@ -26,7 +27,9 @@ from oms_runtime.checkpoints import load_checkpoints, reject_checkpoints
 from oms_runtime.clock import Clock
 from oms_runtime.database import Connection, Database, savepoint, writing
 from oms_runtime.dead_letters import (
+    Blocked,
     DeadLetters,
+    blocked_by,
     blocked_keys,
     count_dead_letters,
     dead_letters_of,
@@ -77,7 +80,8 @@ class Applier:
         self._clock = clock
         self._committed = committed
         self._max_event_bytes = service.max_event_bytes()
-        self._dead_letters = DeadLetters(service.name, service.dead_letters, MAX_KEPT_VALUE_BYTES, service.bounded_topics())
+        self._topics_read = service.topics_read()
+        self._dead_letters = DeadLetters(service.name, service.dead_letters, MAX_KEPT_VALUE_BYTES, self._topics_read)
         self._cache = StateCache()
         self._head = 0
         """The highest position that this process has seen in the store."""
@@ -89,7 +93,6 @@ class Applier:
         for kind in self._topics:
             self._metrics.appended.labels(kind)  # from 0 on, or Prometheus would not see the first event as an increase
         self._trusted = service.trusted_topics()
-        self._actors = service.actors()
         self._sifter = RecordSifter(service)
         self._poison = poison or PoisonLimit(0, 0, monotonic)
         self._record_spans = record_spans
@@ -172,11 +175,11 @@ class Applier:
                 commands = [command for commands in asked for command in commands]
                 snapshot = await self._load(connection, commands, _moves(checkpoints, next_checkpoints))
                 keys = [record.key for record in new if record.key]
-                blocked = await blocked_keys(connection, keys) if snapshot.has_dead_letters else set[str]()
+                blocked = await blocked_keys(connection, self._topics_read, keys) if snapshot.has_dead_letters else set[Blocked]()
                 while True:
                     our_faults = self._our_faults(new, errors) if errors else []
                     unit = self._unit(snapshot)
-                    handled, set_aside = _divide(new, errors, blocked)
+                    handled, set_aside = _divide(self._topics_read, new, errors, blocked)
                     failed = await self._handle(connection, unit, [(new[index], asked[index]) for index in handled])
                     if failed is None:
                         break
@@ -272,8 +275,9 @@ class Applier:
             trace = traceparent(trace_id(record.key or correlation), span)
         if record.topic in self._trusted:
             return Cause(correlation, envelope.id, trace)
-        actor = self._actors.get(record.topic, "")
-        return Cause(correlation, envelope.id, trace, envelope.actor if actor is None else actor, envelope.reason)
+        topic = self._topics_read[record.topic]
+        actor = topic.actor or envelope.actor
+        return Cause(correlation, envelope.id, trace, actor, envelope.reason, topic.party)
 
     def _cause_inside(self, key: str) -> Cause:
         """The cause of a deadline's command or an effect's outcome for `key`. It has a span only where spans are recorded."""
@@ -363,11 +367,11 @@ class Applier:
         """Apply a key's dead letters in order, some in each transaction. The checkpoint moves with the last: a crash begins again."""
         record = self._sifter.parse(record)
         asked: RedriveDeadLetters = record.message
-        more = True
+        more, failed_topics = True, set[str]()
         while more:
             async with self._transaction_lock:
                 async with writing(self._database) as connection:
-                    unit, more = await self._redrive_some(connection, record, asked)
+                    unit, more = await self._redrive_some(connection, record, asked, failed_topics)
                     if not more:
                         moves = _moves(checkpoints, next_checkpoints)
                         _check_moved(moves, await move_checkpoints(connection, moves))
@@ -377,10 +381,13 @@ class Applier:
                 self._after_commit(unit)
             asked = msgspec.structs.replace(asked, letter_id=None, value=None, discard=False)
 
-    async def _redrive_some(self, connection: Connection, record: IncomingRecord, asked: RedriveDeadLetters) -> tuple[UnitOfWork, bool]:
+    async def _redrive_some(
+        self, connection: Connection, record: IncomingRecord, asked: RedriveDeadLetters, failed_topics: set[str]
+    ) -> tuple[UnitOfWork, bool]:
         """Apply a key's first dead letters, each under a savepoint; the first that fails again stays, and all behind it.
 
-        Returns what remains to be written, and whether there are more dead letters to apply.
+        Behind one of a party are those from its topic alone, which is then one of `failed_topics`. Returns what remains to be written, and
+        whether there are more dead letters to apply.
         """
         cause = self._cause(record)
         unit = self._unit(await self._load(connection))
@@ -390,8 +397,10 @@ class Applier:
             return unit, False
         if asked.letter_id is not None and asked.value is not None:
             await replace_value(connection, asked.letter_id, asked.value.encode())
-        found = await dead_letters_of(connection, asked.source_key, MAX_REDRIVEN_AT_ONCE)
+        found = await dead_letters_of(connection, asked.source_key, MAX_REDRIVEN_AT_ONCE, failed_topics)
         for letter in found:
+            if letter.record.topic in failed_topics:
+                continue
             attempt = self._unit(await self._load(connection))
             discarded = asked.discard and letter_id(letter.record) == asked.letter_id
             try:
@@ -406,8 +415,12 @@ class Applier:
                 log.exception("redrive_failed", letter_id=letter_id(letter.record), correlation_id=letter.record.key)
                 unit = self._unit(await self._load(connection))
                 await self._dead_letters.failed_again(connection, unit, letter, error, cause)
-                more = False
-                break
+                topic, _ = blocked_by(self._topics_read, letter.record.topic, asked.source_key)
+                if topic is None:
+                    more = False
+                    break
+                failed_topics.add(topic)
+                await unit.write(connection)
         else:
             unit = self._unit(await self._load(connection))
             more = len(found) == MAX_REDRIVEN_AT_ONCE
@@ -422,7 +435,7 @@ class Applier:
 
 
 def _divide(
-    records: Sequence[IncomingRecord], errors: Mapping[int, Exception], blocked: Set[str]
+    topics: TopicsByName, records: Sequence[IncomingRecord], errors: Mapping[int, Exception], blocked: Set[Blocked]
 ) -> tuple[list[int], list[tuple[IncomingRecord, Exception | None]]]:
     """The indexes of the records to handle, and the records to set aside: with an error, or parked behind an earlier one of their key."""
     blocked = set(blocked)
@@ -432,8 +445,8 @@ def _divide(
         if error := errors.get(index):
             set_aside.append((record, error))
             if record.key:
-                blocked.add(record.key)
-        elif record.key in blocked and not _is_about_dead_letters(record):
+                blocked.add(blocked_by(topics, record.topic, record.key))
+        elif record.key and not blocked.isdisjoint(((None, record.key), (record.topic, record.key))) and not _is_about_dead_letters(record):
             set_aside.append((record, None))
         else:
             handled.append(index)

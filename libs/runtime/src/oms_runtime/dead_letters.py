@@ -5,13 +5,14 @@ A dead letter stays in the table until it is redriven. Each step is also an even
 
 import base64
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 import msgspec
+from oms_contracts.catalogue import Topic, TopicsByName
 from oms_contracts.dead_letters import RecordRedriven, RecordSetAside, RedriveDeadLetters, RedriveRefused
 from oms_contracts.envelope import header
 
@@ -27,6 +28,10 @@ MAX_HEADERS_BYTES = 16 * 1024
 """Of the headers that are kept with a dead letter; further ones are left out."""
 
 
+Blocked = tuple[str | None, str]
+"""Whose records must wait: those of one topic under a key, or of every topic where the topic is None."""
+
+
 class DeadLetter(NamedTuple):
     """A record set aside. `attempts` counts how often it failed; `original_value` is the value before an operator replaced it."""
 
@@ -39,14 +44,14 @@ class DeadLetter(NamedTuple):
 class DeadLetters:
     """One service's dead letters, announced on `topic`. `max_value_bytes` is the largest value that is kept with one.
 
-    Values from `bounded_topics`, which keep records for a bounded time, may hold personal data: they are in no event, because events are
-    kept for ever, and leave the table when they leave their topic (`forget_old_values`).
+    `topics` are those that the service reads. Values from topics that keep records for a bounded time may hold personal data: they are in
+    no event, because events are kept for ever, and leave the table when they leave their topic (`forget_old_values`).
     """
 
     service: str
     topic: str
     max_value_bytes: int
-    bounded_topics: frozenset[str]
+    topics: TopicsByName
 
     async def set_aside(self, connection: Connection, unit: UnitOfWork, records: Iterable[tuple[IncomingRecord, Exception | None]]) -> None:
         """Keep records for an operator, each with its error, or None where it is only parked behind another.
@@ -106,7 +111,7 @@ class DeadLetters:
     async def redriven(self, connection: Connection, unit: UnitOfWork, letter: DeadLetter, redrive: Cause, *, discarded: bool) -> None:
         """The record was applied, or discarded as asked: delete the dead letter, and announce it."""
         await connection.execute("delete from dead_letters where letter_id = $1", letter_id(letter.record))
-        text = _hash_text if letter.record.topic in self.bounded_topics else _text
+        text = _hash_text if is_bounded(self.topics, letter.record.topic) else _text
         event = RecordRedriven(
             letter_id=letter_id(letter.record),
             service=self.service,
@@ -136,7 +141,7 @@ class DeadLetters:
         return len(record.value) <= self.max_value_bytes
 
     def _announces(self, record: IncomingRecord) -> bool:
-        return self._keeps(record) and record.topic not in self.bounded_topics
+        return self._keeps(record) and not is_bounded(self.topics, record.topic)
 
     async def _versions(self, connection: Connection, ids: Sequence[str]) -> dict[str, int]:
         """By stream of a dead letter: the version of its last event. It has some from before where its record is read again."""
@@ -183,12 +188,32 @@ class DeadLetters:
             unit.append(event, _stream(record), version, self.topic, cause)
 
 
-async def blocked_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
-    """Those of `keys` that have dead letters, so that later records of theirs must wait."""
+def is_bounded(topics: TopicsByName, name: str) -> bool:
+    """Whether a topic that is read keeps its records for a bounded time."""
+    topic = find(topics, name)
+    return topic is not None and not topic.keeps_for_ever
+
+
+def blocked_by(topics: TopicsByName, topic: str, key: str) -> Blocked:
+    """Whose records wait behind a dead letter. Behind one of a party only what the party sends itself does: nobody delays another's."""
+    read = find(topics, topic)
+    return (topic if read is not None and read.party else None, key)
+
+
+def find(topics: TopicsByName, name: str) -> Topic | None:
+    """The topic of that name, None where it is not read, as those of an earlier version of the service."""
+    try:
+        return topics[name]
+    except KeyError:
+        return None
+
+
+async def blocked_keys(connection: Connection, topics: TopicsByName, keys: Sequence[str]) -> set[Blocked]:
+    """What must wait of `keys`, because they have dead letters."""
     if not keys:
         return set()
-    found = await connection.fetch("select distinct source_key from dead_letters where source_key = any($1::text[])", keys)
-    return {row["source_key"] for row in found}
+    query = "select distinct source_topic, source_key from dead_letters where source_key = any($1::text[])"
+    return {blocked_by(topics, row["source_topic"], row["source_key"]) for row in await connection.fetch(query, keys)}
 
 
 async def count_dead_letters(connection: Connection) -> int:
@@ -196,9 +221,10 @@ async def count_dead_letters(connection: Connection) -> int:
     return await connection.fetchval("select count(*) from dead_letters")
 
 
-async def dead_letters_of(connection: Connection, key: str, limit: int) -> list[DeadLetter]:
-    """The first dead letters of a key, in the order they came."""
-    found = await connection.fetch("select * from dead_letters where source_key = $1 order by sequence limit $2", key, limit)
+async def dead_letters_of(connection: Connection, key: str, limit: int, without: Set[str]) -> list[DeadLetter]:
+    """The first dead letters of a key, in the order they came, without those from the topics named."""
+    query = "select * from dead_letters where source_key = $1 and source_topic <> all($3::text[]) order by sequence limit $2"
+    found = await connection.fetch(query, key, limit, list(without))
     return [DeadLetter(_record(row), row["attempts"], row["original_value"]) for row in found]
 
 
@@ -230,11 +256,12 @@ async def forget_values(connection: Connection, concerned: Callable[[bytes], boo
         await connection.execute(f"{_FORGET} where letter_id = any($1::text[])", letters)
 
 
-async def forget_old_values(database: Database, topics: Iterable[str], before: datetime) -> None:
-    """Erase the values of dead letters from `topics` that were set aside before a moment: their topics no longer have them either."""
-    query = f"{_FORGET} where source_topic = any($1::text[]) and set_aside_at < $2 and value <> ''"
+async def forget_old_values(database: Database, topics: TopicsByName, before: datetime) -> None:
+    """Erase the values of dead letters of bounded topics that were set aside before a moment: their topics no longer have them either."""
     async with database.acquire() as connection:
-        await connection.execute(query, list(topics), before)
+        sources = await connection.fetch("select distinct source_topic from dead_letters")
+        bounded = [row["source_topic"] for row in sources if is_bounded(topics, row["source_topic"])]
+        await connection.execute(f"{_FORGET} where source_topic = any($1::text[]) and set_aside_at < $2 and value <> ''", bounded, before)
 
 
 _FORGET = "update dead_letters set value = '', original_value = null, reason = reason || '; its value is no longer kept'"

@@ -7,6 +7,7 @@ the checkpoints stored in PostgreSQL.
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.security import BaseSecurity, SASLOAuthBearer, SASLPlaintext, SASLScram256, SASLScram512
 from oms_kafka import aiokafka_internals
-from oms_kafka.clients import Record, make_reader, token_provider
+from oms_kafka.clients import Record, count_partitions, make_reader, token_provider
 from oms_kafka.settings import KafkaSettings, ssl_context
 from oms_kafka.topic_ids import fetch_topic_ids
 
@@ -41,6 +42,8 @@ OFFSET_COMMIT_TIMEOUT_SECONDS = 1.0
 """We never read the offsets, so it is not worth longer."""
 READ_TIMEOUT_SECONDS = 10.0
 """For the records just before the checkpoints."""
+NEW_TOPICS_MS = 10_000
+"""Between two looks for topics of new parties, of which each makes the group assign its partitions anew."""
 SASL = {"SCRAM-SHA-512": SASLScram512, "SCRAM-SHA-256": SASLScram256, "PLAIN": SASLPlaintext}
 """FastStream's classes of the mechanisms with username and password."""
 
@@ -89,11 +92,13 @@ class GroupMembership(ConsumerRebalanceListener):
             apply_types=False,
             consumer_only=True,
             allow_auto_create_topics=False,
+            metadata_max_age_ms=NEW_TOPICS_MS,
             logger=logging.getLogger("oms_runtime.faststream"),
             **broker_security(settings),
         )
         self._subscriber = self._broker.subscriber(
-            *(topic.name for topic in service.reads),
+            *(() if pattern_of(service) else fixed_topics(service)),
+            pattern=pattern_of(service),
             batch=True,
             group_id=service.consumer_group(),
             group_instance_id=settings.instance,
@@ -117,8 +122,13 @@ class GroupMembership(ConsumerRebalanceListener):
         aiokafka_internals.replace_poll(self._subscriber, self._poll)
 
     async def join(self) -> None:
-        """Join the group, and return once it has assigned partitions. May be tried again after it failed."""
+        """Join the group, and return once it has assigned partitions. May be tried again after it failed.
+
+        Raises UnknownTopicOrPartitionError where a topic does not exist: a pattern is content with those that do.
+        """
         await self._broker.start()
+        consumer: Any = self._subscriber.consumer
+        await count_partitions(consumer, fixed_topics(self._service))
 
     async def leave(self) -> None:
         """Leave the group. Also cleans up after a `join` that failed."""
@@ -246,6 +256,17 @@ class GroupMembership(ConsumerRebalanceListener):
         consumer: Any = self._subscriber.consumer
         assert consumer is not None
         return consumer
+
+
+def fixed_topics(service: Service) -> list[str]:
+    """The topics that a service reads whatever parties there are."""
+    return [topic.name for topic in service.reads if topic.parties is None]
+
+
+def pattern_of(service: Service) -> str | None:
+    """The regular expression of the topics that a service reads; None where it reads no parties' topics, so that a list will do."""
+    families = [re.escape(topic.prefix) + r".+" for topic in service.reads if topic.parties is not None]
+    return f"^({'|'.join([*map(re.escape, fixed_topics(service)), *families])})$" if families else None
 
 
 async def _unparsed(batch: Any) -> KafkaMessage:

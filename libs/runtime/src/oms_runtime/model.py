@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
-from oms_contracts.catalogue import TOPICS, Topic, topics_read_by, topics_written_by
+from oms_contracts.catalogue import TOPICS, Topic, TopicsByName, topics_read_by, topics_written_by
 from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.envelope import Envelope
 from oms_contracts.message import type_of, versions_of
@@ -38,6 +38,8 @@ class Decider(Generic[StateT, CommandT, EventT]):
     - `evolve(state, event, key)`: what an event means for one of its keys. Never raises.
     - `due(key, state)`: the next thing this state does by itself, and when: a deadline's command, or an outside effect to perform. None
       while it waits for others only. So deadlines are part of the folded state and need no table of their own.
+    - `decide_for(party, command, states, now)`: as `decide`, for a command from a party's own topic; `party` is its name. What concerns
+      another party is refused. Only services that read topics of parties have it.
     - `state_version`: raised, never lowered, when `evolve` or the state's shape changes. All states are then built anew from the events.
     """
 
@@ -47,6 +49,7 @@ class Decider(Generic[StateT, CommandT, EventT]):
     reads: Callable[[CommandT], Sequence[str]]
     writes: Callable[[EventT], Sequence[str]]
     due: Callable[[str, StateT], Due | None]
+    decide_for: Callable[[str, CommandT, Mapping[str, StateT], datetime], Sequence[EventT]] | None = None
     state_version: int = 1
 
 
@@ -70,12 +73,17 @@ def one_stream(
     decide: Callable[[OrderCommandT, StateT, datetime], Sequence[OrderEventT]],
     evolve: Callable[[StateT, OrderEventT], StateT],
     due: Callable[[str, StateT], Due | None],
+    decide_for: Callable[[str, OrderCommandT, StateT, datetime], Sequence[OrderEventT]] | None = None,
     state_version: int = 1,
 ) -> Decider[StateT, OrderCommandT, OrderEventT]:
     """A decider whose commands and events each concern one order and nothing else."""
 
     def key(of: OfOrder) -> tuple[str]:
         return (of.order_id,)
+
+    def decide_for_party(party: str, command: OrderCommandT, states: Mapping[str, StateT], now: datetime) -> Sequence[OrderEventT]:
+        assert decide_for is not None
+        return decide_for(party, command, states[command.order_id], now)
 
     return Decider(
         initial=lambda _key: initial,
@@ -84,6 +92,7 @@ def one_stream(
         reads=key,
         writes=key,
         due=due,
+        decide_for=None if decide_for is None else decide_for_party,
         state_version=state_version,
     )
 
@@ -150,7 +159,8 @@ class StoredEvent(NamedTuple):
 class Cause(NamedTuple):
     """What led to an event. It is carried on, so that a flow can be followed through all services.
 
-    `actor` and `reason` are those of a command; they end with the events that answer it.
+    `actor` and `reason` are those of a command; they end with the events that answer it. `party` is the name of the party whose own topic
+    the command came on, empty for any other.
     """
 
     correlation_id: str
@@ -158,6 +168,7 @@ class Cause(NamedTuple):
     traceparent: str = ""
     actor: str = ""
     reason: str = ""
+    party: str = ""
 
 
 CausedCommands = Sequence[tuple[Command, Cause]]
@@ -230,17 +241,13 @@ class Service:
         classes = (*self.policies, *self.commands, *self.projected, RedriveDeadLetters)
         return frozenset(kind.name for cls in classes for kind in versions_of(cls))
 
-    def actors(self) -> dict[str, str | None]:
-        """By topic that it reads: who asks for what is there. None: the record says it, because only those who checked it write there."""
-        return {topic.name: topic.actor for topic in self.reads}
+    def topics_read(self) -> TopicsByName:
+        """The topics that it reads, by name, those of parties among them."""
+        return TopicsByName(self.reads)
 
     def trusted_topics(self) -> frozenset[str]:
         """The topics where only our own services write: what they say of themselves is believed."""
         return frozenset(topic.name for topic in self.reads if topic.trusted)
-
-    def bounded_topics(self) -> frozenset[str]:
-        """The topics it reads whose records are kept for a bounded time: they may hold personal data in the clear."""
-        return frozenset(topic.name for topic in self.reads if not topic.keeps_for_ever)
 
     def topics_of_events(self) -> dict[str, str]:
         """The topic of each event type this service writes; the original where another topic is a copy of it."""

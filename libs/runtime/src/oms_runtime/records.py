@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from oms_contracts.envelope import CONTROL, MAX_ATTRIBUTE_BYTES, from_headers, header, own_headers, own_type_and_position
 from oms_contracts.message import UnreadableMessage, decode, key_of, type_of, validate
+from oms_contracts.parties import parties_named
 from oms_contracts.values import quoted
 from oms_kafka.aiokafka_internals import UnreadableRecord
 from oms_kafka.clients import Record
@@ -83,8 +84,8 @@ class RecordSifter:
         """Whether a record was left out because its offset is below the checkpoint. The caller resets it."""
         self._handled = {name.encode(): name for name in service.handled_types()}
         self._trusted = service.trusted_topics()
-        self._max_value_bytes = {topic.name: topic.max_message_bytes for topic in service.reads}
-        self._types_on = {topic.name: {type_of(cls).name for cls in topic.messages} for topic in service.reads}
+        self._topics = service.topics_read()
+        self._types_on: dict[str, set[str]] = {}
 
     def sift(
         self, batch: Iterable[Record], checkpoints: Mapping[Partition, Checkpoint]
@@ -124,7 +125,7 @@ class RecordSifter:
         """Why an external record is not even parsed, empty when it is."""
         if isinstance(record, UnreadableRecord):
             return record.fault
-        if (size := len(record.value or b"")) > (limit := self._max_value_bytes[record.topic]):
+        if (size := len(record.value or b"")) > (limit := self._topics[record.topic].max_message_bytes):
             return f"value: has {size} bytes, at most {limit}"
         if (count := len(record.headers)) > MAX_HEADERS:
             return f"headers: are {count}, at most {MAX_HEADERS}"
@@ -167,19 +168,27 @@ class RecordSifter:
     def parse(self, record: IncomingRecord) -> IncomingRecord:
         """Read envelope and message into `record`: decoded where only our own services write, validated strictly elsewhere.
 
-        Raises UnreadableMessage or ValueError naming what is wrong.
+        What comes on a party's own topic may name no other party. Raises UnreadableMessage or ValueError naming what is wrong.
         """
         if record.fault:
             raise UnreadableMessage(record.fault)
         trusted = record.topic in self._trusted
         envelope = own_headers(record.headers) if trusted else from_headers(record.headers)
         kind = envelope.type
-        if kind not in self._types_on[record.topic]:
+        topic = self._topics[record.topic]
+        types = self._types_on.get(record.topic)
+        if types is None:
+            types = self._types_on[record.topic] = {type_of(cls).name for cls in topic.messages}
+        if kind not in types:
             raise UnreadableMessage(f"ce_type: {kind} does not belong on {record.topic}")
         message = decode(kind, record.value) if trusted else validate(kind, record.value)
         if not trusted and record.key != (key := _key_text(key_of(message).encode())):
             # Under another key it may be on another partition, and two processes would decide one order.
             raise UnreadableMessage(f"key: is {quoted(record.key or '')}, must be {quoted(key)}: send the message again under that key")
+        for field, party in parties_named(message) if topic.party else ():
+            if party != topic.party:
+                # Only the topic says who sent a record, and only a party itself may write its topic.
+                raise UnreadableMessage(f"{field}: is {quoted(party)}, and this is the topic of {topic.parties} {quoted(topic.party)}")
         record.envelope, record.type, record.message = envelope, kind, message
         return record
 

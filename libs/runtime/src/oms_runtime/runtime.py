@@ -356,10 +356,10 @@ class Runtime:
 
     async def _forget_old_values(self) -> None:
         """Erase the values of old dead letters, now and every hour."""
-        topics = [topic for topic in self.service.reads if not topic.keeps_for_ever]
-        while topics:
-            age = timedelta(milliseconds=max(topic.retention for topic in topics))
-            await forget_old_values(self.database, [topic.name for topic in topics], self._clock.now() - age)
+        bounded = [topic.retention for topic in self.service.reads if not topic.keeps_for_ever]
+        topics = self.service.topics_read()
+        while bounded:
+            await forget_old_values(self.database, topics, self._clock.now() - timedelta(milliseconds=max(bounded)))
             await asyncio.sleep(FORGET_SECONDS)
 
     def _set_leading(self, leading: bool) -> None:

@@ -1,6 +1,6 @@
 """A transaction's decisions: staged in memory, then written in a few statements, whatever their number."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 
@@ -103,7 +103,7 @@ class UnitOfWork:
     def _decide(self, command: Command, cause: Cause) -> None:
         """Decide, and fold the events at once, so that the next command of the batch sees them."""
         assert self._decider is not None
-        for event in self._decider.decide(command, self.states, self.now):
+        for event in self._events_of(self._decider, command, cause):
             keys = self._decider.writes(event)
             kind = type_of(event)
             self.versions[keys[0]] += 1
@@ -114,6 +114,12 @@ class UnitOfWork:
                     self._changed.add(key)
                 else:
                     self._unfolded.setdefault(key, []).append(event)
+
+    def _events_of(self, decider: AnyDecider, command: Command, cause: Cause) -> Sequence[Event]:
+        if not cause.party:
+            return decider.decide(command, self.states, self.now)
+        assert decider.decide_for is not None, "a service that reads topics of parties decides for parties"
+        return decider.decide_for(cause.party, command, self.states, self.now)
 
     def append(self, event: Event, stream: str, version: int, topic: str, cause: Cause) -> None:
         """Stage one event for `stream`, at the next position. Raises EventTooLarge when its topic would not take it."""

@@ -12,7 +12,7 @@ from oms_capture.customers import Customers, disclose
 from oms_capture.decider import Terms
 from oms_capture.policies import POLICIES
 from oms_capture.settings import Settings
-from oms_capture.streams import State, decide, due, evolve, initial, reads, writes
+from oms_capture.streams import State, decide, decide_for, due, evolve, initial, reads, writes
 
 
 def make_service(terms: Terms, sealer: Sealer) -> Service:
@@ -24,7 +24,8 @@ def make_service(terms: Terms, sealer: Sealer) -> Service:
         reads=reads,
         writes=writes,
         due=partial(due, terms=terms),
-        state_version=7,
+        decide_for=partial(decide_for, terms=terms),
+        state_version=8,
     )
     return service_of("capture", decider=decider, policies=POLICIES, companion=Customers(sealer, token_bytes), disclose=disclose)
 

@@ -80,7 +80,8 @@ class Order(Struct, frozen=True, kw_only=True):
     """`status` is new, accepted, reserved, confirmed, released, awaiting_payment, awaiting_stock, awaiting_product, or one of
     ENDED_STATUSES.
 
-    `channel`, `channel_reference` and `content_hash` are those of the accepted content, and empty before. `rejected` are hashes of the
+    `channel`, `channel_reference` and `content_hash` are those of the accepted content, and empty before; of a rejected order `channel`
+    alone is kept. `rejected` are hashes of the
     content that was rejected before it, and `conflicts` of other content that came after it. `refused` are the refusals already published:
     command and reason.
     `lines` are those that are shipped, and `amount` is the part of `total` that payment has held by `payment`. `delivered` are the units by
@@ -226,6 +227,13 @@ def decide_order(command: Command, order: Order, now: datetime, terms: Terms) ->
             return [_overdue(order_id, order, now, terms)]
 
 
+def decide_for(channel: str, command: Command, order: Order, now: datetime, terms: Terms) -> list[Event]:
+    """As `decide_order`, for a command from the channel's own topic: what it has not placed does not exist for it."""
+    if isinstance(command, CancelOrder | AmendPayment) and order.channel != channel:
+        return _refuse(order, command, f"the order is {_status(INITIAL)}", now)
+    return decide_order(command, order, now, terms)
+
+
 def evolve(order: Order, event: Event) -> Order:
     """The order after an event. Never raises: an event is a fact."""
     match event:
@@ -252,9 +260,11 @@ def evolve(order: Order, event: Event) -> Order:
                 waiting_since=event.accepted_at,
             )
         case OrderRejected(content_hash=content_hash):
-            # Of content that had been accepted nothing is left but the number of its attempt, so that its late answers are recognised.
+            # Of content that had been accepted nothing is left but its channel, which may speak of it, and the number of its attempt, so
+            # that its late answers are recognised.
             return Order(
                 status="rejected",
+                channel=event.channel,
                 rejected=order.rejected | {content_hash},
                 conflicts=order.conflicts,
                 attempt=order.attempt,

@@ -64,6 +64,12 @@ def decide(command: AnyCommand, states: Mapping[str, State], now: datetime, term
     return decider.decide_order(command, order, now, terms)
 
 
+def decide_for(channel: str, command: AnyCommand, states: Mapping[str, State], now: datetime, terms: Terms) -> Sequence[AnyEvent]:
+    """As `decide`, for a command from the channel's own topic, which has orders and what is asked of them alone."""
+    assert not isinstance(command, EraseCustomer | TakeWebhook)
+    return decider.decide_for(channel, command, _state(Order, command.order_id, states), now, terms)
+
+
 def evolve(state: State, event: AnyEvent, _key: str) -> State:
     """The state of a key after an event. Never raises: an event is a fact."""
     if isinstance(event, WebhookTaken):

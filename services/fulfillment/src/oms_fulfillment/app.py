@@ -8,7 +8,7 @@ from oms_runtime.sealing import Sealer
 from oms_runtime.server import run
 
 from oms_fulfillment.commands import Command, Event
-from oms_fulfillment.decider import INITIAL, Order, decide, due, evolve
+from oms_fulfillment.decider import INITIAL, Order, decide, decide_for, due, evolve
 from oms_fulfillment.disclosure import disclose
 from oms_fulfillment.policies import POLICIES
 from oms_fulfillment.settings import Settings
@@ -16,7 +16,7 @@ from oms_fulfillment.settings import Settings
 
 def make_service(sealer: Sealer) -> Service:
     """Fulfillment. Each decision concerns one order; beside them it keeps customers' keys, to tell warehouses whom they ship to."""
-    decider: Decider[Order, Command, Event] = one_stream(initial=INITIAL, decide=decide, evolve=evolve, due=due)
+    decider: Decider[Order, Command, Event] = one_stream(initial=INITIAL, decide=decide, evolve=evolve, due=due, decide_for=decide_for)
     return service_of(
         "fulfillment",
         decider=decider,

@@ -74,6 +74,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 INITIAL = Order()
+_NOT_KNOWN = "the fulfillment is not known"
 
 
 def decide(command: Command, order: Order, now: datetime) -> list[Event]:
@@ -88,12 +89,21 @@ def decide(command: Command, order: Order, now: datetime) -> list[Event]:
         case _:
             fulfillment = order.fulfillments.get(command.fulfillment_id)
             if fulfillment is None:
-                return _refuse(command, "the fulfillment is not known", order, now)
+                return _refuse(command, _NOT_KNOWN, order, now)
             if _has_had_effect(command, fulfillment):
                 return []
             if reasons := "; ".join(bounded_reasons(_objections(command, fulfillment, order))):
                 return _refuse(command, reasons, order, now)
             return [_carry_out(command, fulfillment, now)]
+
+
+def decide_for(warehouse: str, command: Command, order: Order, now: datetime) -> list[Event]:
+    """As `decide`, for a command from the warehouse's own topic: a fulfillment of another location does not exist for it."""
+    if isinstance(command, WarehouseCommand):
+        fulfillment = order.fulfillments.get(command.fulfillment_id)
+        if fulfillment is not None and fulfillment.location != warehouse:
+            return _refuse(command, _NOT_KNOWN, order, now)
+    return decide(command, order, now)
 
 
 def evolve(order: Order, event: Event) -> Order:

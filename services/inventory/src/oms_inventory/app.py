@@ -6,7 +6,7 @@ from oms_runtime.model import Decider, Service, service_of
 from oms_runtime.server import run
 
 from oms_inventory.commands import Command, Event
-from oms_inventory.decider import State, decide, due, evolve, initial, reads, writes
+from oms_inventory.decider import State, decide, decide_for, due, evolve, initial, reads, writes
 from oms_inventory.policies import POLICIES
 from oms_inventory.reservations import Terms
 from oms_inventory.settings import Settings
@@ -21,6 +21,7 @@ def make_service(terms: Terms) -> Service:
         reads=partial(reads, terms=terms),
         writes=writes,
         due=due,
+        decide_for=partial(decide_for, terms=terms),
         state_version=2,
     )
     return service_of("inventory", decider=decider, policies=POLICIES)

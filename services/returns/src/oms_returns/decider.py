@@ -130,6 +130,13 @@ def decide(command: Command, order: Returns, now: datetime, terms: Terms) -> lis
             return [_after_deadline(command, overdue, now, terms)]
 
 
+def decide_for(warehouse: str, command: Command, order: Returns, now: datetime, terms: Terms) -> list[Event]:
+    """As `decide`, for a command from the warehouse's own topic: it inspects what it has received, and no other return."""
+    if isinstance(command, InspectReturn) and _location(order, command.return_id) not in {"", warehouse}:
+        return _refuse(order, command, "the return is not known", now)
+    return decide(command, order, now, terms)
+
+
 def evolve(order: Returns, event: Event) -> Returns:
     """The order's returns after an event. Never raises: an event is a fact."""
     match event:
@@ -368,6 +375,11 @@ def _refundable(lines: tuple[InspectedLine, ...]) -> tuple[InspectedLine, ...]:
 
 def _status(order: Returns, return_id: str) -> str:
     return order.returns[return_id].status if return_id in order.returns else "not known"
+
+
+def _location(order: Returns, return_id: str) -> str:
+    """Where a return's goods were received, empty while they were not."""
+    return order.returns[return_id].location if return_id in order.returns else ""
 
 
 def _units(lines: tuple[ReturnLine, ...] | tuple[InspectedLine, ...]) -> Counter[str]:

@@ -47,21 +47,31 @@ WITH_PACKAGES = frozenset({"shipped", "delivered", "completed"})
 MAX_SCANS = 30
 """Scan ids remembered for each package. An older scan that comes again is recorded again, and still changes no status."""
 MAX_HELD = 100
-"""Packages of one order that are not known yet and may have scans waiting."""
+"""Packages of one order that are not known yet and may have scans waiting, of each carrier."""
 MAX_TEXT = 200
 """Characters of a scan id and of a reason."""
 MAX_CLOCK_SKEW = timedelta(days=1)
 MAX_SCAN_AGE = timedelta(days=365)
 
 
+class Held(Struct, frozen=True, kw_only=True):
+    """The scans of a package before it is known: the highest-ranked, and of equals the first; and the ids of all."""
+
+    scan: ScanRecorded
+    scan_ids: tuple[str, ...]
+
+
 class Parcel(Struct, frozen=True, kw_only=True):
-    """`status` is None until the package is known, then label_created or one of RANKS. `held` is its highest-ranked scan before that."""
+    """`status` is None until the package is known, then label_created or one of RANKS.
+
+    `held` are the scans before that, by the carrier whose own topic they came on, empty for any other: nobody's stand in another's way.
+    """
 
     status: str | None = None
     carrier: str = ""
     tracking_number: str = ""
     lines: tuple[AllocatedLine, ...] = ()
-    held: ScanRecorded | None = None
+    held: dict[str, Held] = field(default_factory=dict[str, Held])
     scan_ids: tuple[str, ...] = ()
 
 
@@ -90,10 +100,25 @@ class Order(Struct, frozen=True, kw_only=True):
 INITIAL = Order()
 
 
-def decide(command: Command, order: Order, now: datetime) -> list[Event]:
-    """The events that follow from a command. A command that has already had its effect, or comes too late, has none."""
-    events = list(_decide(command, order, now))
+def decide(command: Command, order: Order, now: datetime, carrier: str = "") -> list[Event]:
+    """The events that follow from a command. A command that has already had its effect, or comes too late, has none.
+
+    `carrier` is whose own topic a scan came on.
+    """
+    events = list(_decide(command, order, now, carrier))
     return [*events, *_catch_up(command.order_id, reduce(evolve, events, order))]
+
+
+def decide_for(carrier: str, command: Command, order: Order, now: datetime) -> list[Event]:
+    """As `decide`, for a scan from the carrier's own topic: a package that another carries does not exist for it.
+
+    A scan of a package that is not known yet is held, and dropped if the package turns out to be another's.
+    """
+    assert isinstance(command, RecordScan)
+    parcel = _parcel(order, command.package_id)
+    if parcel.status is not None and parcel.carrier != carrier:
+        return _refuse(command, "package_id: the package is not known", order, now)
+    return decide(command, order, now, carrier)
 
 
 def evolve(order: Order, event: Event) -> Order:
@@ -115,12 +140,22 @@ def evolve(order: Order, event: Event) -> Order:
         case DeliveryExpected(units=units):
             return replace(order, expected_units=units)
         case LabelCreated(package_id=package_id, lines=lines, at=at):
-            known = replace(_parcel(order, package_id), carrier=event.carrier, tracking_number=event.tracking_number)
-            parcel = replace(known, status="label_created", lines=lines, held=None)
+            held = _parcel(order, package_id).held
+            ids = [scan_id for carrier in ("", event.carrier) if carrier in held for scan_id in held[carrier].scan_ids]
+            parcel = Parcel(
+                status="label_created",
+                carrier=event.carrier,
+                tracking_number=event.tracking_number,
+                lines=lines,
+                scan_ids=tuple(ids)[-MAX_SCANS:],
+            )
             return _with_parcel(replace(order, shipped_at=order.shipped_at or at), package_id, parcel)
-        case ScanRecorded(package_id=package_id, scan_id=scan_id):
+        case ScanRecorded(package_id=package_id, scan_id=scan_id, carrier=carrier):
             parcel = _parcel(order, package_id)
-            return _with_parcel(order, package_id, replace(_scanned(parcel, scan_id), held=_held(parcel, event)))
+            if parcel.status is not None:
+                return _with_parcel(order, package_id, _scanned(parcel, scan_id))
+            held = {**parcel.held, carrier: _held(parcel.held.get(carrier), event)}
+            return _with_parcel(order, package_id, replace(parcel, held=held))
         case PackageDelivered(lines=lines, at=at):
             units, newest = order.delivered_units + _units(lines), max(at, order.delivered_at or at)
             return _with_status(replace(order, delivered_units=units, delivered_at=newest), event, "delivered")
@@ -142,7 +177,7 @@ def due(_order_id: str, _order: Order) -> None:
     """Tracking has no deadlines: capture's deadlines include those of an overdue parcel."""
 
 
-def _decide(command: Command, order: Order, now: datetime) -> Iterable[Event]:
+def _decide(command: Command, order: Order, now: datetime, carrier: str) -> Iterable[Event]:
     match command:
         case RecordOrderStatus(order_id=order_id, status=status, detail=detail, at=at, attempt=attempt):
             if not _may_become(status, order, attempt):
@@ -167,7 +202,7 @@ def _decide(command: Command, order: Order, now: datetime) -> Iterable[Event]:
             return _label(command, order)
 
         case RecordScan():
-            return _scan(command, order, now)
+            return _scan(command, order, now, carrier)
 
 
 def _may_become(status: str, order: Order, attempt: int | None) -> bool:
@@ -240,15 +275,17 @@ def _label(command: RecordShipment, order: Order) -> Iterator[Event]:
             lines=package.lines,
             at=command.at,
         )
-        if parcel.held is not None:
-            yield _event_of(parcel.held, package.lines)
+        held = [parcel.held[carrier].scan for carrier in ("", package.carrier) if carrier in parcel.held]
+        if held:
+            yield _event_of(max(held, key=_rank), package.lines)
 
 
-def _scan(command: RecordScan, order: Order, now: datetime) -> list[Event]:
+def _scan(command: RecordScan, order: Order, now: datetime, carrier: str) -> list[Event]:
     parcel = _parcel(order, command.package_id)
-    if command.scan_id in parcel.scan_ids:
+    held = parcel.held.get(carrier)
+    if command.scan_id in (parcel.scan_ids if held is None else held.scan_ids):
         return []
-    if reason := "; ".join(bounded_reasons(_objections(command, order, now))):
+    if reason := "; ".join(bounded_reasons(_objections(command, order, now, carrier))):
         return _refuse(command, reason, order, now)
     scan = ScanRecorded(
         order_id=command.order_id,
@@ -257,13 +294,14 @@ def _scan(command: RecordScan, order: Order, now: datetime) -> list[Event]:
         status=command.status,
         at=command.at.astimezone(UTC),
         reason=command.reason,
+        carrier=carrier,
     )
     if parcel.status is not None and RANKS[scan.status] > RANKS.get(parcel.status, 0):
         return [_event_of(scan, parcel.lines)]
     return [scan]
 
 
-def _objections(command: RecordScan, order: Order, now: datetime) -> Iterator[str]:
+def _objections(command: RecordScan, order: Order, now: datetime, carrier: str) -> Iterator[str]:
     """Everything that is wrong with a scan. A late scan is valid."""
     if command.status not in RANKS:
         yield f"status: {quoted(command.status)} is none of {', '.join(RANKS)}"
@@ -277,8 +315,8 @@ def _objections(command: RecordScan, order: Order, now: datetime) -> Iterator[st
         yield "at: has no time zone"
     elif not now - MAX_SCAN_AGE <= command.at <= now + MAX_CLOCK_SKEW:
         yield f"at: {command.at.isoformat()} lies more than a day ahead, or more than a year back"
-    waiting = sum(parcel.status is None for parcel in order.parcels.values())
-    if command.package_id not in order.parcels and waiting >= MAX_HELD:
+    parcel, waiting = _parcel(order, command.package_id), sum(carrier in parcel.held for parcel in order.parcels.values())
+    if parcel.status is None and carrier not in parcel.held and waiting >= MAX_HELD:
         yield f"package_id: not known, and {waiting} others of the order are waited for already"
 
 
@@ -311,13 +349,15 @@ def _refuse(command: RecordScan, reason: str, order: Order, now: datetime) -> li
     ]
 
 
-def _held(parcel: Parcel, scan: ScanRecorded) -> ScanRecorded | None:
-    """The scan that takes effect once the package is known: the highest-ranked, and of equals the first."""
-    if parcel.status is not None:
-        return None
-    if parcel.held is not None and RANKS.get(parcel.held.status, 0) >= RANKS.get(scan.status, 0):
-        return parcel.held
-    return scan
+def _held(held: Held | None, scan: ScanRecorded) -> Held:
+    """What is held of a package that is not known yet, with one scan more."""
+    if held is None:
+        return Held(scan=scan, scan_ids=(scan.scan_id,))
+    return Held(scan=max(held.scan, scan, key=_rank), scan_ids=_with_id(held.scan_ids, scan.scan_id))
+
+
+def _rank(scan: ScanRecorded) -> int:
+    return RANKS.get(scan.status, 0)
 
 
 def _parcel(order: Order, package_id: str) -> Parcel:
@@ -326,9 +366,11 @@ def _parcel(order: Order, package_id: str) -> Parcel:
 
 def _scanned(parcel: Parcel, scan_id: str) -> Parcel:
     """The parcel with `scan_id` among its newest scan ids."""
-    if scan_id in parcel.scan_ids:
-        return parcel
-    return replace(parcel, scan_ids=(*parcel.scan_ids, scan_id)[-MAX_SCANS:])
+    return replace(parcel, scan_ids=_with_id(parcel.scan_ids, scan_id))
+
+
+def _with_id(scan_ids: tuple[str, ...], scan_id: str) -> tuple[str, ...]:
+    return scan_ids if scan_id in scan_ids else (*scan_ids, scan_id)[-MAX_SCANS:]
 
 
 def _with_status(order: Order, event: ScanEvent, status: str) -> Order:

@@ -41,13 +41,14 @@ public final class Client {
         byte[] value = System.in.readAllBytes();
         check(PLACED, value);
         JsonNode order = JSON.readTree(value);
-        String key = orderId(order.get("channel").asText(), order.get("channel_reference").asText());
+        String channel = order.get("channel").asText();
+        String key = orderId(channel, order.get("channel_reference").asText());
         try (KafkaConsumer<String, byte[]> consumer =
                 new KafkaConsumer<>(reading(), new StringDeserializer(), new ByteArrayDeserializer())) {
             consumer.subscribe(List.of("oms.order-status-changes"));
             try (KafkaProducer<String, byte[]> producer =
-                    new KafkaProducer<>(of("channel", "CHANNEL_PASSWORD"), new StringSerializer(), new ByteArraySerializer())) {
-                ProducerRecord<String, byte[]> record = new ProducerRecord<>("oms.channel.orders", key, value);
+                    new KafkaProducer<>(of("channel:" + channel, "CHANNEL_PASSWORD"), new StringSerializer(), new ByteArraySerializer())) {
+                ProducerRecord<String, byte[]> record = new ProducerRecord<>("oms.channel.orders." + channel, key, value);
                 Map.of("ce_specversion", "1.0", "ce_type", PLACED, "ce_source", "/outsider/java", "ce_id", key)
                         .forEach((name, text) -> record.headers().add(name, text.getBytes(StandardCharsets.UTF_8)));
                 producer.send(record).get();
