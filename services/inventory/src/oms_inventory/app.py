@@ -20,8 +20,8 @@ def make_service(terms: Terms) -> Service:
         evolve=evolve,
         reads=partial(reads, terms=terms),
         writes=writes,
-        due=due,
-        state_version=2,
+        due=partial(due, terms=terms),
+        state_version=3,
     )
     return service_of("inventory", decider=decider, policies=POLICIES)
 
