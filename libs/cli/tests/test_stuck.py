@@ -16,7 +16,7 @@ def waiting(action: str, status: str, **other: Any) -> dict[str, Any]:
 
 def stuck(oms: Run, connected: FakeConnections, **responses: Any) -> dict[str, dict[str, Any]]:
     """What is stuck, by what it waits for."""
-    nothing = {"/orders": page(), "/orders/details": page(), "/payments": page(), "/dead-letters": page()}
+    nothing = {"/orders": page(), "/orders/details": page(), "/payments": page(), "/stuck": page(), "/dead-letters": page()}
     connected.responses |= nothing | responses
     return {each["waits_for"]: each for each in shown(oms("stuck", "--json"))["stuck"]}
 
@@ -43,6 +43,26 @@ def test_each_order_that_waits_comes_with_the_commands_that_resolve_it(oms: Run,
         "the catalogue": ["oms product define POT --title TITLE", cancel],
     }
     assert {(each["by"], each["otherwise"]) for each in found.values()} == {(DEADLINE, "the order expires")}
+
+
+def test_goods_that_wait_come_with_the_commands_that_resolve_them(oms: Run, connected: FakeConnections) -> None:
+    about = {"location": "BER", "reason": "1 on hand, 3 reserved", "since": "2026-11-24T12:00:00Z", "deadline": DEADLINE}
+    about |= {"kind": "stock", "otherwise": "it is reported again after the deadline"}
+    stock = [about | {"id": "a mug at BER", "state": f"resolve_{each}"} for each in ("shortfall", "quarantine")]
+    transfers = [about | {"id": "T-1", "kind": "transfer", "state": each} for each in ("in_transit", "close_transfer")]
+    found = stuck(oms, connected, **{"/stuck": [page(*stock), page(*transfers)]})
+    assert [each["commands"] for each in found.values()] == [
+        [
+            "oms stock show 'a mug'",
+            "oms stock count BER 'a mug'=QUANTITY",
+            "oms stock receive BER 'a mug'=QUANTITY",
+            "oms order cancel ORDER --reason TEXT",
+        ],
+        ["oms stock release BER 'a mug'=QUANTITY --reason TEXT", "oms stock write-off BER 'a mug'=QUANTITY --reason TEXT"],
+        ["oms stock transfer receive T-1 BER"],
+        ["oms stock transfer receive T-1 BER", "oms stock transfer close T-1 BER --reason TEXT"],
+    ]
+    assert {(each["by"], each["because"]) for each in found.values()} == {(DEADLINE, "1 on hand, 3 reserved")}
 
 
 def test_an_order_that_goes_on_may_need_a_person_beside(oms: Run, connected: FakeConnections) -> None:

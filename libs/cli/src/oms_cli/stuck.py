@@ -52,7 +52,7 @@ def stuck(
     ] = 60,
     as_json: AsJson = False,
 ) -> None:
-    """Whatever waits for somebody: orders, returns, failed payments, records that were set aside. The oldest first.
+    """Whatever waits for somebody: orders, returns, failed payments, goods, records that were set aside. The oldest first.
 
     Each with since when, for whom, by when, what happens otherwise, and the commands that resolve it. The exit code is 0 either way.
     """
@@ -88,6 +88,8 @@ async def _collect(connected: Connections, days: int) -> list[Stuck]:
             found += of_returns(order)
     for payment in await connected.query.collect("/payments", failed=True):
         found.append(of_payment(payment))
+    for kind in ("stock", "transfer"):
+        found += [of_goods(each) for each in await connected.query.collect("/stuck", kind=kind)]
     for letter in await connected.query.collect("/dead-letters", waiting=True):
         if letter["status"] == "set_aside":  # a parked one waits for one that is listed
             found.append(of_letter(letter))
@@ -163,6 +165,39 @@ def of_payment(payment: dict[str, Any]) -> Stuck:
         by=None,
         otherwise="nothing happens by itself",
         commands=(f"oms payment show {payment['order_id']}", f"oms order show {payment['order_id']}"),
+    )
+
+
+def of_goods(each: dict[str, Any]) -> Stuck:
+    """Stock at a location, or goods on their way to another, as the query API has it."""
+    location, name = shlex.quote(each["location"]), shlex.quote(each["id"].removesuffix(f" at {each['location']}"))
+    reason = "--reason TEXT"
+    match each["state"]:
+        case "resolve_shortfall":
+            waits_for = "an operator, to find units, to count again, or to cancel orders"
+            commands = [
+                f"oms stock show {name}",
+                f"oms stock count {location} {name}=QUANTITY",
+                f"oms stock receive {location} {name}=QUANTITY",
+                f"oms order cancel ORDER {reason}",
+            ]
+        case "resolve_quarantine":
+            waits_for = "an operator, to release it or to write it off"
+            commands = [f"oms stock {word} {location} {name}=QUANTITY {reason}" for word in ("release", "write-off")]
+        case "in_transit":
+            waits_for, commands = "the warehouse there, to receive the goods", [f"oms stock transfer receive {name} {location}"]
+        case _:
+            waits_for = "an operator, to find out where the goods are"
+            commands = [f"oms stock transfer receive {name} {location}", f"oms stock transfer close {name} {location} {reason}"]
+    return Stuck(
+        kind=each["kind"],
+        what=f"the transfer {each['id']}" if each["kind"] == "transfer" else f"the stock of {each['id']}",
+        since=each["since"],
+        waits_for=waits_for,
+        because=each["reason"] or "",
+        by=each["deadline"],
+        otherwise=each["otherwise"],
+        commands=tuple(commands),
     )
 
 
