@@ -359,7 +359,7 @@ def with_moves(log: Log) -> Log:
 
 def all_scenarios() -> Log:
     """Seven orders: completed with a return; rejected; canceled after a decline; short of stock; stopped by the warehouse; expired; new."""
-    log = with_moves(with_catalogue(Log()))
+    log = with_catalogue(Log())
     goods = (
         StockLine(sku="A", location="BER", quantity=50),
         StockLine(sku="A", location="HAM", quantity=50),
@@ -450,7 +450,7 @@ def all_scenarios() -> Log:
         "oms.payment.dead-letters",
         RecordRedriven(letter_id="oms.orders/3/7", service="payment", source_key="new", discarded=False, at=log.now),
     )
-    return log
+    return with_moves(log)
 
 
 def with_catalogue(log: Log) -> Log:

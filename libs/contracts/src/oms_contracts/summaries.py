@@ -150,7 +150,7 @@ SUMMARIES: dict[type[Any], str] = {
     QuarantineReleased: "{units_are} no longer set apart: {e.reason}",
     QuarantineWrittenOff: "{units_were} written off that had been set apart: {e.reason}",
     TransferStarted: "{units} left {e.from_location} for {e.to_location}, expected before {e.deadline:" + _TIME_FORMAT + "}",
-    TransferReceived: "{units} arrived at {e.lines[0].location}",
+    TransferReceived: "{units} arrived of what went from {e.from_location} to {e.to_location}",
     TransferClosed: "{units_are} missing and written off: {e.reason}",
     TransferActionRequired: "{missing_units} have not arrived at {e.to_location}: waits for {e.action} until {e.deadline:"
     + _TIME_FORMAT
