@@ -6,6 +6,7 @@ event, or takes it back. So reservations read and decide no more than without li
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -144,6 +145,8 @@ class Position(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def available(self) -> dict[str, int]:
         """The units available to promise (ATP), by location that has some."""
+        if not self.limits:
+            return {location: units for location, each in self.bins.items() if (units := each.free) > 0}
         return {location: units for location in self.bins if (units := self.available_at(location)) > 0}
 
     def level(self, location: str) -> frozenset[Watched]:
@@ -243,54 +246,49 @@ def _waits(position: Position, delay: timedelta) -> Iterator[tuple[datetime, str
 
 
 def _moved(position: Position, event: MovingEvent, sku: str) -> Position:
-    on_hand, reserved, allocated, quarantined = _signs(event)
+    """Every order comes here several times for each of its lines."""
+    signs = _signs(event)
     bins, emptied, touched = position.bins.copy(), position.emptied, dict[str, None]()
     for line in event.lines:
         if line.sku == sku:
-            units = line.difference if isinstance(line, CountedLine) else line.quantity
-            old = bins.get(line.location, EMPTY)
-            bins[line.location] = moved = Bin(
-                on_hand=old.on_hand + on_hand * units,
-                reserved=old.reserved + reserved * units,
-                allocated=old.allocated + allocated * units,
-                quarantined=old.quarantined + quarantined * units,
-            )
-            if moved.free <= 0 or moved.quarantined or position.limits or line.location in position.watches:
-                touched[line.location] = None  # what has units to sell and no limits crosses none
-            if moved == EMPTY:
-                del bins[line.location]
-                if old != EMPTY:
-                    emptied |= {line.location}
-            elif line.location in emptied:
-                emptied -= {line.location}
-    return _watched(replace(position, bins=bins, emptied=emptied), touched, event.at)
+            location, units = line.location, line.difference if isinstance(line, CountedLine) else line.quantity
+            old = bins.get(location, EMPTY)
+            on_hand, reserved = old.on_hand + signs[0] * units, old.reserved + signs[1] * units
+            allocated, quarantined = old.allocated + signs[2] * units, old.quarantined + signs[3] * units
+            if on_hand - reserved - allocated <= 0 or quarantined or position.limits or location in position.watches:
+                touched[location] = None  # what has units to sell, and no limits, crosses none
+            if on_hand or reserved or allocated or quarantined:
+                bins[location] = Bin(on_hand=on_hand, reserved=reserved, allocated=allocated, quarantined=quarantined)
+                if emptied:
+                    emptied -= {location}
+            elif bins.pop(location, None) is not None:
+                emptied |= {location}
+    moved = Position(bins=bins, emptied=emptied, limits=position.limits, watches=position.watches, refused=position.refused)
+    return _watched(moved, touched, event.at) if touched else moved
 
 
-def _signs(event: MovingEvent) -> tuple[int, int, int, int]:
+_Signs = tuple[int, int, int, int]
+_SIGNS: Mapping[type[Any], _Signs] = {
+    **dict.fromkeys((StockReceived, StockAdjusted, StockReturned, StockCounted, TransferReceived), (1, 0, 0, 0)),
+    **dict.fromkeys((StockWrittenOff, TransferStarted), (-1, 0, 0, 0)),
+    StockReserved: (0, 1, 0, 0),
+    StockReservationExpired: (0, -1, 0, 0),
+    StockShipped: (-1, 0, -1, 0),
+    StockQuarantined: (0, 0, 0, 1),
+    QuarantineReleased: (0, 0, 0, -1),
+    QuarantineWrittenOff: (-1, 0, 0, -1),
+}
+
+
+def _signs(event: MovingEvent) -> _Signs:
     """What one unit of an event's lines adds to on hand, reserved, allocated and quarantined."""
     match event:
-        case StockReceived() | StockAdjusted() | StockReturned() | StockCounted() | TransferReceived():
-            return 1, 0, 0, 0
-        case StockWrittenOff() | TransferStarted():
-            return -1, 0, 0, 0
-        case StockReserved():
-            return 0, 1, 0, 0
-        case StockReservationExpired() | StockReleased(stage="reserved"):
-            return 0, -1, 0, 0
         case StockAllocated(reserved=reserved):
             return 0, -1 if reserved else 0, 1, 0
-        case StockShipped():
-            return -1, 0, -1, 0
-        case StockReleased(stage="allocated"):
-            return 0, 0, -1, 0
-        case StockQuarantined():
-            return 0, 0, 0, 1
-        case QuarantineReleased():
-            return 0, 0, 0, -1
-        case QuarantineWrittenOff():
-            return -1, 0, 0, -1
+        case StockReleased(stage=stage):
+            return {"reserved": (0, -1, 0, 0), "allocated": (0, 0, -1, 0)}.get(stage, (0, 0, 0, 0))
         case _:
-            return 0, 0, 0, 0
+            return _SIGNS[type(event)]
 
 
 def _watched(position: Position, locations: Iterable[str], at: datetime) -> Position:
