@@ -28,6 +28,7 @@ from oms_contracts.payments import (
 from oms_contracts.stock import (
     StockAdjusted,
     StockAllocated,
+    StockCounted,
     StockReceived,
     StockReleased,
     StockReservationExpired,
@@ -301,7 +302,7 @@ MONEY_AND_STOCK = Dashboard(
                     "Bookings a minute",
                     "What changes the units on hand.",
                     "cpm",
-                    events(StockReceived, StockShipped, StockReturned, StockAdjusted, StockWrittenOff),
+                    events(StockReceived, StockShipped, StockReturned, StockAdjusted, StockCounted, StockWrittenOff),
                 ),
                 Panel(
                     "Share of reservations that failed",

@@ -36,12 +36,25 @@ from oms_contracts.orders import AmendPayment, CancelOrder
 from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.returns import CancelReturn, InspectReturn, ReceiveReturnItems, RequestReturn
 from oms_contracts.sscc import check_digit
-from oms_contracts.stock import AdjustStock, ReceiveStock
+from oms_contracts.stock import (
+    AdjustStock,
+    CloseTransfer,
+    CountStock,
+    QuarantineStock,
+    ReceiveStock,
+    ReceiveTransfer,
+    ReleaseQuarantine,
+    SetStockLimits,
+    TransferStock,
+    WriteOffQuarantine,
+)
 from oms_contracts.tracking import RecordScan
 from oms_contracts.values import (
     Address,
     AllocatedLine,
+    CountLine,
     Customer,
+    GoodsLine,
     InspectedLine,
     Package,
     PaymentMethod,
@@ -61,6 +74,7 @@ from oms_inventory.commands import (
     ShipStock,
 )
 from oms_inventory.reservations import NotAllocated, Terms
+from oms_inventory.transfers import Transfer
 from oms_payment.commands import (
     AuthorizeOrder,
     CaptureShipment,
@@ -106,6 +120,7 @@ class Search:
     """What a service's decider is tried with.
 
     - `commands`: the alphabet, to which each state adds what is due.
+    - `apart`: searches with other alphabets, each by itself: with all of them together there would be too many worlds.
     - `forgotten`: the fields of a state that only remember which refusals were published, so that they are not repeated. The search clears
       them: otherwise every set of refusals would be another state.
     - `bounded(state)`: False for a state that the search goes no further from, because it counts something without end.
@@ -118,6 +133,7 @@ class Search:
     forgotten: frozenset[str] = frozenset()
     bounded: Callable[[State], bool] = lambda _state: True
     variants: Sequence[Service] = ()
+    apart: Sequence["Search"] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +150,8 @@ def explore(search: Search, service: Service) -> dict[str, Found]:
     Raises AssertionError where an event changes a status of a diagram that does not show it.
     """
     found = {diagram.heading: Found() for diagram in search.diagrams}
-    for key, before, event, after in chain.from_iterable(_steps(search, each) for each in (service, *search.variants)):
+    tried = [(search, each) for each in (service, *search.variants)] + [(apart, service) for apart in search.apart]
+    for key, before, event, after in chain.from_iterable(_steps(one, each) for one, each in tried):
         for diagram in search.diagrams:
             _note(found[diagram.heading], label(event), diagram.subject(event), diagram.statuses(key, before), diagram.statuses(key, after))
     return found
@@ -281,6 +298,19 @@ def _stock(units: int) -> tuple[StockLine, ...]:
 
 
 WANTED = WantedLine(line_id="1", sku="MUG", quantity=2)
+MUGS, TWO_MUGS = ((GoodsLine(sku="MUG", quantity=units),) for units in (1, 2))
+TRANSFER = "transfer"
+
+
+def transfer_statuses(_key: str, state: State) -> Mapping[str, str]:
+    """The one transfer that there is."""
+    return {TRANSFER: state.status} if isinstance(state, Transfer) and state.status != "none" else {}
+
+
+def _transfer_of(event: Event) -> str | None:
+    return getattr(event, "transfer_id", None)
+
+
 RETURNED = tuple(
     InspectedLine(line_id="1", sku="MUG", quantity=1, disposition=disposition, accepted=accepted)
     for disposition, accepted in (("restock", True), ("write-off", False))
@@ -295,10 +325,15 @@ INVENTORY = Search(
             subject=_but(
                 *("StockReceived", "StockAdjusted", "StockReturned", "StockWrittenOff", "StockCommandRefused"),
                 *("ProductDefined", "ProductDeactivated", "ProductCommandRefused", "WaitingOrdersResumed"),
+                *("StockCounted", "StockQuarantined", "QuarantineReleased", "QuarantineWrittenOff", "StockLimitsSet"),
+                *("StockLow", "StockLowCleared", "StockOut", "StockOutCleared", "StockExcess", "StockExcessCleared"),
+                *("StockActionRequired", "StockActionResolved"),
+                *("TransferStarted", "TransferReceived", "TransferClosed", "TransferActionRequired"),
             ),
-        )
+        ),
+        Diagram(heading="Inventory: a transfer of goods", statuses=transfer_statuses, subject=_transfer_of),
     ],
-    forgotten=frozenset({"refused"}),
+    forgotten=frozenset({"refused", "watches"}),
     variants=[make_inventory(Terms(unknown_sku=policy)) for policy in ("reject", "hold")],
     commands=(
         DefineProduct(sku="MUG", title="Mug"),
@@ -315,6 +350,33 @@ INVENTORY = Search(
         ReleaseReservation(attempt=None, action="resolve_stock", reason="sold out", **OF),
         ReleaseStock(reason="canceled", **OF),
         *(ShipStock(fulfillment_id=fulfillment_id, lines=(HALF,), **OF) for fulfillment_id in ("F1", "F2")),
+    ),
+    apart=(
+        Search(
+            service="inventory",
+            diagrams=(),
+            commands=(
+                ReceiveStock(receipt_id="goods", lines=_stock(2)),
+                TransferStock(transfer_id=TRANSFER, from_location="BER", to_location="HAM", lines=TWO_MUGS),
+                *(ReceiveTransfer(transfer_id=TRANSFER, receipt_id=name, location="HAM", lines=MUGS) for name in ("one", "two")),
+                CloseTransfer(transfer_id=TRANSFER, location="HAM", reason="lost"),
+            ),
+            forgotten=frozenset({"refused", "watches"}),
+        ),
+        Search(
+            service="inventory",
+            diagrams=(),
+            commands=(
+                ReceiveStock(receipt_id="goods", lines=_stock(2)),
+                CountStock(count_id="none", lines=(CountLine(sku="MUG", location="BER", counted=0),)),
+                QuarantineStock(quarantine_id="apart", location="BER", lines=TWO_MUGS, reason="recall"),
+                ReleaseQuarantine(release_id="sound", location="BER", lines=MUGS, reason="sound"),
+                WriteOffQuarantine(write_off_id="broken", location="BER", lines=MUGS, reason="broken"),
+                SetStockLimits(sku="MUG", reorder_point=0, maximum=1),
+                SetStockLimits(sku="MUG"),
+            ),
+            forgotten=frozenset({"refused"}),
+        ),
     ),
 )
 

@@ -5,14 +5,27 @@ from typing import Any
 
 from oms_contracts.orders import CancelOrder, OrderCancellationRequested
 from oms_contracts.products import DefineProduct
-from oms_contracts.stock import ReceiveStock, StockReservationExpired
+from oms_contracts.stock import (
+    AdjustStock,
+    CountStock,
+    QuarantineStock,
+    ReceiveStock,
+    ReceiveTransfer,
+    ReleaseQuarantine,
+    StockReservationExpired,
+    TransferStock,
+)
 
 from .outcome import without_times
 from .system import AT_ONCE, Node, Schedule, Step, System
 
-RACES = (CancelOrder, OrderCancellationRequested, StockReservationExpired, ReceiveStock, DefineProduct)
+RACES = (
+    *(CancelOrder, OrderCancellationRequested, StockReservationExpired, ReceiveStock, DefineProduct),
+    *(AdjustStock, CountStock, QuarantineStock, ReleaseQuarantine, TransferStock, ReceiveTransfer),
+)
 """Messages whose order relative to others decides the outcome. A cancellation races the other events that capture reads, and then the
-warehouse. A reservation that expires races the payment. The first receipt races the first order, and a product the orders that name it."""
+warehouse. A reservation that expires races the payment. The first receipt races the first order, and a product the orders that name it.
+What is booked of stock depends on what is there."""
 
 
 def replay(system: System, name: str, schedule: Schedule) -> Node:

@@ -33,9 +33,21 @@ from oms_contracts.returns import (
     ReturnRequested,
     ReturnWindowOpened,
 )
-from oms_contracts.stock import ReceiveStock, StockAllocated
+from oms_contracts.stock import (
+    AdjustStock,
+    CountStock,
+    QuarantineStock,
+    ReceiveStock,
+    ReceiveTransfer,
+    ReleaseQuarantine,
+    StockActionRequired,
+    StockAllocated,
+    TransferReceived,
+    TransferStarted,
+    TransferStock,
+)
 from oms_contracts.tracking import LabelCreated, RecordScan
-from oms_contracts.values import InspectedLine, OrderLine, PaymentMethod, ReturnLine, StockLine, order_id_of
+from oms_contracts.values import CountLine, GoodsLine, InspectedLine, OrderLine, PaymentMethod, ReturnLine, StockLine, order_id_of
 from oms_demo.responses import Returns
 from oms_inventory.reservations import UnknownSku
 from oms_payment.providers.sandbox import SCRIPTS
@@ -183,6 +195,30 @@ def _corrected(placed: Placed) -> Scenario:
     return _scenario(reactions=reactions, products=("MUG", "POT"), unknown_sku="reject")
 
 
+def _served_by_a_transfer(placed: Placed) -> Scenario:
+    """The order's goods are all elsewhere, come in two parts, and it is placed once they are there."""
+    arrived = set[str]()
+
+    def receive(event: TransferStarted) -> Iterator[Any]:
+        for number, line in enumerate(event.lines):
+            goods = (GoodsLine(sku=line.sku, quantity=line.quantity),)
+            yield ReceiveTransfer(transfer_id=event.transfer_id, receipt_id=str(number), location=event.to_location, lines=goods)
+
+    def place(event: TransferReceived) -> Iterator[Any]:
+        arrived.add(event.receipt_id)
+        if len(arrived) == len(goods):
+            yield placed
+
+    goods = tuple(GoodsLine(sku=sku, quantity=sum(units for other, _, units in STOCK if other == sku)) for sku in ("MUG", "POT"))
+    sent = TransferStock(transfer_id="T", from_location="DEPOT", to_location="BER", lines=goods)
+    return Scenario(
+        messages=((sent,),),
+        stock=_receipt(tuple((line.sku, "DEPOT", line.quantity) for line in goods)),
+        reactions={TransferStarted: receive, TransferReceived: place},
+        clock_steps=SHORT_STEPS,
+    )
+
+
 DETERMINED: Mapping[str, Determined] = {
     "ships from three locations": Determined("completed", lambda order, good, _: _scenario(order(good))),
     "is placed again and again": Determined("completed", lambda order, good, _: _scenario(order(good), order(good), order(good))),
@@ -242,6 +278,7 @@ DETERMINED: Mapping[str, Determined] = {
         "rejected", lambda order, good, _: _scenario(order(good), products=("MUG",), unknown_sku="reject")
     ),
     "names a product that is not sold, and is corrected": Determined("completed", lambda order, good, _: _corrected(order(good))),
+    "is served by goods that came from elsewhere": Determined("completed", lambda order, good, _: _served_by_a_transfer(order(good))),
     "is canceled too late": Determined("completed", lambda order, good, _: _scenario(order(good), reactions={FulfillmentShipped: cancels})),
 }
 determined = st.tuples(
@@ -257,6 +294,7 @@ determined = st.tuples(
 def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
     """Up to `max_orders` orders for too little stock. Their customers may cancel, amend and return while deadlines pass.
 
+    Goods may be counted, set apart and moved meanwhile; what is short then is found, and what is set apart is released.
     Before or after an order, garbage may come under its reference; not where the catalogue may reject the order: then garbage that was a
     conflict before the rejection is decided on anew when it comes again.
 
@@ -269,13 +307,14 @@ def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
     cancellations = tuple((CancelOrder(order_id=key_of(one), reason="changed my mind"),) for one in placed if draw(st.booleans()))
     garbage = tuple(_garbage(one) for one in placed if draw(st.booleans()) and unknown_sku != "reject")
     products = tuple((DefineProduct(sku=sku, title=sku),) for sku in ("MUG", "POT") if draw(st.booleans()))
+    moves = draw(_moves())
     cancels_unpaid, returns, cancels_return, loses, scans_early = (draw(st.booleans()) for _ in range(5))
 
     def make() -> Scenario:
         amending = {order_id: amends(*tried) for order_id, tried in tokens.items()}
         reaction: Reaction = cancels if cancels_unpaid else lambda event: amending[event.order_id](event)
         desk = _Desk()
-        reactions: dict[type[Any], Reaction] = {OrderActionRequired: reaction}
+        reactions: dict[type[Any], Reaction] = {OrderActionRequired: reaction, StockActionRequired: _resolves, TransferStarted: _receives}
         if returns:
             reactions |= {ReturnWindowOpened: desk.opened, ReturnApproved: desk.approved}
         if cancels_return:
@@ -285,7 +324,7 @@ def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
         if scans_early:
             reactions |= {FulfillmentShipped: _scans_early}
         return Scenario(
-            messages=(*((one,) for one in placed), *cancellations, *garbage, *products),
+            messages=(*((one,) for one in placed), *cancellations, *garbage, *products, *moves),
             stock=_receipt(stock),
             reactions=reactions,
             clock_steps=LONG_STEPS,
@@ -307,6 +346,37 @@ def _orders(draw: st.DrawFn, number: int) -> Placed:
     placed = shop(draw(st.sampled_from(("tok_visa", "tok_visa", *SCRIPTS))), disposition=disposition, number=number, lines=lines)
     status = draw(st.sampled_from(("", "", "authorized", "captured", "due")))
     return _paid_by(placed, status) if status and isinstance(placed, OrderPlaced) else placed
+
+
+@st.composite
+def _moves(draw: st.DrawFn) -> tuple[tuple[Any, ...], ...]:
+    """What a warehouse does with its goods beside the orders: at most one count, one quarantine and one transfer."""
+    sku, location = draw(st.sampled_from(("MUG", "POT"))), draw(st.sampled_from(("BER", "HAM")))
+    goods = (GoodsLine(sku=sku, quantity=draw(st.integers(1, 2))),)
+    counted = (CountLine(sku=sku, location=location, counted=draw(st.integers(0, 3))),)
+    possible = (
+        CountStock(count_id="count", lines=counted),
+        QuarantineStock(quarantine_id="apart", location=location, lines=goods, reason="recall"),
+        TransferStock(transfer_id="moved", from_location=location, to_location="HAM" if location == "BER" else "BER", lines=goods),
+    )
+    return tuple((one,) for one in possible if draw(st.integers(0, 2)) == 2)
+
+
+def _resolves(event: StockActionRequired) -> Iterator[Any]:
+    """A person who finds what is short, and releases what is set apart; once for each time that it is asked for."""
+    name = f"{event.sku}/{event.location}/{event.at.isoformat()}"
+    if event.action == "resolve_shortfall":
+        lines = (StockLine(sku=event.sku, location=event.location, quantity=event.units),)
+        yield AdjustStock(adjustment_id=name, lines=lines, reason="behind the shelf", reason_code="found")
+    else:
+        goods = (GoodsLine(sku=event.sku, quantity=event.units),)
+        yield ReleaseQuarantine(release_id=name, location=event.location, lines=goods, reason="sound")
+
+
+def _receives(event: TransferStarted) -> Iterator[Any]:
+    """A warehouse that receives a transfer whole."""
+    goods = tuple(GoodsLine(sku=line.sku, quantity=line.quantity) for line in event.lines)
+    yield ReceiveTransfer(transfer_id=event.transfer_id, receipt_id="all", location=event.to_location, lines=goods)
 
 
 def _garbage(placed: Placed) -> tuple[Placed, ...]:

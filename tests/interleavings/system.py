@@ -31,7 +31,7 @@ from oms_contracts.catalogue import PARTITIONS, SERVICES, TOPICS, topic_of
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import decode, encode, key_of, type_of, validate
 from oms_contracts.orders import ENDED_STATUSES
-from oms_contracts.stock import ReceiveStock
+from oms_contracts.stock import QuarantineStock, ReceiveStock, TransferStock
 from oms_demo.responses import make_responses
 from oms_inventory.commands import PlanAllocation
 from oms_inventory.reservations import Terms as InventoryTerms
@@ -58,6 +58,9 @@ DUE_WORK = "due work"
 """Where a reader is delayed with its deadlines, effects and messages, rather than with a topic."""
 AT_ONCE = (PlanAllocation, ResumeRefund)
 """Commands that are due at once. Every other deadline is a race with the clock."""
+
+MAY_FIT_LATER = (QuarantineStock, TransferStock)
+"""Commands that are refused while the goods are not free, and do what they say when they come again once the goods are."""
 
 Queue = tuple[str, int]
 """A topic's partition."""
@@ -242,12 +245,13 @@ class System:
         raise AssertionError("the run does not end")
 
     def redeliver_everything(self) -> list[Event]:
-        """Deliver every input again, topic by topic, and return the events that follow."""
+        """Deliver every input again but MAY_FIT_LATER, topic by topic, and return the events that follow."""
         events: list[Event] = []
         for (reader, _), records in self._inboxes.items():
             if reader in self.nodes:
                 for record in records:
-                    events += self.nodes[reader].receive(record.message, self._local_time(reader))
+                    if not isinstance(record.message, MAY_FIT_LATER):
+                        events += self.nodes[reader].receive(record.message, self._local_time(reader))
         for outcome in self._completed:
             events += self.nodes[outcome.service].apply(outcome.command, self._local_time(outcome.service))
         return events

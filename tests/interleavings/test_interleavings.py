@@ -16,6 +16,7 @@ from oms_contracts.fulfillments import FulfillmentCommandRefused
 from oms_contracts.message import encode, type_of
 from oms_contracts.orders import OrderCommandRefused
 from oms_contracts.returns import ReturnCommandRefused
+from oms_contracts.stock import StockCommandRefused
 from oms_contracts.tracking import TrackingCommandRefused
 from oms_inventory.positions import Position
 from oms_payment.commands import RequestCapture, RequestRefund
@@ -33,7 +34,7 @@ examples = settings(deadline=None, max_examples=EXAMPLES or 400, derandomize=not
 schedules = st.builds(Schedule, st.binary(min_size=200, max_size=800), st.lists(st.sampled_from(possible_delays()), max_size=3))
 
 
-REFUSALS = {OrderCommandRefused, FulfillmentCommandRefused, ReturnCommandRefused, TrackingCommandRefused}
+REFUSALS = {OrderCommandRefused, StockCommandRefused, FulfillmentCommandRefused, ReturnCommandRefused, TrackingCommandRefused}
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "amend-payment": ("order pay web/W-1 --kind card --token tok", f"/orders/{ORDER_ID}/payment"),
     "receive-stock": ("stock receive BER mug=2 pot=1", "/stock/receipts"),
     "adjust-stock": ("stock adjust BER mug=-2 --reason broken", "/stock/adjustments"),
+    "count-stock": ("stock count BER mug=2 pot=0", "/stock/counts"),
+    "set-stock-limits": ("stock limits mug --location BER --safety 1 --reorder-point 2", "/stock/limits"),
+    "transfer-stock": ("stock transfer send BER HAM mug=2", "/stock/transfers"),
+    "receive-transfer": ("stock transfer receive T-1 HAM", "/stock/transfers/T-1/receipts"),
+    "close-transfer": ("stock transfer close T-1 HAM --reason lost", "/stock/transfers/T-1/close"),
+    "quarantine-stock": ("stock quarantine BER mug=2 --reason recall", "/stock/quarantines"),
+    "release-quarantine": ("stock release BER mug=1 --reason sound", "/stock/releases"),
+    "write-off-quarantine": ("stock write-off BER mug=1 --reason broken", "/stock/write-offs"),
     "define-product": ("product define a/b --title Mug", "/products"),
     "deactivate-product": ("product deactivate a/b", "/products/a%2Fb/deactivate"),
     "accept-fulfillment": ("fulfillment accept web/W-1", f"{FULFILLMENT}/accept"),
@@ -63,6 +71,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 READS: dict[str, Any] = {
     f"/orders/{ORDER_ID}": fulfilling(),
+    "/transfers": page({"transfer_id": "T-1", "on_the_way": [{"sku": "mug", "quantity": 2}]}),
     "/dead-letters": page({"letter_id": "inventory/1", "status": "set_aside", "attempts": 1, "reason": "x"}),
 }
 

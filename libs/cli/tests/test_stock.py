@@ -72,18 +72,39 @@ def test_goods_at_fault_are_named(
     assert connected.published == []
 
 
-def test_a_count_is_sent_as_the_difference(oms: Run, connected: FakeConnections) -> None:
-    connected.responses["/stock/mug"] = {"sku": "mug", "positions": [POSITION], "ledger": page()}
-    less = oms("stock", "count", "mug", "BER", "3", "--no-wait")
-    assert less.stdout.startswith("mug at BER: 5 units booked, 3 counted; -2 is sent as an adjustment\n")
-    answer = shown(oms("stock", "count", "mug", "HAM", "4", "--reason", "found", "--no-wait", "--json"))
-    assert answer.items() >= {"booked": 0, "counted": 4, "difference": 4, "adjustment_id": "id-2"}.items()
-    assert oms("stock", "count", "mug", "BER", "5").stdout == "mug at BER: 5 units booked, as counted; nothing is changed\n"
-    assert shown(oms("stock", "count", "mug", "BER", "5", "--json"))["difference"] == 0
-    assert [(message.lines[0].quantity, message.reason) for _, message in connected.published] == [
-        (-2, "counted 3, 5 were booked"),
-        (4, "found"),
+def test_a_count_says_what_is_there_from_words_or_a_file(oms: Run, connected: FakeConnections) -> None:
+    goods = b"sku,location,quantity\nmug,BER,3\npot,HAM,0\n"
+    assert oms("stock", "count", "BER", "mug=3", "cup=0", "--no-wait").exit_code == 0
+    assert shown(oms("stock", "count", "--file", "-", "--count-id", "C", "--no-wait", "--json", given=goods))["count_id"] == "C"
+    assert [[(line.sku, line.location, line.counted) for line in message.lines] for _, message in connected.published] == [
+        [("mug", "BER", 3), ("cup", "BER", 0)],
+        [("mug", "BER", 3), ("pot", "HAM", 0)],
     ]
+
+
+def test_limits_of_a_file_are_sent_all_or_none(oms: Run, connected: FakeConnections) -> None:
+    wrong = b"sku,location,safety,reorder_point\nmug,,x,2\n,BER,1,\n"
+    lines = errors(oms("stock", "limits", "--file", "-", given=wrong), 2)
+    assert [line.split(":")[:3] for line in lines] == [["--file", " entry 1", " safety"], ["--file", " entry 2", " sku"]]
+    assert connected.published == []
+    sound = b"sku,location,safety,reorder_point\nmug,,1,2\npot,BER,,4\n"
+    assert oms("stock", "limits", "--file", "-", given=sound).stdout == "2 lines of limits sent\n"
+    assert [(each.sku, each.location, each.safety, each.reorder_point) for _, each in connected.published] == [
+        ("mug", None, 1, 2),
+        ("pot", "BER", 0, 4),
+    ]
+    [line] = errors(oms("stock", "limits"), 2)
+    assert line.startswith("SKU: give a SKU, or --file")
+
+
+def test_what_arrived_of_a_transfer_is_all_that_is_on_the_way_unless_it_is_said(oms: Run, connected: FakeConnections) -> None:
+    connected.responses["/transfers"] = page({"transfer_id": "T", "on_the_way": [{"sku": "mug", "quantity": 2, "sent": 3}]})
+    assert oms("stock", "transfer", "receive", "T", "HAM", "--no-wait").exit_code == 0
+    assert oms("stock", "transfer", "receive", "T", "HAM", "mug=1", "--no-wait").exit_code == 0
+    assert [[(line.sku, line.quantity) for line in message.lines] for _, message in connected.published] == [[("mug", 2)], [("mug", 1)]]
+    connected.responses["/transfers"] = page()
+    [line] = errors(oms("stock", "transfer", "receive", "T", "HAM", "--no-wait"), 2)
+    assert line.startswith("TRANSFER: nothing of T is known to be on the way")
 
 
 def test_stock_is_adjusted_with_a_reason(oms: Run, connected: FakeConnections) -> None:
@@ -91,15 +112,22 @@ def test_stock_is_adjusted_with_a_reason(oms: Run, connected: FakeConnections) -
     connected.responses["/orders/A/timeline"] = page(entry(adjusted))
     result = oms("stock", "adjust", "BER", "mug=-2", "--reason", "broken", "--adjustment-id", "A")
     assert (result.exit_code, result.stdout) == (0, "adjustment A is booked: -2 mug at BER\n")
-    assert connected.published[0][1].reason == "broken"
+    assert (connected.published[0][1].reason, connected.published[0][1].reason_code) == ("broken", "other")
+    assert oms("stock", "adjust", "BER", "mug=-2", "--reason", "fell", "--reason-code", "damaged", "--no-wait").exit_code == 0
+    assert connected.published[1][1].reason_code == "damaged"
 
 
-POSITION = {"sku": "mug", "location": "BER", "on_hand": 5, "reserved": 1, "allocated": 2, "available": 2}
+POSITION = {
+    **{"sku": "mug", "location": "BER", "on_hand": 6, "reserved": 1, "allocated": 2, "quarantined": 1, "safety": 1, "available": 1},
+    **{"in_transit": 4, "signals": ["low", "quarantine"]},
+}
 
 
 def test_stock_is_shown_by_location(oms: Run, connected: FakeConnections) -> None:
     connected.responses["/stock"] = page(POSITION, POSITION | {"sku": "pot", "location": "HAM"})
-    assert rows(oms("stock", "show")) == [["mug", "BER", "5", "1", "2", "2"], ["pot", "HAM", "5", "1", "2", "2"]]
+    assert rows(oms("stock", "show")) == [
+        [sku, location, "6", "1", "2", "1", "1", "1", "4", "low, quarantine"] for sku, location in (("mug", "BER"), ("pot", "HAM"))
+    ]
     cut = oms("stock", "show", "--limit", "1")
     assert len(rows(cut)) == 1
     assert cut.stderr == "there is more; --limit shows it\n"
@@ -114,6 +142,8 @@ def test_the_ledger_of_a_sku_is_shown_with_signs(oms: Run, connected: FakeConnec
         "location": "BER",
         "kind": "shipped",
         "quantity": -2,
+        "quarantined": 0,
+        "reason_code": None,
         "reference": "F-1",
         "order_id": ORDER_ID,
         "reason": None,

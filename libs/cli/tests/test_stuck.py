@@ -44,6 +44,14 @@ LETTER = {"order_id": None, "channel": None, "reference": None, "key": "R 1", "o
         ),
         (waiting("payment"), ["payment show 'web/W 1'"]),
         (
+            waiting("stock", id="a mug at BER", location="BER", order_id=None, reference=None, operations=["count-stock", "cancel-order"]),
+            ["stock show 'a mug'", "stock count BER 'a mug'=QUANTITY", "order cancel ORDER --reason TEXT"],
+        ),
+        (
+            waiting("transfer", id="T-1", location="BER", order_id=None, reference=None, operations=["receive-transfer", "close-transfer"]),
+            ["stock transfer list", "stock transfer receive T-1 BER", "stock transfer close T-1 BER --reason TEXT"],
+        ),
+        (
             waiting("dead-letter", id="inventory/oms.inventory.commands/3/41", **LETTER),
             [
                 "dead-letters show inventory oms.inventory.commands/3/41",

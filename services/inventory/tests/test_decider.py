@@ -10,6 +10,7 @@ from oms_contracts.stock import (
     StockAllocated,
     StockAllocationRequested,
     StockCommandRefused,
+    StockQuarantined,
     StockReceived,
     StockReleased,
     StockReservationExpired,
@@ -33,10 +34,12 @@ from oms_inventory.commands import (
     ShipStock,
 )
 from oms_inventory.decider import State, decide, due, evolve, initial, reads, writes
-from oms_inventory.ledger import ADJUST, MAX_LINES, MAX_UNITS, RECEIVE, Entry
+from oms_inventory.ledger import Entry
 from oms_inventory.positions import Bin, Position
 from oms_inventory.reservations import NotAllocated, Reservation, Terms
+from oms_inventory.validation import MAX_LINES, MAX_UNITS
 
+RECEIVE, ADJUST = "oms.inventory.ReceiveStock.v1", "oms.inventory.AdjustStock.v1"
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=2)
 TERMS = Terms(reservation_timeout=timedelta(hours=2))
@@ -160,7 +163,7 @@ class TestReserving:
 class TestExpiry:
     def test_a_reservation_is_due_to_expire(self):
         reservation = fold([reserved(MUG)])["O"]
-        assert due("O", reservation) == (LATER, ExpireReservation(order_id="O", attempt=1))
+        assert due("O", reservation, TERMS) == (LATER, ExpireReservation(order_id="O", attempt=1))
 
     def test_an_expired_reservation_releases_its_units(self):
         given: list[Event] = [PLENTY, reserved(MUG)]
@@ -177,10 +180,10 @@ class TestExpiry:
         "after", [expired(MUG), allocated(MUG), released("reserved", MUG), shipped("O/BER", MUG)], ids=lambda e: type(e).__name__
     )
     def test_nothing_else_is_due(self, after: Event):
-        assert due("O", fold([reserved(MUG), after])["O"]) is None
+        assert due("O", fold([reserved(MUG), after])["O"], TERMS) is None
 
     def test_positions_and_entries_do_nothing_by_themselves(self):
-        assert [due(key, state) for key, state in fold([PLENTY]).items()] == [None, None, None]
+        assert [due(key, state, TERMS) for key, state in fold([PLENTY]).items()] == [None, None, None]
 
 
 class TestAllocating:
@@ -192,14 +195,14 @@ class TestAllocating:
     def test_if_the_reservation_had_expired_the_order_is_planned_at_once(self):
         given: list[Event] = [PLENTY, reserved(MUG, SPOON), expired(MUG, SPOON)]
         assert outcome(given=given, when=ALLOCATE) == [REQUESTED]
-        assert due("O", fold([*given, REQUESTED])["O"]) == (
+        assert due("O", fold([*given, REQUESTED])["O"], TERMS) == (
             NOON,
             PlanAllocation(order_id="O", attempt=1, lines=(want("1", "MUG", 2), want("2", "SPOON", 1)), location="BER"),
         )
 
     def test_planning_again_merges_a_split_line(self):
         split = (take("1", "MUG", "BER", 2), take("1", "MUG", "MUC", 1), take("2", "MUG", "MUC", 4))
-        found = due("O", fold([reserved(*split), expired(*split), REQUESTED])["O"])
+        found = due("O", fold([reserved(*split), expired(*split), REQUESTED])["O"], TERMS)
         assert found is not None
         assert found[1] == PlanAllocation(order_id="O", attempt=1, lines=(want("1", "MUG", 3), want("2", "MUG", 4)), location="BER")
 
@@ -269,7 +272,7 @@ class TestReleasing:
     def test_an_order_that_ends_cancels_the_allocation_it_requested(self):
         given: list[Event] = [PLENTY, reserved(MUG), expired(MUG), REQUESTED]
         assert outcome(given=given, when=CANCEL) == [released("requested")]
-        assert due("O", fold([*given, released("requested")])["O"]) is None
+        assert due("O", fold([*given, released("requested")])["O"], TERMS) is None
         assert position("MUG", [*given, released("requested")]) == {"BER": Bin(on_hand=9)}
         for late in (PlanAllocation(order_id="O", attempt=1, lines=(want("1", "MUG", 2),), location=None), ALLOCATE):
             assert outcome(given=[*given, released("requested")], when=late) == []
@@ -364,9 +367,6 @@ class TestReceipts:
         assert isinstance(refused, StockCommandRefused)
         assert refused.reasons == ("lines: there must be 1 to 1000 lines, there are 0",)
 
-    def test_the_names_of_the_commands_are_their_published_types(self):
-        assert (RECEIVE, ADJUST) == ("oms.inventory.ReceiveStock.v1", "oms.inventory.AdjustStock.v1")
-
 
 class TestAdjustments:
     def test_on_hand_is_corrected_once(self):
@@ -375,14 +375,6 @@ class TestAdjustments:
         assert outcome(given=[PLENTY], when=when) == [adjusted]
         assert position("MUG", [PLENTY, adjusted]) == {"BER": Bin(on_hand=7), "MUC": Bin(on_hand=1)}
         assert outcome(given=[PLENTY, adjusted], when=when) == []
-
-    def test_a_count_may_prove_a_shortfall(self):
-        adjusted = StockAdjusted(adjustment_id="A", lines=(stock("MUG", "BER", -8),), reason="count", at=NOON)
-        assert outcome(given=[PLENTY, reserved(MUG)], when=AdjustStock(adjustment_id="A", lines=adjusted.lines, reason="count")) == [
-            adjusted
-        ]
-        short = position("MUG", [PLENTY, reserved(MUG), adjusted])["BER"]
-        assert (short, short.available) == (Bin(on_hand=1, reserved=2), -1)
 
     def test_an_adjustment_without_a_reason_or_a_quantity_is_refused(self):
         (refused,) = outcome(given=[], when=AdjustStock(adjustment_id="A", lines=(stock("MUG", "BER", 0),), reason=" "))
@@ -406,6 +398,15 @@ class TestReturns:
         assert outcome(given=[], when=when) == [back, gone]
         assert position("MUG", [back, gone]) == {"BER": Bin(on_hand=2)}
         assert outcome(given=[back, gone], when=when) == []
+
+    def test_units_that_need_a_look_come_back_and_are_set_apart(self):
+        doubtful = replace(self.BROKEN, disposition="quarantine")
+        when = BookReturn(return_id="RMA", order_id="O", location="BER", lines=(self.UNDAMAGED, doubtful))
+        back, apart = outcome(given=[], when=when)
+        assert isinstance(apart, StockQuarantined)
+        assert (apart.quarantine_id, apart.return_id, apart.lines) == ("RMA", "RMA", (stock("MUG", "BER", 1),))
+        assert position("MUG", [back, apart]) == {"BER": Bin(on_hand=3, quarantined=1)}
+        assert outcome(given=[back, apart], when=when) == []
 
     def test_undamaged_units_are_not_written_off(self):
         when = BookReturn(return_id="RMA", order_id="O", location="BER", lines=(self.UNDAMAGED,))

@@ -16,7 +16,18 @@ from oms_contracts.orders import (
 )
 from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.returns import ReturnItemsInspected
-from oms_contracts.stock import AdjustStock, ReceiveStock
+from oms_contracts.stock import (
+    AdjustStock,
+    CloseTransfer,
+    CountStock,
+    QuarantineStock,
+    ReceiveStock,
+    ReceiveTransfer,
+    ReleaseQuarantine,
+    SetStockLimits,
+    TransferStock,
+    WriteOffQuarantine,
+)
 from oms_contracts.values import AllocatedLine, Customer, InspectedLine, Package, PaymentMethod, WantedLine
 from oms_inventory.app import make_service
 from oms_inventory.commands import (
@@ -107,7 +118,12 @@ def test_every_handled_event_is_on_a_topic_that_inventory_reads():
 
 def test_the_service_takes_the_warehouses_commands_and_publishes_every_event():
     service = make_service(Terms())
-    assert service.commands == (ReceiveStock, AdjustStock, DefineProduct, DeactivateProduct)
+    assert service.commands == (
+        *(ReceiveStock, AdjustStock, CountStock, SetStockLimits),
+        *(TransferStock, ReceiveTransfer, CloseTransfer),
+        *(QuarantineStock, ReleaseQuarantine, WriteOffQuarantine),
+        *(DefineProduct, DeactivateProduct),
+    )
     assert {message for topic in OWN_TOPICS for message in topic.messages} == set(get_args(Event))
     assert {topic.name for topic in OWN_TOPICS} <= {topic.name for topic in service.writes}
 

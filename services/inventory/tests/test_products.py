@@ -238,4 +238,4 @@ def test_a_receipt_needs_no_product():
 
 
 def due_of(key: str, events: Sequence[Event]) -> Any:
-    return due(key, fold(events)[key])
+    return due(key, fold(events)[key], Terms())

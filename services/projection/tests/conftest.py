@@ -64,6 +64,10 @@ from oms_contracts.returns import (
 from oms_contracts.stock import (
     StockAdjusted,
     StockAllocated,
+    StockCounted,
+    StockLimitsSet,
+    StockLow,
+    StockQuarantined,
     StockReceived,
     StockReleased,
     StockReservationExpired,
@@ -72,11 +76,14 @@ from oms_contracts.stock import (
     StockReturned,
     StockShipped,
     StockWrittenOff,
+    TransferReceived,
+    TransferStarted,
 )
 from oms_contracts.tracking import LabelCreated, OrderStatusChanged, PackageDelivered, PackageInTransit, ScanRecorded
 from oms_contracts.values import (
     Address,
     AllocatedLine,
+    CountedLine,
     Customer,
     InspectedLine,
     Package,
@@ -332,6 +339,24 @@ def send_back(log: Log, order_id: str) -> None:
     log.publish("oms.returns", ReturnClosed(order_id=order_id, return_id=return_id, outcome="refunded", refunded=2_000, at=log.now))
 
 
+def with_moves(log: Log) -> Log:
+    """A SKU with limits, of which units are set apart and go to another location."""
+    ends: dict[str, Any] = {"transfer_id": "T-1", "from_location": "HAM", "to_location": "BER"}
+    at_ham, at_ber = (StockLine(sku="C", location=location, quantity=2) for location in ("HAM", "BER"))
+    found = CountedLine(sku="C", location="HAM", counted=5, expected=0, difference=5)
+    deadline = log.now + timedelta(days=14)
+    log.publish(
+        "oms.stock",
+        StockLimitsSet(sku="C", location=None, safety=1, reorder_point=2, maximum=None, at=log.now),
+        StockCounted(count_id="N-1", lines=(found,), reason="", at=log.now),
+        TransferStarted(lines=(at_ham,), reason="", deadline=deadline, at=log.now, **ends),
+        TransferReceived(receipt_id="1", lines=(at_ber,), at=log.now, **ends),
+        StockQuarantined(quarantine_id="Q-1", lines=(StockLine(sku="C", location="HAM", quantity=1),), reason="recall", at=log.now),
+        StockLow(sku="C", location="HAM", available=1, reorder_point=2, at=log.now),
+    )
+    return log
+
+
 def all_scenarios() -> Log:
     """Seven orders: completed with a return; rejected; canceled after a decline; short of stock; stopped by the warehouse; expired; new."""
     log = with_catalogue(Log())
@@ -425,7 +450,7 @@ def all_scenarios() -> Log:
         "oms.payment.dead-letters",
         RecordRedriven(letter_id="oms.orders/3/7", service="payment", source_key="new", discarded=False, at=log.now),
     )
-    return log
+    return with_moves(log)
 
 
 def with_catalogue(log: Log) -> Log:

@@ -28,16 +28,21 @@ from oms_contracts.products import ProductDeactivated, ProductDefined
 from oms_contracts.returns import ReturnActionRequired, ReturnDeclined, ReturnExpired
 from oms_contracts.samples import sample
 from oms_contracts.stock import (
+    StockActionRequired,
+    StockActionResolved,
     StockAdjusted,
     StockAllocated,
     StockReleased,
     StockReservationFailed,
     StockReservationPostponed,
     StockReserved,
+    TransferActionRequired,
+    TransferClosed,
+    TransferStarted,
     WaitingOrdersResumed,
 )
 from oms_contracts.summaries import SUMMARIES, summary
-from oms_contracts.values import AllocatedLine, Shortage, StockLine
+from oms_contracts.values import AllocatedLine, GoodsLine, Shortage, StockLine
 from oms_projection.changes import Key, Row
 from oms_projection.folds.orders import field_of
 from oms_projection.projector import FOLDS, PROJECTED, fold
@@ -58,8 +63,11 @@ from oms_projection.tables import (
     RETURNS,
     STOCK,
     STOCK_LEDGER,
+    STOCK_SIGNALS,
     TABLES,
     TIMELINE,
+    TRANSFER_LINES,
+    TRANSFERS,
     Table,
 )
 from oms_runtime.customer_keys import KEY_MESSAGES
@@ -119,6 +127,8 @@ def test_stock_positions_are_what_the_ledger_adds_up_to(scenarios: Any) -> None:
         ledger[sku, entry["location"]] += entry["quantity"]
     assert ledger == {key: position["on_hand"] for key, position in found[STOCK].items()}
     assert found[STOCK]["A", "BER"] == {"on_hand": 50 - 2 + 2 - 1, "reserved": 0, "allocated": 0}
+    assert found[STOCK]["C", "HAM"] == {"on_hand": 5 - 2, "quarantined": 1}
+    assert found[STOCK]["C", "BER"] == {"on_hand": 2, "in_transit": 0}
 
 
 def test_reasons_are_counted_by_field_for_all_lines_together(scenarios: Any) -> None:
@@ -256,6 +266,27 @@ def test_an_event_that_concerns_no_order_is_in_the_timeline_of_its_key(given: Gi
     found = folded(given("oms.stock", adjusted))
     assert [key[0] for key in found[TIMELINE]] == ["C-1"]
     assert found[STOCK]["A", "X"] == {"on_hand": -3}
+
+
+def test_what_is_said_of_a_position_holds_until_it_is_taken_back(given: Given) -> None:
+    of: dict[str, Any] = {"sku": "A", "location": "X", "action": "resolve_shortfall", "at": NOW}
+    required = StockActionRequired(units=2, deadline=NOW, **of)
+    found = folded(given("oms.stock", required))
+    assert found[STOCK_SIGNALS]["A", "X", "shortfall"] == {"holds": 1, "at": NOW, "deadline": NOW}
+    assert found[STOCK]["A", "X"] == {}
+    resolved = row(given("oms.stock", required, StockActionResolved(**of)), STOCK_SIGNALS, "A", "X", "shortfall")
+    assert resolved == {"holds": 0, "at": NOW, "deadline": None}
+
+
+def test_what_is_missing_of_a_transfer_is_on_the_way_no_longer(given: Given) -> None:
+    of: dict[str, Any] = {"transfer_id": "T", "from_location": "X", "to_location": "Y", "at": NOW}
+    sent = TransferStarted(lines=(StockLine(sku="A", location="X", quantity=3),), reason="", deadline=NOW, **of)
+    asked = TransferActionRequired(action="close_transfer", units=3, deadline=NOW, **of)
+    closed = TransferClosed(lines=(GoodsLine(sku="A", quantity=3),), reason="lost", **of)
+    found = folded(given("oms.stock", sent, asked, closed))
+    assert found[STOCK] == {("A", "X"): {"on_hand": -3}, ("A", "Y"): {"in_transit": 0}}
+    assert found[TRANSFER_LINES]["T", "A"] == {"sent": 3, "written_off": 3}
+    assert found[TRANSFERS]["T",].items() >= {"action": "close_transfer", "closed_at": NOW, "closed_reason": "lost"}.items()
 
 
 def test_releasing_a_requested_allocation_changes_no_position(given: Given) -> None:

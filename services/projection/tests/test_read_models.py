@@ -18,9 +18,19 @@ from oms_contracts.orders import WAITING_STATUSES, OrderAccepted, OrderActionReq
 from oms_contracts.payments import PaymentCaptured, PaymentCaptureFailed, PaymentVoidFailed, RefundFailed
 from oms_contracts.returns import ReturnActionRequired, ReturnRequested
 from oms_contracts.samples import sample
-from oms_contracts.stock import StockReleased
+from oms_contracts.stock import (
+    StockActionRequired,
+    StockActionResolved,
+    StockAdjusted,
+    StockLimitsSet,
+    StockReleased,
+    TransferActionRequired,
+    TransferClosed,
+    TransferReceived,
+    TransferStarted,
+)
 from oms_contracts.tracking import DeliveryAttemptFailed, PackageDelivered, PackageLost
-from oms_contracts.values import AllocatedLine, Package, ReturnLine
+from oms_contracts.values import AllocatedLine, GoodsLine, Package, ReturnLine, StockLine
 from oms_projection.api import make_api
 from oms_projection.projector import project
 from oms_projection.rebuild import columns_of, digests_of
@@ -288,7 +298,16 @@ async def test_no_stored_row_makes_a_response_fail(database: Database, random_re
             await ask(client, f"/orders/{order['order_id']}")
             assert await every(client, f"/orders/{order['order_id']}/timeline")
         assert len(await every(client, "/orders/details")) == len(orders)
-        for path in ("/stock", "/payments", "/products", "/fulfillments", "/packages", "/returns", "/stuck?older_than_seconds=0"):
+        for path in (
+            "/stock",
+            "/transfers",
+            "/payments",
+            "/products",
+            "/fulfillments",
+            "/packages",
+            "/returns",
+            "/stuck?older_than_seconds=0",
+        ):
             assert await every(client, path)
         for text in ("a", "b"):
             assert (await ask(client, "/search", q=text))["items"]
@@ -743,13 +762,91 @@ async def test_an_event_that_concerns_no_order_has_a_timeline_under_its_key(api:
 
 
 async def test_stock_and_its_ledger(api: httpx.AsyncClient) -> None:
-    assert [(row["sku"], row["location"]) for row in await every(api, "/stock")] == [("A", "BER"), ("A", "HAM"), ("B", "BER")]
-    assert [row["sku"] for row in await every(api, "/stock", available_below=20)] == ["B"]
+    assert [(row["sku"], row["location"]) for row in await every(api, "/stock")] == [
+        *(("A", "BER"), ("A", "HAM"), ("B", "BER"), ("C", "BER"), ("C", "HAM"))
+    ]
+    assert [row["sku"] for row in await every(api, "/stock", available_below=20)] == ["B", "C", "C"]
+    assert [(row["available"], row["signals"]) for row in await every(api, "/stock", location="HAM", signal="low")] == [(1, ["low"])]
+    assert await every(api, "/stock", signal="out") == []
     detail = await ask(api, "/stock/A", limit=3)
     assert [entry["kind"] for entry in detail["ledger"]["items"]] == ["written_off", "returned", "shipped"]
     rest = await ask(api, "/stock/A", limit=3, after=detail["ledger"]["next"])
     assert [entry["kind"] for entry in rest["ledger"]["items"]] == ["shipped", "received", "received"]
     assert rest["ledger"]["next"] is None
+
+
+async def test_limits_and_what_is_set_apart_are_left_out_of_what_is_available(
+    database: Database, api: httpx.AsyncClient, given: Given
+) -> None:
+    ber, ham = (await ask(api, "/stock/C"))["positions"]
+    assert ber.items() >= {"on_hand": 2, "safety": 1, "reorder_point": 2, "maximum": None, "available": 1, "signals": []}.items()
+    assert ham.items() >= {"on_hand": 3, "quarantined": 1, "safety": 1, "available": 1, "signals": ["low"]}.items()
+    own = StockLimitsSet(sku="C", location="HAM", safety=0, reorder_point=None, maximum=9, at=LATER)
+    await write(database, given("oms.stock", own))
+    ber, ham = (await ask(api, "/stock/C"))["positions"]
+    assert [(each["safety"], each["reorder_point"], each["maximum"]) for each in (ber, ham)] == [(1, 2, None), (0, None, 9)]
+    await write(database, given("oms.stock", replace(own, maximum=None)))
+    assert [each["safety"] for each in (await ask(api, "/stock/C"))["positions"]] == [1, 1]
+    kinds = [(each["kind"], each["quantity"], each["quarantined"]) for each in (await ask(api, "/stock/C"))["ledger"]["items"]]
+    assert kinds == [("quarantined", 0, 1), ("transferred_in", 2, 0), ("transferred_out", -2, 0), ("counted", 5, 0)]
+
+
+async def test_stock_and_transfers_that_wait_are_listed_until_they_are_resolved(
+    database: Database, api: httpx.AsyncClient, given: Given
+) -> None:
+    short: dict[str, Any] = {"sku": "A", "location": "BER", "action": "resolve_shortfall", "at": LATER - timedelta(hours=3)}
+    ends: dict[str, Any] = {"transfer_id": "T-2", "from_location": "BER", "to_location": "HAM"}
+    sent = TransferStarted(
+        lines=(StockLine(sku="A", location="BER", quantity=4),), reason="", deadline=LATER, at=LATER - timedelta(hours=2), **ends
+    )
+    await write(
+        database,
+        given(
+            "oms.stock",
+            StockActionRequired(units=1, deadline=LATER - timedelta(hours=1), **short),
+            sent,
+            TransferReceived(
+                receipt_id="1", lines=(StockLine(sku="A", location="HAM", quantity=1),), at=LATER - timedelta(hours=2), **ends
+            ),
+        ),
+    )
+    shortfall, transfer = await every(api, "/stuck", kind="stock"), await every(api, "/stuck", kind="transfer", older_than_seconds=60)
+    assert [(each["id"], each["location"], each["state"], each["waits_for"], each["overdue"]) for each in (*shortfall, *transfer)] == [
+        ("A at BER", "BER", "resolve_shortfall", "operator", True),
+        ("T-2", "HAM", "in_transit", "warehouse", False),
+    ]
+    assert transfer[0]["reason"] == "3 of 4 units from BER have not arrived"
+    assert await every(api, "/stuck", kind="transfer") == []
+    [open_one] = await every(api, "/transfers", status="in_transit", location="HAM")
+    assert open_one.items() >= {"sent": 4, "received": 1, "written_off": 0, "on_the_way": [{"sku": "A", "quantity": 3}]}.items()
+    assert [each["transfer_id"] for each in await every(api, "/transfers", transfer="T-1", status="closed")] == ["T-1"]
+
+    asked = TransferActionRequired(action="close_transfer", units=3, deadline=LATER + timedelta(days=14), at=LATER, **ends)
+    await write(database, given("oms.stock", asked, StockActionResolved(**short)))
+    assert await every(api, "/stuck", kind="stock") == []
+    [waits] = await every(api, "/stuck", kind="transfer")
+    assert (waits["state"], waits["waits_for"], waits["operations"]) == (
+        *("close_transfer", "operator"),
+        ["receive-transfer", "close-transfer"],
+    )
+    closed = TransferClosed(lines=(GoodsLine(sku="A", quantity=3),), reason="lost", at=LATER, **ends)
+    await write(database, given("oms.stock", closed))
+    assert await every(api, "/stuck", kind="transfer") == []
+    assert (await ask(api, "/audits/stock"))["green"]
+
+
+async def test_a_shortfall_is_green_only_while_a_person_is_asked_to_resolve_it(
+    database: Database, api: httpx.AsyncClient, given: Given
+) -> None:
+    at = LATER - timedelta(hours=1)
+    lost = StockAdjusted(
+        adjustment_id="L", lines=(StockLine(sku="B", location="BER", quantity=-99),), reason="x", reason_code="lost", at=at
+    )
+    await write(database, given("oms.stock", lost))
+    assert [(each["kind"], each["subject"]) for each in (await ask(api, "/audits/stock"))["violations"]] == [("promised", "B at BER")]
+    asked = StockActionRequired(sku="B", location="BER", action="resolve_shortfall", units=1, deadline=LATER, at=at)
+    await write(database, given("oms.stock", asked))
+    assert (await ask(api, "/audits/stock"))["green"]
 
 
 async def test_payments_rejections_outcomes_and_dead_letters(api: httpx.AsyncClient) -> None:
@@ -789,6 +886,9 @@ DEFECTS = {
     "on_hand": ("stock", "update stock set on_hand = on_hand - 1 where sku = 'A' and location = 'HAM'"),
     "promised": ("stock", "update stock set reserved = on_hand + 1 where sku = 'A' and location = 'HAM'"),
     "negative": ("stock", "update stock set reserved = -1 where sku = 'A' and location = 'HAM'"),
+    "quarantined": ("stock", "update stock set quarantined = 0 where sku = 'C' and location = 'HAM'"),
+    "in_transit": ("stock", "update stock set in_transit = 1 where sku = 'C' and location = 'BER'"),
+    "transfer": ("stock", "update transfer_lines set received = 3 where transfer_id = 'T-1'"),
     "held_in_sum": ("stock", "update order_stock set allocated = allocated + 1 where order_id = 'done'"),
     "still_held": ("stock", "update order_stock set allocated = 1 where order_id = 'done'"),
     "not_booked": ("stock", "update order_stock set shipped = 3 where order_id = 'done'"),

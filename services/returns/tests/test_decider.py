@@ -306,7 +306,7 @@ def test_a_unit_that_was_not_accepted_does_not_count_for_later_refunds():
         ([found("A", 2), found("B", 1, sku="pot")], "line 'B': 1 inspected, 0 received"),
         ([found("A", 2), found("Z", 1)], "line 'Z': 1 inspected, 0 received"),
         ([found("A", 2, sku="jug")], "lines.0.sku: 'jug' is not 'mug', which the order's line has"),
-        ([found("A", 2, "gift")], "lines.0.disposition: 'gift' is neither restock nor write-off"),
+        ([found("A", 2, "gift")], "lines.0.disposition: 'gift' is not one of quarantine, restock, write-off"),
         ([found("A", 3), found("A", -1)], "lines.1.quantity: must be at least 1, is -1"),
         ([], "lines: must be 1 to 1000, are 0; line 'A': 0 inspected, 2 received"),
     ],

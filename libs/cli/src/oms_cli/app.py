@@ -37,6 +37,7 @@ from oms_cli import (
     stock,
     stores,
     stuck,
+    transfers,
     users,
 )
 from oms_cli.connections import USER, Connections
@@ -90,6 +91,7 @@ for name, group in command_groups():
 app.add_typer(orders.app, name="order")
 orders.app.command("import", epilog="Example: oms order import orders.csv --channel web")(imports.import_orders)
 orders.app.command("export", epilog="Example: oms order export --format csv --from 2026-01-01 -o orders.csv")(exports.export)
+stock.app.add_typer(transfers.app, name="transfer")
 app.add_typer(stock.app, name="stock")
 app.add_typer(fulfillments.app, name="fulfillment")
 app.add_typer(fulfillments.packages, name="package")

@@ -114,18 +114,19 @@ def line_named(name: str, lines: Iterable[tuple[str, str]], known: str) -> tuple
     raise CliError(INVALID, f"--line: {name!r} names no line, or several, of {known}")
 
 
-def quantities(words: Sequence[str], place: str, *, signed: bool = False) -> list[tuple[str, int]]:
+def quantities(words: Sequence[str], place: str, *, signed: bool = False, none_allowed: bool = False) -> list[tuple[str, int]]:
     """What `NAME=QUANTITY` words say, in their order. Raises a CliError that names every word at fault."""
     found: list[tuple[str, int]] = []
     wrong: list[str] = []
     for word in words:
         name, _, number = word.rpartition("=")
         digits = number[1:] if signed and number[:1] in {"+", "-"} else number
-        if name and digits.isascii() and digits.isdigit() and int(digits):
+        if name and digits.isascii() and digits.isdigit() and (none_allowed or int(digits)):
             found.append((name, int(number)))
         else:
             form = "MUG-BLUE=-2" if signed else "MUG-BLUE=2"
-            wrong.append(f"{place}: {word!r} is not a name, an equals sign and a whole number that is not 0, such as {form}")
+            number = "a whole number" if none_allowed else "a whole number that is not 0"
+            wrong.append(f"{place}: {word!r} is not a name, an equals sign and {number}, such as {form}")
     if wrong:
         raise CliError(INVALID, *wrong)
     return found

@@ -47,7 +47,10 @@ GATEWAY_HINT = "--url or OMS_URL names it"
 GATEWAY_PATH = "/api/v1"
 GATEWAY_WAIT_SECONDS = 30
 """The longest that the gateway waits for an outcome."""
-ONCE = frozenset({"place-order", "receive-stock", "adjust-stock", "erase-customer"})
+ONCE = frozenset(
+    {"place-order", "receive-stock", "adjust-stock", "count-stock", "transfer-stock", "receive-transfer", "quarantine-stock"}
+    | {"release-quarantine", "write-off-quarantine", "erase-customer"}
+)
 """The operations that count once with the same content. Every other one is an event of its own each time."""
 
 T = TypeVar("T")

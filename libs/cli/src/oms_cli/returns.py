@@ -166,7 +166,7 @@ def inspect(
     *,
     order: Order,
     return_id: ReturnId = None,
-    disposition: Annotated[Literal["restock", "write-off"], typer.Option(help="What becomes of the goods.")] = "restock",
+    disposition: Annotated[Literal["restock", "quarantine", "write-off"], typer.Option(help="What becomes of the goods.")] = "restock",
     refund: Annotated[bool, typer.Option("--refund/--no-refund", help="Whether the customer gets the money back.")] = True,
     lines: Lines = None,
     written_off: Annotated[
@@ -177,7 +177,7 @@ def inspect(
     timeout: Timeout = 30,
     as_json: AsJson = False,
 ) -> None:
-    """Everything received is inspected: it is restocked or written off, and refunded or not. The return ends with that."""
+    """Everything received is inspected: it is restocked, set apart or written off, and refunded or not. The return ends with that."""
     connected = connections(context)
     found = order_of(connected, order)
     wanted = _return(found, return_id)

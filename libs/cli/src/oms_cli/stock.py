@@ -1,16 +1,18 @@
-"""`oms stock`: receive goods, correct and count stock, and see what is where."""
+"""`oms stock`: receive goods, correct and count stock, set it apart, set its limits, and see what is where."""
 
 import csv
 import io
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, BinaryIO, Literal
 
+import msgspec
 import typer
 from oms_client.errors import NotFound
 from oms_client.outcomes import Outcome, outcome_of
 from oms_client.queries import QueryClient, path_part
-from oms_contracts.message import type_of
+from oms_contracts.message import UnreadableMessage, type_of, validate
 from oms_contracts.money import counted
-from oms_contracts.stock import StockAdjusted, StockReceived
+from oms_contracts.stock import SetStockLimits, StockAdjusted, StockReceived
 
 from oms_cli import output
 from oms_cli.arguments import AsJson, Limit, Timeout, Wait, connections, quantities
@@ -19,33 +21,42 @@ from oms_cli.errors import INVALID, CliError
 from oms_cli.operate import Answer, operate
 from oms_cli.output import moment, note, say, table
 
-app = typer.Typer(help="Receive goods, correct and count stock, and see what is where.")
+app = typer.Typer(help="Receive goods, correct and count stock, set it apart, move it, set its limits, and see what is where.")
 
 BOOKED = frozenset({type_of(StockReceived).name, type_of(StockAdjusted).name})
 MORE = "there is more; --limit shows it"
-COLUMNS = ("location", "on hand>", "reserved>", "allocated>", "ATP>")
+COLUMNS = ("location", "on hand>", "reserved>", "allocated>", "set apart>", "safety>", "ATP>", "on the way>", "said of it")
 GOODS_COLUMNS = ["sku", "location", "quantity"]
+LIMIT_COLUMNS = SetStockLimits.__struct_fields__
+SET_LIMITS = type_of(SetStockLimits).name
 MAX_FILE_BYTES = 1024 * 1024
 """Of a file of goods: what one command has room for."""
 
 Sku = Annotated[str, typer.Argument(metavar="SKU", help="The product's SKU.", show_default=False)]
 Location = Annotated[str, typer.Argument(metavar="LOCATION", help="Where it is stored.", show_default=False)]
+LocationUnlessFile = Annotated[
+    str | None, typer.Argument(metavar="LOCATION", help="Where it is stored; with --file the file says.", show_default=False)
+]
+GoodsFile = Annotated[
+    typer.FileBinaryRead | None,
+    typer.Option("--file", metavar="FILE", help="A CSV file with the columns sku, location, quantity; - for standard input."),
+]
+Goods = Annotated[list[str], typer.Argument(metavar="SKU=QUANTITY", help="What, and how many units.", show_default=False)]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it is in the ledger.", show_default=False)]
+SameId = Annotated[str | None, typer.Option("--id", metavar="ID", help="The same id again has no effect.", show_default="a new UUID")]
+Signal = Literal["low", "out", "excess", "shortfall", "quarantine"]
+ReasonCode = Literal["damaged", "lost", "stolen", "expired", "found", "correction", "other"]
 
 
 @app.command(epilog="Example: oms stock receive BER-1 MUG-BLUE=40 CUP=12")
 def receive(
     context: typer.Context,
     *,
-    location: Annotated[
-        str | None, typer.Argument(metavar="LOCATION", help="Where it is stored; with --file the file says.", show_default=False)
-    ] = None,
+    location: LocationUnlessFile = None,
     goods: Annotated[
         list[str] | None, typer.Argument(metavar="SKU=QUANTITY", help="What arrived, and how many units.", show_default=False)
     ] = None,
-    file: Annotated[
-        typer.FileBinaryRead | None,
-        typer.Option("--file", metavar="FILE", help="A CSV file with the columns sku, location, quantity; - for standard input."),
-    ] = None,
+    file: GoodsFile = None,
     receipt_id: Annotated[
         str | None, typer.Option(metavar="ID", help="The same receipt again has no effect.", show_default="a new UUID")
     ] = None,
@@ -55,9 +66,7 @@ def receive(
 ) -> None:
     """Book goods in: several SKUs at a location, or those of a file, as one receipt. All of it is booked, or nothing."""
     connected = connections(context)
-    if (file is not None) == (location is not None):
-        raise CliError(INVALID, "LOCATION: give a location with SKU=QUANTITY words, or --file: `oms stock receive BER-1 MUG-BLUE=40`")
-    lines = _read_goods(file.read(MAX_FILE_BYTES + 1)) if file is not None else _lines(location or "", goods or [])
+    lines = _given("receive", location, goods or [], file)
     receipt = connected.new_id() if receipt_id is None else receipt_id
     _book(
         connected,
@@ -78,7 +87,10 @@ def adjust(
     changes: Annotated[
         list[str], typer.Argument(metavar="SKU=QUANTITY", help="Units to add, or to take off with a minus.", show_default=False)
     ],
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it is in the ledger.", show_default=False)],
+    reason: Reason,
+    reason_code: Annotated[
+        ReasonCode, typer.Option(help="damaged, lost, stolen and expired units are gone, also where they were promised.")
+    ] = "other",
     adjustment_id: Annotated[
         str | None, typer.Option(metavar="ID", help="The same adjustment again has no effect.", show_default="a new UUID")
     ] = None,
@@ -89,44 +101,139 @@ def adjust(
     """Correct what is on hand by a difference. To say how much there is, use `oms stock count`."""
     connected = connections(context)
     lines = _lines(location, changes, signed=True)
-    _adjust(connected, lines, reason, Answer(wait=wait, timeout=timeout, as_json=as_json), adjustment_id=adjustment_id)
+    name = connected.new_id() if adjustment_id is None else adjustment_id
+    changed = ", ".join(f"{line['quantity']:+} {line['sku']} at {line['location']}" for line in lines)
+    _book(
+        connected,
+        "adjust-stock",
+        {"adjustment_id": name, "lines": lines, "reason": reason, "reason_code": reason_code},
+        Answer(wait=wait, timeout=timeout, as_json=as_json),
+        about={"adjustment_id": name},
+        option="--adjustment-id",
+        done=f"adjustment {name} is booked: {changed}",
+    )
 
 
-@app.command(epilog="Example: oms stock count MUG-BLUE BER-1 38")
+@app.command(epilog="Example: oms stock count BER-1 MUG-BLUE=38 CUP=0")
 def count(
     context: typer.Context,
     *,
-    sku: Sku,
-    location: Location,
-    quantity: Annotated[int, typer.Argument(metavar="QUANTITY", min=0, help="How many units are there.", show_default=False)],
-    reason: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Why; it is in the ledger.", show_default="what was counted and booked")
+    location: LocationUnlessFile = None,
+    goods: Annotated[
+        list[str] | None, typer.Argument(metavar="SKU=QUANTITY", help="How many units are there, promised or not.", show_default=False)
+    ] = None,
+    file: GoodsFile = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it is in the ledger.")] = "",
+    count_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The same count again has no effect.", show_default="a new UUID")
     ] = None,
     wait: Wait = True,
     timeout: Timeout = 30,
     as_json: AsJson = False,
 ) -> None:
-    """Say how many units of a SKU are at a location: what is booked is read, and the difference is sent as an adjustment.
+    """Say how many units there are. The difference to what is on hand at that moment is booked: count while nothing moves there.
 
-    What is booked meanwhile is not in that difference: count while nothing is received or shipped there.
+    Where fewer are left than are promised, `oms stuck` shows it until it is resolved.
     """
     connected = connections(context)
-    found = connected.run(connected.query.find(f"/stock/{path_part(sku)}", limit=1))
-    positions: list[dict[str, Any]] = [] if found is None else found["positions"]
-    booked: int = next((position["on_hand"] for position in positions if position["location"] == location), 0)
-    difference = quantity - booked
-    about: dict[str, Any] = {"sku": sku, "location": location, "counted": quantity, "booked": booked, "difference": difference}
-    if not difference:
-        if as_json:
-            output.document({**about, "adjustment_id": None, "event_id": None, "done": True, "reasons": [], "events": []})
-        else:
-            say(f"{sku} at {location}: {counted(quantity, 'unit')} booked, as counted; nothing is changed")
+    lines = [
+        {"sku": line["sku"], "location": line["location"], "counted": line["quantity"]}
+        for line in _given("count", location, goods or [], file, none_allowed=True)
+    ]
+    name = connected.new_id() if count_id is None else count_id
+    answer = Answer(wait=wait, timeout=timeout, as_json=as_json)
+    operate(
+        connected,
+        "count-stock",
+        {},
+        {"count_id": name, "lines": lines, "reason": reason},
+        answer,
+        about={"count_id": name},
+        see=_see(lines),
+    )
+
+
+@app.command(epilog="Example: oms stock quarantine BER-1 MUG-BLUE=3 --reason 'recall of batch 7'")
+def quarantine(
+    context: typer.Context,
+    *,
+    location: Location,
+    goods: Goods,
+    reason: Reason,
+    name: SameId = None,
+    wait: Wait = True,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Set units apart: they stay on hand, and are not sold until they are released or written off."""
+    answer = Answer(wait=wait, timeout=timeout, as_json=as_json)
+    body = {"location": location, "lines": _goods_lines(goods), "reason": reason}
+    _set_apart(connections(context), "quarantine-stock", ("quarantine_id", name), body, answer)
+
+
+@app.command(epilog="Example: oms stock release BER-1 MUG-BLUE=2 --reason 'not of batch 7'")
+def release(
+    context: typer.Context,
+    *,
+    location: Location,
+    goods: Goods,
+    reason: Reason,
+    name: SameId = None,
+    wait: Wait = True,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Units that were set apart are sound: they may be sold again."""
+    answer = Answer(wait=wait, timeout=timeout, as_json=as_json)
+    body = {"location": location, "lines": _goods_lines(goods), "reason": reason}
+    _set_apart(connections(context), "release-quarantine", ("release_id", name), body, answer)
+
+
+@app.command("write-off", epilog="Example: oms stock write-off BER-1 MUG-BLUE=1 --reason 'of batch 7'")
+def write_off(
+    context: typer.Context,
+    *,
+    location: Location,
+    goods: Goods,
+    reason: Reason,
+    name: SameId = None,
+    wait: Wait = True,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Units that were set apart go out of stock. For others, use `oms stock adjust`."""
+    answer = Answer(wait=wait, timeout=timeout, as_json=as_json)
+    body = {"location": location, "lines": _goods_lines(goods), "reason": reason}
+    _set_apart(connections(context), "write-off-quarantine", ("write_off_id", name), body, answer)
+
+
+@app.command(epilog="Example: oms stock limits MUG-BLUE --location BER-1 --safety 2 --reorder-point 10")
+def limits(
+    context: typer.Context,
+    *,
+    sku: Annotated[str | None, typer.Argument(metavar="SKU", help="With --file the file says.", show_default=False)] = None,
+    location: Annotated[str | None, typer.Option(help="Where.", show_default="every location without limits of its own")] = None,
+    safety: Annotated[int, typer.Option(min=0, help="Units that are promised to nobody.")] = 0,
+    reorder_point: Annotated[int | None, typer.Option(min=0, help="So many available, or fewer, are low.", show_default="none")] = None,
+    maximum: Annotated[int | None, typer.Option(min=1, help="More on hand is too much.", show_default="none")] = None,
+    file: Annotated[
+        typer.FileBinaryRead | None,
+        typer.Option("--file", metavar="FILE", help=f"A CSV file with columns of {', '.join(LIMIT_COLUMNS)}; - for standard input."),
+    ] = None,
+    wait: Wait = True,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Set the limits of a SKU, or of the SKUs of a file. They replace those before: without any, a location has the general ones again."""
+    connected = connections(context)
+    if (file is None) == (sku is None):
+        raise CliError(INVALID, "SKU: give a SKU, or --file: `oms stock limits MUG-BLUE --reorder-point 10`")
+    if file is not None:
+        _send_limits(connected, file, as_json=as_json)
         return
-    if not as_json:
-        say(f"{sku} at {location}: {counted(booked, 'unit')} booked, {quantity} counted; {difference:+} is sent as an adjustment")
-    why = reason or f"counted {quantity}, {booked} were booked"
-    lines = [{"sku": sku, "location": location, "quantity": difference}]
-    _adjust(connected, lines, why, Answer(wait=wait, timeout=timeout, as_json=as_json), about=about)
+    body = {"sku": sku, "location": location, "safety": safety, "reorder_point": reorder_point, "maximum": maximum}
+    answer = Answer(wait=wait, timeout=timeout, as_json=as_json)
+    operate(connected, "set-stock-limits", {}, body, answer, about={"sku": sku}, see=f"oms stock show {sku}")
 
 
 @app.command(epilog="Example: oms stock show MUG-BLUE")
@@ -138,17 +245,18 @@ def show(
     below: Annotated[
         int | None, typer.Option("--below", metavar="QUANTITY", help="Only what has less available to promise.", show_default="all")
     ] = None,
+    signal: Annotated[Signal | None, typer.Option(help="Only what this is said of.", show_default="all")] = None,
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    """On hand, reserved, allocated and available to promise (ATP), by SKU and location."""
+    """On hand, reserved, allocated, set apart and available to promise (ATP), by SKU and location."""
     connected = connections(context)
     if sku is not None:
-        if location is not None or below is not None:
-            raise CliError(INVALID, "--location, --below: are for all SKUs; leave out SKU")
+        if location is not None or below is not None or signal is not None:
+            raise CliError(INVALID, "--location, --below, --signal: are for all SKUs; leave out SKU")
         _show_one(connected, sku, limit, as_json=as_json)
         return
-    rows = connected.collect("/stock", max_items=limit + 1, location=location, available_below=below)
+    rows = connected.collect("/stock", max_items=limit + 1, location=location, available_below=below, signal=signal)
     positions, more = rows[:limit], len(rows) > limit
     if as_json:
         output.document({"positions": positions, "more": more})
@@ -160,7 +268,7 @@ def show(
 
 @app.command(epilog="Example: oms stock ledger MUG-BLUE --limit 20")
 def ledger(context: typer.Context, *, sku: Sku, limit: Limit = 100, as_json: AsJson = False) -> None:
-    """Every change of what is on hand of a SKU, newest first: what was received, shipped, returned, corrected and written off."""
+    """Every change of what is on hand of a SKU or set apart, newest first: received, shipped, returned, counted, moved, written off."""
     entries, more = _ledger(connections(context), sku, limit)
     if as_json:
         output.document({"sku": sku, "ledger": entries, "more": more})
@@ -184,33 +292,32 @@ def _ledger(connected: Connections, sku: str, limit: int) -> tuple[list[dict[str
 
 
 def _show_ledger(entries: list[dict[str, Any]], *, more: bool) -> None:
-    columns = ("time", "location", "entry", "quantity>", "for", "order", "reason")
-    rows = [(moment(e["at"]), e["location"], e["kind"], f"{e['quantity']:+}", e["reference"], e["order_id"], e["reason"]) for e in entries]
+    columns = ("time", "location", "entry", "quantity>", "set apart>", "for", "order", "code", "reason")
+    rows = [
+        (
+            *(moment(entry["at"]), entry["location"], entry["kind"], f"{entry['quantity']:+}"),
+            f"{entry['quarantined']:+}" if entry["quarantined"] else None,
+            *(entry[name] for name in ("reference", "order_id", "reason_code", "reason")),
+        )
+        for entry in entries
+    ]
     table("Ledger, newest first", columns, rows)
     if more:
         note(MORE)
 
 
-def _adjust(
-    connected: Connections,
-    lines: list[dict[str, Any]],
-    reason: str,
-    answer: Answer,
-    *,
-    adjustment_id: str | None = None,
-    about: dict[str, Any] | None = None,
-) -> None:
-    name = connected.new_id() if adjustment_id is None else adjustment_id
-    changes = ", ".join(f"{line['quantity']:+} {line['sku']} at {line['location']}" for line in lines)
-    _book(
-        connected,
-        "adjust-stock",
-        {"adjustment_id": name, "lines": lines, "reason": reason},
-        answer,
-        about={**(about or {}), "adjustment_id": name},
-        option="--adjustment-id",
-        done=f"adjustment {name} is booked: {changes}",
-    )
+def _set_apart(connected: Connections, operation: str, id_field: tuple[str, str | None], body: dict[str, Any], answer: Answer) -> None:
+    field, name = id_field
+    named = {field: connected.new_id() if name is None else name}
+    operate(connected, operation, {}, named | body, answer, about=named, see=_see(body["lines"]))
+
+
+def _goods_lines(goods: list[str]) -> list[dict[str, Any]]:
+    return [{"sku": sku, "quantity": units} for sku, units in quantities(goods, "SKU=QUANTITY")]
+
+
+def _see(lines: list[dict[str, Any]]) -> str:
+    return f"oms stock ledger {lines[0]['sku']}"
 
 
 def _book(
@@ -229,37 +336,85 @@ def _book(
                 return Outcome(status="refused", reasons=(f"{option}: it was booked before with other lines; take another",))
         return outcome_of(entries, asked.event_id)
 
-    operate(connected, name, {}, body, answer, about=about, see=f"oms stock ledger {body['lines'][0]['sku']}", done=done, check=booked)
+    operate(connected, name, {}, body, answer, about=about, see=_see(body["lines"]), done=done, check=booked)
 
 
-def _lines(location: str, words: list[str], *, signed: bool = False) -> list[dict[str, Any]]:
+def _given(
+    command: str, location: str | None, goods: list[str], file: BinaryIO | None, *, none_allowed: bool = False
+) -> list[dict[str, Any]]:
+    """The lines that words or a file give."""
+    if (file is not None) == (location is not None):
+        raise CliError(INVALID, f"LOCATION: give a location with SKU=QUANTITY words, or --file: `oms stock {command} BER-1 MUG-BLUE=40`")
+    if file is not None:
+        return _read_goods(file.read(MAX_FILE_BYTES + 1), none_allowed=none_allowed)
+    return _lines(location or "", goods, none_allowed=none_allowed)
+
+
+def _lines(location: str, words: list[str], *, signed: bool = False, none_allowed: bool = False) -> list[dict[str, Any]]:
     place = "SKU=QUANTITY"
     if not words:
         raise CliError(INVALID, f"{place}: is not given: `oms stock receive {location} MUG-BLUE=40`")
-    return [{"sku": sku, "location": location, "quantity": quantity} for sku, quantity in quantities(words, place, signed=signed)]
+    found = quantities(words, place, signed=signed, none_allowed=none_allowed)
+    return [{"sku": sku, "location": location, "quantity": quantity} for sku, quantity in found]
 
 
-def _read_goods(content: bytes) -> list[dict[str, Any]]:
+def _read_goods(content: bytes, *, none_allowed: bool) -> list[dict[str, Any]]:
     """The lines of a CSV file. Raises a CliError that names every line at fault."""
-    if len(content) > MAX_FILE_BYTES:
-        raise CliError(INVALID, f"--file: has more than {MAX_FILE_BYTES} bytes; receive it in parts")
-    try:
-        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CliError(INVALID, f"--file: is not CSV in UTF-8: {error}") from error
+    rows = _rows(content)
     if not rows or sorted(map(str, rows[0])) != sorted(GOODS_COLUMNS):
         raise CliError(INVALID, f"--file: its first line must name the columns {', '.join(GOODS_COLUMNS)}, and goods must follow")
+    above = "" if none_allowed else " above 0"
     wrong = [
-        f"--file: entry {number}: has no sku, no location, or no quantity above 0" for number, row in enumerate(rows, 1) if not _sound(row)
+        f"--file: entry {number}: has no sku, no location, or no quantity{above}"
+        for number, row in enumerate(rows, 1)
+        if not _sound(row, none_allowed=none_allowed)
     ]
     if wrong:
         raise CliError(INVALID, *wrong)
-    return [{"sku": row["sku"], "location": row["location"], "quantity": int(row["quantity"])} for row in rows]
+    return [{"sku": row["sku"], "location": row["location"], "quantity": int(row["quantity"] or 0)} for row in rows]
 
 
-def _sound(row: dict[str, str | None]) -> bool:
+def _rows(content: bytes) -> list[dict[str, str | None]]:
+    if len(content) > MAX_FILE_BYTES:
+        raise CliError(INVALID, f"--file: has more than {MAX_FILE_BYTES} bytes; send it in parts")
+    try:
+        return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CliError(INVALID, f"--file: is not CSV in UTF-8: {error}") from error
+
+
+def _sound(row: dict[str, str | None], *, none_allowed: bool) -> bool:
     quantity = row["quantity"] or ""
-    return bool(row["sku"] and row["location"] and quantity.isascii() and quantity.isdigit() and int(quantity))
+    return bool(row["sku"] and row["location"] and quantity.isascii() and quantity.isdigit() and (none_allowed or int(quantity)))
+
+
+def _send_limits(connected: Connections, file: BinaryIO, *, as_json: bool) -> None:
+    """Publish the limits of a file: all of them, or none where one is not sound."""
+    wrong: list[str] = []
+    found = list(_limits(_rows(file.read(MAX_FILE_BYTES + 1)), wrong))
+    if wrong or not found:
+        raise CliError(
+            INVALID, *(wrong or [f"--file: its first line must name columns of {', '.join(LIMIT_COLUMNS)}, and limits must follow"])
+        )
+    acknowledged: list[int] = []
+    connected.publish_all(found, acknowledged.append)
+    if as_json:
+        output.document({"sent": sum(acknowledged)})
+    else:
+        say(f"{counted(sum(acknowledged), 'line')} of limits sent")
+
+
+def _limits(rows: Iterable[dict[str, str | None]], wrong: list[str]) -> Iterator[SetStockLimits]:
+    for number, row in enumerate(rows, 1):
+        values: dict[str, Any] = {name: int(text) if _is_number(name, text) else text for name, text in row.items() if text}
+        try:
+            yield validate(SET_LIMITS, msgspec.json.encode(values))
+        except UnreadableMessage as error:
+            wrong += [f"--file: entry {number}: {reason}" for reason in str(error).removeprefix(f"{SET_LIMITS}: ").split("; ")]
+
+
+def _is_number(name: str, text: str) -> bool:
+    return name not in {"sku", "location"} and text.isascii() and text.isdigit()
 
 
 def _units_text(lines: list[dict[str, Any]]) -> str:
@@ -267,4 +422,5 @@ def _units_text(lines: list[dict[str, Any]]) -> str:
 
 
 def _units(position: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(position[name] for name in ("location", "on_hand", "reserved", "allocated", "available"))
+    numbers = ("on_hand", "reserved", "allocated", "quarantined", "safety", "available", "in_transit")
+    return (position["location"], *(position[name] for name in numbers), ", ".join(position["signals"]))

@@ -17,6 +17,8 @@ SHOW = {
     "return": "return show {order} {id}",
     "fulfillment": "fulfillment show {order} {location}",
     "payment": "payment show {order}",
+    "stock": "stock show {goods}",
+    "transfer": "stock transfer list",
     "dead-letter": "dead-letters show {service} {letter}",
     "webhook": "inbox show {letter}",
 }
@@ -31,6 +33,13 @@ COMMANDS = {
     "accept-fulfillment": ("fulfillment accept {order} {location}",),
     "pick-items": ("fulfillment pick {order} {location}",),
     "pack-package": ("fulfillment pack {order} {location}",),
+    "receive-stock": ("stock receive {location} {goods}=QUANTITY",),
+    "count-stock": ("stock count {location} {goods}=QUANTITY",),
+    "adjust-stock": ("stock adjust {location} {goods}=QUANTITY --reason TEXT",),
+    "receive-transfer": ("stock transfer receive {transfer} {location}",),
+    "close-transfer": ("stock transfer close {transfer} {location} --reason TEXT",),
+    "release-quarantine": ("stock release {location} {goods}=QUANTITY --reason TEXT",),
+    "write-off-quarantine": ("stock write-off {location} {goods}=QUANTITY --reason TEXT",),
     "redrive-dead-letters": (
         "dead-letters redrive {service} {key}",
         "dead-letters redrive {service} {key} --letter-id {letter} --value FILE",
@@ -46,7 +55,7 @@ def stuck(
     context: typer.Context,
     *,
     kind: Annotated[
-        Literal["order", "return", "fulfillment", "payment", "dead-letter", "webhook"] | None,
+        Literal["order", "return", "fulfillment", "payment", "stock", "transfer", "dead-letter", "webhook"] | None,
         typer.Option(help="Only what is this.", show_default="all"),
     ] = None,
     waits_for: Annotated[
@@ -59,13 +68,15 @@ def stuck(
     ] = None,
     older_than: Annotated[
         int,
-        typer.Option(min=0, max=31_536_000, metavar="SECONDS", help="A fulfillment counts once nothing has happened to it for so long."),
+        typer.Option(
+            min=0, max=31_536_000, metavar="SECONDS", help="A fulfillment or a transfer counts once nothing has happened to it for so long."
+        ),
     ] = 86_400,
     limit: Limit = 100,
     every: Every = False,
     as_json: AsJson = False,
 ) -> None:
-    """Whatever waits for somebody: orders, returns, fulfillments, failed payments, records that were set aside. The oldest first.
+    """Whatever waits for somebody: orders, returns, fulfillments, failed payments, goods, records that were set aside. The oldest first.
 
     Each with since when, for whom, by when, what happens otherwise, and the commands that go on with it. The exit code is 0 either way.
     """
@@ -105,6 +116,8 @@ def commands_of(item: Mapping[str, Any]) -> Iterator[str]:
         "location": item["location"] or "LOCATION",
         "service": service,
         "letter": letter,
+        "goods": item["id"].removesuffix(f" at {item['location']}"),
+        "transfer": item["id"] if item["kind"] == "transfer" else "TRANSFER",
         "key": item["key"] or "KEY",
     }
     quoted = {name: shlex.quote(word) for name, word in words.items()}
@@ -126,6 +139,10 @@ def _called(item: Mapping[str, Any]) -> str:
             return f"the fulfillment of order {order} at {item['location']}"
         case "return":
             return f"return {item['id']} of order {order}"
+        case "stock":
+            return f"the stock of {item['id']}"
+        case "transfer":
+            return f"the transfer {item['id']}"
         case "webhook":
             return f"the webhook {item['id'].partition('/')[2]}"
         case _:

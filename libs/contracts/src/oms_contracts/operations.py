@@ -20,7 +20,18 @@ from oms_contracts.orders import ENDED_STATUSES, AmendPayment, CancelOrder
 from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.returns import CancelReturn, InspectReturn, ReceiveReturnItems, RequestReturn
 from oms_contracts.schemas import schema_of
-from oms_contracts.stock import AdjustStock, ReceiveStock
+from oms_contracts.stock import (
+    AdjustStock,
+    CloseTransfer,
+    CountStock,
+    QuarantineStock,
+    ReceiveStock,
+    ReceiveTransfer,
+    ReleaseQuarantine,
+    SetStockLimits,
+    TransferStock,
+    WriteOffQuarantine,
+)
 from oms_contracts.superseded import type_of_placed
 from oms_contracts.tracking import RecordScan
 
@@ -172,6 +183,7 @@ def _waiting(letter: Json) -> str:
 
 _RETURN = "/orders/{order_id}/returns/{return_id}"
 _FULFILLMENT = "/orders/{order_id}/fulfillments/{location}"
+_TRANSFERS = "/stock/transfers"
 _FULFILLMENT_ID = {"fulfillment_id": "{order_id}/{location}"}
 
 
@@ -198,6 +210,37 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation("receive-stock", ReceiveStock, "Receive goods", "/stock/receipts", object="stock", scope="stock:change"),
     Operation("adjust-stock", AdjustStock, "Correct stock", "/stock/adjustments", object="stock", scope="stock:change", destroys=True),
+    Operation("count-stock", CountStock, "Count stock", "/stock/counts", object="stock", scope="stock:change", destroys=True),
+    Operation("set-stock-limits", SetStockLimits, "Set limits of stock", "/stock/limits", object="stock", scope="stock:change"),
+    Operation("transfer-stock", TransferStock, "Send goods to another location", _TRANSFERS, object="stock", scope="stock:change"),
+    Operation(
+        "receive-transfer",
+        ReceiveTransfer,
+        "Receive goods of a transfer",
+        f"{_TRANSFERS}/{{transfer_id}}/receipts",
+        object="stock",
+        scope="stock:change",
+    ),
+    Operation(
+        "close-transfer",
+        CloseTransfer,
+        "Write off what is missing of a transfer",
+        f"{_TRANSFERS}/{{transfer_id}}/close",
+        object="stock",
+        scope="stock:change",
+        destroys=True,
+    ),
+    Operation("quarantine-stock", QuarantineStock, "Set stock apart", "/stock/quarantines", object="stock", scope="stock:change"),
+    Operation("release-quarantine", ReleaseQuarantine, "Release stock set apart", "/stock/releases", object="stock", scope="stock:change"),
+    Operation(
+        "write-off-quarantine",
+        WriteOffQuarantine,
+        "Write off stock set apart",
+        "/stock/write-offs",
+        object="stock",
+        scope="stock:change",
+        destroys=True,
+    ),
     Operation("define-product", DefineProduct, "Define a product", "/products", object="product", scope="products:change"),
     Operation(
         "deactivate-product",

@@ -5,7 +5,17 @@ from collections.abc import Iterator
 
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.returns import ReceiveReturnItems
-from oms_contracts.stock import AdjustStock, ReceiveStock
+from oms_contracts.stock import (
+    AdjustStock,
+    CloseTransfer,
+    CountStock,
+    QuarantineStock,
+    ReceiveStock,
+    ReceiveTransfer,
+    ReleaseQuarantine,
+    TransferStock,
+    WriteOffQuarantine,
+)
 
 KINDS = ("channel", "warehouse", "carrier")
 """A channel bears the name that its orders have in `channel`, a warehouse that of its location, a carrier that of `carrier` in packages."""
@@ -47,9 +57,18 @@ def parties_named(message: object) -> Iterator[tuple[str, str]]:
     match message:
         case OrderPlaced(channel=channel):
             yield "channel", channel
-        case ReceiveStock(lines=lines) | AdjustStock(lines=lines):
+        case ReceiveStock(lines=lines) | AdjustStock(lines=lines) | CountStock(lines=lines):
             yield from ((f"lines.{index}.location", line.location) for index, line in enumerate(lines))
-        case ReceiveReturnItems(location=location):
+        case TransferStock(from_location=location):
+            yield "from_location", location
+        case (
+            ReceiveTransfer(location=location)
+            | CloseTransfer(location=location)
+            | QuarantineStock(location=location)
+            | ReleaseQuarantine(location=location)
+            | WriteOffQuarantine(location=location)
+            | ReceiveReturnItems(location=location)
+        ):
             yield "location", location
         case _:
             pass

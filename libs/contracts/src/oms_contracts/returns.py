@@ -58,7 +58,7 @@ class ReturnItemsReceived(Value, frozen=True, kw_only=True):
 
 @message("oms.returns.ReturnItemsInspected.v1", key="order_id")
 class ReturnItemsInspected(Value, frozen=True, kw_only=True):
-    """What came back is sound or not. Inventory restocks at `location`, or writes off.
+    """What came back is sound or not. Inventory restocks at `location`, sets apart in quarantine there, or writes off.
 
     What was announced and did not come may be returned another time.
     """
@@ -155,7 +155,10 @@ class ReceiveReturnItems(Value, frozen=True, kw_only=True):
 
 @message("oms.returns.InspectReturn.v1", key="order_id")
 class InspectReturn(Value, frozen=True, kw_only=True):
-    """Everything received is inspected; `lines` may not exceed what was received. `disposition` is restock or write-off."""
+    """Everything received is inspected; `lines` may not exceed what was received.
+
+    `disposition` is restock, quarantine (it comes back to stock and is set apart until a person decides) or write-off.
+    """
 
     order_id: str
     return_id: str

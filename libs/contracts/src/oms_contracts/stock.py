@@ -1,12 +1,13 @@
 """Stock, owned by inventory, on oms.stock; and the commands inventory takes.
 
-on hand = received + returned + adjusted - shipped - written off; available to promise (ATP) = on hand - reserved - allocated.
+on hand = received + returned + adjusted + counted + transferred in - transferred out - shipped - written off;
+available to promise (ATP) = on hand - reserved - allocated - quarantined - safety stock.
 """
 
 from datetime import datetime
 
 from oms_contracts.message import Value, message
-from oms_contracts.values import AllocatedLine, Code, Prose, Shortage, StockLine, WantedLine
+from oms_contracts.values import AllocatedLine, Code, CountedLine, CountLine, GoodsLine, Prose, Shortage, StockLine, WantedLine
 
 
 @message("oms.inventory.StockReceived.v1", key="receipt_id")
@@ -20,10 +21,24 @@ class StockReceived(Value, frozen=True, kw_only=True):
 
 @message("oms.inventory.StockAdjusted.v1", key="adjustment_id")
 class StockAdjusted(Value, frozen=True, kw_only=True):
-    """On hand was corrected by signed quantities."""
+    """On hand was corrected by signed quantities. `reason_code` is as AdjustStock has it."""
 
     adjustment_id: str
     lines: tuple[StockLine, ...]
+    reason: str
+    at: datetime
+    reason_code: str = "other"
+
+
+@message("oms.inventory.StockCounted.v1", key="count_id")
+class StockCounted(Value, frozen=True, kw_only=True):
+    """Units were counted, and on hand was corrected by each line's `difference`.
+
+    A count may find less than is promised: then StockActionRequired follows.
+    """
+
+    count_id: str
+    lines: tuple[CountedLine, ...]
     reason: str
     at: datetime
 
@@ -46,6 +61,199 @@ class StockWrittenOff(Value, frozen=True, kw_only=True):
     order_id: str
     lines: tuple[StockLine, ...]
     reason: str
+    at: datetime
+
+
+@message("oms.inventory.StockQuarantined.v1", key="quarantine_id")
+class StockQuarantined(Value, frozen=True, kw_only=True):
+    """Units are set apart: they stay on hand, and are not available until they are released or written off.
+
+    With a `return_id`, which is the `quarantine_id` too, an inspection of a return has set them apart.
+    """
+
+    quarantine_id: str
+    lines: tuple[StockLine, ...]
+    reason: str
+    at: datetime
+    return_id: str | None = None
+    order_id: str | None = None
+
+
+@message("oms.inventory.QuarantineReleased.v1", key="release_id")
+class QuarantineReleased(Value, frozen=True, kw_only=True):
+    """Units that were set apart are sound, and available again."""
+
+    release_id: str
+    lines: tuple[StockLine, ...]
+    reason: str
+    at: datetime
+
+
+@message("oms.inventory.QuarantineWrittenOff.v1", key="write_off_id")
+class QuarantineWrittenOff(Value, frozen=True, kw_only=True):
+    """Units that were set apart cannot be sold: they are no longer on hand."""
+
+    write_off_id: str
+    lines: tuple[StockLine, ...]
+    reason: str
+    at: datetime
+
+
+@message("oms.inventory.TransferStarted.v1", key="transfer_id")
+class TransferStarted(Value, frozen=True, kw_only=True):
+    """Units left `from_location` for `to_location`. On the way they are on hand nowhere; they are to arrive before `deadline`.
+
+    The lines have the location that they left.
+    """
+
+    transfer_id: str
+    from_location: str
+    to_location: str
+    lines: tuple[StockLine, ...]
+    reason: str
+    deadline: datetime
+    at: datetime
+
+
+@message("oms.inventory.TransferReceived.v1", key="transfer_id")
+class TransferReceived(Value, frozen=True, kw_only=True):
+    """Units of a transfer arrived; the lines have the location, which is its destination, or its origin for units that came back.
+
+    With the last units the transfer has ended.
+    """
+
+    transfer_id: str
+    receipt_id: str
+    from_location: str
+    to_location: str
+    lines: tuple[StockLine, ...]
+    at: datetime
+
+
+@message("oms.inventory.TransferClosed.v1", key="transfer_id")
+class TransferClosed(Value, frozen=True, kw_only=True):
+    """The end of a transfer of which not all arrived: `lines` are missing, and written off."""
+
+    transfer_id: str
+    from_location: str
+    to_location: str
+    lines: tuple[GoodsLine, ...]
+    reason: str
+    at: datetime
+
+
+@message("oms.inventory.TransferActionRequired.v1", key="transfer_id")
+class TransferActionRequired(Value, frozen=True, kw_only=True):
+    """`units` of a transfer have not arrived in time, and a person has to act; it is asked again after each `deadline`.
+
+    `action` is close_transfer: receive what has arrived, and close the transfer if the rest is lost.
+    """
+
+    transfer_id: str
+    from_location: str
+    to_location: str
+    action: str
+    units: int
+    deadline: datetime
+    at: datetime
+
+
+@message("oms.inventory.StockLimitsSet.v1", key="sku")
+class StockLimitsSet(Value, frozen=True, kw_only=True):
+    """The limits of a SKU at a location, or (`location` null) at every location that has none of its own. See SetStockLimits."""
+
+    sku: Code
+    location: Code | None
+    safety: int
+    reorder_point: int | None
+    maximum: int | None
+    at: datetime
+
+
+@message("oms.inventory.StockLow.v1", key="sku")
+class StockLow(Value, frozen=True, kw_only=True):
+    """What is available to promise has fallen to the reorder point, or below it."""
+
+    sku: Code
+    location: Code
+    available: int
+    reorder_point: int
+    at: datetime
+
+
+@message("oms.inventory.StockLowCleared.v1", key="sku")
+class StockLowCleared(Value, frozen=True, kw_only=True):
+    """More is available to promise than the reorder point, or there is none any more."""
+
+    sku: Code
+    location: Code
+    available: int
+    at: datetime
+
+
+@message("oms.inventory.StockOut.v1", key="sku")
+class StockOut(Value, frozen=True, kw_only=True):
+    """Nothing is available to promise at a location that has had units of the SKU, or has limits of its own for it."""
+
+    sku: Code
+    location: Code
+    available: int
+    at: datetime
+
+
+@message("oms.inventory.StockOutCleared.v1", key="sku")
+class StockOutCleared(Value, frozen=True, kw_only=True):
+    """Units are available to promise again."""
+
+    sku: Code
+    location: Code
+    available: int
+    at: datetime
+
+
+@message("oms.inventory.StockExcess.v1", key="sku")
+class StockExcess(Value, frozen=True, kw_only=True):
+    """More is on hand than the maximum."""
+
+    sku: Code
+    location: Code
+    on_hand: int
+    maximum: int
+    at: datetime
+
+
+@message("oms.inventory.StockExcessCleared.v1", key="sku")
+class StockExcessCleared(Value, frozen=True, kw_only=True):
+    """No more is on hand than the maximum, or there is none any more."""
+
+    sku: Code
+    location: Code
+    on_hand: int
+    at: datetime
+
+
+@message("oms.inventory.StockActionRequired.v1", key="sku")
+class StockActionRequired(Value, frozen=True, kw_only=True):
+    """A person has to act on the stock of a SKU at a location; it is asked again after each `deadline` until `action` is resolved.
+
+    `action` is resolve_shortfall (`units` more are promised or set apart than are on hand) or resolve_quarantine (`units` are set apart).
+    """
+
+    sku: Code
+    location: Code
+    action: str
+    units: int
+    deadline: datetime
+    at: datetime
+
+
+@message("oms.inventory.StockActionResolved.v1", key="sku")
+class StockActionResolved(Value, frozen=True, kw_only=True):
+    """The stock of a SKU at a location needs `action` no longer."""
+
+    sku: Code
+    location: Code
+    action: str
     at: datetime
 
 
@@ -163,9 +371,10 @@ class StockReleased(Value, frozen=True, kw_only=True):
 
 @message("oms.inventory.StockCommandRefused.v1", key="entry_id")
 class StockCommandRefused(Value, frozen=True, kw_only=True):
-    """A receipt or adjustment is not sound, nothing is booked; `reasons` names every field at fault and why.
+    """A command about stock is not sound, nothing is booked; `reasons` names every field at fault and why.
 
-    `entry_id` is the receipt's or adjustment's id, `command` the published type of the command. A mended one may come under the same id.
+    `entry_id` is the id of what it was about: a receipt, adjustment, count, quarantine, release, write-off or transfer, and for limits the
+    SKU. `command` is the published type of the command. A mended one may come under the same id.
     """
 
     entry_id: str
@@ -184,8 +393,109 @@ class ReceiveStock(Value, frozen=True, kw_only=True):
 
 @message("oms.inventory.AdjustStock.v1", key="adjustment_id")
 class AdjustStock(Value, frozen=True, kw_only=True):
-    """Correct on hand by signed quantities. The same `adjustment_id` again has no effect."""
+    """Correct on hand by signed quantities. The same `adjustment_id` again has no effect.
+
+    `reason_code` is damaged, lost, stolen or expired (the units are gone: less may be left than is promised), found, correction or other;
+    `reason` says it in words. Nothing is adjusted below zero: who finds less than is on hand counts it (CountStock).
+    """
 
     adjustment_id: str
     lines: tuple[StockLine, ...]
     reason: Prose
+    reason_code: str = "other"
+
+
+@message("oms.inventory.CountStock.v1", key="count_id")
+class CountStock(Value, frozen=True, kw_only=True):
+    """Book what was counted, whatever was on hand. The same `count_id` again has no effect.
+
+    What was promised and is not there any more waits for a person from then on (StockActionRequired).
+    """
+
+    count_id: str
+    lines: tuple[CountLine, ...]
+    reason: Prose = ""
+
+
+@message("oms.inventory.QuarantineStock.v1", key="quarantine_id")
+class QuarantineStock(Value, frozen=True, kw_only=True):
+    """Set units apart that are not promised: they are not sold until they are released or written off.
+
+    The same `quarantine_id` again has no effect.
+    """
+
+    quarantine_id: str
+    location: Code
+    lines: tuple[GoodsLine, ...]
+    reason: Prose
+
+
+@message("oms.inventory.ReleaseQuarantine.v1", key="release_id")
+class ReleaseQuarantine(Value, frozen=True, kw_only=True):
+    """Units that were set apart are sound: they may be sold again. The same `release_id` again has no effect."""
+
+    release_id: str
+    location: Code
+    lines: tuple[GoodsLine, ...]
+    reason: Prose
+
+
+@message("oms.inventory.WriteOffQuarantine.v1", key="write_off_id")
+class WriteOffQuarantine(Value, frozen=True, kw_only=True):
+    """Units that were set apart cannot be sold: they go out of stock. The same `write_off_id` again has no effect."""
+
+    write_off_id: str
+    location: Code
+    lines: tuple[GoodsLine, ...]
+    reason: Prose
+
+
+@message("oms.inventory.TransferStock.v1", key="transfer_id")
+class TransferStock(Value, frozen=True, kw_only=True):
+    """Units that are not promised leave `from_location`, whose word this is, for `to_location`. The same id again has no effect.
+
+    They are available again where they are received (ReceiveTransfer). What is missing in the end is written off by CloseTransfer.
+    """
+
+    transfer_id: str
+    from_location: Code
+    to_location: Code
+    lines: tuple[GoodsLine, ...]
+    reason: Prose = ""
+
+
+@message("oms.inventory.ReceiveTransfer.v1", key="transfer_id")
+class ReceiveTransfer(Value, frozen=True, kw_only=True):
+    """Units of a transfer arrived at `location`: its destination, or its origin if they came back. They may arrive in parts.
+
+    The same `receipt_id` again has no effect.
+    """
+
+    transfer_id: str
+    receipt_id: str
+    location: Code
+    lines: tuple[GoodsLine, ...]
+
+
+@message("oms.inventory.CloseTransfer.v1", key="transfer_id")
+class CloseTransfer(Value, frozen=True, kw_only=True):
+    """What has not arrived of a transfer is written off. `location` is one of its two ends, whose word this is."""
+
+    transfer_id: str
+    location: Code
+    reason: Prose
+
+
+@message("oms.inventory.SetStockLimits.v1", key="sku")
+class SetStockLimits(Value, frozen=True, kw_only=True):
+    """The limits of a SKU at a location, or without `location` at every location that has none of its own. They replace those before.
+
+    `safety` units are not promised to anybody; orders that hold units keep them. At `reorder_point` available units or below, stock is low.
+    More than `maximum` on hand is excess.
+    """
+
+    sku: Code
+    location: Code | None = None
+    safety: int = 0
+    reorder_point: int | None = None
+    maximum: int | None = None

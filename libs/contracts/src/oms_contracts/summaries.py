@@ -68,10 +68,23 @@ from oms_contracts.returns import (
     ReturnWindowOpened,
 )
 from oms_contracts.stock import (
+    QuarantineReleased,
+    QuarantineWrittenOff,
+    StockActionRequired,
+    StockActionResolved,
     StockAdjusted,
     StockAllocated,
     StockAllocationRequested,
     StockCommandRefused,
+    StockCounted,
+    StockExcess,
+    StockExcessCleared,
+    StockLimitsSet,
+    StockLow,
+    StockLowCleared,
+    StockOut,
+    StockOutCleared,
+    StockQuarantined,
     StockReceived,
     StockReleased,
     StockReservationExpired,
@@ -81,6 +94,10 @@ from oms_contracts.stock import (
     StockReturned,
     StockShipped,
     StockWrittenOff,
+    TransferActionRequired,
+    TransferClosed,
+    TransferReceived,
+    TransferStarted,
     WaitingOrdersResumed,
 )
 from oms_contracts.tracking import (
@@ -118,7 +135,26 @@ SUMMARIES: dict[type[Any], str] = {
     OrderCompleted: "Completed: every unit is delivered",
     WebhookTaken: "The shop's webhook {e.topic} was taken: {webhook}",
     StockReceived: "{units_were} received",
-    StockAdjusted: "On hand was corrected by {units}: {e.reason}",
+    StockAdjusted: "On hand was corrected by {units} ({e.reason_code}): {e.reason}",
+    StockCounted: "{counted_units_were} counted where {expected_units_were} on hand",
+    StockActionRequired: "{e.sku} at {e.location} waits for {e.action} of {missing_units} until {e.deadline:" + _TIME_FORMAT + "}",
+    StockActionResolved: "{e.sku} at {e.location} no longer waits for {e.action}",
+    StockLimitsSet: "{e.sku} at {everywhere_or_location}: {limits}",
+    StockLow: "{e.sku} at {e.location} is low: {e.available} available, to be reordered at {e.reorder_point}",
+    StockLowCleared: "{e.sku} at {e.location} is no longer low: {e.available} available",
+    StockOut: "{e.sku} at {e.location} is out of stock: {e.available} available",
+    StockOutCleared: "{e.sku} at {e.location} is available again: {e.available}",
+    StockExcess: "{e.sku} at {e.location} is more than enough: {e.on_hand} on hand, {e.maximum} at most",
+    StockExcessCleared: "{e.sku} at {e.location} is no longer too much: {e.on_hand} on hand",
+    StockQuarantined: "{units_are} set apart: {e.reason}",
+    QuarantineReleased: "{units_are} no longer set apart: {e.reason}",
+    QuarantineWrittenOff: "{units_were} written off that had been set apart: {e.reason}",
+    TransferStarted: "{units} left {e.from_location} for {e.to_location}, expected before {e.deadline:" + _TIME_FORMAT + "}",
+    TransferReceived: "{units} arrived of what went from {e.from_location} to {e.to_location}",
+    TransferClosed: "{units_are} missing and written off: {e.reason}",
+    TransferActionRequired: "{missing_units} have not arrived at {e.to_location}: waits for {e.action} until {e.deadline:"
+    + _TIME_FORMAT
+    + "}",
     StockReturned: "{units} came back to stock",
     StockWrittenOff: "{units_were} written off: {e.reason}",
     StockReserved: "{units_are} reserved until {e.expires_at:" + _TIME_FORMAT + "}, attempt {e.attempt}",
@@ -210,6 +246,17 @@ class _Values(dict[str, Any]):
                 return counted(_units_of(event), "unit")
             case "units_are" | "units_were":
                 return _with_verb(_units_of(event), name.removeprefix("units_"))
+            case "counted_units_were":
+                return _with_verb(sum(line.counted for line in event.lines), "were")
+            case "expected_units_were":
+                return _with_verb(sum(line.expected for line in event.lines), "were")
+            case "missing_units":
+                return counted(event.units, "unit")
+            case "everywhere_or_location":
+                return event.location or "every location without limits of its own"
+            case "limits":
+                named = {"safety stock": event.safety, "reorder point": event.reorder_point, "maximum": event.maximum}
+                return ", ".join(f"{name} {units}" for name, units in named.items() if units is not None)
             case "expected_are":
                 return _with_verb(event.units, "are")
             case "money":

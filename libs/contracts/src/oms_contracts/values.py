@@ -132,6 +132,31 @@ class StockLine(Value, frozen=True, kw_only=True):
     quantity: int
 
 
+class GoodsLine(Value, frozen=True, kw_only=True):
+    """A quantity of a SKU, where the location is that of the whole message."""
+
+    sku: Code
+    quantity: int
+
+
+class CountLine(Value, frozen=True, kw_only=True):
+    """How many units of a SKU are at a location, as they were counted: those that are promised or in quarantine are among them."""
+
+    sku: Code
+    location: Code
+    counted: int
+
+
+class CountedLine(Value, frozen=True, kw_only=True):
+    """What a count found: `expected` were on hand, and `difference` (counted - expected) is booked."""
+
+    sku: Code
+    location: Code
+    counted: int
+    expected: int
+    difference: int
+
+
 class Package(Value, frozen=True, kw_only=True):
     """One parcel: `package_id` is its SSCC (GS1, 18 digits), `lines` what is in it."""
 
@@ -150,7 +175,7 @@ class ReturnLine(Value, frozen=True, kw_only=True):
 
 
 class InspectedLine(Value, frozen=True, kw_only=True):
-    """What inspection found: `disposition` is restock or write-off; `accepted` says whether the customer is refunded for it."""
+    """What inspection found: `disposition` is restock, quarantine or write-off; `accepted`, whether the customer is refunded for it."""
 
     line_id: str
     sku: Code

@@ -189,6 +189,8 @@ class Permission:
                 raise NotFound(
                     f"no location of this {operation.object} is known here", "it may not have arrived yet: ask again in a moment"
                 )
+        if not locations and operation.object == "stock":
+            raise Forbidden("it is of every location", f"location: name one of {', '.join(sorted(allowed))}")
         if others := sorted(locations - allowed):
             raise Forbidden("it is of another location", f"location: {others[0]} is none of {', '.join(sorted(allowed))}")
 
@@ -197,7 +199,8 @@ def _locations_in(command: Any) -> set[str]:
     location = None if isinstance(command, OrderPlaced) else getattr(command, "location", None)
     fulfillment_id: str = getattr(command, "fulfillment_id", "")
     lines: Iterable[Any] = getattr(command, "lines", ())
-    named = {location, fulfillment_id.partition("/")[2], *(getattr(line, "location", None) for line in lines)}
+    sent_from = getattr(command, "from_location", None)  # whoever sends goods speaks for where they are, whoever receives them as well
+    named = {location, sent_from, fulfillment_id.partition("/")[2], *(getattr(line, "location", None) for line in lines)}
     return {each for each in named if each}
 
 

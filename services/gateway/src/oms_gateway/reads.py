@@ -41,6 +41,7 @@ SCOPES: dict[str, tuple[str, ...]] = {
     "/customers": ("customers:read",),
     "/stock": ("stock:read",),
     "/stock/{sku}": ("stock:read",),
+    "/transfers": ("stock:read",),
     "/products": ("products:read",),
     "/products/{sku}": ("products:read",),
     "/payments": ("payments:read",),
@@ -54,7 +55,7 @@ SCOPES: dict[str, tuple[str, ...]] = {
     "/audits/money": ("audits:read",),
 }
 """The scopes that a path needs, all of them; those of one method come first. A path of the query API that is not here is not served."""
-OF_NO_CHANNEL = frozenset({"/stock", "/products", "/products/{sku}"})
+OF_NO_CHANNEL = frozenset({"/stock", "/transfers", "/products", "/products/{sku}"})
 """What says nothing of orders, and so may be read by the key of a channel."""
 REFERENCE_SEPARATOR = "~"
 """Between channel and reference, where an order is named by them in a path."""

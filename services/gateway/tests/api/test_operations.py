@@ -275,11 +275,18 @@ async def test_a_warehouse_speaks_of_its_locations_alone(gateway: Gateway, proje
     returned = await projection.fetchrow("select return_id, location from returns where order_id = 'done' and location is not null")
     assert returned is not None
     receipt = {"receipt_id": "R", "lines": [{"line_id": "1", "quantity": 1}]}
+    transfer = {"transfer_id": "T", "lines": lines}
     asked: list[tuple[str, Any, int]] = [
         (f"/orders/{ORDER_ID}/fulfillments/BER/accept", {}, 202),
         (f"/orders/{ORDER_ID}/fulfillments/HAM/accept", {}, 403),
         ("/stock/receipts", {"receipt_id": "G", "lines": [lines[0] | {"location": "BER"}]}, 202),
         ("/stock/receipts", {"receipt_id": "G", "lines": [lines[0] | {"location": each} for each in ("BER", "HAM")]}, 403),
+        ("/stock/transfers", transfer | {"from_location": "BER", "to_location": "HAM"}, 202),
+        ("/stock/transfers", transfer | {"from_location": "HAM", "to_location": "BER"}, 403),
+        ("/stock/transfers/T/receipts", {"receipt_id": "1", "lines": lines, "location": "BER"}, 202),
+        ("/stock/transfers/T/receipts", {"receipt_id": "1", "lines": lines, "location": "HAM"}, 403),
+        ("/stock/limits", {"sku": "A", "location": "BER", "safety": 1}, 202),
+        ("/stock/limits", {"sku": "A", "safety": 1}, 403),
         (f"/orders/done/packages/{row['package_id']}/scans", example_of(operation_of("record-scan"))[1], 403),
         ("/orders/done/packages/none/scans", example_of(operation_of("record-scan"))[1], 404),
         ("/orders/done/returns/any/receipts", receipt | {"location": "HAM"}, 403),

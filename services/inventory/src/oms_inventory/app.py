@@ -20,9 +20,9 @@ def make_service(terms: Terms) -> Service:
         evolve=evolve,
         reads=partial(reads, terms=terms),
         writes=writes,
-        due=due,
+        due=partial(due, terms=terms),
         decide_for=partial(decide_for, terms=terms),
-        state_version=2,
+        state_version=3,
     )
     return service_of("inventory", decider=decider, policies=POLICIES)
 

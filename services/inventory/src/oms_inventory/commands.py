@@ -1,5 +1,8 @@
 """Inventory's commands (from warehouses and operators, other services' events and its own deadlines) and its events."""
 
+from datetime import datetime
+from typing import Literal
+
 from msgspec import Struct
 from oms_contracts.products import (
     DeactivateProduct,
@@ -10,11 +13,30 @@ from oms_contracts.products import (
 )
 from oms_contracts.stock import (
     AdjustStock,
+    CloseTransfer,
+    CountStock,
+    QuarantineReleased,
+    QuarantineStock,
+    QuarantineWrittenOff,
     ReceiveStock,
+    ReceiveTransfer,
+    ReleaseQuarantine,
+    SetStockLimits,
+    StockActionRequired,
+    StockActionResolved,
     StockAdjusted,
     StockAllocated,
     StockAllocationRequested,
     StockCommandRefused,
+    StockCounted,
+    StockExcess,
+    StockExcessCleared,
+    StockLimitsSet,
+    StockLow,
+    StockLowCleared,
+    StockOut,
+    StockOutCleared,
+    StockQuarantined,
     StockReceived,
     StockReleased,
     StockReservationExpired,
@@ -24,7 +46,13 @@ from oms_contracts.stock import (
     StockReturned,
     StockShipped,
     StockWrittenOff,
+    TransferActionRequired,
+    TransferClosed,
+    TransferReceived,
+    TransferStarted,
+    TransferStock,
     WaitingOrdersResumed,
+    WriteOffQuarantine,
 )
 from oms_contracts.values import AllocatedLine, InspectedLine, WantedLine
 
@@ -103,7 +131,32 @@ class ResumeWaitingOrders(Struct, frozen=True, kw_only=True):
     orders: tuple[str, ...]
 
 
-LedgerCommand = ReceiveStock | AdjustStock | BookReturn
+Watched = Literal["low", "out", "excess", "shortfall", "quarantine"]
+"""What is said of a SKU at a location: that it is low, out of stock or more than enough; that less is there than promised, or set apart."""
+
+
+class ReviewStock(Struct, frozen=True, kw_only=True):
+    """Say what has crossed at a location, or take it back; or ask again for an action whose `deadline` has passed."""
+
+    sku: str
+    location: str
+    watched: Watched
+    deadline: datetime | None
+
+
+class ActOnTransferDeadline(Struct, frozen=True, kw_only=True):
+    """Units of a transfer have not arrived before `deadline`."""
+
+    transfer_id: str
+    deadline: datetime
+
+
+QuarantineCommand = QuarantineStock | ReleaseQuarantine | WriteOffQuarantine
+CheckedCommand = AdjustStock | CountStock | QuarantineCommand
+"""The commands whose entry depends on what is there, and that therefore read positions."""
+LedgerCommand = ReceiveStock | BookReturn | CheckedCommand
+PositionCommand = SetStockLimits | ReviewStock
+TransferCommand = TransferStock | ReceiveTransfer | CloseTransfer | ActOnTransferDeadline
 PlanningCommand = ReserveStock | PlanAllocation
 """The commands that look for units, and therefore read positions."""
 HoldingCommand = AllocateStock | ExpireReservation | ReleaseReservation | ReleaseStock | ShipStock
@@ -111,9 +164,15 @@ HoldingCommand = AllocateStock | ExpireReservation | ReleaseReservation | Releas
 
 ProductCommand = DefineProduct | DeactivateProduct | ResumeWaitingOrders
 
-Command = LedgerCommand | PlanningCommand | HoldingCommand | ProductCommand
+Command = LedgerCommand | PositionCommand | TransferCommand | PlanningCommand | HoldingCommand | ProductCommand
 
-LedgerEvent = StockReceived | StockAdjusted | StockReturned | StockWrittenOff | StockCommandRefused
+QuarantineEvent = StockQuarantined | QuarantineReleased | QuarantineWrittenOff
+LedgerEvent = StockReceived | StockAdjusted | StockCounted | StockReturned | StockWrittenOff | QuarantineEvent | StockCommandRefused
+SignalEvent = (
+    StockLow | StockLowCleared | StockOut | StockOutCleared | StockExcess | StockExcessCleared | StockActionRequired | StockActionResolved
+)
+PositionEvent = StockLimitsSet | SignalEvent
+TransferEvent = TransferStarted | TransferReceived | TransferClosed | TransferActionRequired
 ReservationEvent = (
     StockReserved
     | StockReservationFailed
@@ -127,4 +186,4 @@ ReservationEvent = (
 
 ProductEvent = ProductDefined | ProductDeactivated | ProductCommandRefused | WaitingOrdersResumed
 
-Event = LedgerEvent | ReservationEvent | ProductEvent
+Event = LedgerEvent | PositionEvent | TransferEvent | ReservationEvent | ProductEvent

@@ -58,10 +58,18 @@ class Terms(Struct, frozen=True, kw_only=True):
 
     `reservation_timeout`: how long units are held for an order that is not confirmed. `unknown_sku`: what becomes of an order that names a
     SKU without an active product: it is treated as any other, rejected, or held until the product is defined.
+
+    Of stock: `signal_delay`, how long a level must stay past a limit until it is said. `shortfall_timeout`, `quarantine_timeout` and
+    `transfer_timeout`: how long a person has to resolve a shortfall, to decide on units set apart, and the goods of a transfer to arrive,
+    until it is asked for again.
     """
 
     reservation_timeout: timedelta = timedelta(hours=2)
     unknown_sku: UnknownSku = "accept"
+    signal_delay: timedelta = timedelta(seconds=10)
+    shortfall_timeout: timedelta = timedelta(days=1)
+    quarantine_timeout: timedelta = timedelta(days=30)
+    transfer_timeout: timedelta = timedelta(days=14)
 
 
 class Reservation(Struct, frozen=True, kw_only=True, omit_defaults=True):

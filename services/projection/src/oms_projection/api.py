@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import asyncpg
 from fastapi import Depends, FastAPI, Query, Request
@@ -44,6 +44,7 @@ from oms_projection.responses import (
     SkuDetail,
     StuckItem,
     TimelineEntry,
+    TransferItem,
 )
 from oms_projection.search import is_email
 from oms_projection.search import search as find
@@ -55,6 +56,7 @@ T = TypeVar("T")
 NOT_HERE = "it may not have arrived yet: ask again in a moment"
 
 After = Annotated[str | None, Query(description="The `next` of the page before")]
+Signal = Literal["low", "out", "excess", "shortfall", "quarantine"]
 Limit = Annotated[int, Query(ge=1, le=500, description="The most rows of a page")]
 DetailsLimit = Annotated[int, Query(ge=1, le=100, description="The most orders of a page: each may have a thousand lines")]
 Wanted = Annotated[queries.OrderFilter, Depends()]
@@ -117,13 +119,21 @@ def make_api(database: Database, clock: Callable[[], datetime], sealer: Sealer) 
 
     @api.get("/stock", summary="Stock by SKU and location", responses=PROBLEMS, tags=["stock"])
     async def stock(
-        location: str | None = None, available_below: int | None = None, after: After = None, limit: Limit = 100
+        location: str | None = None,
+        available_below: int | None = None,
+        signal: Annotated[Signal | None, Query(description="Only what this is said of")] = None,
+        after: After = None,
+        limit: Limit = 100,
     ) -> Page[Position]:
-        return await queries.stock(database, location=location, available_below=available_below, after=after, limit=limit)
+        return await queries.stock(database, location=location, available_below=available_below, signal=signal, after=after, limit=limit)
 
     @api.get("/stock/{sku:path}", summary="One SKU: its positions, and its ledger newest first", responses=ONE_PROBLEMS, tags=["stock"])
     async def sku(sku: str, after: After = None, limit: Limit = 100) -> SkuDetail:
         return _found(await queries.sku(database, sku, after=after, limit=limit), f"no stock of {sku} was ever booked", NOT_HERE)
+
+    @api.get("/transfers", summary="Goods on their way between locations, newest first", responses=PROBLEMS, tags=["stock"])
+    async def transfers(wanted: Annotated[queries.TransferFilter, Depends()], after: After = None, limit: Limit = 50) -> Page[TransferItem]:
+        return await queries.transfers(database, wanted, after=after, limit=limit)
 
     @api.get("/products", summary="The catalogue, by SKU", responses=PROBLEMS, tags=["products"])
     async def products(

@@ -22,12 +22,34 @@ STOCK = f"""
     full join (select sku, location, sum(quantity) as quantity from stock_ledger group by sku, location) l using (sku, location)
     where coalesce(s.on_hand, 0) <> coalesce(l.quantity, 0)
 union all
-    select 'negative', sku || ' at ' || location, null, format('reserved is %s, allocated %s', reserved, allocated)
-    from stock where reserved < 0 or allocated < 0
+    select 'quarantined', sku || ' at ' || location, null,
+           format('%s set apart, the ledger adds up to %s', coalesce(s.quarantined, 0), coalesce(l.quarantined, 0))
+    from stock s
+    full join (select sku, location, sum(quarantined) as quarantined from stock_ledger group by sku, location) l using (sku, location)
+    where coalesce(s.quarantined, 0) <> coalesce(l.quarantined, 0)
 union all
-    select 'promised', sku || ' at ' || location, null, format('%s reserved, %s allocated, %s on hand', reserved, allocated, on_hand)
-    from stock s where reserved + allocated > on_hand and not exists
-        (select from stock_ledger l where l.sku = s.sku and l.location = s.location and l.kind = 'adjusted' and l.quantity < 0)
+    select 'negative', sku || ' at ' || location, null,
+           format('%s reserved, %s allocated, %s set apart, %s in transit', reserved, allocated, quarantined, in_transit)
+    from stock where least(reserved, allocated, quarantined, in_transit) < 0
+union all
+    select 'promised', sku || ' at ' || location, booked.at,
+           format('%s reserved, %s allocated, %s set apart, %s on hand', reserved, allocated, quarantined, on_hand)
+    from stock s, lateral (select max(at) as at from stock_ledger l where l.sku = s.sku and l.location = s.location) booked
+    where reserved + allocated + quarantined > on_hand and coalesce(booked.at, $1) <= $1 and not exists
+        (select from stock_signals g where g.sku = s.sku and g.location = s.location and g.signal = 'shortfall' and g.holds = 1)
+union all
+    select 'transfer', transfer_id || ' of ' || sku, t.at,
+           format('%s sent, %s received, %s written off, %s', sent, received, written_off, coalesce('closed at ' || t.closed_at, 'open'))
+    from transfer_lines l join transfers t using (transfer_id)
+    where received + written_off > sent or (t.closed_at is not null and received + written_off < sent)
+union all
+    select 'in_transit', sku || ' at ' || location, null,
+           format('%s are on the way, transfers say %s', coalesce(s.in_transit, 0), coalesce(l.units, 0))
+    from (select sku, location, in_transit from stock where in_transit <> 0) s
+    full join (select sku, to_location as location, sum(sent - received - written_off) as units
+               from transfer_lines join transfers using (transfer_id) group by sku, to_location
+               having sum(sent - received - written_off) <> 0) l using (sku, location)
+    where coalesce(s.in_transit, 0) <> coalesce(l.units, 0)
 union all
     select 'negative', order_id, at, format('the order holds %s reserved, %s allocated', reserved, allocated)
     from order_stock where reserved < 0 or allocated < 0
@@ -44,7 +66,8 @@ union all
     select 'not_booked', d.order_id, d.last_shipped_at, format('%s units shipped, %s booked out', d.shipped, coalesce(s.shipped, 0))
     from deliveries d left join order_stock s using (order_id)
     where d.shipped <> coalesce(s.shipped, 0) and coalesce(greatest(d.last_shipped_at, s.at), $1) <= $1"""  # noqa: S608  # our own names
-"""on hand = received + returned + adjusted - shipped - written off; reserved + allocated <= on hand, unless a count proved a shortfall."""
+"""on hand and what is set apart are the sums of the ledger: received + returned + adjusted + counted + transferred in - transferred out -
+shipped - written off. reserved + allocated + quarantined <= on hand, unless a person was asked to resolve the shortfall."""
 
 MONEY = """
     select 'over_captured' as kind, order_id as subject, at as since, format('captured %s, authorized %s', captured, authorized) as detail

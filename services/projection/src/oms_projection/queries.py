@@ -48,12 +48,13 @@ from oms_projection.responses import (
     ShippedPackage,
     SkuDetail,
     TimelineEntry,
+    TransferItem,
 )
 
 T = TypeVar("T")
 
 JSON = frozenset(
-    {"lines", "shortages", "unknown_skus", "inspected", "headers", "data", "payments", "tags", "attributes"}
+    {"lines", "shortages", "unknown_skus", "inspected", "headers", "data", "payments", "tags", "attributes", "on_the_way"}
     | {"ship_to", "bill_to", "pickup", "promise", "gift"}
 )
 """Columns that hold JSON."""
@@ -147,6 +148,15 @@ class PaymentFilter:
     order: OrderId = None
     channel: Channel = None
     sort: Annotated[Literal["at", "-at"], Query(description=DESCENDING)] = "-at"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferFilter:
+    """Which transfers are asked for; None: it does not matter."""
+
+    status: Literal["in_transit", "closed"] | None = None
+    location: Annotated[str | None, Query(description="One of the two ends")] = None
+    transfer: Annotated[str | None, Query(description="The id of the transfer")] = None
 
 
 async def orders(database: Database, sealer: Sealer, wanted: OrderFilter, *, after: str | None, limit: int) -> Page[OrderItem]:
@@ -267,15 +277,53 @@ async def timeline(database: Database, subject: str, *, after: str | None, limit
     return page_of(entries, limit, lambda entry: (entry.time, entry.source, entry.position))
 
 
-async def stock(database: Database, *, location: str | None, available_below: int | None, after: str | None, limit: int) -> Page[Position]:
+_POSITIONS = """
+    (select s.*, case when own.sku is null then coalesce(g.safety, 0) else own.safety end as safety,
+            case when own.sku is null then g.reorder_point else own.reorder_point end as reorder_point,
+            case when own.sku is null then g.maximum else own.maximum end as maximum
+     from stock s
+     left join stock_limits own on own.sku = s.sku and own.location = s.location
+          and (own.safety > 0 or own.reorder_point is not null or own.maximum is not null)
+     left join stock_limits g on g.sku = s.sku and g.location = '') p"""
+"""Positions with the limits that hold there: a location's own, or those of every location."""
+_AVAILABLE = "on_hand - reserved - allocated - quarantined - safety"
+_SAID = "array(select signal from stock_signals g where g.sku = p.sku and g.location = p.location and g.holds = 1 order by signal)"
+_POSITION = f"p.*, {_AVAILABLE} as available, {_SAID} as signals"
+
+
+async def stock(
+    database: Database, *, location: str | None, available_below: int | None, signal: str | None, after: str | None, limit: int
+) -> Page[Position]:
     """Positions by SKU and location."""
     where = Where()
-    where.add("location = {}", location)
-    where.add("on_hand - reserved - allocated < {}", available_below)
+    where.add("p.location = {}", location)
+    where.add(f"{_AVAILABLE} < {{}}", available_below)
+    where.add("(p.sku, p.location) in (select sku, location from stock_signals where signal = {} and holds = 1)", signal)
     if after is not None:
-        where.add("(sku, location) > ({}, {})", *key_of(after, str, str))
-    query = f"select *, on_hand - reserved - allocated as available from stock{where.text()} order by sku, location limit {limit + 1}"  # noqa: S608
+        where.add("(p.sku, p.location) > ({}, {})", *key_of(after, str, str))
+    query = f"select {_POSITION} from {_POSITIONS}{where.text()} order by p.sku, p.location limit {limit + 1}"  # noqa: S608  # our own conditions
     return page_of(await _many(database, Position, query, *where.args), limit, lambda row: (row.sku, row.location))
+
+
+async def transfers(database: Database, wanted: TransferFilter, *, after: str | None, limit: int) -> Page[TransferItem]:
+    """Transfers of goods, newest first."""
+    where = Where()
+    where.add("t.transfer_id = {}", wanted.transfer)
+    where.add("{} in (t.from_location, t.to_location)", wanted.location)
+    if wanted.status is not None:
+        where.add(f"l.units {'>' if wanted.status == 'in_transit' else '='} 0")
+    where.add("t.sent_at is not null")
+    order_by, key = ordered(where, "-sent_at", {"sent_at": ("t.sent_at", datetime)}, ("t.transfer_id",), after)
+    query = f"""
+        select t.*, l.*, case when l.units > 0 then 'in_transit' else 'closed' end as status
+        from transfers t, lateral
+            (select sum(sent) as sent, sum(received) as received, sum(written_off) as written_off,
+                    sum(sent - received - written_off) as units,
+                    coalesce(json_agg(json_build_object('sku', sku, 'quantity', sent - received - written_off) order by sku)
+                             filter (where sent > received + written_off), '[]')::text as on_the_way
+             from transfer_lines x where x.transfer_id = t.transfer_id) l
+        {where.text()} {order_by} limit {limit + 1}"""  # noqa: S608  # conditions of our own alone
+    return _page(TransferItem, await database.fetch(query, *where.args), limit, key)
 
 
 async def sku(database: Database, name: str, *, after: str | None, limit: int) -> SkuDetail | None:
@@ -289,7 +337,7 @@ async def sku(database: Database, name: str, *, after: str | None, limit: int) -
         positions = await _many(
             connection,
             Position,
-            "select *, on_hand - reserved - allocated as available from stock where sku = $1 order by location",
+            f"select {_POSITION} from {_POSITIONS} where p.sku = $1 order by p.location",  # noqa: S608  # our own text
             name,
         )
         if not positions:

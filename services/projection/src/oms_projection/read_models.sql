@@ -122,27 +122,77 @@ create index timeline_subject on timeline (subject);
 
 -- oms.stock
 create table stock (
-    sku       text collate "C",
-    location  text collate "C",
-    on_hand   bigint not null,
-    reserved  bigint not null,
-    allocated bigint not null,
+    sku         text collate "C",
+    location    text collate "C",
+    on_hand     bigint not null,
+    reserved    bigint not null,
+    allocated   bigint not null,
+    quarantined bigint not null,                         -- on hand, and set apart
+    in_transit  bigint not null,                         -- on its way to here
     primary key (sku, location)
 ) with (fillfactor = 50);
 
--- oms.stock: every change of on hand, signed
+-- oms.stock: every change of on hand, and of what is set apart, signed
 create table stock_ledger (
-    sku       text collate "C",
-    position  bigint,                                -- in inventory's store
-    line      bigint,
-    location  text,
-    kind      text,                                  -- received, adjusted, returned, shipped, written_off
-    quantity  bigint,
-    reference text,                                  -- the receipt, adjustment, return or fulfillment
-    order_id  text,
-    reason    text,
-    at        timestamptz,
+    sku         text collate "C",
+    position    bigint,                                  -- in inventory's store
+    line        bigint,
+    location    text,
+    kind        text,                                    -- received, adjusted, counted, returned, shipped, written_off, …
+    quantity    bigint,
+    quarantined bigint,
+    reference   text,                                    -- the receipt, adjustment, count, return, transfer or fulfillment
+    order_id    text,
+    reason_code text,
+    reason      text,
+    at          timestamptz,
     primary key (sku, position, line)
+);
+
+-- oms.stock: limits; without a location those of every location that has none of its own
+create table stock_limits (
+    sku           text collate "C",
+    location      text collate "C",
+    safety        bigint,
+    reorder_point bigint,
+    maximum       bigint,
+    at            timestamptz,
+    primary key (sku, location)
+);
+
+-- oms.stock: what is said of a SKU at a location: low, out, excess, shortfall, quarantine; the last two wait for a person
+create table stock_signals (
+    sku      text collate "C",
+    location text collate "C",
+    signal   text collate "C",
+    holds    bigint,                                     -- 1 until it is taken back
+    at       timestamptz,
+    deadline timestamptz,
+    primary key (sku, location, signal)
+);
+create index on stock_signals (signal, sku, location) where holds = 1;
+
+-- oms.stock: goods on their way from one location to another
+create table transfers (
+    transfer_id   text collate "C" primary key,
+    from_location text,
+    to_location   text,
+    reason        text,
+    sent_at       timestamptz,
+    at            timestamptz,
+    deadline      timestamptz,
+    action        text,                                  -- close_transfer, once the deadline has passed
+    closed_at     timestamptz,                           -- when the rest was written off
+    closed_reason text
+);
+create index on transfers (sent_at, transfer_id);
+create table transfer_lines (
+    transfer_id text collate "C",
+    sku         text collate "C",
+    sent        bigint not null,
+    received    bigint not null,
+    written_off bigint not null,
+    primary key (transfer_id, sku)
 );
 
 -- oms.stock: what is held for each order, in units

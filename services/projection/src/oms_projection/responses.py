@@ -102,7 +102,8 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StuckItem:
-    """Something that waits. `kind` is order, return, fulfillment, payment, dead-letter or webhook; `state` is its action or its status.
+    """Something that waits. `kind` is order, return, fulfillment, payment, stock, transfer, dead-letter or webhook; `state` is its
+    action or its status.
 
     `waits_for` is who has to act: customer, shop, warehouse, carrier or operator. `otherwise` is what happens unless they do, at the
     `deadline` where there is one. `operations` are the names of those that go on with it; none where what helps is outside of this system.
@@ -399,7 +400,11 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """One SKU at one location, in units. `available` (ATP) = on hand - reserved - allocated."""
+    """One SKU at one location, in units. `available` (ATP) = on hand - reserved - allocated - quarantined - safety.
+
+    `in_transit` are on their way to here, and not on hand yet. `safety`, `reorder_point` and `maximum` are the limits that hold here.
+    `signals` are what is said of it: low, out, excess; shortfall and quarantine, which wait for a person.
+    """
 
     sku: str
     location: str
@@ -407,11 +412,20 @@ class Position:
     reserved: int
     allocated: int
     available: int
+    quarantined: int = 0
+    safety: int = 0
+    in_transit: int = 0
+    reorder_point: int | None = None
+    maximum: int | None = None
+    signals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """One change of on hand. `kind` is received, adjusted, returned, shipped or written_off; `reference` is the id of its cause."""
+    """One change of on hand (`quantity`) or of what is set apart (`quarantined`). `reference` is the id of its cause.
+
+    `kind` is received, adjusted, counted, returned, shipped, written_off, transferred_out, transferred_in, quarantined or released.
+    """
 
     position: int
     line: int
@@ -422,6 +436,37 @@ class LedgerEntry:
     reference: str
     order_id: str | None
     reason: str | None
+    quarantined: int = 0
+    reason_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferLine:
+    """`quantity` units of a SKU are still on the way."""
+
+    sku: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferItem:
+    """Goods on their way from one location to another, in units. `status` is in_transit or closed; `action` is what it waits for."""
+
+    transfer_id: str
+    status: str
+    from_location: str
+    to_location: str
+    sent: int
+    received: int
+    written_off: int
+    on_the_way: list[TransferLine]
+    reason: str | None
+    sent_at: datetime
+    at: datetime
+    deadline: datetime | None
+    action: str | None
+    closed_at: datetime | None
+    closed_reason: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

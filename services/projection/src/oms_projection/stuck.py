@@ -15,7 +15,7 @@ from oms_runtime.paging import Page, key_of, page_of
 from oms_projection.paging import Where
 from oms_projection.responses import StuckItem
 
-Kind = Literal["order", "return", "fulfillment", "payment", "dead-letter", "webhook"]
+Kind = Literal["order", "return", "fulfillment", "payment", "stock", "transfer", "dead-letter", "webhook"]
 Party = Literal["customer", "shop", "warehouse", "carrier", "operator"]
 MAX_REASON_CHARACTERS = 500
 """Of a reason: a dead letter's may be long."""
@@ -32,6 +32,7 @@ class _Waiting(NamedTuple):
 _EXPIRES = "it expires at the deadline"
 _ASKED_AGAIN = "it is reported again after the deadline"
 _STAYS = "it stays so"
+_OF_A_SHORTFALL = ("receive-stock", "count-stock", "adjust-stock", "receive-transfer", "release-quarantine", "cancel-order")
 
 WAITING: dict[tuple[Kind, str], _Waiting] = {
     ("order", "amend_payment"): _Waiting("customer", _EXPIRES, ("amend-payment", "cancel-order")),
@@ -49,6 +50,10 @@ WAITING: dict[tuple[Kind, str], _Waiting] = {
     ("payment", "capture_failed"): _Waiting("operator", "what has shipped is not paid: take the money by other means"),
     ("payment", "refund_failed"): _Waiting("operator", "the customer does not get the money back: refund it by other means"),
     ("payment", "void_failed"): _Waiting("operator", "the provider holds the customer's money until the authorization lapses"),
+    ("stock", "resolve_shortfall"): _Waiting("operator", _ASKED_AGAIN, _OF_A_SHORTFALL),
+    ("stock", "resolve_quarantine"): _Waiting("operator", _ASKED_AGAIN, ("release-quarantine", "write-off-quarantine")),
+    ("transfer", "in_transit"): _Waiting("warehouse", "an operator is asked to close it after the deadline", ("receive-transfer",)),
+    ("transfer", "close_transfer"): _Waiting("operator", _ASKED_AGAIN, ("receive-transfer", "close-transfer")),
     ("dead-letter", "set_aside"): _Waiting("operator", "it has no effect, and later records of its key wait", ("redrive-dead-letters",)),
     ("dead-letter", "parked"): _Waiting("operator", "it waits for the earlier dead letter of its key", ("redrive-dead-letters",)),
     ("webhook", "set_aside"): _Waiting("shop", "there is no such order, and later webhooks of it wait", ("redrive-dead-letters",)),
@@ -82,6 +87,17 @@ union all
     where p.failures > 0 and (c.at is not null or r.at is not null or exists
         (select from authorizations a where a.order_id = p.order_id and a.void_failure is not null and a.voided_at is null))
 union all
+    select 'stock', g.sku || ' at ' || g.location, null, null, g.location, g.at, g.deadline, 'resolve_' || g.signal,
+           format('%s on hand, %s reserved, %s allocated, %s set apart', s.on_hand, s.reserved, s.allocated, s.quarantined)
+    from stock_signals g join stock s using (sku, location) where g.holds = 1 and g.signal in ('shortfall', 'quarantine')
+union all
+    select 'transfer', t.transfer_id, null, null, t.to_location, t.at, t.deadline, coalesce(t.action, 'in_transit'),
+           format('%s of %s units from %s have not arrived', l.missing, l.sent, t.from_location)
+    from transfers t,
+         lateral (select sum(sent - received - written_off) as missing, sum(sent) as sent
+                  from transfer_lines l where l.transfer_id = t.transfer_id) l
+    where l.missing > 0 and (t.action is not null or t.at < $1)
+union all
     select case when l.service = 'capture' and l.source_topic = '{topic_of(WebhookReceived)}' then 'webhook' else 'dead-letter' end,
            l.service || '/' || l.letter_id, o.order_id, o.channel, null, l.at, null, l.status, l.reason, l.source_key
     from letters l left join orders o on o.order_id = l.source_key where l.status in ('set_aside', 'parked')"""  # noqa: S608  # our own names
@@ -96,7 +112,7 @@ class StuckFilter:
     channel: Annotated[str | None, Query(description="Of the order, where it is about one")] = None
     overdue: Annotated[bool | None, Query(description="Whether its deadline has passed")] = None
     older_than_seconds: Annotated[
-        int, Query(ge=0, le=31_536_000, description="A fulfillment counts once nothing has happened to it for so long")
+        int, Query(ge=0, le=31_536_000, description="A fulfillment or a transfer counts once nothing has happened to it for so long")
     ] = 86_400
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-READ_MODELS_VERSION = 4
+READ_MODELS_VERSION = 5
 """Raised, never lowered, when a table or a fold changes: the tables of a new version are built beside those in use (see `versions`)."""
 DEFINITIONS = (files("oms_projection") / "read_models.sql").read_text()
 """The tables of this version, as SQL."""
@@ -149,14 +149,42 @@ TIMELINE = Table(
     append=True,
 )
 
-STOCK = Table(name="stock", key={"sku": TEXT, "location": TEXT}, sums=("on_hand", "reserved", "allocated"))
+STOCK = Table(name="stock", key={"sku": TEXT, "location": TEXT}, sums=("on_hand", "reserved", "allocated", "quarantined", "in_transit"))
 
 STOCK_LEDGER = Table(
     name="stock_ledger",
     key={"sku": TEXT, "position": COUNT, "line": COUNT},
-    last={"location": TEXT, "kind": TEXT, "quantity": COUNT, "reference": TEXT, "order_id": TEXT, "reason": TEXT, "at": MOMENT},
+    last={
+        **{"location": TEXT, "kind": TEXT, "quantity": COUNT, "quarantined": COUNT, "reference": TEXT},
+        **{"order_id": TEXT, "reason_code": TEXT, "reason": TEXT, "at": MOMENT},
+    },
     append=True,
 )
+
+STOCK_LIMITS = Table(
+    name="stock_limits",
+    key={"sku": TEXT, "location": TEXT},
+    last={"safety": COUNT, "reorder_point": COUNT, "maximum": COUNT, "at": MOMENT},
+    tied={"reorder_point": "at", "maximum": "at"},
+)
+
+STOCK_SIGNALS = Table(
+    name="stock_signals",
+    key={"sku": TEXT, "location": TEXT, "signal": TEXT},
+    last={"holds": COUNT, "at": MOMENT, "deadline": MOMENT},
+    tied={"deadline": "at"},
+)
+
+TRANSFERS = Table(
+    name="transfers",
+    key={"transfer_id": TEXT},
+    last={
+        **{"from_location": TEXT, "to_location": TEXT, "reason": TEXT, "sent_at": MOMENT, "at": MOMENT},
+        **{"deadline": MOMENT, "action": TEXT, "closed_at": MOMENT, "closed_reason": TEXT},
+    },
+)
+
+TRANSFER_LINES = Table(name="transfer_lines", key={"transfer_id": TEXT, "sku": TEXT}, sums=("sent", "received", "written_off"))
 
 ORDER_STOCK = Table(
     name="order_stock",
@@ -307,6 +335,10 @@ TABLES = (
     TIMELINE,
     STOCK,
     STOCK_LEDGER,
+    STOCK_LIMITS,
+    STOCK_SIGNALS,
+    TRANSFERS,
+    TRANSFER_LINES,
     ORDER_STOCK,
     PRODUCTS,
     PAYMENTS,

@@ -39,7 +39,7 @@ MAX_RETURNS = 200
 """Of one order, whatever their status. It keeps the state small when somebody requests and cancels returns without end."""
 MAX_LINES = 1_000
 """In one command."""
-DISPOSITIONS = frozenset({"restock", "write-off"})
+DISPOSITIONS = frozenset({"restock", "quarantine", "write-off"})
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -292,7 +292,7 @@ def _inspection_objections(lines: tuple[InspectedLine, ...], order: Returns, ret
     yield from _quantity_objections(lines)
     for index, line in enumerate(lines):
         if line.disposition not in DISPOSITIONS:
-            yield f"lines.{index}.disposition: {quoted(line.disposition)} is neither restock nor write-off"
+            yield f"lines.{index}.disposition: {quoted(line.disposition)} is not one of {', '.join(sorted(DISPOSITIONS))}"
         if line.line_id in skus and line.sku != skus[line.line_id]:
             yield f"lines.{index}.sku: {quoted(line.sku)} is not {quoted(skus[line.line_id])}, which the order's line has"
     found = _units(lines)
