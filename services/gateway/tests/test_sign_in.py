@@ -345,6 +345,8 @@ async def test_a_field_at_fault_is_named_and_its_value_is_not(gateway: Gateway) 
         assert response.status_code == 422
         assert any(reason.startswith(f"{field}: ") for reason in response.json()["reasons"])
         assert PASSWORD not in response.text
+    no_text = await browser.post("/api/v1/session", content=b"\xf0\xa1i", headers={"Content-Type": "application/json"})
+    assert (no_text.status_code, no_text.json()["reasons"]) == (422, ["body: must be JSON in UTF-8"])
 
 
 async def test_no_token_password_or_key_is_in_the_log_the_audit_trail_or_the_database(

@@ -613,6 +613,8 @@ async def test_an_email_address_is_refused_in_a_url(api: httpx.AsyncClient) -> N
     for params in ({}, {"q": ""}, {"q": "x" * 256}, {"q": "a", "limit": 101}):
         assert (await api.get("/search", params=params)).status_code == 422
     assert (await api.post("/search", json={"name": ""})).status_code == 422
+    no_text = await api.post("/search", content=b"\xf0\xa1i", headers={"content-type": "application/json"})
+    assert (no_text.status_code, no_text.json()["reasons"]) == (422, ["body: must be JSON in UTF-8"])
 
 
 async def test_whatever_waits_is_listed_with_what_goes_on_with_it(database: Database, api: httpx.AsyncClient, given: Given) -> None:

@@ -16,7 +16,6 @@ from oms_runtime.errors import RETRYABLE_ERRORS, is_retryable
 from oms_runtime.limits import BODY_TIMEOUT_SECONDS, BodyLimit
 from oms_runtime.problems import problem
 from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import request_response
@@ -154,12 +153,7 @@ def _document(api: FastAPI) -> dict[str, Any]:
 
 def _handlers() -> dict[int | type[Exception], Any]:
     retryable = {error: _out_of_reach for error in RETRYABLE_ERRORS if issubclass(error, Exception)}
-    return {**retryable, **HANDLERS, HTTPException: _http_problem}
-
-
-async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    return problem(error.status_code, str(error.detail).lower(), f"{PREFIX}/openapi.json lists what there is", headers=error.headers)
+    return {**retryable, **HANDLERS}
 
 
 async def _out_of_reach(_request: Request, error: Exception) -> JSONResponse:

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from oms_runtime.errors import RETRYABLE_ERRORS, is_retryable
 from oms_runtime.paging import UnknownCursor
 from oms_runtime.problems import problem
+from starlette.exceptions import HTTPException
 
 
 class Refusal(Exception):
@@ -104,8 +105,16 @@ async def _unknown_cursor(_request: Request, _error: Exception) -> JSONResponse:
     return problem(422, "a parameter is not sound", "after: it is not the next of an earlier page")
 
 
+async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # FastAPI's, of a body whose bytes are no text
+        return problem(422, "a field is not sound", "body: must be JSON in UTF-8")
+    return problem(error.status_code, str(error.detail).lower(), "/api/v1/openapi.json lists what there is", headers=error.headers)
+
+
 HANDLERS: dict[int | type[Exception], Any] = {
     **{error: _database_error for error in RETRYABLE_ERRORS if issubclass(error, Exception)},
+    HTTPException: _http_problem,
     Refusal: _refused,
     RequestValidationError: _invalid,
     asyncpg.DataError: _invalid_value,

@@ -239,6 +239,8 @@ def _handlers() -> dict[int | type[Exception], Any]:
 
 async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # FastAPI's, of a body whose bytes are no text
+        return problem(422, "a parameter is not sound", "body: must be JSON in UTF-8")
     title, _, reason = str(error.detail).partition("; ")
     return problem(error.status_code, title, *([reason] if reason else []))
 
