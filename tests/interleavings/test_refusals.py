@@ -18,8 +18,8 @@ from oms_contracts.channel import WebhookReceived
 from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.message import Value, encode, key_of, type_of, validate
 from oms_contracts.orders import OrderActionRequired
+from oms_contracts.sound import MAX_ITEMS, MAX_NUMBER, MAX_TEXT_CHARACTERS
 from oms_contracts.stock import ReceiveStock
-from oms_contracts.strict import MAX_ITEMS, MAX_NUMBER, MAX_TEXT_CHARACTERS
 from oms_contracts.values import OrderLine, StockLine
 
 from .scenarios import DETERMINED, SHORT_STEPS, order_of_version_1, order_of_version_2

@@ -170,7 +170,7 @@ def test_a_message_that_names_its_party_is_compared_with_the_topic(cls: type[obj
         "RecordScan",
     }
     assert bool(named) == (cls.__name__ not in by_owner)
-    assert named <= {"channel", "location"}
+    assert named <= {"channel", "location", "from_location"}
 
 
 def test_the_newest_statuses_and_keys_are_compacted() -> None:

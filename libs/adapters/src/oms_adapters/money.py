@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any
 
-from oms_contracts.strict import MAX_NUMBER
+from oms_contracts.sound import MAX_NUMBER
 
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 """Decimal alone would also take underscores, and the digits of every script."""

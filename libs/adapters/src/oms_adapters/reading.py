@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 
 import msgspec
-from oms_contracts.strict import MAX_ATTRIBUTES, MAX_TEXT_CHARACTERS
+from oms_contracts.sound import MAX_ATTRIBUTES, MAX_TEXT_CHARACTERS
 from oms_contracts.values import quoted, shortened
 
 from oms_adapters.money import NotAnAmount, decimal_of, minor_units

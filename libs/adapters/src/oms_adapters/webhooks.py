@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from oms_contracts.strict import MAX_TEXT_CHARACTERS
+from oms_contracts.sound import MAX_TEXT_CHARACTERS
 
 from oms_adapters.results import Reason
 
