@@ -88,11 +88,11 @@ union all
         (select from authorizations a where a.order_id = p.order_id and a.void_failure is not null and a.voided_at is null))
 union all
     select 'stock', g.sku || ' at ' || g.location, null, null, g.location, g.at, g.deadline, 'resolve_' || g.signal,
-           format('%s on hand, %s reserved, %s allocated, %s set apart', s.on_hand, s.reserved, s.allocated, s.quarantined)
+           format('%s on hand, %s reserved, %s allocated, %s set apart', s.on_hand, s.reserved, s.allocated, s.quarantined), null
     from stock_signals g join stock s using (sku, location) where g.holds = 1 and g.signal in ('shortfall', 'quarantine')
 union all
     select 'transfer', t.transfer_id, null, null, t.to_location, t.at, t.deadline, coalesce(t.action, 'in_transit'),
-           format('%s of %s units from %s have not arrived', l.missing, l.sent, t.from_location)
+           format('%s of %s units from %s have not arrived', l.missing, l.sent, t.from_location), null
     from transfers t,
          lateral (select sum(sent - received - written_off) as missing, sum(sent) as sent
                   from transfer_lines l where l.transfer_id = t.transfer_id) l
