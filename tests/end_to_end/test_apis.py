@@ -121,6 +121,10 @@ async def test_bodies_full_of_mistakes_do_not_delay_the_orders_of_channels(
     stack: Stack, gateway: httpx.AsyncClient, query: QueryClient
 ) -> None:
     wrong = msgspec.json.encode({"lines": [0] * MISTAKES})
+    async with Publisher(settings_of(stack.kafka("channel:web")), "/test/channel", utc_now) as publisher:
+        first = order("API-0")  # the topic of a new channel is read some seconds later
+        await publisher.publish([first])
+        assert await known(query, first, TIMEOUT_SECONDS)
     flood = [asyncio.create_task(gateway.post(ORDERS, content=wrong)) for _ in range(BODIES)]
     async with Publisher(settings_of(stack.kafka("channel:web")), "/test/channel", utc_now) as publisher:
         placed = order("API-2")

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from oms_client.errors import ClientError, NotAllowed
 from oms_client.publisher import Publisher
 from oms_client.queries import poll
-from oms_contracts.catalogue import party_topics
+from oms_contracts.catalogue import ALL_SERVICES, party_topics
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import AcceptFulfillment, PackPackage, PickItems, ShipFulfillment
 from oms_contracts.message import key_of
@@ -31,7 +31,6 @@ from oms_runtime.database import connect
 TIMEOUT_SECONDS = 90
 SERVED_SECONDS = 30
 """For the services to read the topics of a party that came while they ran."""
-SERVICES = ("capture", "inventory", "payment", "fulfillment", "tracking")
 PACKAGE = f"{340123450000000017:017}"[:17]
 SSCC = f"{PACKAGE}{check_digit(PACKAGE)}"
 
@@ -39,7 +38,7 @@ SSCC = f"{PACKAGE}{check_digit(PACKAGE)}"
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     made = Stack(StackSettings.on_free_ports(tmp_path_factory.mktemp("stack")))
-    made.up(services=SERVICES, owner=os.getpid())
+    made.up(services=ALL_SERVICES, owner=os.getpid())
     yield made
     made.abandon()
 

@@ -137,6 +137,7 @@ UNKNOWN = "abcdefghijklmno"
 MAX_CPU_SECONDS = 0.05
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "value",
     [

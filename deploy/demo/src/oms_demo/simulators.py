@@ -73,12 +73,16 @@ def _make_broker(settings: KafkaSettings, user: str, responses: Mapping[type[Any
         topics[topic_of(cls)][cls] = response
     for topic in TOPICS:
         if topic.name in topics:
-            _subscribe(broker, topic, topics[topic.name], publish)
+            _subscribe(broker, user, topic, topics[topic.name], publish)
     return broker
 
 
 def _subscribe(
-    broker: KafkaBroker, topic: Topic, responses: Mapping[type[Any], Response], publish: Callable[[Iterable[Any]], Awaitable[None]]
+    broker: KafkaBroker,
+    user: str,
+    topic: Topic,
+    responses: Mapping[type[Any], Response],
+    publish: Callable[[Iterable[Any]], Awaitable[None]],
 ) -> None:
     async def respond(events: list[Any], message: KafkaMessage) -> None:
         try:
@@ -97,7 +101,7 @@ def _subscribe(
         auto_offset_reset="earliest",
         ack_policy=AckPolicy.MANUAL,
         decoder=_decoder(responses),
-        title=topic.name,
+        title=f"{topic.name}:{user}",
         description=topic.summary,
     )
     subscriber(respond)
