@@ -15,6 +15,7 @@ from oms_contracts.values import order_id_of
 from oms_cli.connections import Connections, lines_of
 from oms_cli.errors import INVALID, NOT_DONE, CliError
 
+Goods = Annotated[list[str], typer.Argument(metavar="SKU=QUANTITY", help="What, and how many units.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document for machines; amounts in minor units.")]
 Wait = Annotated[
     bool,
@@ -130,3 +131,8 @@ def quantities(words: Sequence[str], place: str, *, signed: bool = False, none_a
     if wrong:
         raise CliError(INVALID, *wrong)
     return found
+
+
+def goods_lines(goods: Sequence[str]) -> list[dict[str, Any]]:
+    """The lines of goods that `SKU=QUANTITY` words say. Raises as `quantities`."""
+    return [{"sku": sku, "quantity": units} for sku, units in quantities(goods, "SKU=QUANTITY")]

@@ -15,7 +15,7 @@ from oms_contracts.money import counted
 from oms_contracts.stock import SetStockLimits, StockAdjusted, StockReceived
 
 from oms_cli import output
-from oms_cli.arguments import AsJson, Limit, Timeout, Wait, connections, quantities
+from oms_cli.arguments import AsJson, Goods, Limit, Timeout, Wait, connections, goods_lines, quantities
 from oms_cli.connections import Asked, Connections
 from oms_cli.errors import INVALID, CliError
 from oms_cli.operate import Answer, operate
@@ -41,7 +41,6 @@ GoodsFile = Annotated[
     typer.FileBinaryRead | None,
     typer.Option("--file", metavar="FILE", help="A CSV file with the columns sku, location, quantity; - for standard input."),
 ]
-Goods = Annotated[list[str], typer.Argument(metavar="SKU=QUANTITY", help="What, and how many units.", show_default=False)]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it is in the ledger.", show_default=False)]
 SameId = Annotated[str | None, typer.Option("--id", metavar="ID", help="The same id again has no effect.", show_default="a new UUID")]
 Signal = Literal["low", "out", "excess", "shortfall", "quarantine"]
@@ -167,8 +166,7 @@ def quarantine(
 ) -> None:
     """Set units apart: they stay on hand, and are not sold until they are released or written off."""
     answer = Answer(wait=wait, timeout=timeout, as_json=as_json)
-    body = {"location": location, "lines": _goods_lines(goods), "reason": reason}
-    _set_apart(connections(context), "quarantine-stock", ("quarantine_id", name), body, answer)
+    _set_apart(context, "quarantine-stock", {"quarantine_id": name}, answer, location=location, goods=goods, reason=reason)
 
 
 @app.command(epilog="Example: oms stock release BER-1 MUG-BLUE=2 --reason 'not of batch 7'")
@@ -185,8 +183,7 @@ def release(
 ) -> None:
     """Units that were set apart are sound: they may be sold again."""
     answer = Answer(wait=wait, timeout=timeout, as_json=as_json)
-    body = {"location": location, "lines": _goods_lines(goods), "reason": reason}
-    _set_apart(connections(context), "release-quarantine", ("release_id", name), body, answer)
+    _set_apart(context, "release-quarantine", {"release_id": name}, answer, location=location, goods=goods, reason=reason)
 
 
 @app.command("write-off", epilog="Example: oms stock write-off BER-1 MUG-BLUE=1 --reason 'of batch 7'")
@@ -203,8 +200,7 @@ def write_off(
 ) -> None:
     """Units that were set apart go out of stock. For others, use `oms stock adjust`."""
     answer = Answer(wait=wait, timeout=timeout, as_json=as_json)
-    body = {"location": location, "lines": _goods_lines(goods), "reason": reason}
-    _set_apart(connections(context), "write-off-quarantine", ("write_off_id", name), body, answer)
+    _set_apart(context, "write-off-quarantine", {"write_off_id": name}, answer, location=location, goods=goods, reason=reason)
 
 
 @app.command(epilog="Example: oms stock limits MUG-BLUE --location BER-1 --safety 2 --reorder-point 10")
@@ -306,14 +302,16 @@ def _show_ledger(entries: list[dict[str, Any]], *, more: bool) -> None:
         note(MORE)
 
 
-def _set_apart(connected: Connections, operation: str, id_field: tuple[str, str | None], body: dict[str, Any], answer: Answer) -> None:
-    field, name = id_field
-    named = {field: connected.new_id() if name is None else name}
-    operate(connected, operation, {}, named | body, answer, about=named, see=_see(body["lines"]))
-
-
-def _goods_lines(goods: list[str]) -> list[dict[str, Any]]:
-    return [{"sku": sku, "quantity": units} for sku, units in quantities(goods, "SKU=QUANTITY")]
+def _set_apart(
+    context: typer.Context, operation: str, given: dict[str, str | None], answer: Answer, *, location: str, goods: list[str], reason: str
+) -> None:
+    """`given` is the field of the id, with the id that was given, if any."""
+    connected = connections(context)
+    about = {field: connected.new_id() if name is None else name for field, name in given.items()}
+    lines = goods_lines(goods)
+    operate(
+        connected, operation, {}, {**about, "location": location, "lines": lines, "reason": reason}, answer, about=about, see=_see(lines)
+    )
 
 
 def _see(lines: list[dict[str, Any]]) -> str:

@@ -5,18 +5,29 @@ from typing import Annotated, Any
 import typer
 from oms_contracts.operations import operation_of
 
-from oms_cli import output
-from oms_cli.arguments import AsJson, Limit, Timeout, Wait, connections, quantities
+from oms_cli.arguments import AsJson, Every, Goods, Limit, Timeout, Wait, connections, goods_lines
 from oms_cli.connections import Connections
 from oms_cli.errors import INVALID, CliError
+from oms_cli.lists import Listing, Sized
 from oms_cli.operate import Answer, operate
-from oms_cli.output import moment, note, table
+from oms_cli.output import moment
 
 app = typer.Typer(help="Goods that go from one location to another: send, receive, close, list.")
 
 TransferId = Annotated[str, typer.Argument(metavar="TRANSFER", help="The id of the transfer.", show_default=False)]
+TRANSFERS = Listing(
+    path="/transfers",
+    name="transfers",
+    title="Transfers",
+    empty="there are no such transfers",
+    columns=("transfer", "status", "from", "to", "sent>", "received>", "written off>", "since", "expected before"),
+    cells=lambda each: (
+        *(each[name] for name in ("transfer_id", "status", "from_location", "to_location", "sent", "received", "written_off")),
+        moment(each["sent_at"]),
+        moment(each["deadline"]),
+    ),
+)
 End = Annotated[str, typer.Argument(metavar="LOCATION", help="Where you are: one of the two ends.", show_default=False)]
-Goods = Annotated[list[str], typer.Argument(metavar="SKU=QUANTITY", help="What, and how many units.", show_default=False)]
 
 
 @app.command(epilog="Example: oms stock transfer send BER-1 HAM-1 MUG-BLUE=20 CUP=4")
@@ -37,7 +48,7 @@ def send(
     """Goods leave a location for another. Only what is not promised may go; on the way it is available nowhere."""
     connected = connections(context)
     name = connected.new_id() if transfer_id is None else transfer_id
-    body = {"transfer_id": name, "from_location": from_location, "to_location": to_location, "lines": _lines(goods), "reason": reason}
+    body = {"transfer_id": name, "from_location": from_location, "to_location": to_location, "lines": goods_lines(goods), "reason": reason}
     _ask(connected, "transfer-stock", name, body, Answer(wait=wait, timeout=timeout, as_json=as_json))
 
 
@@ -59,7 +70,7 @@ def receive(
 ) -> None:
     """Goods of a transfer arrived, all of them or a part; at the location they came from, if they came back."""
     connected = connections(context)
-    lines = _lines(goods) if goods else _on_the_way(connected, transfer_id)
+    lines = goods_lines(goods) if goods else _on_the_way(connected, transfer_id)
     body = {"receipt_id": connected.new_id() if receipt_id is None else receipt_id, "location": location, "lines": lines}
     _ask(connected, "receive-transfer", transfer_id, body, Answer(wait=wait, timeout=timeout, as_json=as_json))
 
@@ -87,23 +98,11 @@ def list_transfers(
     status: Annotated[str | None, typer.Option(help="in_transit or closed.", show_default="all")] = None,
     location: Annotated[str | None, typer.Option(help="One of the two ends.", show_default="all")] = None,
     limit: Limit = 100,
+    every: Every = False,
     as_json: AsJson = False,
 ) -> None:
     """Transfers, the newest first."""
-    rows = connections(context).collect("/transfers", max_items=limit + 1, status=status, location=location)
-    found, more = rows[:limit], len(rows) > limit
-    if as_json:
-        output.document({"transfers": found, "more": more})
-        return
-    names = ("transfer_id", "status", "from_location", "to_location", "sent", "received", "written_off")
-    columns = ("transfer", "status", "from", "to", "sent>", "received>", "written off>", "since", "expected before")
-    table("Transfers", columns, [(*(each[name] for name in names), moment(each["sent_at"]), moment(each["deadline"])) for each in found])
-    if more:
-        note("there is more; --limit shows it")
-
-
-def _lines(goods: list[str]) -> list[dict[str, Any]]:
-    return [{"sku": sku, "quantity": units} for sku, units in quantities(goods, "SKU=QUANTITY")]
+    TRANSFERS.show(context, Sized(limit=limit, every=every, as_json=as_json), status=status, location=location)
 
 
 def _on_the_way(connected: Connections, transfer_id: str) -> list[dict[str, Any]]:
