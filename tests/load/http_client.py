@@ -71,7 +71,7 @@ class HttpClient:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 result = await answer
-        except BaseException:
+        except BaseException:  # a cancellation too: its answer would be taken for that of the next request
             connection.transport.abort()
             raise
         if connection.open:
