@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from oms_local.stack import Stack
 from oms_local.testing import local_stack
 from oms_provision.sql import session
 from oms_runtime.clock import utc_now
+from probe import until
 
 from tests.command_line import oms
 from tests.topics import PARTITIONS, reading, repeated_events
@@ -104,7 +105,7 @@ class Cluster:
         async def arrived() -> bool:
             return (self.archive / segment).exists()
 
-        await until(arrived)
+        await until(arrived, TIMEOUT_SECONDS)
 
     @asynccontextmanager
     async def restored(self) -> AsyncGenerator[None]:
@@ -126,7 +127,7 @@ class Cluster:
                 return False
 
         try:
-            await until(promoted)
+            await until(promoted, TIMEOUT_SECONDS)
             yield
         finally:
             process.stop(monotonic())
@@ -150,7 +151,7 @@ async def test_a_database_that_goes_back_to_a_moment_under_load_loses_and_double
     await asyncio.to_thread(stack.up, environment=SHORT_LOOK_UP)
     async with query_client(stack) as query, orders_under_way(stack) as placed:
         # A backup of the running server, later a moment, and then what must not be lost.
-        await until(lambda: reaches(cluster, SOME_EVENTS))
+        await until(lambda: reaches(cluster, SOME_EVENTS), TIMEOUT_SECONDS)
         await cluster.run("pg_basebackup", "-d", cluster.url(""), "-D", str(cluster.side.data), "-c", "fast", "-X", "none")
         await until_more(cluster)
         at_least = await cluster.head()
@@ -178,7 +179,7 @@ async def test_a_database_that_goes_back_to_a_moment_under_load_loses_and_double
         )
 
         # It refuses to decide, and says what to do. That is done.
-        await until(lambda: says(stack, "the store ends at position"))
+        await until(lambda: says(stack, "the store ends at position"), TIMEOUT_SECONDS)
         assert at_least <= await cluster.head() <= at_most < lost
         dry = json.loads(await oms(stack, "store", "recover", "inventory", "--dry-run", "--json", code=1))
         assert (dry["store_ended_at"], dry["events_recovered"], dry["agrees"]) == (await cluster.head(), 0, False)
@@ -190,7 +191,7 @@ async def test_a_database_that_goes_back_to_a_moment_under_load_loses_and_double
         await until_more(cluster)
         placed.over.set()
         await placed.task
-        await until(lambda: rests(query, len(placed.orders)))
+        await until(lambda: rests(query, len(placed.orders)), TIMEOUT_SECONDS)
         audits = await audits_of(stack, query)
         dead_letters = await query.collect("/dead-letters", waiting=False)
 
@@ -217,7 +218,7 @@ class Placed:
                 return
             await publisher.publish([order])
             self.orders.append(order)
-            await asyncio.sleep(1 / ORDERS_A_SECOND)
+            await asyncio.sleep(1 / ORDERS_A_SECOND)  # the rate of the load, and no wait for anything
         raise RuntimeError(f"{MAX_ORDERS} orders were placed before the test was over")
 
 
@@ -239,19 +240,13 @@ async def orders_under_way(stack: Stack) -> AsyncGenerator[Placed]:
                 await placed.task
 
 
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        while not await condition():  # noqa: ASYNC110  # what we wait for is another process's
-            await asyncio.sleep(0.05)
-
-
 async def reaches(cluster: Cluster, position: int) -> bool:
     return await cluster.head() >= position
 
 
 async def until_more(cluster: Cluster) -> None:
     goal = await cluster.head() + SOME_EVENTS
-    await until(lambda: reaches(cluster, goal))
+    await until(lambda: reaches(cluster, goal), TIMEOUT_SECONDS)
 
 
 async def says(stack: Stack, text: str) -> bool:

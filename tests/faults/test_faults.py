@@ -279,7 +279,7 @@ class Progress:
                             self.of |= dict.fromkeys(FORM.faults.keys() - set(SERVICES), sum(ends.values()))
                             self._changed.notify_all()
                         await asyncio.sleep(FORM.count_seconds)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # the broker is away, and nothing tells when it is back
 
     async def reaches(self, part: str, count: int) -> None:
         """Wait until `part` has published `count` records."""

@@ -6,7 +6,7 @@ import socket
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 from oms_contracts.catalogue import ALL_SERVICES, APIS, PROGRAMS, USERS
 from oms_local import kafka_server
 from oms_local.stack import Stack, StackError, StackSettings
-from oms_local.testing import local_stack
+from oms_local.testing import local_stack, wait_for
 from oms_provision.passwords import load, load_or_make
 
 from deploy.provision.tests.clients import query, read, write
@@ -25,13 +25,6 @@ from deploy.provision.tests.clients import query, read, write
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     with local_stack(request.config.rootpath / ".orderstream" / "test") as running:
         yield running
-
-
-def wait_for(condition: Callable[[], bool], timeout_seconds: float = 30) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not become true"
-        time.sleep(0.02)
 
 
 def pids(stack: Stack) -> dict[str, int | None]:
@@ -77,7 +70,7 @@ class TestFaults:
         before = pids(stack)
         for part in ("kafka", "postgres"):
             stack.kill(part)
-        wait_for(lambda: all(part.ready and part.pid != before[part.name] for part in stack.status()))
+        wait_for(lambda: all(part.ready and part.pid != before[part.name] for part in stack.status()), timeout_seconds=30)
         assert {part.name: part.restarts for part in stack.status()} == {"kafka": 1, "postgres": 1}
 
     def test_a_part_can_be_stopped_and_started(self, stack: Stack) -> None:

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,16 +15,10 @@ from oms_local.errors import StackError
 from oms_local.parts import Part
 from oms_local.run_folder import kill_leftovers, write_pids
 from oms_local.supervisor import MAX_LOG_BYTES, rotate
+from oms_local.testing import wait_for
 
 FOREVER = "import signal; signal.pause()"
 IGNORES_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\nwhile True: signal.pause()"
-
-
-def wait_for(condition: Callable[[], bool], timeout_seconds: float = 20) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not become true"
-        time.sleep(0.02)
 
 
 def a_part(folder: Path, name: str, program: str = FOREVER, *, stage: int = 0, stop_timeout_seconds: float = 10.0) -> Part:

@@ -21,6 +21,7 @@ from oms_runtime.metrics import Metrics
 from oms_runtime.model import Service
 from oms_runtime.records import Partition
 from oms_runtime.settings import RuntimeSettings
+from probe import until as probe_until
 from pydantic import SecretStr
 
 SESSION, SOON = 60_000, 20
@@ -84,9 +85,10 @@ def member(servers: Servers, database: Database, monkeypatch: pytest.MonkeyPatch
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SOON):
-        while not holds():  # noqa: ASYNC110  # it is for the broker to bring it about
-            await asyncio.sleep(0.05)
+    async def found() -> bool:
+        return holds()
+
+    await probe_until(found, SOON)
 
 
 async def begin(consumer: Consumer) -> None:

@@ -97,7 +97,7 @@ async def always_alive(process: Process) -> AsyncGenerator[None]:
     async def go_on_looking() -> None:
         while True:
             await look()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # as often as a probe may ask: it ends with the outage
 
     await look()
     looking = asyncio.create_task(go_on_looking())

@@ -220,7 +220,7 @@ async def take_over_the_topics(stand: Stand) -> None:
 
 @asynccontextmanager
 async def asking(port: int) -> AsyncGenerator[list[tuple[int, int]]]:
-    """Ask the query API for an order without a pause; gives its units by the order and by its lines, as often as it answered."""
+    """Ask the query API for an order a hundred times a second; gives its units by the order and by its lines, as often as it answered."""
     answers: list[tuple[int, int]] = []
 
     async def ask() -> None:
@@ -232,7 +232,7 @@ async def asking(port: int) -> AsyncGenerator[list[tuple[int, int]]]:
                 order = response.json()
                 answers.append((order["units"], sum(line["quantity"] for line in order["lines"])))
                 assert (await client.get("/outcomes")).json()
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # the rate of asking: it ends with the test
 
     task = asyncio.create_task(ask())
     try:

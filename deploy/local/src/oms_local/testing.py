@@ -15,7 +15,8 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Generator, Iterable, Mapping
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,16 @@ MAX_SESSIONS = 64
 READY_TIMEOUT_SECONDS = 120
 DOCKER_TIMEOUT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS = 2
+POLL_SECONDS = 0.02
+"""Between two looks at what another process brings about."""
+
+
+def wait_for(condition: Callable[[], bool], timeout_seconds: float = 20) -> None:
+    """Return as soon as a condition holds. Raises AssertionError when it does not in time."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true"
+        time.sleep(POLL_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
