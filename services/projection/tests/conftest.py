@@ -1,15 +1,17 @@
 """Events as the services publish them, for examples and properties."""
 
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from time import time_ns
 from typing import Any, get_args, get_origin, get_type_hints
 
+import httpx
 import msgspec
 import pytest
+import pytest_asyncio
 from oms_contracts.catalogue import topics_read_by
 from oms_contracts.customers import CustomerKeyErased, CustomerKeyIssued
 from oms_contracts.dead_letters import RecordRedriven, RecordSetAside
@@ -94,9 +96,15 @@ from oms_contracts.values import (
 )
 from oms_kafka.clients import make_producer, partition_of
 from oms_kafka.settings import KafkaSettings
+from oms_projection.api import make_api
+from oms_projection.tables import TABLES
+from oms_projection.versions import open_version
 from oms_runtime.customer_keys import customer_hash, email_hash, word_hashes
+from oms_runtime.database import Database, migrate, open_database
 from oms_runtime.model import IncomingRecord
 from oms_runtime.sealing import KEY_BYTES, NONCE_BYTES, Sealer
+
+from services.projection.tests.reading import LATER, SCHEMA, Servers, write
 
 BEGIN = datetime(2026, 3, 1, 9, tzinfo=UTC)
 PAYMENT = PaymentMethod(kind="card", token="tok")  # not a secret
@@ -594,3 +602,28 @@ def given() -> Callable[..., Sequence[IncomingRecord]]:
         return log.records
 
     return records
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def pool(servers: Servers) -> AsyncIterator[Database]:
+    database = await open_database(await servers.create_database("projection"), schema=SCHEMA)
+    await migrate(database, "oms_projection")
+    await open_version(database)
+    yield database
+    await database.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database(pool: Database) -> Database:
+    async with pool.acquire() as connection:
+        await connection.execute(f"truncate {', '.join(table.name for table in TABLES)}")
+    return pool
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def api(database: Database, scenarios: Any, sealer: Sealer) -> AsyncIterator[httpx.AsyncClient]:
+    """The query API over the scenarios, a day later."""
+    await write(database, scenarios.records)
+    transport = httpx.ASGITransport(make_api(database, lambda: LATER, sealer))
+    async with httpx.AsyncClient(transport=transport, base_url="http://projection") as client:
+        yield client
