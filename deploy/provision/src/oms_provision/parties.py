@@ -4,7 +4,7 @@ The broker is where they are kept: a party is there while it has topics, and may
 """
 
 import secrets
-from collections.abc import Mapping
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,11 +50,11 @@ def make_password() -> str:
 def find(admin: Any, kind: str) -> list[Party]:
     """The parties of a kind, by name: those that have a user, and those that have topics from when they had one."""
     users = {party[1] for user in scram_users(admin) if (party := party_of(user)) is not None and party[0] == kind}
-    topics: Mapping[str, list[str]] = {}
+    topics: defaultdict[str, list[str]] = defaultdict(list)
     for topic in topics_of_parties(admin):
         if topic.parties == kind:
-            topics = {**topics, topic.party: [*topics.get(topic.party, ()), topic.name]}
-    return [_party(kind, name, has_user=name in users, topics=topics.get(name, [])) for name in sorted(users | topics.keys())]
+            topics[topic.party].append(topic.name)
+    return [_party(kind, name, has_user=name in users, topics=topics[name]) for name in sorted(users | topics.keys())]
 
 
 def add(admin: Any, kind: str, name: str, password: str | None) -> tuple[Party, str | None]:
