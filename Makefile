@@ -49,7 +49,7 @@ lint: setup ## style, types, imports
 
 test: lint ## everything: lint, types, contracts, unit, property, integration, end to end
 	$(BIN)/python -m oms_contracts --check
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
 	$(BIN)/python -m pytest -q -m alone
 
 test-outages: setup ## broker and database go away for ten minutes each, under load
