@@ -33,6 +33,7 @@ from oms_contracts.stock import ReceiveStock, StockAdjusted, StockReceived
 from oms_contracts.values import StockLine
 from oms_kafka.clients import Record as Read
 from oms_kafka.clients import client_options, make_producer, make_reader, partition_of
+from oms_kafka.settings import KafkaSettings
 from oms_local.ports import LOOPBACK, find_free
 from oms_runtime.database import STORE_LOCK, Connection, connect
 from oms_runtime.model import AnyDecider, Decider, Due, Service
@@ -211,13 +212,13 @@ def headers_of(message: Any) -> Headers:
     return to_headers(envelope)
 
 
-async def recreate(probe: "Probe", *topics: Topic) -> None:
+async def recreate(servers: "Servers", settings: KafkaSettings, *topics: Topic) -> None:
     """Delete topics with all that is on them, and create them again under their names."""
-    admin = AIOKafkaAdminClient(**client_options(probe.settings()))
+    admin = AIOKafkaAdminClient(**client_options(settings))
     await admin.start()
     await admin.delete_topics([topic.name for topic in topics])
     await admin.close()
-    await asyncio.to_thread(probe.servers.create_topics, topics)
+    await asyncio.to_thread(servers.create_topics, topics)
 
 
 async def until(condition: Callable[[], Awaitable[object]], seconds: float = 30) -> None:

@@ -55,7 +55,7 @@ async def test_events_of_a_new_store_under_used_positions_are_reported(probe: Pr
         await until(partial(follower.follows, len(OLD)))
     await runtime.stop()
 
-    await recreate(probe, probe.inbox, probe.outbox, probe.newest, probe.dead_letters)
+    await recreate(probe.servers, probe.settings(), probe.inbox, probe.outbox, probe.newest, probe.dead_letters)
     probe.database_url = await probe.servers.create_database(probe.name)
     async with probe.running() as owner:
         await probe.send(map(receipt, NEW))

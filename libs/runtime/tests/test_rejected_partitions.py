@@ -22,7 +22,7 @@ async def fill(probe: Probe) -> None:
 
 async def test_a_recreated_topic_is_not_read_until_its_checkpoints_are_reset(probe: Probe) -> None:
     await fill(probe)
-    await recreate(probe, probe.inbox)
+    await recreate(probe.servers, probe.settings(), probe.inbox)
     await probe.send([receipt("dropped-in-silence-before")])
     async with probe.running() as runtime:
         await until(partial(_says, runtime, "the topic was deleted and created again"))
@@ -67,7 +67,7 @@ async def test_records_that_were_deleted_unread_are_reported(probe: Probe) -> No
 async def test_a_tail_that_was_lost_and_filled_with_other_records_is_not_read(probe: Probe) -> None:
     """The topic and its offsets are as they were; the records are others. As after an election of a broker that lacked the tail."""
     await fill(probe)
-    await recreate(probe, probe.inbox)
+    await recreate(probe.servers, probe.settings(), probe.inbox)
     await probe.send(map(receipt, KEYS))
     await probe.ask("update checkpoints set topic_id = null")
     async with probe.running() as runtime:

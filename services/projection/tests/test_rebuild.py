@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
-from oms_contracts.catalogue import Topic, topics_read_by
+from oms_contracts.catalogue import topics_read_by, topics_written_by
+from oms_local.testing import Servers
 from oms_projection.api import make_api
 from oms_projection.app import make_service
 from oms_projection.projector import project
@@ -21,16 +22,10 @@ from oms_runtime.database import Connection
 from oms_runtime.model import IncomingRecord
 from oms_runtime.runtime import Runtime
 from oms_runtime.sealing import Sealer
+from probe import recreate
 from pydantic import SecretStr
 
-TOPICS = list(topics_read_by("projection"))
-
-
-class Servers(Protocol):
-    kafka: dict[str, Any]
-
-    async def create_database(self, name: str) -> str: ...
-    def create_topics(self, topics: Sequence[Topic]) -> None: ...
+TOPICS = list({topic.name: topic for topic in (*topics_read_by("projection"), *topics_written_by("projection"))}.values())
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
@@ -39,11 +34,13 @@ async def running(servers: Servers, scenarios: Any, publish: Any) -> AsyncIterat
     servers.create_topics(TOPICS)
     password = servers.kafka["password"]
     settings = Settings(
-        kafka_bootstrap_servers=servers.kafka["bootstrap_servers"],
+        kafka_bootstrap_servers=servers.kafka["bootstrap_servers"] or "",
         kafka_username=servers.kafka["username"],
         kafka_password=SecretStr(password) if password else None,
         database_url=SecretStr(await servers.create_database("projection")),
     )
+    # Other tests of this session may have left records there: of other orders, and of what a projection with another store set aside.
+    await recreate(servers, settings, *TOPICS)
     await publish(settings, scenarios.records)
     projected, left = asyncio.Event(), len(scenarios.records)
 
@@ -55,8 +52,8 @@ async def running(servers: Servers, scenarios: Any, publish: Any) -> AsyncIterat
             projected.set()
 
     runtime = Runtime(replace(make_service(), projector=count), settings, migrations="oms_projection")
-    await runtime.start()
     async with asyncio.timeout(60):
+        await runtime.start()
         await projected.wait()
     await runtime.consumer.stop()  # waits until the batch in hand is committed
     yield runtime
