@@ -77,7 +77,8 @@ def test_completion_is_installed_for_a_shell(tmp_path: Path) -> None:
     program.write_text(f"#!{sys.executable}\nfrom oms_cli.app import main\nmain()\n")
     program.chmod(0o755)
     environment = os.environ | {"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    subprocess.run([program, "--install-completion", "bash"], env=environment, capture_output=True, check=True)
+    # The shell is the one that runs the program: a command after it keeps bash from becoming the program itself.
+    subprocess.run(["bash", "--norc", "-c", "oms --install-completion; exit $?"], env=environment, capture_output=True, check=True)
     typed = "COMP_WORDS=(oms key ro); COMP_CWORD=2; _oms_completion oms; echo ${COMPREPLY[@]}"
     done = subprocess.run(
         ["bash", "--norc", "-c", f". {tmp_path}/.bashrc; {typed}"], env=environment, capture_output=True, text=True, check=True

@@ -9,10 +9,12 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.fetch import FetchRequest
-from oms_kafka.clients import make_reader
+from oms_kafka.clients import count_partitions, make_reader
+from oms_local.ports import LOOPBACK, find_free
 from oms_runtime.database import Connection
 from oms_runtime.relay import Relay
 from oms_runtime.runtime import Runtime
+from oms_runtime.server import serve
 from probe import PARTITIONS, Probe, Process, receipt, until
 
 KEYS = [f"r{n}" for n in range(100)]
@@ -109,6 +111,39 @@ async def test_a_reader_stops_although_its_loop_swallows_the_cancellation(probe:
     assert not any(connection.connected() for connection in reader._client._conns.values())
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
+
+
+async def test_a_reader_whose_connections_close_slowly_cancels_nobody_else(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A TLS connection may take longer to close than we wait. Then we cancel its closing, and close the client once more.
+    monkeypatch.setattr("oms_kafka.aiokafka_internals.STOP_RETRY_SECONDS", 0.1)
+    reader: Any = make_reader(probe.settings(), "test-reader")
+    await reader.start()
+    await count_partitions(reader, [probe.inbox.name])
+    transports: list[asyncio.Transport] = []
+    for connection in reader._client._conns.values():
+        transports.append(connection._writer.transport)
+        monkeypatch.setattr(connection._writer, "close", lambda: None)
+    async with asyncio.timeout(15):
+        await reader.stop()
+    assert transports
+    for transport in transports:
+        transport.close()
+
+
+async def test_a_process_that_can_consume_no_more_ends(probe: Probe) -> None:
+    settings = probe.settings(operations_port=find_free(), http_host=LOOPBACK)
+    runtime = Runtime(probe.service(), settings)
+    process = asyncio.create_task(serve(runtime, settings))
+    await until(partial(_started, runtime))
+    membership: Any = runtime.consumer.membership
+    membership._subscriber.consumer._coordinator._coordination_task.cancel()  # as whatever it awaits could do
+    with pytest.raises(RuntimeError, match="could consume no more"):
+        async with asyncio.timeout(30):
+            await process
+
+
+async def _started(runtime: Runtime) -> bool:
+    return runtime.started
 
 
 async def _leads(runtime: Runtime) -> bool:

@@ -127,11 +127,14 @@ def _send_or_break(connection: Any, request: Any, expect_response: bool = True) 
 
 
 async def stop_consumer(consumer: Any, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Stop a consumer, even if its fetch loop swallows the cancellation.
+    """Stop a consumer, even if its fetch loop swallows the cancellation or what it closes was cancelled.
 
-    Symptom without it: a loop that is cancelled just as the request it waits for is cancelled goes on, and `stop` waits for it for ever.
+    Symptom without it: a loop that is cancelled just as the request it waits for is cancelled goes on, and `stop` waits for it for ever;
+    or `stop` raises the CancelledError of a connection in the caller, whose task ends silently. One such caller was the task that keeps
+    a service in its group: the service consumed nothing from then on.
     Upstream: aio-libs/aiokafka issue 983 is of this family.
-    Test: libs/runtime/tests/test_stop.py, test_a_reader_stops_although_its_loop_swallows_the_cancellation.
+    Test: libs/runtime/tests/test_stop.py, test_a_reader_stops_although_its_loop_swallows_the_cancellation and
+    test_a_reader_whose_connections_close_slowly_cancels_nobody_else.
     """
     stopping = asyncio.ensure_future(stop())
     try:
@@ -141,7 +144,10 @@ async def stop_consumer(consumer: Any, stop: Callable[[], Coroutine[Any, Any, No
         stopping.cancel()
         raise
     if stopping.cancelled():
-        await consumer._client.close()
+        closing = asyncio.ensure_future(consumer._client.close())
+        await asyncio.wait({closing})
+        if not closing.cancelled():
+            closing.result()
     else:
         stopping.result()
 
@@ -261,6 +267,24 @@ def request_rejoin(consumer: Any) -> None:
     Test: libs/runtime/tests/test_membership.py, test_a_static_member_reads_a_topic_that_it_did_not_read_before.
     """
     consumer._coordinator.request_rejoin()
+
+
+def when_group_membership_ends(subscriber: Any, call: Callable[[], object]) -> None:
+    """Call `call` once a started FastStream subscriber's consumer can get no more records, though it goes on to look healthy.
+
+    Symptom without it: aiokafka's coordination task ends by an error or a cancellation; FastStream's task, which would raise it, ends
+    silently if it is a cancellation. The process stays up, and consumes nothing.
+    Upstream: no API. Test: libs/runtime/tests/test_stop.py, test_a_process_that_can_consume_no_more_ends.
+    """
+
+    def if_cancelled(task: asyncio.Task[Any]) -> None:
+        if task.cancelled():  # FastStream begins anew what failed
+            call()
+
+    coordination: asyncio.Task[None] = subscriber.consumer._coordinator._coordination_task
+    coordination.add_done_callback(lambda _: call())
+    for task in subscriber.tasks:
+        task.add_done_callback(if_cancelled)
 
 
 def replace_poll(subscriber: Any, poll: Callable[[Any], Awaitable[Any]]) -> None:

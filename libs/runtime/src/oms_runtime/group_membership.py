@@ -86,6 +86,9 @@ class GroupMembership(ConsumerRebalanceListener):
         """The aiokafka consumer whose fetches are already delayed by us: FastStream makes a new one with each start."""
         self._offsets_committed: dict[Partition, int] = {}
         self._rejoined = False
+        self._leaving = False
+        self.ended = asyncio.Event()
+        """Set once this process gets no more records though it did not leave: only another process can go on."""
         self._broker = KafkaBroker(
             settings.kafka_bootstrap_servers,
             client_id=f"oms-{service.name}",
@@ -126,13 +129,21 @@ class GroupMembership(ConsumerRebalanceListener):
 
         Raises UnknownTopicOrPartitionError where a topic does not exist: a pattern is content with those that do.
         """
+        self._leaving = False
         await self._broker.start()
+        aiokafka_internals.when_group_membership_ends(self._subscriber, self._end)
         consumer: Any = self._subscriber.consumer
         await count_partitions(consumer, fixed_topics(self._service))
 
     async def leave(self) -> None:
         """Leave the group. Also cleans up after a `join` that failed."""
+        self._leaving = True
         await self._broker.stop()
+
+    def _end(self) -> None:
+        if not self._leaving and not self.ended.is_set():
+            log.error("group_membership_ended")
+            self.ended.set()
 
     async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka awaits either
         self, revoked: Iterable[TopicPartition]

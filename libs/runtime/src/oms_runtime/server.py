@@ -34,7 +34,7 @@ def run(service: Service, settings: RuntimeSettings, *, migrations: str | None =
     configure_logs(service.name, settings.log_level)
     if words := sys.argv[1:] if arguments is None else arguments:
         sys.exit(run_loop(_operate(service, settings, words)))
-    run_loop(_serve(Runtime(service, settings, migrations=migrations), settings))
+    run_loop(serve(Runtime(service, settings, migrations=migrations), settings))
 
 
 def make_server(app: ASGIApp, settings: OperationsSettings, port: int) -> uvicorn.Server:
@@ -104,20 +104,28 @@ async def _operate(service: Service, settings: RuntimeSettings, arguments: Seque
     return 0
 
 
-async def _serve(runtime: Runtime, settings: RuntimeSettings) -> None:
+async def serve(runtime: Runtime, settings: RuntimeSettings) -> None:
+    """Run a service until its process is asked to end. Raises RuntimeError where it could consume no more, so that it is begun anew."""
     stop = stop_signal()
     server = make_server(operations_app(runtime, runtime.audit), settings, settings.operations_port)
     # It answers from the beginning: a process that waits for its servers is alive, and says what it waits for.
     serving = asyncio.create_task(server.serve())
     stopped = asyncio.create_task(stop.wait())
     starting = asyncio.create_task(runtime.start())
+    lost_group = False
     await asyncio.wait({starting, serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         await starting
-        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        ended = asyncio.create_task(runtime.consumer.membership.ended.wait())
+        await asyncio.wait({serving, stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+        lost_group = ended.done()
+        ended.cancel()
         await runtime.stop()
     else:
         starting.cancel()
         await asyncio.wait({starting})
+    stopped.cancel()
     server.should_exit = True
     await serving
+    if lost_group:
+        raise RuntimeError("this process could consume no more, and ended; its log says why. Start it again")
