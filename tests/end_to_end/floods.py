@@ -27,6 +27,7 @@ CONNECTIONS = 100
 """Of each flood of connections: more than an address may have."""
 TRICKLE_SECONDS = 0.5
 STOP_SECONDS = 30
+STATUS_END = len(b"HTTP/1.1 200")
 
 Counts = Counter[str]
 """How often each flood came to what: `wrong password 401`."""
@@ -59,6 +60,7 @@ def _run(port: int, key: str, parent: Connection) -> None:
 
 async def _flood(port: int, key: str, parent: Connection) -> Counts:
     flood, known, names = _Flood(port), {"authorization": f"Bearer {key}"}, count()
+    body_begun = ORDER_BEGUN + f"Authorization: Bearer {key}\r\nContent-Length: 1000\r\n\r\n".encode()
     mistakes = b'{"lines": [' + b"0," * (MISTAKES - 1) + b"0]}"
 
     def unknown_path(client: HttpClient) -> bytes:
@@ -70,7 +72,7 @@ async def _flood(port: int, key: str, parent: Connection) -> Counts:
 
     running = [
         *(flood.trickle("slow head", "127.0.0.2", ORDER_BEGUN, b"X-Slow: x\r\n") for _ in range(CONNECTIONS)),
-        *(flood.trickle("slow body", "127.0.0.3", ORDER_BEGUN + b"Content-Length: 1000\r\n\r\n", b"x") for _ in range(CONNECTIONS)),
+        *(flood.trickle("slow body", "127.0.0.3", body_begun, b"x") for _ in range(CONNECTIONS)),
         *(flood.trickle("connection", "127.0.0.4", b"", b"") for _ in range(CONNECTIONS)),
         *flood.requests("not JSON", "127.0.0.5", lambda client: client.request_of("POST", ORDERS, b'{"channel":'), known),
         *flood.requests("many mistakes", "127.0.0.6", lambda client: client.request_of("POST", ORDERS, mistakes), known),
@@ -80,11 +82,14 @@ async def _flood(port: int, key: str, parent: Connection) -> Counts:
     tasks = [asyncio.ensure_future(each) for each in running]
     parent.send("begun")
     await asyncio.to_thread(parent.recv)
+    pending = set(tasks)
+    while pending:  # a cancellation that comes just as an answer does is lost
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=1)
     for task in tasks:
-        task.cancel()
-    for ended in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(ended, Exception):
-            raise ended
+        if not task.cancelled():
+            task.result()
     return flood.counts
 
 
@@ -117,14 +122,20 @@ class _Flood:
         while True:
             with suppress(OSError):
                 reader, writer = await asyncio.open_connection(LOOPBACK, self._port, local_addr=(source, 0))
-                answer = asyncio.ensure_future(reader.read())
+                answer = asyncio.ensure_future(reader.readexactly(STATUS_END))
                 try:
                     writer.write(begin)
                     while not (await asyncio.wait({answer}, timeout=TRICKLE_SECONDS))[0]:
                         writer.write(rest)
-                    status = (await answer)[9:12].decode()
-                    self.counts[f"{name} {status or 'closed'}"] += 1
+                    self.counts[f"{name} {await _status(answer) or 'closed'}"] += 1
                 finally:
                     answer.cancel()
                     writer.close()
             await asyncio.sleep(TRICKLE_SECONDS)
+
+
+async def _status(answer: asyncio.Future[bytes]) -> str:
+    """The status of an answer; empty for a connection that was closed, by a reset too, as where we write while it is closed."""
+    with suppress(ConnectionError, asyncio.IncompleteReadError):
+        return (await answer)[9:].decode()
+    return ""

@@ -46,8 +46,8 @@ BODIES = 60
 FLOOD_SECONDS = float(os.environ.get("OMS_TEST_FLOOD_SECONDS", "15"))
 ORDERS_PER_SECOND = 10.0
 """On the topic, and as many through the gateway."""
-MAX_ANSWER_SECONDS = 5
-"""For an order through the gateway while it is flooded in all ways at once, on two cores."""
+MAX_ANSWER_SECONDS, USUAL_ANSWER_SECONDS = 10, 2
+"""For any order through the gateway, and for nine of ten, while it is flooded in all ways at once by the same two cores."""
 AT_REST_SECONDS = 90
 """For every order to be completed after that."""
 MAX_MEMORY_BYTES = 150 * MIB
@@ -176,16 +176,22 @@ async def test_floods_of_the_gateway_keep_no_order_from_being_answered_and_compl
             )
             looks.cancel()
         await watch.at_rest(AT_REST_SECONDS, lambda _count: None)
-    worst = max(answered.taken)
+    usual, worst = sorted(answered.taken)[number * 9 // 10 - 1], max(answered.taken)
+    assert usual <= USUAL_ANSWER_SECONDS, f"one order of ten was answered after {usual:.1f} s or more; {counts}"
     assert worst <= MAX_ANSWER_SECONDS, f"an order was answered after {worst:.1f} s; {counts}"
     assert _most_memory(pid) - before <= MAX_MEMORY_BYTES, counts
     assert not looks.done() or looks.cancelled(), looks.exception()
     # The floods came to what they should.
     for came in ("not JSON 422", "many mistakes 422", "unknown path 404", "wrong password 401", "wrong password 429", "connection 503"):
         assert counts[came], (came, counts)
-    assert counts["slow head closed"] + counts["slow body 408"] or FLOOD_SECONDS < HEAD_TIMEOUT_SECONDS, counts
-    shown = await query.get(f"/orders/{key_of(orders[-1])}")
-    assert shown["status"] in ENDED_STATUSES
+    for came in ("slow head closed", "slow body 408"):
+        assert counts[came] or FLOOD_SECONDS < HEAD_TIMEOUT_SECONDS, (came, counts)
+
+    async def ended() -> bool | None:
+        shown = await query.get(f"/orders/{key_of(orders[-1])}")
+        return shown["status"] in ENDED_STATUSES or None
+
+    assert await poll(ended, TIMEOUT_SECONDS)  # the topics have it, and projection follows
 
 
 async def _look_at(stack: Stack, pid: int) -> None:
