@@ -7,7 +7,7 @@ for. Time stands still, so that states repeat and the search ends. Ids and quant
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
@@ -23,6 +23,8 @@ from oms_capture.commands import (
     RecordDelivery,
     RecordDeliveryTrouble,
     RecordFulfillmentCanceled,
+    RecordOutstanding,
+    RecordPayment,
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
@@ -33,6 +35,7 @@ from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import AcceptFulfillment, PackPackage, PickItems, ShipFulfillment
 from oms_contracts.order_parts import ChargedLine, LineItem, OrderPayment
 from oms_contracts.orders import AmendPayment, CancelOrder
+from oms_contracts.payments import PayOutstanding, RetryCapture, WriteOffPayment
 from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.returns import CancelReturn, InspectReturn, ReceiveReturnItems, RequestReturn
 from oms_contracts.sscc import check_digit
@@ -75,6 +78,7 @@ from oms_inventory.commands import (
 )
 from oms_inventory.reservations import NotAllocated, Terms
 from oms_inventory.transfers import Transfer
+from oms_payment.app import make_service as make_payment
 from oms_payment.commands import (
     AuthorizeOrder,
     CaptureShipment,
@@ -84,8 +88,11 @@ from oms_payment.commands import (
     RecordUnknownRequest,
     RefundReturn,
     ReleasePayment,
+    RequestAuthorization,
 )
+from oms_payment.decider import Terms as PaymentTerms
 from oms_payment.money import Payment, request_id_of
+from oms_payment.providers.sandbox import Sandbox
 from oms_returns.commands import OpenReturnWindow, RecordRefund, RecordRefundFailure
 from oms_runtime.model import Command, Event, Service, State
 from oms_tracking.commands import RecordOrderStatus, RecordRelease, RecordShipment
@@ -211,6 +218,8 @@ def _due(service: Service, world: Mapping[str, State]) -> Iterator[Command]:
 def _outcomes(effect: Any) -> Iterator[Command]:
     of: dict[str, Any] = {"order_id": effect.order_id, "request_id": effect.request_id}
     yield RecordSuccess(reference="done", **of)
+    if isinstance(effect, RequestAuthorization):
+        yield RecordSuccess(reference="done", expires_at=NOON + timedelta(days=7), **of)
     yield RecordRefusal(reason="refused", **of)
     yield RecordUnknownOutcome(checks=effect.checks, **of)
     yield RecordUnknownRequest(checks=effect.checks, **of)
@@ -286,6 +295,8 @@ CAPTURE = Search(
         RecordCancellationRejected(reason="already shipped", requested_at=NOON, **OF),
         *(RecordDelivery(package_id=package_id, lines=(HALF,), **OF) for package_id in ("P1", "P2")),
         RecordDeliveryTrouble(reason="package P1 is lost", **OF),
+        RecordPayment(fulfillment_id="F1", units=2, outstanding=0, **OF),
+        RecordOutstanding(reason="refused", deadline=NOON, **OF),
         TakeWebhook(channel="web", platform="shopify", topic="orders/updated", arrived=Arrived(webhook_id="w", no_order="a refund"), **OF),
     ),
 )
@@ -384,6 +395,9 @@ INVENTORY = Search(
 
 MAX_CHECKS = 1
 """A request that was looked up twice is as one that was looked up once."""
+MAX_TRIES = 2
+"""A third try of a capture, or a third authorization, is as the second. What is asked again is tried without look-ups and refunds."""
+TIMEOUT = timedelta(seconds=30)
 
 
 def payment_status(key: str, payment: Payment) -> Mapping[str, str]:
@@ -392,16 +406,16 @@ def payment_status(key: str, payment: Payment) -> Mapping[str, str]:
     Payment stores no such field: its state lists the requests to the provider, because an order can have several open ones, and each is
     decided on by itself. What follows for the order is what the newest authorization and the void say.
     """
-    authorization, void = (
-        next((asked.outcome for asked in payment.asked.values() if asked.step == step), None) for step in ("authorize", "void")
-    )
+    authorization = next((asked.outcome for asked in payment.asked.values() if asked.step == "authorize"), None)
+    voids = (asked for asked in payment.asked.values() if asked.step == "void" and asked.authorization_id == payment.authorization_id)
+    void = next((asked.outcome for asked in voids), None)
     if void:
         return {key: {"open": "voiding", "done": "voided", "failed": "void_failed"}[void]}
     if payment.authorization_id:
         return {key: "authorized"}
     if payment.ended:
         return {key: "abandoned"}
-    return {key: {"open": "authorizing", "failed": "declined"}[authorization]} if authorization else {}
+    return {key: {"open": "authorizing", "failed": "declined", "done": "expired"}[authorization]} if authorization else {}
 
 
 def request_statuses(key: str, payment: Payment) -> Mapping[str, str]:
@@ -415,14 +429,25 @@ def request_statuses(key: str, payment: Payment) -> Mapping[str, str]:
 
 def _request_of(event: Event) -> str | None:
     match type(event).__name__:
-        case "PaymentAbandoned":
+        case "PaymentAbandoned" | "PaymentAuthorizationExpired" | "PaymentCollectionRequired" | "PaymentCommandRefused":
             return None
+        case "PaymentWrittenOff":
+            return event.fulfillment_id  # no request of this name: whichever request changes is the one
         case "RefundPostponed" | "RefundFailed":
             return request_id_of(event.order_id, "refund", event.refund_id)
         case "PaymentCaptureFailed":
             return request_id_of(event.order_id, "capture", event.fulfillment_id)
         case _:
             return event.request_id
+
+
+def _payment_bounded(payment: Payment) -> bool:
+    requests = payment.asked.values()
+    again = any(asked.tries > 1 or asked.outcome == "refused" for asked in requests)
+    if again and (payment.attempt > 1 or payment.postponed or any(asked.step == "refund" for asked in requests)):
+        return False
+    most = 0 if again else MAX_CHECKS
+    return payment.attempt <= max(ATTEMPTS) and all(asked.checks <= most and asked.tries <= MAX_TRIES for asked in requests)
 
 
 PAYMENT = Search(
@@ -435,6 +460,8 @@ PAYMENT = Search(
                 "PaymentAuthorizationRequested",
                 "PaymentAuthorized",
                 "PaymentDeclined",
+                "PaymentAuthorizationExpired",
+                "PaymentRenewalRequested",
                 "PaymentVoidRequested",
                 "PaymentVoided",
                 "PaymentVoidFailed",
@@ -443,7 +470,9 @@ PAYMENT = Search(
         ),
         Diagram(heading="Payment: one request to the provider", statuses=request_statuses, subject=_request_of),
     ],
-    bounded=lambda payment: payment.attempt <= max(ATTEMPTS) and all(asked.checks <= MAX_CHECKS for asked in payment.asked.values()),
+    forgotten=frozenset({"refusal"}),
+    bounded=_payment_bounded,
+    variants=[make_payment(PaymentTerms(capture_tries=1, write_off_up_to={"EUR": 1_000}), Sandbox(), TIMEOUT)],
     commands=(
         *(
             AuthorizeOrder(attempt=attempt, total=amount, amount=amount, currency="EUR", payment=CARD, lines=(CHARGED,), **OF)
@@ -452,6 +481,9 @@ PAYMENT = Search(
         CaptureShipment(fulfillment_id="F1", lines=(ALL,), **OF),
         ReleasePayment(reason="canceled", **OF),
         *(RefundReturn(refund_id=refund_id, amount=1_000, **OF) for refund_id in ("R1", "R2")),
+        RetryCapture(**OF),
+        PayOutstanding(payment=CARD, **OF),
+        WriteOffPayment(reason="not worth it", **OF),
     ),
 )
 

@@ -17,6 +17,7 @@ from oms_contracts.fulfillments import FulfillmentPlanned, FulfillmentShipped
 from oms_contracts.message import key_of
 from oms_contracts.order_parts import LineItem, OrderPayment
 from oms_contracts.orders import AmendPayment, CancelOrder, OrderActionRequired
+from oms_contracts.payments import PaymentCaptureRefused, WriteOffPayment
 from oms_contracts.returns import InspectReturn, ReceiveReturnItems, RequestReturn, ReturnApproved, ReturnClosed, ReturnWindowOpened
 from oms_contracts.stock import ReceiveStock
 from oms_contracts.tracking import LabelCreated
@@ -205,6 +206,7 @@ class ExternalParties:
                 ReturnWindowOpened: lambda event: self._request_return(event.order_id, 0),
                 ReturnClosed: lambda event: self._request_return(event.order_id, _number(event.return_id) + 1),
                 OrderActionRequired: self._handle_action,
+                PaymentCaptureRefused: self._write_off,
                 FulfillmentPlanned: lambda event: self._cancel(event.order_id, "planned"),
                 FulfillmentShipped: lambda event: self._cancel(event.order_id, "shipped"),
             },
@@ -220,6 +222,11 @@ class ExternalParties:
         if scenario is not None and scenario.amends:
             yield AmendPayment(order_id=event.order_id, payment=PaymentMethod(kind="card", token="tok_visa"))
         yield from self._cancel(event.order_id, "waiting")
+
+    def _write_off(self, event: PaymentCaptureRefused) -> Iterator[Any]:
+        """Nobody waits for the next tries: they are hours away."""
+        if event.order_id in self._scenarios:
+            yield WriteOffPayment(order_id=event.order_id, reason="not worth it")
 
     def _cancel(self, order_id: str, when: str) -> Iterator[Any]:
         scenario = self._scenarios.get(order_id)

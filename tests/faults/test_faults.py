@@ -401,7 +401,7 @@ def is_finished(order: OrderDetail, scenario: Scenario) -> bool:
     return (
         order.status == scenario.ends
         and (released if scenario.ends == "canceled" else len(shipped) == len(order.fulfillments) == len(captures))
-        and all(capture.status in {"captured", "failed"} for capture in captures)
+        and all(capture.status in {"captured", "written_off"} for capture in captures)
         and all(refund.status in {"settled", "failed"} for refund in refunds)
         and len(order.returns) == len(scenario.returns)
         and all(returned.status in {"closed", "declined"} for returned in order.returns)

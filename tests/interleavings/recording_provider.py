@@ -1,6 +1,7 @@
 """The payment provider of the simulation, which records what it performs."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -17,6 +18,8 @@ class RecordingProvider(Sandbox):
     def __init__(self) -> None:
         super().__init__()
         self.performed: dict[str, Request] = {}
+        self._authorizations: dict[str, str] = {}
+        """By their ids: the keys of the requests that made them."""
         self.held_by_channels = Counter[str]()
         """By order id: what its channel has had held before it placed the order, in minor units."""
 
@@ -41,14 +44,32 @@ class RecordingProvider(Sandbox):
 
     def held(self, order_id: str) -> int:
         """What can still be captured, in minor units."""
-        return (
-            0
-            if self._is_voided(order_id)
-            else self.held_by_channels[order_id] + self.total(order_id, RequestAuthorization) - self.total(order_id, RequestCapture)
+        of_order = [
+            authorization_id
+            for authorization_id, request_id in self._authorizations.items()
+            if self.performed[request_id].order_id == order_id
+        ]
+        of_channel = self.held_by_channels[order_id]
+        if any(request.order_id == order_id and request.authorization_id not in of_order for request in self._voids()):
+            of_channel = 0
+        captured_elsewhere = sum(
+            request.amount
+            for request in self.performed.values()
+            if isinstance(request, RequestCapture) and request.order_id == order_id and request.authorization_id not in of_order
         )
+        return max(0, of_channel - captured_elsewhere) + sum(map(self._held_under, of_order))
 
-    def _is_voided(self, order_id: str) -> bool:
-        return any(isinstance(request, RequestVoid) and request.order_id == order_id for request in self.performed.values())
+    def _held_under(self, authorization_id: str) -> int:
+        """What can still be captured of one authorization of ours."""
+        if any(request.authorization_id == authorization_id for request in self._voids()):
+            return 0
+        made = self.performed[self._authorizations[authorization_id]]
+        assert isinstance(made, RequestAuthorization)
+        captures = (request for request in self.performed.values() if isinstance(request, RequestCapture))
+        return made.amount - sum(request.amount for request in captures if request.authorization_id == authorization_id)
+
+    def _voids(self) -> Iterator[RequestVoid]:
+        return (request for request in self.performed.values() if isinstance(request, RequestVoid))
 
     def _record(self, request: Request, response: ResponseT) -> ResponseT:
         if isinstance(response, Done):
@@ -56,17 +77,24 @@ class RecordingProvider(Sandbox):
                 self._assert_allowed(request)
             same = replace(request, checks=0)
             assert self.performed.setdefault(request.request_id, same) == same, "one key, one request"
+            if isinstance(request, RequestAuthorization):
+                self._authorizations[response.reference] = request.request_id
         return response
 
     def _assert_allowed(self, request: Request) -> None:
         order_id = request.order_id
         match request:
-            case RequestAuthorization():
-                assert self.held(order_id) == 0, "an order is authorized once"
-            case RequestCapture(amount=amount):
-                assert 0 < amount <= self.held(order_id), "what is captured must be held"
-            case RequestVoid():
-                assert not self._is_voided(order_id), "an order is voided once"
+            case RequestAuthorization(amount=amount):
+                first = max((self.total(order_id, RequestAuthorization), self.held_by_channels[order_id]))
+                again = "authorize " in request.request_id
+                assert self.held(order_id) == 0 or again, "an order is authorized once"
+                assert not again or amount <= first - self.total(order_id, RequestCapture), "again for what is not captured of it"
+            case RequestCapture(amount=amount, authorization_id=authorization_id):
+                ours = authorization_id in self._authorizations
+                held = self._held_under(authorization_id) if ours else self.held(order_id)
+                assert 0 < amount <= held, "what is captured must be held"
+            case RequestVoid(authorization_id=authorization_id):
+                assert authorization_id not in {void.authorization_id for void in self._voids()}, "an authorization is voided once"
             case RequestRefund(amount=amount):
                 left = self.total(order_id, RequestCapture) - self.total(order_id, RequestRefund)
                 assert 0 < amount <= left, "what is refunded must be captured"

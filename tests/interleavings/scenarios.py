@@ -23,6 +23,7 @@ from oms_contracts.orders import (
     OrderRejected,
     OrderReleased,
 )
+from oms_contracts.payments import PayOutstanding, RetryCapture
 from oms_contracts.products import DefineProduct, ProductDefined
 from oms_contracts.returns import (
     CancelReturn,
@@ -52,9 +53,9 @@ from oms_demo.responses import Returns
 from oms_inventory.reservations import UnknownSku
 from oms_payment.providers.sandbox import SCRIPTS
 
-from .system import NOON, Hold, Reaction, Scenario
+from .system import NOON, Hold, Reaction, Scenario, writes_off
 
-DECLINED = tuple(token for token, script in SCRIPTS.items() if script.step == "authorize" and script.refusal)
+DECLINED = tuple(token for token, script in SCRIPTS.items() if script.step == "authorize" and script.refusal and script.first == 1)
 APPROVED = ("tok_visa", *(token for token in SCRIPTS if token not in DECLINED))
 SHORT_STEPS = timedelta(seconds=1), timedelta(seconds=7), timedelta(seconds=20)
 """With these steps no business deadline passes while any party still has work to do."""
@@ -147,6 +148,20 @@ def cancels(event: Any) -> Iterator[Any]:
     yield CancelOrder(order_id=event.order_id, reason="changed my mind")
 
 
+def pays() -> Callable[[OrderActionRequired], Iterator[Any]]:
+    """An operator who has what could not be captured tried again, and from then on takes another card for it."""
+    tried = set[str]()
+
+    def pay(event: OrderActionRequired) -> Iterator[Any]:
+        if event.action == "collect_payment" and event.order_id not in tried:
+            tried.add(event.order_id)
+            yield RetryCapture(order_id=event.order_id)
+        elif event.action == "collect_payment":
+            yield PayOutstanding(order_id=event.order_id, payment=_card("tok_visa"))
+
+    return pay
+
+
 # Scenarios that end the same under any interleaving
 
 
@@ -165,6 +180,7 @@ def _scenario(
     holds: tuple[Hold, ...] = (),
     products: tuple[str, ...] = (),
     unknown_sku: UnknownSku = "accept",
+    collects: Reaction = writes_off,
 ) -> Scenario:
     """Orders under one reference. `products` are defined at any time."""
     return Scenario(
@@ -174,6 +190,7 @@ def _scenario(
         holds=holds,
         clock_steps=SHORT_STEPS,
         unknown_sku=unknown_sku,
+        collects=collects,
     )
 
 
@@ -279,6 +296,11 @@ DETERMINED: Mapping[str, Determined] = {
     ),
     "names a product that is not sold, and is corrected": Determined("completed", lambda order, good, _: _corrected(order(good))),
     "is served by goods that came from elsewhere": Determined("completed", lambda order, good, _: _served_by_a_transfer(order(good))),
+    "cannot be captured and is written off": Determined("completed", lambda order, _good, _bad: _scenario(order("tok_capture_fails"))),
+    "cannot be captured, and is paid by another card": Determined(
+        "completed", lambda order, _good, _bad: _scenario(order("tok_capture_fails"), collects=pays())
+    ),
+    "cannot be captured at first": Determined("completed", lambda order, _good, _bad: _scenario(order("tok_capture_fails_once"))),
     "is canceled too late": Determined("completed", lambda order, good, _: _scenario(order(good), reactions={FulfillmentShipped: cancels})),
 }
 determined = st.tuples(
@@ -308,6 +330,7 @@ def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
     garbage = tuple(_garbage(one) for one in placed if draw(st.booleans()) and unknown_sku != "reject")
     products = tuple((DefineProduct(sku=sku, title=sku),) for sku in ("MUG", "POT") if draw(st.booleans()))
     moves = draw(_moves())
+    gives_up = draw(st.booleans())
     cancels_unpaid, returns, cancels_return, loses, scans_early = (draw(st.booleans()) for _ in range(5))
 
     def make() -> Scenario:
@@ -329,6 +352,7 @@ def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
             reactions=reactions,
             clock_steps=LONG_STEPS,
             unknown_sku=unknown_sku,
+            collects=writes_off if gives_up else pays(),
         )
 
     return make

@@ -30,7 +30,8 @@ from oms_capture.decider import Terms as CaptureTerms
 from oms_contracts.catalogue import PARTITIONS, SERVICES, TOPICS, topic_of
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import decode, encode, key_of, type_of, validate
-from oms_contracts.orders import ENDED_STATUSES
+from oms_contracts.orders import ENDED_STATUSES, OrderActionRequired
+from oms_contracts.payments import WriteOffPayment
 from oms_contracts.stock import QuarantineStock, ReceiveStock, TransferStock
 from oms_demo.responses import make_responses
 from oms_inventory.commands import PlanAllocation
@@ -67,6 +68,11 @@ Queue = tuple[str, int]
 
 Reaction = Callable[[Any], Iterable[Any]]
 """The commands that an external party publishes in response to an event."""
+
+
+def writes_off(event: OrderActionRequired) -> Iterable[Any]:
+    """An operator who gives up what could not be captured."""
+    return [WriteOffPayment(order_id=event.order_id, reason="not worth it")] if event.action == "collect_payment" else []
 
 
 class Schedule:
@@ -144,7 +150,7 @@ class Scenario:
     """What external parties do. `messages` are sequences, each published in its order, at any time.
 
     `reactions` are added to the reactions of the simulators. `clock_steps` are the times that may pass while services still have work.
-    `unknown_sku` is inventory's setting.
+    `unknown_sku` is inventory's setting. `collects` is what an operator does about what could not be captured.
     """
 
     messages: tuple[tuple[Any, ...], ...]
@@ -153,6 +159,7 @@ class Scenario:
     holds: tuple[Hold, ...] = ()
     clock_steps: tuple[timedelta, ...]
     unknown_sku: UnknownSku = "accept"
+    collects: Reaction = writes_off
 
 
 class Node:
@@ -204,7 +211,7 @@ class System:
         self._schedule = schedule
         self._runner = runner
         self._reactions: dict[type[Any], list[Reaction]] = defaultdict(list)
-        for cls, reaction in (*make_responses().items(), *scenario.reactions.items()):
+        for cls, reaction in (*make_responses().items(), (OrderActionRequired, scenario.collects), *scenario.reactions.items()):
             self._reactions[cls].append(reaction)
         self._handles = {name: node.handles for name, node in self.nodes.items()} | {EXTERNAL: frozenset(self._reactions)}
         self._inboxes: dict[tuple[str, Queue], list[Record]] = {}

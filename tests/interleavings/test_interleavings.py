@@ -15,6 +15,7 @@ from oms_contracts.envelope import Envelope
 from oms_contracts.fulfillments import FulfillmentCommandRefused
 from oms_contracts.message import encode, type_of
 from oms_contracts.orders import OrderCommandRefused
+from oms_contracts.payments import PaymentCommandRefused
 from oms_contracts.returns import ReturnCommandRefused
 from oms_contracts.stock import StockCommandRefused
 from oms_contracts.tracking import TrackingCommandRefused
@@ -34,7 +35,10 @@ examples = settings(deadline=None, max_examples=EXAMPLES or 400, derandomize=not
 schedules = st.builds(Schedule, st.binary(min_size=200, max_size=800), st.lists(st.sampled_from(possible_delays()), max_size=3))
 
 
-REFUSALS = {OrderCommandRefused, StockCommandRefused, FulfillmentCommandRefused, ReturnCommandRefused, TrackingCommandRefused}
+REFUSALS = {
+    *(OrderCommandRefused, StockCommandRefused, PaymentCommandRefused),
+    *(FulfillmentCommandRefused, ReturnCommandRefused, TrackingCommandRefused),
+}
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,9 @@ def test_the_owner_of_an_operation_decides_on_it() -> None:
         "place-order": "capture",
         "cancel-order": "capture",
         "amend-payment": "capture",
+        "retry-capture": "payment",
+        "pay-outstanding": "payment",
+        "write-off-payment": "payment",
         "request-return": "returns",
         "redrive-dead-letters": "",
     }

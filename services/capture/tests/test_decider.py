@@ -19,6 +19,8 @@ from oms_capture.commands import (
     RecordDelivery,
     RecordDeliveryTrouble,
     RecordFulfillmentCanceled,
+    RecordOutstanding,
+    RecordPayment,
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
@@ -53,9 +55,12 @@ from oms_contracts.orders import (
     OrderCompleted,
     OrderConfirmed,
     OrderConflictReported,
+    OrderDelivered,
     OrderExpired,
+    OrderPaid,
     OrderPartlyDelivered,
     OrderPaymentAmended,
+    OrderPaymentResolved,
     OrderRejected,
     OrderReleased,
     OrderReserved,
@@ -117,6 +122,7 @@ ALLOCATED = (
     AllocatedLine(line_id="B", sku="pot", location="HAM", quantity=1),
 )
 RELEASED = OrderReleased(order_id="o", delivery="ship", lines=ALLOCATED, at=NOON, sealed=SEALED)
+COLLECTING = replace(RELEASED, collects=True)
 CANCELED = OrderCanceled(order_id="o", reason="changed my mind", at=NOON)
 COMPLETED = OrderCompleted(order_id="o", currency="EUR", lines=CHARGED, at=NOON)
 EXPIRED = OrderExpired(order_id="o", reason="there was not enough stock in time", at=NOON)
@@ -326,7 +332,7 @@ def test_what_the_warehouse_needs_is_released():
     assert isinstance(accepted, OrderAccepted)
     assert accepted.location == "BER"
     released = outcome(given=[*events, reserved(), CONFIRMED], when=RecordAllocation(order_id="o", lines=ALLOCATED))
-    assert released == [replace(RELEASED, delivery="pickup", promise=promise)]
+    assert released == [replace(COLLECTING, delivery="pickup", promise=promise)]
 
 
 def test_the_same_order_in_version_1_and_2_is_one_order():
@@ -360,7 +366,7 @@ def test_an_authorized_order_is_confirmed():
 
 
 def test_an_allocated_order_is_released():
-    assert outcome(given="confirmed", when=RecordAllocation(order_id="o", lines=ALLOCATED)) == [RELEASED]
+    assert outcome(given="confirmed", when=RecordAllocation(order_id="o", lines=ALLOCATED)) == [COLLECTING]
 
 
 @pytest.mark.parametrize("status", ["accepted", "confirmed"])
@@ -447,7 +453,7 @@ FITTING: list[tuple[Command, set[str]]] = [
     (RecordUnknownSkus(order_id="o", attempt=1, unknown_skus=("mug",), held=False), {"accepted", "awaiting_product"}),
     (RecordReservationExpiry(order_id="o", attempt=1), {"accepted", "reserved"}),
     (RecordAuthorization(order_id="o", attempt=1), {"reserved"}),
-    (RecordDecline(order_id="o", attempt=1, reason="late"), {"reserved"}),
+    (RecordDecline(order_id="o", attempt=1, reason="late"), {"reserved", "confirmed"}),
     (RecordAllocation(order_id="o", lines=ALLOCATED), {"confirmed"}),
     (RecordDelivery(order_id="o", package_id="p1", lines=ALLOCATED), {"released"}),
     (RecordDeliveryTrouble(order_id="o", reason="package p1 is lost"), {"released"}),
@@ -670,3 +676,101 @@ def test_a_channel_cancels_its_own_order_and_amends_its_payment():
 
 def test_a_channel_places_an_order():
     assert for_channel("web", PLACE) == [ACCEPTED]
+
+
+BER, HAM = ALLOCATED[:1], ALLOCATED[1:]
+COLLECT_BY = NOON + timedelta(days=3)
+OUTSTANDING = RecordOutstanding(order_id="o", reason="no funds", deadline=COLLECT_BY)
+COLLECT = OrderActionRequired(order_id="o", action="collect_payment", reason="no funds", deadline=COLLECT_BY, at=NOON, attempt=1)
+RESOLVED = OrderPaymentResolved(order_id="o", at=NOON)
+TO_COLLECT: list[Event] = [ACCEPTED, reserved(), CONFIRMED, COLLECTING]
+
+
+def paid(location: str, units: int | None, outstanding: int = 0) -> RecordPayment:
+    return RecordPayment(order_id="o", fulfillment_id=f"o/{location}", units=units, outstanding=outstanding)
+
+
+def is_paid(location: str, units: int) -> OrderPaid:
+    return OrderPaid(order_id="o", fulfillment_id=f"o/{location}", units=units, at=NOON)
+
+
+def delivered(package_id: str, *lines: AllocatedLine) -> OrderDelivered:
+    return OrderDelivered(order_id="o", package_id=package_id, lines=lines, at=NOON)
+
+
+def test_an_order_is_completed_once_it_is_delivered_and_paid_whichever_comes_last():
+    assert outcome(given=TO_COLLECT, when=paid("BER", 1)) == [is_paid("BER", 1)]
+    both: list[Event] = [*TO_COLLECT, is_paid("BER", 1), is_paid("HAM", 2)]
+    assert outcome(given=both, when=delivery("p1", *ALLOCATED)) == [COMPLETED]
+    late: list[Event] = [*TO_COLLECT, is_paid("BER", 1), delivered("p1", *ALLOCATED)]
+    assert outcome(given=late[:-1], when=delivery("p1", *ALLOCATED)) == [late[-1]]
+    assert outcome(given=late, when=delivery("p1", *ALLOCATED)) == []
+    assert outcome(given=late, when=paid("BER", 1)) == []
+    assert outcome(given=late, when=paid("HAM", 2)) == [is_paid("HAM", 2), COMPLETED]
+
+
+def test_an_order_of_which_nothing_is_ours_to_collect_and_one_that_was_released_before_money_was_waited_for_complete_by_delivery():
+    nothing = replace(PLACED, payments=(replace(PAYMENT, status="captured"),))
+    events = outcome(given="new", when=replace(PLACE, placed=nothing))
+    [released] = outcome(given=[*events, reserved(), CONFIRMED], when=RecordAllocation(order_id="o", lines=ALLOCATED))
+    assert released == RELEASED
+    assert outcome(given="released", when=paid("BER", 1)) == []
+    assert outcome(given="released", when=delivery("p1", *ALLOCATED)) == [COMPLETED]
+
+
+def test_a_capture_of_an_earlier_release_of_payment_that_does_not_tell_its_units_counts_for_all():
+    assert outcome(given=TO_COLLECT, when=paid("BER", None)) == [is_paid("BER", 3)]
+
+
+def test_what_could_not_be_captured_asks_somebody_until_it_is_paid_or_written_off():
+    assert outcome(given=TO_COLLECT, when=OUTSTANDING) == [COLLECT]
+    waiting: list[Event] = [*TO_COLLECT, COLLECT]
+    assert outcome(given=waiting, when=OUTSTANDING) == []
+    assert folded(waiting).status == "released"
+    arrived: list[Event] = [*waiting, delivered("p1", *ALLOCATED)]
+    assert outcome(given=waiting, when=delivery("p1", *ALLOCATED)) == [arrived[-1]]
+    assert outcome(given=arrived, when=paid("BER", 1, outstanding=5)) == [is_paid("BER", 1)]
+    arrived.append(is_paid("BER", 1))
+    assert outcome(given=arrived, when=paid("HAM", 2)) == [is_paid("HAM", 2), RESOLVED, COMPLETED]
+    assert outcome(given=[*arrived, is_paid("HAM", 2), RESOLVED, COMPLETED], when=OUTSTANDING) == []
+
+
+def test_each_later_deadline_of_payment_asks_again_and_an_earlier_one_does_not():
+    later = replace(OUTSTANDING, deadline=COLLECT_BY + timedelta(days=3))
+    again = replace(COLLECT, deadline=later.deadline)
+    assert outcome(given=[*TO_COLLECT, COLLECT], when=later) == [again]
+    assert outcome(given=[*TO_COLLECT, COLLECT, again], when=OUTSTANDING) == []
+
+
+def test_what_else_an_order_waits_for_is_asked_again_when_its_payment_is_resolved():
+    lost = OrderActionRequired(
+        order_id="o", action="check_delivery", reason="package p1 is lost", deadline=NOON + timedelta(days=30), at=NOON, attempt=1
+    )
+    history: list[Event] = [*TO_COLLECT, lost, COLLECT]
+    assert outcome(given=history, when=paid("BER", 1)) == [is_paid("BER", 1), RESOLVED, lost]
+
+
+def test_a_renewed_authorization_resolves_the_payment_of_an_order_that_has_not_shipped():
+    renewed = RecordAuthorization(order_id="o", attempt=1, outstanding=0)
+    assert outcome(given=[*TO_COLLECT, COLLECT], when=renewed) == [RESOLVED]
+    assert outcome(given=[*TO_COLLECT, COLLECT], when=replace(renewed, outstanding=1)) == []
+    assert outcome(given=TO_COLLECT, when=renewed) == []
+
+
+def test_a_renewal_that_is_declined_before_the_release_asks_the_customer_as_a_decline_does():
+    [asked] = outcome(given="confirmed", when=RecordDecline(order_id="o", attempt=1, reason="no funds"))
+    assert isinstance(asked, OrderActionRequired)
+    assert asked.action == "amend_payment"
+
+
+def test_an_order_that_is_delivered_and_hears_nothing_of_its_payment_is_investigated():
+    arrived: list[Event] = [*TO_COLLECT, delivered("p1", *ALLOCATED)]
+    waiting = due("o", folded(arrived), TERMS)
+    assert waiting is not None
+    assert waiting[0] == NOON + TERMS.answer_timeout
+    [asked] = outcome(given=arrived, when=waiting[1])
+    assert isinstance(asked, OrderActionRequired)
+    assert asked.action == "investigate"
+    asked_by_payment = due("o", folded([*arrived, COLLECT]), TERMS)
+    assert asked_by_payment is not None
+    assert asked_by_payment[0] == COLLECT_BY + TERMS.answer_timeout

@@ -21,6 +21,8 @@ from oms_capture.commands import (
     RecordDelivery,
     RecordDeliveryTrouble,
     RecordFulfillmentCanceled,
+    RecordOutstanding,
+    RecordPayment,
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
@@ -46,12 +48,13 @@ from oms_contracts.orders import (
     OrderConfirmed,
     OrderConflictReported,
     OrderExpired,
+    OrderPaid,
     OrderPaymentAmended,
     OrderRejected,
     OrderReleased,
     OrderReserved,
 )
-from oms_contracts.payments import PaymentAuthorized, PaymentDeclined
+from oms_contracts.payments import PaymentAuthorized, PaymentCaptured, PaymentCollectionRequired, PaymentDeclined, PaymentWrittenOff
 from oms_contracts.stock import StockAllocated, StockReservationExpired, StockReserved
 from oms_contracts.tracking import PackageDelivered, PackageLost
 from oms_contracts.values import AllocatedLine, Customer, PaymentMethod, Shortage
@@ -101,6 +104,16 @@ commands = st.one_of(
     st.builds(RecordUnknownSkus, unknown_skus=st.just(("mug",)), held=st.booleans(), **attempts),
     st.just(RecordAllocation(order_id=ID, lines=units(3))),
     st.builds(RecordDelivery, order_id=st.just(ID), package_id=st.sampled_from("pqr"), lines=st.just(units(1))),
+    st.builds(
+        RecordPayment,
+        order_id=st.just(ID),
+        fulfillment_id=st.sampled_from("pqr"),
+        units=st.sampled_from([1, 1, None]),
+        outstanding=st.sampled_from([0, 0, 5]),
+    ),
+    st.builds(
+        RecordOutstanding, order_id=st.just(ID), reason=st.just("no funds"), deadline=st.sampled_from([NOON, NOON + timedelta(days=9)])
+    ),
     st.builds(RecordDeliveryTrouble, order_id=st.just(ID), reason=st.sampled_from(["p is lost", "q is lost"])),
     st.just(CancelOrder(order_id=ID, reason="changed my mind")),
     st.builds(AmendPayment, order_id=st.just(ID), payment=st.sampled_from([CARD, OTHER_CARD])),
@@ -142,9 +155,15 @@ def test_every_order_ends_once_or_waits_for_a_deadline(begun: int, history: list
         elif before.status in ENDED_STATUSES:
             assert all(isinstance(event, AFTER_END) for event in events)
             assert order.status == before.status
+        if any(isinstance(event, OrderCompleted) for event in events):
+            assert not before.collects or sum(order_paid(before, events).values()) >= 3, "what shipped is paid or written off"
         assert (due(ID, order, TERMS) is None) == (order.status in {"new", *ENDED_STATUSES})
         assert decide_order(command, order, now, TERMS) == []
         assert msgspec.json.decode(encode(order), type=Order) == order
+
+
+def order_paid(before: Order, events: list[Event]) -> dict[str, int]:
+    return before.paid | {event.fulfillment_id: event.units for event in events if isinstance(event, OrderPaid)}
 
 
 @settings(deadline=None, max_examples=200)
@@ -224,6 +243,13 @@ def reactions(event: Event) -> Iterator[tuple[str, Any]]:
             yield ASKED, CancelOrder(order_id=ID, reason="changed my mind")
             yield TRACKING, PackageLost(package_id="p", **AT)
             yield from ((TRACKING, PackageDelivered(package_id=package, lines=units(1), **AT)) for package in "pqr")
+            money: dict[str, Any] = {"currency": "EUR", **AT}
+            taken: dict[str, Any] = {"request_id": "c", "amount": 500, "units": 1, **money}
+            yield PAYMENTS, PaymentCaptured(fulfillment_id="f", **taken)
+            deadline = NOON + timedelta(days=3)
+            yield PAYMENTS, PaymentCollectionRequired(outstanding=1_000, reason="no funds", deadline=deadline, **money)
+            yield PAYMENTS, PaymentCaptured(fulfillment_id="g", outstanding=500, **taken)
+            yield PAYMENTS, PaymentWrittenOff(fulfillment_id="h", amount=500, units=1, outstanding=0, reason="no", **money)
         case OrderCancellationRequested():
             yield FULFILLMENTS, FulfillmentCancellationRejected(reason="already shipped", requested_at=event.at, **AT)
         case _:

@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 from oms_contracts.catalogue import topics_written_by
 from oms_contracts.message import type_of
+from oms_contracts.payments import PayOutstanding, RetryCapture, WriteOffPayment
 from oms_contracts.values import PaymentMethod
 from oms_payment.app import make_effects, make_provider, make_service
 from oms_payment.commands import (
@@ -95,7 +96,7 @@ def test_the_service_reads_and_writes_what_the_catalogue_gives_it():
     assert {topic.name for topic in service.writes} == {"oms.payments", "oms.payment.dead-letters"}
     carried = {cls for topic in service.reads for cls in topic.messages}
     assert set(service.policies) <= carried
-    assert service.commands == ()
+    assert set(service.commands) == {RetryCapture, PayOutstanding, WriteOffPayment}
 
 
 def test_every_event_of_payment_is_published_on_its_topic():

@@ -7,24 +7,34 @@ from msgspec.structs import replace
 from oms_contracts.order_parts import ChargedLine
 from oms_contracts.payments import (
     PaymentAbandoned,
+    PaymentAuthorizationExpired,
     PaymentAuthorizationRequested,
     PaymentAuthorized,
     PaymentCaptured,
     PaymentCaptureFailed,
+    PaymentCaptureRefused,
     PaymentCaptureRequested,
+    PaymentCollectionRequired,
+    PaymentCommandRefused,
     PaymentDeclined,
     PaymentOutcomeUnknown,
+    PaymentRenewalRequested,
     PaymentRequestRepeated,
     PaymentVoided,
     PaymentVoidFailed,
     PaymentVoidRequested,
+    PaymentWrittenOff,
+    PayOutstanding,
     RefundFailed,
     RefundPostponed,
     RefundRequested,
     RefundSettled,
+    RetryCapture,
+    WriteOffPayment,
 )
 from oms_contracts.values import AllocatedLine, PaymentMethod
 from oms_payment.commands import (
+    ActOnOutstanding,
     AuthorizeOrder,
     CaptureShipment,
     Command,
@@ -37,6 +47,8 @@ from oms_payment.commands import (
     RecordUnknownRequest,
     RefundReturn,
     ReleasePayment,
+    RenewAuthorization,
+    RepeatCapture,
     RequestAuthorization,
     RequestCapture,
     RequestRefund,
@@ -47,7 +59,13 @@ from oms_payment.decider import Terms, decide, due, evolve
 from oms_payment.money import INITIAL, Payment
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-TERMS = Terms(look_up_after=timedelta(seconds=10), look_up_at_most=timedelta(minutes=1), refund_timeout=timedelta(days=7))
+TERMS = Terms(
+    look_up_after=timedelta(seconds=10),
+    look_up_at_most=timedelta(minutes=1),
+    refund_timeout=timedelta(days=7),
+    capture_tries=3,
+    write_off_up_to={"EUR": 10_00},
+)
 CARD = PaymentMethod(kind="card", token="tok_visa")  # no secret
 SOCKS = ChargedLine(line_id="1", sku="SOCKS", quantity=3, amount=10_00)
 AUTHORIZE, VOID = "O:authorize:1", "O:void:1"
@@ -109,13 +127,52 @@ def capture_requested(fulfillment_id: str, amount: int, *units: int) -> PaymentC
     )
 
 
-def captured(fulfillment_id: str, amount: int) -> PaymentCaptured:
-    request_id = f"O:capture:{fulfillment_id}"
-    return PaymentCaptured(order_id="O", fulfillment_id=fulfillment_id, request_id=request_id, amount=amount, currency="EUR", at=NOON)
+def captured(fulfillment_id: str, amount: int, units: int = 3, number: int = 1, outstanding: int = 0) -> PaymentCaptured:
+    return PaymentCaptured(
+        order_id="O",
+        fulfillment_id=fulfillment_id,
+        request_id=capture_id(fulfillment_id, number),
+        amount=amount,
+        currency="EUR",
+        at=NOON,
+        units=units,
+        outstanding=outstanding,
+    )
 
 
-def capture_failed(fulfillment_id: str, reason: str, request_id: str = "") -> PaymentCaptureFailed:
-    return PaymentCaptureFailed(order_id="O", fulfillment_id=fulfillment_id, request_id=request_id, reason=reason, at=NOON)
+def capture_id(fulfillment_id: str, number: int = 1) -> str:
+    return f"O:capture:{fulfillment_id}" if number == 1 else f"O:capture {number}:{fulfillment_id}"
+
+
+def capture_failed(fulfillment_id: str, reason: str, request_id: str = "", amount: int | None = None) -> PaymentCaptureFailed:
+    return PaymentCaptureFailed(order_id="O", fulfillment_id=fulfillment_id, request_id=request_id, reason=reason, at=NOON, amount=amount)
+
+
+def capture_refused(fulfillment_id: str, amount: int, wait: timedelta, number: int = 1) -> PaymentCaptureRefused:
+    return PaymentCaptureRefused(
+        order_id="O",
+        fulfillment_id=fulfillment_id,
+        request_id=capture_id(fulfillment_id, number),
+        amount=amount,
+        currency="EUR",
+        reason="no funds",
+        retry_at=NOON + wait,
+        at=NOON,
+    )
+
+
+def requested_again(fulfillment_id: str, amount: int, number: int, authorization_id: str = "auth") -> PaymentCaptureRequested:
+    again = capture_requested(fulfillment_id, amount)
+    return replace(again, request_id=capture_id(fulfillment_id, number), authorization_id=authorization_id)
+
+
+def collection_required(outstanding: int, reason: str = "no funds") -> PaymentCollectionRequired:
+    deadline = NOON + timedelta(days=3)
+    return PaymentCollectionRequired(order_id="O", outstanding=outstanding, currency="EUR", reason=reason, deadline=deadline, at=NOON)
+
+
+def refused_command(command: str, reason: str) -> PaymentCommandRefused:
+    return PaymentCommandRefused(order_id="O", command=f"oms.payment.{command}.v1", reason=reason, at=NOON)
 
 
 def void_requested(authorization_id: str = "auth") -> PaymentVoidRequested:
@@ -181,7 +238,7 @@ def outcome(*, given: Sequence[Event], when: Command) -> list[Event]:
 
 
 def due_after(events: Sequence[Event]) -> tuple[datetime, object] | None:
-    return due("O", folded(events))
+    return due("O", folded(events), TERMS)
 
 
 class TestAuthorization:
@@ -337,30 +394,204 @@ class TestCapture:
 
     def test_a_shipment_of_free_goods_needs_no_provider(self):
         history: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3), captured("O/X", 15_00)]
-        assert outcome(given=history, when=ship("O/Y", 0, 1)) == [capture_requested("O/Y", 0, 0, 1), captured("O/Y", 0)]
+        assert outcome(given=history, when=ship("O/Y", 0, 1)) == [capture_requested("O/Y", 0, 0, 1), captured("O/Y", 0, 1)]
 
     def test_the_provider_captures(self):
         history: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3)]
         assert outcome(given=history, when=success("O:capture:O/X", "c-1")) == [captured("O/X", 15_00)]
         assert outcome(given=SHIPPED, when=success("O:capture:O/X", "c-1")) == []
 
-    def test_a_refused_capture_is_final(self):
-        history: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3)]
-        failed = capture_failed("O/X", "expired", "O:capture:O/X")
-        assert outcome(given=history, when=refusal("O:capture:O/X", "expired")) == [failed]
-        assert due_after([*history, failed]) is None
-        assert outcome(given=[*history, failed], when=ship("O/X", 3)) == []
-        assert folded([*history, failed]).captured == 0
-
     def test_a_failed_capture_is_not_added_to_the_next_shipment(self):
         history: list[Event] = [*HELD, capture_requested("O/X", 8_33, 1), capture_failed("O/X", "expired", "O:capture:O/X")]
         assert outcome(given=history, when=ship("O/Y", 2)) == [capture_requested("O/Y", 6_67, 2)]
 
-    @pytest.mark.parametrize("history", [[], [requested()], [*HELD, void_requested()], [*HELD, void_requested(), voided()], [ABANDONED]])
-    def test_a_shipment_for_which_nothing_is_held_fails_once(self, history: list[Event]):
-        failed = capture_failed("O/X", "nothing is held for this order")
-        assert outcome(given=history, when=ship("O/X", 3)) == [failed]
-        assert outcome(given=[*history, failed], when=ship("O/X", 3)) == []
+    @pytest.mark.parametrize(
+        ("history", "amount"),
+        [
+            ([], 0),
+            ([requested()], 15_00),
+            ([*HELD, void_requested()], 15_00),
+            ([*HELD, void_requested(), voided()], 15_00),
+            ([ABANDONED], 0),
+        ],
+    )
+    def test_a_shipment_for_which_nothing_is_held_fails_once_and_somebody_must_collect_what_it_costs(
+        self, history: list[Event], amount: int
+    ):
+        reason = "nothing is held for this order"
+        failed = replace(capture_failed("O/X", reason, amount=amount), lines=allocated(3))
+        expected = [failed, collection_required(amount, reason)] if amount else [failed]
+        assert outcome(given=history, when=ship("O/X", 3)) == expected
+        assert outcome(given=[*history, *expected], when=ship("O/X", 3)) == []
+
+
+class TestRefusedCapture:
+    ASKED: Sequence[Event] = (*HELD, capture_requested("O/X", 15_00, 3))
+    REFUSED: Sequence[Event] = (*ASKED, capture_refused("O/X", 15_00, timedelta(hours=1)))
+    LAST: Sequence[Event] = (
+        *REFUSED,
+        requested_again("O/X", 15_00, 2),
+        capture_refused("O/X", 15_00, timedelta(hours=2), 2),
+        requested_again("O/X", 15_00, 3),
+    )
+    FAILED: Sequence[Event] = (*LAST, capture_failed("O/X", "no funds", capture_id("O/X", 3), 15_00), collection_required(15_00))
+    RETRY = RetryCapture(order_id="O")
+    OTHER_CARD = PayOutstanding(order_id="O", payment=PaymentMethod(kind="card", token="tok_other"))
+    WRITE_OFF = WriteOffPayment(order_id="O", reason="not worth it")
+    WRITTEN_OFF = PaymentWrittenOff(
+        order_id="O", fulfillment_id="O/X", amount=15_00, currency="EUR", units=3, outstanding=0, reason="not worth it", at=NOON
+    )
+    RENEWED = PaymentRenewalRequested(
+        order_id="O", attempt=1, request_id="O:authorize 2:1", amount=15_00, currency="EUR", payment=OTHER_CARD.payment, at=NOON
+    )
+    EXPIRES = replace(authorized(), expires_at=NOON + timedelta(days=7))
+    EXPIRED = PaymentAuthorizationExpired(order_id="O", authorization_id="auth", amount=15_00, currency="EUR", at=NOON)
+
+    def test_it_is_asked_for_again_under_another_key_with_growing_waits(self):
+        assert outcome(given=self.ASKED, when=refusal("O:capture:O/X")) == [capture_refused("O/X", 15_00, timedelta(hours=1))]
+        again = RepeatCapture(order_id="O", fulfillment_id="O/X")
+        assert due_after(self.REFUSED) == (NOON + timedelta(hours=1), again)
+        assert outcome(given=self.REFUSED, when=again) == [requested_again("O/X", 15_00, 2)]
+        assert outcome(given=self.LAST[:-2], when=refusal(capture_id("O/X", 2))) == [capture_refused("O/X", 15_00, timedelta(hours=2), 2)]
+        assert outcome(given=self.LAST, when=refusal("O:capture:O/X")) == [], "of an earlier try"
+        assert outcome(given=self.LAST, when=again) == []
+
+    def test_after_the_last_try_somebody_must_collect_it(self):
+        assert outcome(given=self.LAST, when=refusal(capture_id("O/X", 3))) == list(self.FAILED[-2:])
+        deadline = NOON + timedelta(days=3)
+        assert due_after(self.FAILED) == (deadline, ActOnOutstanding(order_id="O", deadline=deadline))
+
+    def test_what_was_captured_at_last_is_no_longer_outstanding(self):
+        assert folded(self.LAST).outstanding == 15_00
+        success_at_last = outcome(given=self.LAST, when=success(capture_id("O/X", 3)))
+        assert success_at_last == [captured("O/X", 15_00, number=3)]
+        assert folded([*self.LAST, *success_at_last]).outstanding == 0
+        assert due_after([*self.LAST, *success_at_last]) is None
+
+    def test_a_person_has_it_tried_again_now(self):
+        for history in (self.REFUSED, self.FAILED):
+            [again] = outcome(given=history, when=self.RETRY)
+            assert isinstance(again, PaymentCaptureRequested)
+            assert outcome(given=[*history, again], when=self.RETRY) == []
+            request_id = again.request_id
+            [taken] = outcome(given=[*history, again], when=success(request_id))
+            assert due_after([*history, again, taken]) is None
+
+    def test_another_means_of_payment_is_authorized_and_captured_and_the_first_one_released(self):
+        assert outcome(given=self.FAILED, when=self.OTHER_CARD) == [self.RENEWED]
+        history = [*self.FAILED, self.RENEWED]
+        assert outcome(given=history, when=self.OTHER_CARD) == []
+        effect = RequestAuthorization(
+            order_id="O", request_id="O:authorize 2:1", checks=0, amount=15_00, currency="EUR", payment=self.OTHER_CARD.payment
+        )
+        assert due_after(history) == (NOON, effect)
+        events = outcome(given=history, when=success("O:authorize 2:1", "other"))
+        assert events == [
+            replace(authorized(), request_id="O:authorize 2:1", authorization_id="other", outstanding=15_00),
+            requested_again("O/X", 15_00, 4, "other"),
+            PaymentVoidRequested(order_id="O", request_id="O:void 2:1", authorization_id="auth", at=NOON),
+        ]
+        assert not folded([*history, *events]).ended
+        taken = outcome(given=[*history, *events], when=success(capture_id("O/X", 4)))
+        assert taken == [captured("O/X", 15_00, number=4)]
+        void = RequestVoid(order_id="O", request_id="O:void 2:1", checks=0, authorization_id="auth")
+        assert due_after([*history, *events, *taken]) == (NOON, void)
+        released = outcome(given=[*history, *events, *taken], when=success("O:void 2:1"))
+        assert released == [replace(voided(), request_id="O:void 2:1")]
+        assert due_after([*history, *events, *taken, *released]) is None
+        back = outcome(given=[*history, *events, *taken], when=refund("R", 1_00))
+        assert due_after([*history, *events, *taken, voided(), *back]) is not None
+
+    def test_another_means_that_is_authorized_after_the_orders_end_is_voided_under_a_key_of_its_own(self):
+        history = [*self.FAILED, self.RENEWED]
+        history += outcome(given=history, when=RELEASE)
+        late = outcome(given=history, when=success("O:authorize 2:1", "other"))
+        assert late[1:] == [PaymentVoidRequested(order_id="O", request_id="O:void 2:1", authorization_id="other", at=NOON)]
+        assert VOID in folded([*history, *late]).asked
+
+    def test_another_means_that_is_declined_is_asked_for_again(self):
+        history = [*self.FAILED, self.RENEWED]
+        declined_again = replace(declined(), request_id="O:authorize 2:1")
+        assert outcome(given=history, when=refusal("O:authorize 2:1")) == [declined_again, collection_required(15_00)]
+
+    def test_it_is_written_off_by_a_person(self):
+        assert outcome(given=self.FAILED, when=self.WRITE_OFF) == [self.WRITTEN_OFF]
+        history = [*self.FAILED, self.WRITTEN_OFF]
+        assert due_after(history) is None
+        refused = refused_command("WriteOffPayment", "nothing is outstanding")
+        assert outcome(given=history, when=self.WRITE_OFF) == [refused]
+        assert outcome(given=[*history, refused], when=self.WRITE_OFF) == []
+
+    def test_at_the_deadline_it_is_asked_for_again_or_written_off_below_an_amount(self):
+        deadline = NOON + timedelta(days=3)
+        overdue = ActOnOutstanding(order_id="O", deadline=deadline)
+        assert outcome(given=self.FAILED, when=overdue) == [collection_required(15_00, "it was not collected in time")]
+        assert outcome(given=self.FAILED, when=replace(overdue, deadline=NOON)) == []
+        small: list[Event] = [
+            *HELD,
+            capture_requested("O/X", 8_33, 1),
+            capture_failed("O/X", "no funds", "O:capture:O/X", 8_33),
+            collection_required(8_33),
+        ]
+        [written_off] = outcome(given=small, when=overdue)
+        assert isinstance(written_off, PaymentWrittenOff)
+        assert (written_off.amount, written_off.reason) == (8_33, "by policy: up to 10.00 EUR is written off")
+
+    def test_a_capture_that_failed_before_people_were_asked_is_asked_for_too(self):
+        old: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3), capture_failed("O/X", "expired", "O:capture:O/X")]
+        deadline = NOON + timedelta(days=3)
+        assert due_after(old) == (deadline, ActOnOutstanding(order_id="O", deadline=deadline))
+
+    @pytest.mark.parametrize("command", [RETRY, OTHER_CARD, WRITE_OFF])
+    def test_without_anything_outstanding_there_is_nothing_to_do(self, command: Command):
+        for history in ([], HELD, SHIPPED):
+            assert outcome(given=history, when=command) == [refused_command(type(command).__name__, "nothing is outstanding")]
+
+    def test_while_a_capture_is_under_way_nothing_is_written_off(self):
+        [refused] = outcome(given=self.LAST, when=self.WRITE_OFF)
+        assert isinstance(refused, PaymentCommandRefused)
+        assert outcome(given=self.LAST, when=self.RETRY) == []
+
+    def test_an_authorization_is_renewed_before_it_runs_out_under_a_key_of_its_own(self):
+        history = [requested(), self.EXPIRES]
+        renew = RenewAuthorization(order_id="O", authorization_id="auth")
+        assert due_after(history) == (NOON + timedelta(days=6), renew)
+        renewed = replace(self.RENEWED, payment=CARD)
+        assert outcome(given=history, when=renew) == [self.EXPIRED, renewed]
+        history = [*history, self.EXPIRED, renewed]
+        assert outcome(given=history, when=renew) == []
+        again = outcome(given=history, when=success("O:authorize 2:1", "second"))
+        assert again == [replace(authorized(), request_id="O:authorize 2:1", authorization_id="second")]
+        assert outcome(given=[*history, *again], when=ship("O/X", 3)) == [
+            replace(capture_requested("O/X", 15_00, 3), authorization_id="second")
+        ]
+
+    def test_one_that_holds_for_less_than_the_margin_is_renewed_after_half_its_time(self):
+        found = due_after([requested(), replace(authorized(), expires_at=NOON + timedelta(hours=2))])
+        assert found == (NOON + timedelta(hours=1), RenewAuthorization(order_id="O", authorization_id="auth"))
+
+    def test_one_of_which_all_is_captured_is_not_renewed(self):
+        assert due_after([requested(), self.EXPIRES, *SHIPPED[2:]]) is None
+        assert due_after([requested(), self.EXPIRES, void_requested(), voided()]) is None
+
+    def test_a_renewal_that_is_declined_is_asked_for_and_what_ships_meanwhile_is_captured_by_the_next_means(self):
+        history: list[Event] = [requested(), self.EXPIRES, self.EXPIRED, replace(self.RENEWED, payment=CARD)]
+        events = outcome(given=history, when=refusal("O:authorize 2:1"))
+        assert events == [replace(declined(), request_id="O:authorize 2:1"), collection_required(0)]
+        history += events
+        assert due_after(history) is not None
+        history += outcome(given=history, when=ship("O/X", 3))
+        assert folded(history).outstanding == 15_00
+        history += outcome(given=history, when=self.OTHER_CARD)
+        history += outcome(given=history, when=success("O:authorize 3:1", "third"))
+        history += outcome(given=history, when=success(capture_id("O/X", 2)))
+        assert (folded(history).captured, folded(history).outstanding, due_after(history)) == (15_00, 0, None)
+
+    def test_an_order_that_is_canceled_while_its_renewal_is_declined_waits_for_nobody(self):
+        history: list[Event] = [requested(), self.EXPIRES, self.EXPIRED, replace(self.RENEWED, payment=CARD)]
+        history += outcome(given=history, when=refusal("O:authorize 2:1"))
+        assert outcome(given=history, when=RELEASE) == [ABANDONED]
+        assert due_after([*history, ABANDONED]) is None
 
 
 class TestEndedOrder:
@@ -479,6 +710,10 @@ class TestRefund:
     def test_a_refund_that_can_continue_is_not_given_up(self):
         history: list[Event] = [*HELD, refund_postponed("R", 6_00), *SHIPPED[2:]]
         assert outcome(given=history, when=GiveUpRefund(order_id="O", refund_id="R")) == []
+
+    def test_while_a_capture_is_tried_again_a_refund_waits(self):
+        history = [*HELD, capture_requested("O/X", 15_00, 3), capture_refused("O/X", 15_00, timedelta(hours=1))]
+        assert outcome(given=history, when=refund("R", 6_00)) == [refund_postponed("R", 6_00)]
 
     def test_after_a_failed_capture_nothing_is_left_to_refund(self):
         history: list[Event] = [*HELD, capture_requested("O/X", 15_00, 3), capture_failed("O/X", "expired", "O:capture:O/X")]

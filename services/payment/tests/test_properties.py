@@ -18,16 +18,19 @@ from oms_contracts.payments import (
     PaymentAuthorized,
     PaymentCaptured,
     PaymentCaptureFailed,
+    PaymentCaptureRefused,
     PaymentCaptureRequested,
     PaymentDeclined,
     PaymentVoided,
     PaymentVoidRequested,
+    PaymentWrittenOff,
     RefundFailed,
     RefundRequested,
     RefundSettled,
 )
 from oms_contracts.values import AllocatedLine, PaymentMethod
 from oms_payment.commands import (
+    ActOnOutstanding,
     AuthorizeOrder,
     CaptureShipment,
     Command,
@@ -42,6 +45,8 @@ from oms_payment.commands import (
     RecordUnknownRequest,
     RefundReturn,
     ReleasePayment,
+    RenewAuthorization,
+    RepeatCapture,
     Request,
     RequestAuthorization,
     RequestCapture,
@@ -53,11 +58,13 @@ from oms_payment.decider import Terms, decide, due, evolve
 from oms_payment.money import INITIAL, Payment
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-TERMS = Terms(refund_timeout=timedelta(hours=1))
+TERMS = Terms(refund_timeout=timedelta(hours=1), capture_tries=2, capture_retry_after=timedelta(minutes=1), write_off_up_to={"EUR": 10**9})
+ByItself = ResumeRefund | GiveUpRefund | RepeatCapture | RenewAuthorization | ActOnOutstanding
 CARD = PaymentMethod(kind="card", token="tok")  # no secret
 MAX_STEPS = 500
 REQUESTS = (PaymentAuthorizationRequested, PaymentCaptureRequested, PaymentVoidRequested, RefundRequested)
-OUTCOMES = (PaymentAuthorized, PaymentDeclined, PaymentCaptured, PaymentCaptureFailed, PaymentVoided, RefundSettled, RefundFailed)
+CAPTURE_OUTCOMES = (PaymentCaptured, PaymentCaptureRefused, PaymentCaptureFailed)
+OUTCOMES = (PaymentAuthorized, PaymentDeclined, *CAPTURE_OUTCOMES, PaymentVoided, RefundSettled, RefundFailed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +241,7 @@ class Simulation:
 
     def perform_due(self) -> None:
         """Perform what is due, at its time."""
-        found = due("O", self.payment)
+        found = due("O", self.payment, TERMS)
         if found is None:
             return
         at, wanted = found
@@ -242,7 +249,7 @@ class Simulation:
             return
         self.now = max(self.now, at)
         before = self.payment
-        if isinstance(wanted, ResumeRefund | GiveUpRefund):
+        if isinstance(wanted, ByItself):
             self.apply(wanted)
         else:
             response = self.provider.perform(wanted)
@@ -252,8 +259,8 @@ class Simulation:
 
     def perform_without_recording(self) -> None:
         """The process dies between the provider's response and recording it."""
-        found = due("O", self.payment)
-        if found is not None and not isinstance(found[1], ResumeRefund | GiveUpRefund):
+        found = due("O", self.payment, TERMS)
+        if found is not None and not isinstance(found[1], ByItself):
             self.provider.perform(found[1])
 
     def repeat(self, commands: list[Command] | list[RecordResponse]) -> None:
@@ -265,7 +272,7 @@ class Simulation:
         self.events += events
         self.payment = reduce(evolve, events, self.payment)
         assert decide(command, self.payment, self.now, TERMS) == [], "a command has its effect once"
-        assert self.payment.captured <= self.payment.claimed <= self.payment.authorized
+        assert self.payment.captured + self.payment.written_off <= self.payment.claimed <= self.payment.amount
 
     def _caused(self, topic: str, command: Command) -> bool:
         match command:
@@ -322,7 +329,7 @@ def test_events_and_provider_agree_and_nothing_is_charged_twice(scenario: Scenar
     assert sum(event.amount for event in events if isinstance(event, PaymentCaptured)) == provider.captured
     assert sum(event.amount for event in events if isinstance(event, RefundSettled)) == provider.refunded
     assert max(Counter(event.fulfillment_id for event in events if isinstance(event, PaymentCaptured)).values(), default=0) <= 1
-    assert provider.refunded <= provider.captured <= simulation.payment.authorized
+    assert provider.refunded <= provider.captured <= scenario.amount
 
 
 @settings(deadline=None, max_examples=400)
@@ -335,7 +342,7 @@ def test_every_request_has_one_outcome_and_nothing_waits_forever(scenario: Scena
     closed = Counter(event.request_id for event in simulation.events if isinstance(event, OUTCOMES) and event.request_id in requested)
     assert requested == closed
     assert max(requested.values(), default=0) <= 1
-    assert due("O", simulation.payment) is None
+    assert due("O", simulation.payment, TERMS) is None
     ended = [event.refund_id for event in simulation.events if isinstance(event, RefundSettled | RefundFailed)]
     elsewhere = Counter(refund_id for refund_id in ended if refund_id.endswith("/elsewhere"))
     assert max(elsewhere.values(), default=0) <= 1
@@ -358,6 +365,17 @@ def test_a_shipped_order_is_captured_in_full(scenario: Scenario, schedule: list[
     simulation = Simulation(replace(scenario, ends=False, paid=True, treatments=treatments), deliver_before_giving_up=False)
     simulation.run(schedule)
     assert (simulation.provider.captured, simulation.provider.held) == (scenario.amount, 0)
+
+
+@settings(deadline=None, max_examples=300)
+@for_all(scenarios(), schedules)
+def test_what_shipped_is_captured_or_written_off_to_the_cent(scenario: Scenario, schedule: list[int]):
+    simulation = Simulation(replace(scenario, ends=False, paid=True), deliver_before_giving_up=False)
+    simulation.run(schedule)
+    written_off = sum(event.amount for event in simulation.events if isinstance(event, PaymentWrittenOff))
+    assert (simulation.provider.captured, written_off) == (simulation.payment.captured, simulation.payment.written_off)
+    assert simulation.provider.captured + written_off == scenario.amount
+    assert simulation.payment.outstanding == 0
 
 
 @settings(deadline=None, max_examples=300)

@@ -5,6 +5,7 @@ To test another provider, add a Candidate for it.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -180,6 +181,27 @@ class TestSandboxTokens:
         authorization_id = await authorized_with(Sandbox(), token)
         for other in (capture, void, refund):
             assert isinstance(await call(Sandbox(), other(authorization_id)), Refused if other is make else Done)
+
+    async def test_a_capture_that_is_refused_once_is_performed_under_another_key(self):
+        first = capture(await authorized_with(Sandbox(), "tok_capture_fails_once"))
+        second = replace(first, request_id="O:capture 2:O/X")
+        for _ in range(2):
+            assert isinstance(await Sandbox().capture(first), Refused)
+            assert isinstance(await Sandbox().capture(second), Done)
+
+    async def test_an_authorization_runs_out_when_its_token_says_and_its_renewal_may_be_declined(self):
+        token = "tok_renewal_fails_expires_2026-12-24T18:00:00Z"  # no secret
+        first = authorization(token)
+        assert await Sandbox().authorize(first) == await look_up(Sandbox(), first)
+        response = await Sandbox().authorize(first)
+        assert isinstance(response, Done)
+        assert response.expires_at == datetime(2026, 12, 24, 18, tzinfo=UTC)
+        assert isinstance(await Sandbox().capture(capture(response.reference)), Done)
+        assert isinstance(await Sandbox().authorize(replace(first, request_id="O:authorize 2:1")), Refused)
+        good = replace(authorization("tok_visa_expires_2026-12-24T18:00:00Z"), request_id="O:authorize 2:1")
+        renewed = await Sandbox().authorize(good)
+        assert isinstance(renewed, Done)
+        assert renewed.expires_at is None
 
     @pytest.mark.parametrize(
         ("token", "make"), [("tok_capture_timeout", capture), ("tok_void_timeout", void), ("tok_refund_timeout", refund)]

@@ -68,6 +68,7 @@ DEFECTS = {
     "refunded_twice": ("money", "update refunds set times = 2 where order_id = 'done'"),
     "captured_unshipped": ("money", "update fulfillments set shipped_at = null where order_id = 'done'"),
     "captured_too_much": ("money", "update order_lines set shipped = 0 where order_id = 'done'"),
+    "not_collected": ("money", "update captures set status = 'failed' where order_id = 'done'"),
     "captured_too_little": ("money", "update payments set captured = 3999 where order_id = 'done'"),
     "not_captured": ("money", "delete from captures where order_id = 'done'"),
     "still_authorized": ("money", "update authorizations set voided_at = null where order_id = 'stopped'"),

@@ -25,6 +25,9 @@ SHOW = {
 """By kind, the command that shows it."""
 COMMANDS = {
     "amend-payment": ("order pay {order} --kind KIND --token TOKEN",),
+    "retry-capture": ("payment retry {order}",),
+    "pay-outstanding": ("payment pay {order} --kind KIND --token TOKEN",),
+    "write-off-payment": ("payment write-off {order} --reason TEXT",),
     "cancel-order": ("order cancel {order} --reason TEXT",),
     "define-product": ("product define SKU --title TITLE",),
     "record-scan": ("package scan {order} STATUS",),

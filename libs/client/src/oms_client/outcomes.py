@@ -13,6 +13,7 @@ from oms_contracts.dead_letters import RecordSetAside, RedriveRefused
 from oms_contracts.fulfillments import FulfillmentCommandRefused
 from oms_contracts.message import type_of
 from oms_contracts.orders import OrderCommandRefused, OrderConflictReported, OrderRejected
+from oms_contracts.payments import PaymentCommandRefused
 from oms_contracts.products import ProductCommandRefused
 from oms_contracts.returns import ReturnCommandRefused, ReturnDeclined, ReturnRequested
 from oms_contracts.stock import StockCommandRefused
@@ -33,6 +34,7 @@ _REFUSED = frozenset(
         OrderCommandRefused,
         StockCommandRefused,
         ProductCommandRefused,
+        PaymentCommandRefused,
         FulfillmentCommandRefused,
         TrackingCommandRefused,
         ReturnCommandRefused,

@@ -17,6 +17,7 @@ from oms_contracts.fulfillments import AcceptFulfillment, PackPackage, PickItems
 from oms_contracts.message import MessageType, UnreadableMessage, description_of, encode, type_of, validate
 from oms_contracts.money import counted
 from oms_contracts.orders import ENDED_STATUSES, AmendPayment, CancelOrder
+from oms_contracts.payments import PayOutstanding, RetryCapture, WriteOffPayment
 from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.returns import CancelReturn, InspectReturn, ReceiveReturnItems, RequestReturn
 from oms_contracts.schemas import schema_of
@@ -134,6 +135,12 @@ def _payable(order: Json) -> str:
     return OFFERED if order["status"] == "awaiting_payment" else "no other payment is waited for"
 
 
+def _uncollected(order: Json) -> str:
+    payment: Json | str = order.get("payment") or {}
+    outstanding = not isinstance(payment, str) and payment and payment["totals"].get("outstanding")  # a list has its status alone
+    return OFFERED if outstanding or order.get("action") == "collect_payment" else "nothing is outstanding"
+
+
 def _returnable(order: Json) -> str:
     if order["status"] != "completed":
         return "the order is not completed"
@@ -207,6 +214,34 @@ OPERATIONS: tuple[Operation, ...] = (
         object="order",
         scope="orders:change",
         offered=_payable,
+    ),
+    Operation(
+        "retry-capture",
+        RetryCapture,
+        "Try a capture again",
+        "/orders/{order_id}/payment/retry",
+        object="order",
+        scope="orders:change",
+        offered=_uncollected,
+    ),
+    Operation(
+        "pay-outstanding",
+        PayOutstanding,
+        "Pay what is outstanding by other means",
+        "/orders/{order_id}/payment/outstanding",
+        object="order",
+        scope="orders:change",
+        offered=_uncollected,
+    ),
+    Operation(
+        "write-off-payment",
+        WriteOffPayment,
+        "Write off what is outstanding",
+        "/orders/{order_id}/payment/write-off",
+        object="order",
+        scope="orders:change",
+        offered=_uncollected,
+        destroys=True,
     ),
     Operation("receive-stock", ReceiveStock, "Receive goods", "/stock/receipts", object="stock", scope="stock:change"),
     Operation("adjust-stock", AdjustStock, "Correct stock", "/stock/adjustments", object="stock", scope="stock:change", destroys=True),

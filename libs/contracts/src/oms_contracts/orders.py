@@ -148,7 +148,8 @@ class OrderConfirmed(Value, frozen=True, kw_only=True):
 class OrderReleased(Value, frozen=True, kw_only=True):
     """Stock is allocated. Fulfillment plans from `lines`, which name the location of every unit.
 
-    `personal` and `sealed` are those of OrderAccepted.
+    `personal` and `sealed` are those of OrderAccepted. `collects` says that money for what ships is ours to collect: then the order is
+    completed once every unit is delivered and what has shipped is paid.
     """
 
     order_id: str
@@ -158,6 +159,7 @@ class OrderReleased(Value, frozen=True, kw_only=True):
     promise: DeliveryPromise | None = None
     personal: PersonalData | None = None
     sealed: SealedData | None = None
+    collects: bool = False
 
 
 @message("oms.capture.OrderActionRequired.v1", key="order_id")
@@ -165,9 +167,9 @@ class OrderActionRequired(Value, frozen=True, kw_only=True):
     """The order waits for somebody. Unless they act before `deadline` it expires, or an operator is asked.
 
     `action` is amend_payment (the payment was declined: stock is released meanwhile), resolve_stock (there is not enough), define_product
-    (the catalogue lacks a product: the order goes on by itself once it is defined), check_delivery (a package is lost or long overdue) or
-    investigate (a service has not answered for long); the last two ask an operator, and come again after each deadline. `attempt` is the
-    one that came to this; None on records from before it was told.
+    (the catalogue lacks a product: the order goes on by itself once it is defined), check_delivery (a package is lost or long overdue),
+    collect_payment (what has shipped could not be captured) or investigate (a service has not answered for long); the last three ask an
+    operator, and come again after each deadline. `attempt` is the one that came to this; None on records from before it was told.
     """
 
     order_id: str
@@ -236,6 +238,34 @@ class OrderPartlyDelivered(Value, frozen=True, kw_only=True):
     at: datetime
 
 
+@message("oms.capture.OrderDelivered.v1", key="order_id")
+class OrderDelivered(Value, frozen=True, kw_only=True):
+    """The last package arrived, and what shipped is not known to be paid yet. The order is completed as soon as it is."""
+
+    order_id: str
+    package_id: str
+    lines: tuple[AllocatedLine, ...]
+    at: datetime
+
+
+@message("oms.capture.OrderPaid.v1", key="order_id")
+class OrderPaid(Value, frozen=True, kw_only=True):
+    """The `units` that `fulfillment_id` shipped are paid, or their money was written off."""
+
+    order_id: str
+    fulfillment_id: str
+    units: int
+    at: datetime
+
+
+@message("oms.capture.OrderPaymentResolved.v1", key="order_id")
+class OrderPaymentResolved(Value, frozen=True, kw_only=True):
+    """Nobody needs to see to the order's payment any more (collect_payment)."""
+
+    order_id: str
+    at: datetime
+
+
 @message("oms.capture.OrderCommandRefused.v1", key="order_id")
 class OrderCommandRefused(Value, frozen=True, kw_only=True):
     """A command does not fit where the order stands; `reason` says how. `command` is its published type."""
@@ -248,7 +278,10 @@ class OrderCommandRefused(Value, frozen=True, kw_only=True):
 
 @message("oms.capture.OrderCompleted.v2", key="order_id")
 class OrderCompleted(Value, frozen=True, kw_only=True):
-    """The end: every unit is delivered. Returns may be asked for from now on; each line is refunded its share of what it cost."""
+    """The end: every unit is delivered, and what is ours to collect is paid or written off.
+
+    Returns may be asked for from now on; each line is refunded its share of what it cost.
+    """
 
     order_id: str
     currency: str

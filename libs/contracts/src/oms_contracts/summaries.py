@@ -26,9 +26,12 @@ from oms_contracts.orders import (
     OrderCompleted,
     OrderConfirmed,
     OrderConflictReported,
+    OrderDelivered,
     OrderExpired,
+    OrderPaid,
     OrderPartlyDelivered,
     OrderPaymentAmended,
+    OrderPaymentResolved,
     OrderRejected,
     OrderReleased,
     OrderReserved,
@@ -36,17 +39,23 @@ from oms_contracts.orders import (
 )
 from oms_contracts.payments import (
     PaymentAbandoned,
+    PaymentAuthorizationExpired,
     PaymentAuthorizationRequested,
     PaymentAuthorized,
     PaymentCaptured,
     PaymentCaptureFailed,
+    PaymentCaptureRefused,
     PaymentCaptureRequested,
+    PaymentCollectionRequired,
+    PaymentCommandRefused,
     PaymentDeclined,
     PaymentOutcomeUnknown,
+    PaymentRenewalRequested,
     PaymentRequestRepeated,
     PaymentVoided,
     PaymentVoidFailed,
     PaymentVoidRequested,
+    PaymentWrittenOff,
     RefundFailed,
     RefundPostponed,
     RefundRequested,
@@ -131,6 +140,9 @@ SUMMARIES: dict[type[Any], str] = {
     OrderCanceled: "Canceled: {e.reason}",
     OrderExpired: "Expired: {e.reason}",
     OrderPartlyDelivered: "Package {e.package_id} arrived, others are still to come",
+    OrderDelivered: "Package {e.package_id} arrived, and with it every unit; what shipped is not known to be paid yet",
+    OrderPaid: "What {e.fulfillment_id} shipped is paid, or written off",
+    OrderPaymentResolved: "The payment needs nobody to see to it any more",
     OrderCommandRefused: "{command} was refused: {e.reason}",
     OrderCompleted: "Completed: every unit is delivered",
     WebhookTaken: "The shop's webhook {e.topic} was taken: {webhook}",
@@ -172,12 +184,22 @@ SUMMARIES: dict[type[Any], str] = {
     StockCommandRefused: "{command} was refused: {reasons}",
     PaymentAuthorizationRequested: "The provider is asked to hold {money}, attempt {e.attempt}",
     PaymentAuthorized: "{money} is authorized",
+    PaymentAuthorizationExpired: "The authorization has run out; {money} of it was not captured",
+    PaymentRenewalRequested: "The provider is asked to hold {money} anew",
     PaymentDeclined: "The payment was declined: {e.reason}",
     PaymentOutcomeUnknown: "The provider did not respond; looked up again at {e.next_check_at:" + _TIME_FORMAT + "}",
     PaymentRequestRepeated: "The provider does not know the request: it is sent again",
     PaymentCaptureRequested: "The provider is asked to take {money} for {e.fulfillment_id}",
     PaymentCaptured: "{money} was captured for {e.fulfillment_id}",
     PaymentCaptureFailed: "The capture for {e.fulfillment_id} failed: {e.reason}",
+    PaymentCaptureRefused: "The provider refused to take {money} for {e.fulfillment_id}, and is asked again at {e.retry_at:"
+    + _TIME_FORMAT
+    + "}: {e.reason}",
+    PaymentCollectionRequired: "{outstanding} of what shipped is not paid; somebody must act until {e.deadline:"
+    + _TIME_FORMAT
+    + "}: {e.reason}",
+    PaymentWrittenOff: "{money} for {e.fulfillment_id} is written off: {e.reason}",
+    PaymentCommandRefused: "{command} was refused: {e.reason}",
     PaymentVoidRequested: "The provider is asked to release the authorization",
     PaymentVoided: "The authorization is voided",
     PaymentVoidFailed: "The authorization could not be voided: {e.reason}",
@@ -261,6 +283,8 @@ class _Values(dict[str, Any]):
                 return _with_verb(event.units, "are")
             case "money":
                 return money_text(event.total if isinstance(event, OrderAccepted) else event.amount, event.currency)
+            case "outstanding":
+                return money_text(event.outstanding, event.currency)
             case "key_count":
                 return counted(len(event.keys), "key")
             case "command":

@@ -19,9 +19,12 @@ from oms_contracts.orders import (
     OrderCompleted,
     OrderConfirmed,
     OrderConflictReported,
+    OrderDelivered,
     OrderExpired,
+    OrderPaid,
     OrderPartlyDelivered,
     OrderPaymentAmended,
+    OrderPaymentResolved,
     OrderRejected,
     OrderReleased,
     OrderReserved,
@@ -86,14 +89,37 @@ class RecordReservationExpiry(Struct, frozen=True, kw_only=True):
 
 
 class RecordAuthorization(Struct, frozen=True, kw_only=True):
+    """`outstanding` minor units for what has shipped are still to be captured."""
+
     order_id: str
     attempt: int
+    outstanding: int = 0
 
 
 class RecordDecline(Struct, frozen=True, kw_only=True):
     order_id: str
     attempt: int
     reason: str
+
+
+class RecordPayment(Struct, frozen=True, kw_only=True):
+    """What `fulfillment_id` shipped is paid, or written off; `outstanding` minor units for other shipments are not.
+
+    `units` is None where an earlier release of payment did not tell it.
+    """
+
+    order_id: str
+    fulfillment_id: str
+    units: int | None
+    outstanding: int
+
+
+class RecordOutstanding(Struct, frozen=True, kw_only=True):
+    """Somebody must see to the payment before `deadline`."""
+
+    order_id: str
+    reason: str
+    deadline: datetime
 
 
 class RecordAllocation(Struct, frozen=True, kw_only=True):
@@ -142,6 +168,8 @@ Command = (
     | RecordReservationExpiry
     | RecordAuthorization
     | RecordDecline
+    | RecordPayment
+    | RecordOutstanding
     | RecordAllocation
     | RecordFulfillmentCanceled
     | RecordCancellationRejected
@@ -168,6 +196,9 @@ Event = (
     | OrderCanceled
     | OrderExpired
     | OrderPartlyDelivered
+    | OrderDelivered
+    | OrderPaid
+    | OrderPaymentResolved
     | OrderCommandRefused
     | OrderCompleted
 )

@@ -26,9 +26,12 @@ from oms_contracts.orders import (
     OrderCompleted,
     OrderConfirmed,
     OrderConflictReported,
+    OrderDelivered,
     OrderExpired,
+    OrderPaid,
     OrderPartlyDelivered,
     OrderPaymentAmended,
+    OrderPaymentResolved,
     OrderRejected,
     OrderReleased,
     OrderReserved,
@@ -48,6 +51,8 @@ from oms_capture.commands import (
     RecordDelivery,
     RecordDeliveryTrouble,
     RecordFulfillmentCanceled,
+    RecordOutstanding,
+    RecordPayment,
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
@@ -87,6 +92,8 @@ class Order(Struct, frozen=True, kw_only=True):
     `lines` are those that are shipped, and `amount` is the part of `total` that payment has held by `payment`. `delivered` are the units by
     package. `too_late` is why the order can no longer be canceled. `cancellation` is why it is to be canceled,
     while fulfillment has not yet accepted or rejected the request of `cancellation_at`.
+    Where the order `collects` money, `paid` are the units by fulfillment whose money was captured or written off. `unpaid` is why somebody
+    must see to the payment, by `collect_by`; both are empty while nobody must.
     """
 
     status: str = "new"
@@ -115,6 +122,10 @@ class Order(Struct, frozen=True, kw_only=True):
     too_late: str | None = None
     refused: frozenset[str] = frozenset()
     delivered: dict[str, int] = field(default_factory=dict[str, int])
+    collects: bool = False
+    paid: dict[str, int] = field(default_factory=dict[str, int])
+    unpaid: str = ""
+    collect_by: datetime | None = None
 
 
 INITIAL = Order()
@@ -157,11 +168,14 @@ def decide_order(command: Command, order: Order, now: datetime, terms: Terms) ->
                 return []
             return [OrderExpired(order_id=order_id, reason="the reservation ended before the payment was authorized", at=now)]
 
-        case RecordAuthorization(order_id=order_id, attempt=attempt):
+        case RecordAuthorization(order_id=order_id, attempt=attempt, outstanding=outstanding):
+            if order.status == "released" and order.unpaid and not outstanding:
+                return _payment_resolved(order_id, order, now)
             return [OrderConfirmed(order_id=order_id, at=now)] if order.status == "reserved" and attempt == order.attempt else []
 
         case RecordDecline(order_id=order_id, attempt=attempt, reason=reason):
-            if order.status != "reserved" or attempt != order.attempt:
+            # Of an order that is confirmed the renewal of its authorization was declined.
+            if order.status not in {"reserved", "confirmed"} or attempt != order.attempt:
                 return []
             return [_ask(order_id, order, "amend_payment", reason, now=now, timeout=terms.payment_timeout)]
 
@@ -177,8 +191,20 @@ def decide_order(command: Command, order: Order, now: datetime, terms: Terms) ->
                     promise=order.promise,
                     personal=order.personal,
                     sealed=order.sealed,
+                    collects=order.amount > 0,
                 )
             ]
+
+        case RecordPayment():
+            return _record_payment(command, order, now)
+
+        case RecordOutstanding(order_id=order_id, reason=reason, deadline=deadline):
+            if order.status != "released" or (order.collect_by is not None and deadline <= order.collect_by):
+                return []
+            asked = OrderActionRequired(
+                order_id=order_id, action="collect_payment", reason=reason, deadline=deadline, at=now, attempt=order.attempt
+            )
+            return [asked]
 
         case AmendPayment(order_id=order_id, payment=payment, attempt=attempt):
             if order.status != "awaiting_payment" or attempt not in {None, order.attempt}:
@@ -210,9 +236,11 @@ def decide_order(command: Command, order: Order, now: datetime, terms: Terms) ->
         case RecordDelivery(order_id=order_id, package_id=package_id, lines=lines):
             if order.status != "released" or package_id in order.delivered:
                 return []
-            arrived = _units(lines) + sum(order.delivered.values())
-            if arrived < sum(line.quantity for line in order.lines):
+            with_it = replace(order, delivered={**order.delivered, package_id: _units(lines)})
+            if not _is_delivered(with_it):
                 return [OrderPartlyDelivered(order_id=order_id, package_id=package_id, lines=lines, at=now)]
+            if not may_complete(with_it):
+                return [OrderDelivered(order_id=order_id, package_id=package_id, lines=lines, at=now)]
             return [OrderCompleted(order_id=order_id, currency=order.currency, lines=order.lines, at=now)]
 
         case RecordDeliveryTrouble(order_id=order_id, reason=reason):
@@ -277,7 +305,9 @@ def evolve(order: Order, event: Event) -> Order:
         case OrderConfirmed(at=at):
             return replace(order, status="confirmed", waiting_since=at, deadline=None)
         case OrderReleased(at=at):
-            return replace(order, status="released", waiting_since=at, deadline=None)
+            return replace(order, status="released", waiting_since=at, deadline=None, collects=event.collects)
+        case OrderActionRequired(action="collect_payment", reason=reason, deadline=deadline):
+            return replace(order, unpaid=reason, collect_by=deadline)
         case OrderActionRequired(action=action, reason=reason, deadline=deadline):
             status = WAITING_STATUSES.get(action, order.status)
             trouble = order.trouble | {reason} if action == "check_delivery" else order.trouble
@@ -294,21 +324,42 @@ def evolve(order: Order, event: Event) -> Order:
             return replace(order, refused=order.refused | {f"{command}: {reason}"})
         case OrderPartlyDelivered(package_id=package_id, lines=lines):
             return replace(order, delivered={**order.delivered, package_id: _units(lines)})
+        case OrderDelivered(package_id=package_id, lines=lines, at=at):
+            # Only money is waited for from now on: where a package is no longer matters.
+            return replace(order, delivered={**order.delivered, package_id: _units(lines)}, waiting_since=at, deadline=None)
+        case OrderPaid(fulfillment_id=fulfillment_id, units=units):
+            return replace(order, paid={**order.paid, fulfillment_id: units})
+        case OrderPaymentResolved():
+            return replace(order, unpaid="")
         case OrderCanceled():
             return replace(order, status="canceled", deadline=None)
         case OrderExpired():
             return replace(order, status="expired", deadline=None)
         case OrderCompleted():
             # What only mattered before the end is dropped: it depends on which of two topics was read first.
-            return replace(order, status="completed", deadline=None, delivered={}, cancellation=None, cancellation_at=None, too_late=None)
+            return replace(
+                order,
+                status="completed",
+                deadline=None,
+                delivered={},
+                paid={},
+                collect_by=None,
+                cancellation=None,
+                cancellation_at=None,
+                too_late=None,
+            )
 
 
 def due(order_id: str, order: Order, terms: Terms) -> tuple[datetime, Command] | None:
     """The order's deadline. Every order that has not ended has one."""
     if order.status in ENDED_STATUSES or order.waiting_since is None:
         return None
-    timeout = terms.delivery_timeout if order.status == "released" else terms.answer_timeout
-    deadline = order.deadline or order.waiting_since + timeout
+    if order.status == "released" and not _is_delivered(order):
+        deadline = order.deadline or order.waiting_since + terms.delivery_timeout
+    else:
+        # While somebody must see to the payment, payment asks again at each deadline of its own: it has that long to answer.
+        began = max(order.waiting_since, order.collect_by) if order.unpaid and order.collect_by else order.waiting_since
+        deadline = order.deadline or began + terms.answer_timeout
     return deadline, ActOnDeadline(order_id=order_id, deadline=deadline)
 
 
@@ -443,6 +494,9 @@ def _overdue(order_id: str, order: Order, now: datetime, terms: Terms) -> Event:
             return OrderExpired(order_id=order_id, reason="there was not enough stock in time", at=now)
         case "awaiting_product":
             return OrderExpired(order_id=order_id, reason="its products were not defined in time", at=now)
+        case "released" if _is_delivered(order):
+            reason = "every unit is delivered, and payment has not said for too long whether what shipped is paid"
+            return _ask(order_id, order, "investigate", reason, now=now, timeout=terms.answer_timeout)
         case "released":
             return _ask(order_id, order, "check_delivery", "not delivered in time", now=now, timeout=terms.delivery_timeout)
         case waiting:
@@ -453,6 +507,44 @@ def _overdue(order_id: str, order: Order, now: datetime, terms: Terms) -> Event:
 def _ask(order_id: str, order: Order, action: str, reason: str, *, now: datetime, timeout: timedelta) -> OrderActionRequired:
     deadline = now + timeout
     return OrderActionRequired(order_id=order_id, action=action, reason=reason, deadline=deadline, at=now, attempt=order.attempt)
+
+
+def may_complete(order: Order) -> bool:
+    """Whether an order that is delivered may be completed: money that is ours to collect for it is paid or written off."""
+    return not order.unpaid and (not order.collects or sum(order.paid.values()) >= sum(order.delivered.values()))
+
+
+def _is_delivered(order: Order) -> bool:
+    """Whether every unit has arrived."""
+    return sum(order.delivered.values()) >= sum(line.quantity for line in order.lines)
+
+
+def _record_payment(command: RecordPayment, order: Order, now: datetime) -> list[Event]:
+    order_id, fulfillment_id = command.order_id, command.fulfillment_id
+    if order.status != "released" or not order.collects or fulfillment_id in order.paid:
+        return []
+    # An earlier release of payment does not tell the units: then its first capture counts for all of them.
+    units = sum(line.quantity for line in order.lines) if command.units is None else command.units
+    paid = replace(order, paid={**order.paid, fulfillment_id: units})
+    events: list[Event] = [OrderPaid(order_id=order_id, fulfillment_id=fulfillment_id, units=units, at=now)]
+    if order.unpaid and not command.outstanding:
+        events += _payment_resolved(order_id, order, now)
+        paid = replace(paid, unpaid="")
+    if _is_delivered(order) and may_complete(paid):
+        events.append(OrderCompleted(order_id=order_id, currency=order.currency, lines=order.lines, at=now))
+    return events
+
+
+def _payment_resolved(order_id: str, order: Order, now: datetime) -> list[Event]:
+    """Nobody must see to the payment any more. What else the order waits for is asked again, because readers keep the newest alone."""
+    resolved = OrderPaymentResolved(order_id=order_id, at=now)
+    if order.deadline is None or _is_delivered(order):
+        return [resolved]
+    reason = "; ".join(bounded_reasons(sorted(order.trouble))) or "not delivered in time"
+    again = OrderActionRequired(
+        order_id=order_id, action="check_delivery", reason=reason, deadline=order.deadline, at=now, attempt=order.attempt
+    )
+    return [resolved, again]
 
 
 def _is_open_request(requested_at: datetime | None, order: Order) -> bool:

@@ -12,7 +12,13 @@ from oms_contracts.channel import OrderPlaced, WebhookReceived
 from oms_contracts.content_hash import content_hash_of
 from oms_contracts.fulfillments import FulfillmentCanceled, FulfillmentCancellationRejected
 from oms_contracts.message import SendersFault, Value
-from oms_contracts.payments import PaymentAuthorized, PaymentDeclined
+from oms_contracts.payments import (
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentCollectionRequired,
+    PaymentDeclined,
+    PaymentWrittenOff,
+)
 from oms_contracts.stock import (
     StockAllocated,
     StockReservationExpired,
@@ -34,6 +40,8 @@ from oms_capture.commands import (
     RecordDelivery,
     RecordDeliveryTrouble,
     RecordFulfillmentCanceled,
+    RecordOutstanding,
+    RecordPayment,
     RecordReservation,
     RecordReservationExpiry,
     RecordShortage,
@@ -100,11 +108,23 @@ def on_stock_allocated(event: StockAllocated) -> Iterator[Command]:
 
 
 def on_payment_authorized(event: PaymentAuthorized) -> Iterator[Command]:
-    yield RecordAuthorization(order_id=event.order_id, attempt=event.attempt)
+    yield RecordAuthorization(order_id=event.order_id, attempt=event.attempt, outstanding=event.outstanding)
 
 
 def on_payment_declined(event: PaymentDeclined) -> Iterator[Command]:
     yield RecordDecline(order_id=event.order_id, attempt=event.attempt, reason=event.reason)
+
+
+def on_payment_captured(event: PaymentCaptured) -> Iterator[Command]:
+    yield RecordPayment(order_id=event.order_id, fulfillment_id=event.fulfillment_id, units=event.units, outstanding=event.outstanding)
+
+
+def on_payment_written_off(event: PaymentWrittenOff) -> Iterator[Command]:
+    yield RecordPayment(order_id=event.order_id, fulfillment_id=event.fulfillment_id, units=event.units, outstanding=event.outstanding)
+
+
+def on_payment_collection_required(event: PaymentCollectionRequired) -> Iterator[Command]:
+    yield RecordOutstanding(order_id=event.order_id, reason=event.reason, deadline=event.deadline)
 
 
 def on_fulfillment_canceled(event: FulfillmentCanceled) -> Iterator[Command]:
@@ -137,6 +157,9 @@ POLICIES: dict[type[Value], Callable[..., Iterator[AnyCommand]]] = {
     StockAllocated: on_stock_allocated,
     PaymentAuthorized: on_payment_authorized,
     PaymentDeclined: on_payment_declined,
+    PaymentCaptured: on_payment_captured,
+    PaymentWrittenOff: on_payment_written_off,
+    PaymentCollectionRequired: on_payment_collection_required,
     FulfillmentCanceled: on_fulfillment_canceled,
     FulfillmentCancellationRejected: on_fulfillment_cancellation_rejected,
     PackageDelivered: on_package_delivered,

@@ -45,7 +45,7 @@ def make_provider(settings: Settings) -> Provider:
 def make_service(terms: Terms, provider: Provider, provider_timeout: timedelta) -> Service:
     """Payment under the given terms, through `provider`, each of whose calls may take up to `provider_timeout`."""
     decider: Decider[Payment, Command, Event] = one_stream(
-        initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=due, state_version=2
+        initial=INITIAL, decide=partial(decide, terms=terms), evolve=evolve, due=partial(due, terms=terms), state_version=3
     )
     return service_of("payment", decider=decider, policies=POLICIES, effects=make_effects(provider, provider_timeout))
 
@@ -64,8 +64,8 @@ async def _perform(provider: Provider, timeout_seconds: float, effect: Effect) -
     except TimeoutError:
         return RecordUnknownOutcome(order_id=order_id, request_id=request_id, checks=checks)
     match response:
-        case Done(reference):
-            return RecordSuccess(order_id=order_id, request_id=request_id, reference=reference)
+        case Done(reference, expires_at):
+            return RecordSuccess(order_id=order_id, request_id=request_id, reference=reference, expires_at=expires_at)
         case Refused(reason):
             return RecordRefusal(order_id=order_id, request_id=request_id, reason=reason)
         case UnknownRequest():

@@ -1,24 +1,35 @@
-"""Payment's commands (from other services' events, its own deadlines and the provider's responses), its outside effects and its events."""
+"""Payment's commands, from people, other services' events, its own deadlines and the provider; its outside effects and its events."""
+
+from datetime import datetime
 
 from msgspec import Struct
 from oms_contracts.order_parts import ChargedLine
 from oms_contracts.payments import (
     PaymentAbandoned,
+    PaymentAuthorizationExpired,
     PaymentAuthorizationRequested,
     PaymentAuthorized,
     PaymentCaptured,
     PaymentCaptureFailed,
+    PaymentCaptureRefused,
     PaymentCaptureRequested,
+    PaymentCollectionRequired,
+    PaymentCommandRefused,
     PaymentDeclined,
     PaymentOutcomeUnknown,
+    PaymentRenewalRequested,
     PaymentRequestRepeated,
     PaymentVoided,
     PaymentVoidFailed,
     PaymentVoidRequested,
+    PaymentWrittenOff,
+    PayOutstanding,
     RefundFailed,
     RefundPostponed,
     RefundRequested,
     RefundSettled,
+    RetryCapture,
+    WriteOffPayment,
 )
 from oms_contracts.values import AllocatedLine, PaymentMethod
 
@@ -71,6 +82,27 @@ class GiveUpRefund(Struct, frozen=True, kw_only=True):
 
     order_id: str
     refund_id: str
+
+
+class RepeatCapture(Struct, frozen=True, kw_only=True):
+    """The provider refused a capture some time ago, and is asked again."""
+
+    order_id: str
+    fulfillment_id: str
+
+
+class RenewAuthorization(Struct, frozen=True, kw_only=True):
+    """The authorization is about to run out, and not all is captured of it."""
+
+    order_id: str
+    authorization_id: str
+
+
+class ActOnOutstanding(Struct, frozen=True, kw_only=True):
+    """Nobody has seen to the payment before the deadline."""
+
+    order_id: str
+    deadline: datetime
 
 
 # Outside effects. `request_id` is the provider's idempotency key. `checks` counts the calls so far that left the outcome unknown.
@@ -132,7 +164,7 @@ class LookUpOutcome(Struct, frozen=True, kw_only=True):
 
 Effect = Request | LookUpOutcome
 
-DueAction = Effect | ResumeRefund | GiveUpRefund
+DueAction = Effect | ResumeRefund | GiveUpRefund | RepeatCapture | RenewAuthorization | ActOnOutstanding
 """What a payment does by itself."""
 
 
@@ -140,11 +172,12 @@ DueAction = Effect | ResumeRefund | GiveUpRefund
 
 
 class RecordSuccess(Struct, frozen=True, kw_only=True):
-    """`reference` is the provider's id of the authorization, capture, void or refund."""
+    """`reference` is the provider's id of the authorization, capture, void or refund. An authorization holds until `expires_at`."""
 
     order_id: str
     request_id: str
     reference: str
+    expires_at: datetime | None = None
 
 
 class RecordRefusal(Struct, frozen=True, kw_only=True):
@@ -173,17 +206,36 @@ class RecordUnknownRequest(Struct, frozen=True, kw_only=True):
 
 RecordResponse = RecordSuccess | RecordRefusal | RecordUnknownOutcome | RecordUnknownRequest
 
-Command = AuthorizeOrder | CaptureShipment | ReleasePayment | RefundReturn | ResumeRefund | GiveUpRefund | RecordResponse
+PersonsCommand = RetryCapture | PayOutstanding | WriteOffPayment
+
+Command = (
+    AuthorizeOrder
+    | CaptureShipment
+    | ReleasePayment
+    | RefundReturn
+    | ResumeRefund
+    | GiveUpRefund
+    | RepeatCapture
+    | RenewAuthorization
+    | ActOnOutstanding
+    | RecordResponse
+    | PersonsCommand
+)
 
 Event = (
     PaymentAuthorizationRequested
     | PaymentAuthorized
     | PaymentDeclined
+    | PaymentAuthorizationExpired
+    | PaymentRenewalRequested
     | PaymentOutcomeUnknown
     | PaymentRequestRepeated
     | PaymentCaptureRequested
     | PaymentCaptured
+    | PaymentCaptureRefused
     | PaymentCaptureFailed
+    | PaymentCollectionRequired
+    | PaymentWrittenOff
     | PaymentVoidRequested
     | PaymentVoided
     | PaymentVoidFailed
@@ -192,4 +244,5 @@ Event = (
     | RefundRequested
     | RefundSettled
     | RefundFailed
+    | PaymentCommandRefused
 )

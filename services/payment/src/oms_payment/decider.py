@@ -1,4 +1,4 @@
-"""The payment of one order: which requests to the provider are allowed, and what its responses mean.
+"""The payment of one order: which requests to the provider are allowed, what its responses mean, and what people may do about its money.
 
 A request is recorded before it is sent, and is open until the provider's response is recorded. If there is no response, payment looks the
 request up under its key to learn whether it was performed. Nothing is compensated before that.
@@ -8,29 +8,41 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
+from oms_contracts.message import type_of
+from oms_contracts.money import money_text
 from oms_contracts.payments import (
     PaymentAbandoned,
+    PaymentAuthorizationExpired,
     PaymentAuthorizationRequested,
     PaymentAuthorized,
     PaymentCaptured,
     PaymentCaptureFailed,
+    PaymentCaptureRefused,
     PaymentCaptureRequested,
+    PaymentCollectionRequired,
+    PaymentCommandRefused,
     PaymentDeclined,
     PaymentOutcomeUnknown,
+    PaymentRenewalRequested,
     PaymentRequestRepeated,
     PaymentVoided,
     PaymentVoidFailed,
     PaymentVoidRequested,
+    PaymentWrittenOff,
+    PayOutstanding,
     RefundFailed,
     RefundPostponed,
     RefundRequested,
     RefundSettled,
+    RetryCapture,
+    WriteOffPayment,
 )
-from oms_contracts.values import MAX_REASON_CHARACTERS, shortened
+from oms_contracts.values import MAX_REASON_CHARACTERS, PaymentMethod, shortened
 
 from oms_payment.commands import (
+    ActOnOutstanding,
     AuthorizeOrder,
     CaptureShipment,
     Command,
@@ -39,12 +51,15 @@ from oms_payment.commands import (
     Event,
     GiveUpRefund,
     LookUpOutcome,
+    PersonsCommand,
     RecordRefusal,
     RecordSuccess,
     RecordUnknownOutcome,
     RecordUnknownRequest,
     RefundReturn,
     ReleasePayment,
+    RenewAuthorization,
+    RepeatCapture,
     Request,
     RequestAuthorization,
     RequestCapture,
@@ -59,11 +74,22 @@ NO_AUTHORIZATION = "none"
 
 
 class Terms(Struct, frozen=True, kw_only=True):
-    """The business's settings. The wait before a look-up doubles from `look_up_after` to `look_up_at_most`."""
+    """The business's settings. The wait before a look-up doubles from `look_up_after` to `look_up_at_most`.
+
+    An authorization is renewed `renew_before` it runs out. A capture is tried `capture_tries` times, with waits that double from
+    `capture_retry_after` to `capture_retry_at_most`. A person has `collection_timeout` to see to what is outstanding; then up to
+    `write_off_up_to` minor units of a currency are written off.
+    """
 
     look_up_after: timedelta = timedelta(seconds=5)
     look_up_at_most: timedelta = timedelta(hours=1)
     refund_timeout: timedelta = timedelta(days=7)
+    renew_before: timedelta = timedelta(days=1)
+    capture_tries: int = 5
+    capture_retry_after: timedelta = timedelta(hours=1)
+    capture_retry_at_most: timedelta = timedelta(days=1)
+    collection_timeout: timedelta = timedelta(days=3)
+    write_off_up_to: dict[str, int] = field(default_factory=dict[str, int])
 
 
 def decide(command: Command, payment: Payment, now: datetime, terms: Terms) -> list[Event]:
@@ -75,19 +101,43 @@ def decide(command: Command, payment: Payment, now: datetime, terms: Terms) -> l
                 return []
             return _authorize(command, now)
 
-        case CaptureShipment(order_id=order_id, fulfillment_id=fulfillment_id):
-            if request_id_of(order_id, "capture", fulfillment_id) in payment.asked:
+        case CaptureShipment(fulfillment_id=fulfillment_id):
+            if payment.capture_of(fulfillment_id):
                 return []
             if payment.ended or not payment.authorization_id:
-                reason = "nothing is held for this order"
-                return [PaymentCaptureFailed(order_id=order_id, fulfillment_id=fulfillment_id, request_id="", reason=reason, at=now)]
+                return _uncovered(command, payment, now=now, terms=terms)
             return _capture(command, payment, now)
+
+        case RepeatCapture(order_id=order_id, fulfillment_id=fulfillment_id):
+            request = payment.capture_of(fulfillment_id)
+            if request is None or request.outcome != "refused" or payment.open("authorize"):
+                return []
+            if payment.ended or not payment.authorization_id:
+                return _capture_failed(order_id, request, "nothing is held for this order any more", payment, now=now, terms=terms)
+            return [_capture_again(order_id, request, payment.authorization_id, payment, now)]
+
+        case RenewAuthorization(order_id=order_id, authorization_id=authorization_id):
+            if _renew_at(payment, terms) is None or authorization_id != payment.authorization_id or payment.method is None:
+                return []
+            expired = PaymentAuthorizationExpired(
+                order_id=order_id, authorization_id=authorization_id, amount=payment.unpaid, currency=payment.currency, at=now
+            )
+            return [expired, _renewal(order_id, payment.method, payment, now)]
+
+        case ActOnOutstanding(order_id=order_id, deadline=deadline):
+            # The deadline is matched, not compared with the clock: an earlier one is no longer due.
+            if _collect_by(payment, terms) != deadline:
+                return []
+            return _overdue(order_id, payment, now=now, terms=terms)
+
+        case RetryCapture() | PayOutstanding() | WriteOffPayment():
+            return _collect(command, payment, now)
 
         case ReleasePayment(order_id=order_id, reason=reason):
             if payment.ended:
                 return []
             if payment.authorization_id:
-                return _void(order_id, payment.attempt, payment.authorization_id, payment.amount, now)
+                return _void(order_id, payment.attempt, payment.authorization_id, payment.amount, now=now)
             return [PaymentAbandoned(order_id=order_id, reason=reason, at=now)]
 
         case RefundReturn(order_id=order_id, refund_id=refund_id, amount=amount):
@@ -111,14 +161,14 @@ def decide(command: Command, payment: Payment, now: datetime, terms: Terms) -> l
             reason = "what was captured did not become known in time"
             return [RefundFailed(order_id=order_id, refund_id=refund_id, request_id=request_id, reason=reason, at=now)]
 
-        case RecordSuccess(order_id=order_id, request_id=request_id, reference=reference):
+        case RecordSuccess(request_id=request_id):
             request = _open_request(request_id, payment)
-            return _succeeded(order_id, request, reference, payment, now) if request else []
+            return _succeeded(command, request, payment, now) if request else []
 
-        case RecordRefusal(order_id=order_id, request_id=request_id, reason=reason):
+        case RecordRefusal(request_id=request_id, reason=reason):
             request = _open_request(request_id, payment)
             bounded = shortened(reason, MAX_REASON_CHARACTERS)  # it is the provider's text
-            return [_refused(order_id, request, bounded, payment, now)] if request else []
+            return _refused(replace(command, reason=bounded), request, payment, now=now, terms=terms) if request else []
 
         case RecordUnknownOutcome(order_id=order_id, request_id=request_id, checks=checks):
             request = _open_request(request_id, payment)
@@ -148,20 +198,64 @@ def evolve(payment: Payment, event: Event) -> Payment:
                 method=event.payment,
                 lines=event.lines,
                 asked={**earlier, request_id: _open("authorize", str(attempt), amount, at)},
+                authorizations=payment.authorizations + 1,
+                lapsed=False,
+                collect_by=None,
             )
-        case PaymentAuthorized(request_id=request_id, authorization_id=authorization_id):
-            return replace(_closed(payment, request_id, "done"), authorization_id=authorization_id)
+        case PaymentRenewalRequested(request_id=request_id, attempt=attempt, amount=amount, at=at):
+            earlier = {key: request for key, request in payment.asked.items() if request.step != "authorize"}
+            number = payment.authorizations + 1
+            asked = {**earlier, request_id: replace(_open("authorize", str(attempt), amount, at), tries=number)}
+            return replace(payment, method=event.payment, asked=asked, authorizations=number)
+        case PaymentAuthorized(request_id=request_id, authorization_id=authorization_id, expires_at=expires_at, at=at):
+            authorized = replace(_closed(payment, request_id, "done"), authorization_id=authorization_id, lapsed=False)
+            # A time that has passed already says nothing: it would be renewed without end.
+            until = expires_at if expires_at is not None and expires_at > at else None
+            return _collected(replace(authorized, authorized_at=at if until else None, expires_at=until))
+        case PaymentAuthorizationExpired():
+            return replace(payment, authorization_id="", authorized_at=None, expires_at=None, lapsed=True)
         case PaymentOutcomeUnknown(request_id=request_id, checks=checks, next_check_at=next_check_at):
             return _changed(payment, request_id, due_at=next_check_at, unknown=True, checks=checks)
         case PaymentRequestRepeated(request_id=request_id, at=at):
             return _changed(payment, request_id, due_at=at, unknown=False)
         case PaymentCaptureRequested(fulfillment_id=fulfillment_id, amount=amount, lines=lines, at=at):
-            shipped = Counter(payment.shipped) + units_of(lines)
-            return replace(_added(payment, event.request_id, _open("capture", fulfillment_id, amount, at)), shipped=dict(shipped))
-        case PaymentCaptureFailed(request_id="", order_id=order_id, fulfillment_id=fulfillment_id, at=at):
-            return _added(payment, request_id_of(order_id, "capture", fulfillment_id), _failed("capture", fulfillment_id, 0, at))
-        case PaymentVoidRequested(request_id=request_id, at=at):
-            return replace(_added(payment, request_id, _open("void", str(payment.attempt), 0, at)), ended=True)
+            if earlier := payment.capture_of(fulfillment_id):
+                again = replace(
+                    earlier,
+                    outcome="open",
+                    due_at=at,
+                    unknown=False,
+                    checks=0,
+                    tries=earlier.tries + 1,
+                    authorization_id=event.authorization_id,
+                )
+                others = {key: request for key, request in payment.asked.items() if request is not earlier}
+                return replace(payment, asked={**others, event.request_id: again})
+            units = units_of(lines)
+            request = replace(_open("capture", fulfillment_id, amount, at), units=units.total(), authorization_id=event.authorization_id)
+            return replace(_added(payment, event.request_id, request), shipped=dict(Counter(payment.shipped) + units))
+        case PaymentCaptureFailed(request_id="", order_id=order_id, fulfillment_id=fulfillment_id, amount=amount, lines=lines, at=at):
+            units = units_of(lines)
+            request = replace(_failed("capture", fulfillment_id, amount or 0, at), units=units.total())
+            asked = _added(payment, request_id_of(order_id, "capture", fulfillment_id), request)
+            return replace(asked, shipped=dict(Counter(payment.shipped) + units))
+        case PaymentCaptureRefused(request_id=request_id, retry_at=retry_at):
+            return _changed(payment, request_id, outcome="refused", unknown=False, due_at=retry_at)
+        case PaymentCollectionRequired(deadline=deadline):
+            return replace(payment, collect_by=deadline)
+        case PaymentWrittenOff(fulfillment_id=fulfillment_id):
+            asked = {
+                key: replace(request, outcome="written_off") if request.step == "capture" and request.subject == fulfillment_id else request
+                for key, request in payment.asked.items()
+            }
+            return _collected(replace(payment, asked=asked))
+        case PaymentCommandRefused():
+            return replace(payment, refusal=_refusal(event))
+        case PaymentVoidRequested(request_id=request_id, authorization_id=authorization_id, at=at):
+            request = replace(_open("void", str(payment.attempt), 0, at), authorization_id=authorization_id)
+            # An authorization that another one has taken the place of is voided, and the order goes on.
+            ended = payment.ended or authorization_id == payment.authorization_id
+            return replace(_added(payment, request_id, request), ended=ended)
         case PaymentAbandoned():
             return replace(payment, ended=True)
         case RefundPostponed(refund_id=refund_id, amount=amount, until=until, at=at):
@@ -174,18 +268,28 @@ def evolve(payment: Payment, event: Event) -> Payment:
             own_id = request_id_of(order_id, "refund", refund_id)
             amount = sum(waiting.amount for waiting in payment.postponed if request_id == own_id and waiting.refund_id == refund_id)
             return _added(_resumed(payment, refund_id), own_id, _failed("refund", refund_id, amount, at))
-        case PaymentCaptured(request_id=request_id) | PaymentVoided(request_id=request_id) | RefundSettled(request_id=request_id):
+        case PaymentCaptured(request_id=request_id):
+            return _collected(_closed(payment, request_id, "done"))
+        case PaymentVoided(request_id=request_id) | RefundSettled(request_id=request_id):
             return _closed(payment, request_id, "done")
         case PaymentDeclined() | PaymentCaptureFailed() | PaymentVoidFailed() | RefundFailed():
             return _closed(payment, event.request_id, "failed")
 
 
-def due(order_id: str, payment: Payment) -> tuple[datetime, DueAction] | None:
+def due(order_id: str, payment: Payment, terms: Terms) -> tuple[datetime, DueAction] | None:
     """The earliest of what is open. A void waits for the captures requested before it, because nothing can be captured after it."""
     waiting: list[tuple[datetime, str, DueAction]] = []
     for request_id, request in payment.asked.items():
         if request.outcome == "open" and not (request.step == "void" and payment.open("capture")):
             waiting.append((request.due_at, request_id, _effect(order_id, request_id, request, payment)))
+    if renew_at := _renew_at(payment, terms):
+        waiting.append((renew_at, "", RenewAuthorization(order_id=order_id, authorization_id=payment.authorization_id)))
+    for request in payment.uncollected.values():
+        if request.outcome == "refused" and not payment.open("authorize"):
+            again = RepeatCapture(order_id=order_id, fulfillment_id=request.subject)
+            waiting.append((request.due_at, request.subject, again))
+    if collect_by := _collect_by(payment, terms):
+        waiting.append((collect_by, "", ActOnOutstanding(order_id=order_id, deadline=collect_by)))
     for refund in payment.postponed[:1]:
         if payment.fully_captured:
             waiting.append((refund.since, refund.refund_id, ResumeRefund(order_id=order_id, refund_id=refund.refund_id)))
@@ -214,19 +318,31 @@ def _authorize(command: AuthorizeOrder, now: datetime) -> list[Event]:
     held = command.authorization_id if amount else NO_AUTHORIZATION
     if held is None:
         return [requested]
-    return [requested, _authorized(order_id, attempt, authorization_id=held, amount=amount, currency=currency, now=now)]
+    authorized = PaymentAuthorized(
+        order_id=order_id, attempt=attempt, request_id=request_id, authorization_id=held, amount=amount, currency=currency, at=now
+    )
+    return [requested, authorized]
 
 
-def _authorized(order_id: str, attempt: int, *, authorization_id: str, amount: int, currency: str, now: datetime) -> PaymentAuthorized:
-    return PaymentAuthorized(
+def _renewal(order_id: str, method: PaymentMethod, payment: Payment, now: datetime) -> PaymentRenewalRequested:
+    return PaymentRenewalRequested(
         order_id=order_id,
-        attempt=attempt,
-        request_id=request_id_of(order_id, "authorize", str(attempt)),
-        authorization_id=authorization_id,
-        amount=amount,
-        currency=currency,
+        attempt=payment.attempt,
+        request_id=request_id_of(order_id, "authorize", str(payment.attempt), payment.authorizations + 1),
+        amount=payment.unpaid,
+        currency=payment.currency,
+        payment=method,
         at=now,
     )
+
+
+def _renew_at(payment: Payment, terms: Terms) -> datetime | None:
+    """When the authorization is renewed. None where it does not run out, or nothing more is captured of it."""
+    if payment.expires_at is None or payment.authorized_at is None or payment.ended or not payment.unpaid:
+        return None
+    if payment.open("authorize") or payment.open("capture"):
+        return None
+    return payment.expires_at - min(terms.renew_before, (payment.expires_at - payment.authorized_at) / 2)
 
 
 def _capture(command: CaptureShipment, payment: Payment, now: datetime) -> list[Event]:
@@ -245,22 +361,141 @@ def _capture(command: CaptureShipment, payment: Payment, now: datetime) -> list[
     )
     if amount:
         return [requested]
-    return [requested, _captured(order_id, fulfillment_id, amount=0, currency=currency, now=now)]
-
-
-def _captured(order_id: str, fulfillment_id: str, *, amount: int, currency: str, now: datetime) -> PaymentCaptured:
-    return PaymentCaptured(
+    captured = PaymentCaptured(
         order_id=order_id,
         fulfillment_id=fulfillment_id,
-        request_id=request_id_of(order_id, "capture", fulfillment_id),
-        amount=amount,
+        request_id=request_id,
+        amount=0,
         currency=currency,
+        at=now,
+        units=units_of(command.lines).total(),
+        outstanding=payment.outstanding,
+    )
+    return [requested, captured]
+
+
+def _capture_again(
+    order_id: str, request: ProviderRequest, authorization_id: str, payment: Payment, now: datetime
+) -> PaymentCaptureRequested:
+    return PaymentCaptureRequested(
+        order_id=order_id,
+        fulfillment_id=request.subject,
+        request_id=request_id_of(order_id, "capture", request.subject, request.tries + 1),
+        authorization_id=authorization_id,
+        amount=request.amount,
+        currency=payment.currency,
         at=now,
     )
 
 
-def _void(order_id: str, attempt: int, authorization_id: str, amount: int, now: datetime) -> list[Event]:
-    request_id = request_id_of(order_id, "void", str(attempt))
+def _uncovered(command: CaptureShipment, payment: Payment, *, now: datetime, terms: Terms) -> list[Event]:
+    """Goods shipped while nothing is held that could be captured."""
+    order_id, fulfillment_id, reason = command.order_id, command.fulfillment_id, "nothing is held for this order"
+    amount = amount_to_capture(payment, command.lines) if payment.attempt else 0
+    failed = PaymentCaptureFailed(
+        order_id=order_id, fulfillment_id=fulfillment_id, request_id="", reason=reason, at=now, amount=amount, lines=command.lines
+    )
+    return (
+        [failed, _collection_required(order_id, payment, payment.outstanding + amount, reason, now=now, terms=terms)]
+        if amount
+        else [failed]
+    )
+
+
+def _collection_required(
+    order_id: str, payment: Payment, outstanding: int, reason: str, *, now: datetime, terms: Terms
+) -> PaymentCollectionRequired:
+    return PaymentCollectionRequired(
+        order_id=order_id,
+        outstanding=outstanding,
+        currency=payment.currency,
+        reason=reason,
+        deadline=now + terms.collection_timeout,
+        at=now,
+    )
+
+
+def _collect_by(payment: Payment, terms: Terms) -> datetime | None:
+    """When somebody must have seen to what failed; None while nothing waits for a person.
+
+    Captures that failed before people were asked to collect have no deadline in their events: it follows from when they failed.
+    """
+    failed = [request.due_at for request in payment.uncollected.values() if request.outcome == "failed" and request.amount]
+    if payment.open("authorize") or not (failed or (payment.lapsed and not payment.ended)):
+        return None
+    return payment.collect_by or (min(failed) + terms.collection_timeout if failed else None)
+
+
+def _overdue(order_id: str, payment: Payment, *, now: datetime, terms: Terms) -> list[Event]:
+    """Nobody collected what is outstanding in time: the policy writes it off, or it is asked for again."""
+    limit = terms.write_off_up_to.get(payment.currency, 0)
+    if 0 < payment.outstanding <= limit and not payment.open("capture"):
+        return _write_off(order_id, f"by policy: up to {money_text(limit, payment.currency)} is written off", payment, now)
+    return [_collection_required(order_id, payment, payment.outstanding, "it was not collected in time", now=now, terms=terms)]
+
+
+def _write_off(order_id: str, reason: str, payment: Payment, now: datetime) -> list[Event]:
+    events: list[Event] = []
+    outstanding = payment.outstanding
+    for request in payment.uncollected.values():
+        outstanding -= request.amount
+        events.append(
+            PaymentWrittenOff(
+                order_id=order_id,
+                fulfillment_id=request.subject,
+                amount=request.amount,
+                currency=payment.currency,
+                units=request.units,
+                outstanding=outstanding,
+                reason=reason,
+                at=now,
+            )
+        )
+    return events
+
+
+def _collect(command: RetryCapture | PayOutstanding | WriteOffPayment, payment: Payment, now: datetime) -> list[Event]:
+    """What a person does about money that could not be captured."""
+    order_id = command.order_id
+    if payment.open("capture") or payment.open("authorize"):
+        # The same command may come twice, and is under way then.
+        if isinstance(command, RetryCapture) and payment.outstanding:
+            return []
+        if isinstance(command, PayOutstanding) and payment.open("authorize") and command.payment == payment.method:
+            return []
+        return _refuse(command, "a request to the provider is under way: wait for its outcome", payment, now)
+    if not any(request.amount for request in payment.uncollected.values()) and not (
+        isinstance(command, PayOutstanding) and payment.lapsed and not payment.ended
+    ):
+        return _refuse(command, "nothing is outstanding", payment, now)
+    match command:
+        case WriteOffPayment(reason=reason):
+            return _write_off(order_id, reason, payment, now)
+        case RetryCapture():
+            if payment.ended or not payment.authorization_id:
+                return _refuse(command, "nothing is held any more: take another means of payment", payment, now)
+            held = payment.authorization_id
+            return [_capture_again(order_id, request, held, payment, now) for request in payment.uncollected.values()]
+        case PayOutstanding():
+            if payment.ended:
+                return _refuse(command, "the order has ended: collect the money elsewhere, and write it off here", payment, now)
+            if not command.payment.token.strip():
+                return _refuse(command, "payment.token: must not be empty", payment, now)
+            return [_renewal(order_id, command.payment, payment, now)]
+
+
+def _refuse(command: PersonsCommand, reason: str, payment: Payment, now: datetime) -> list[Event]:
+    """The refusal of a command that does not fit. The same refusal twice in a row is published once."""
+    refused = PaymentCommandRefused(order_id=command.order_id, command=type_of(command).name, reason=reason, at=now)
+    return [] if _refusal(refused) == payment.refusal else [refused]
+
+
+def _refusal(event: PaymentCommandRefused) -> str:
+    return f"{event.command}: {event.reason}"
+
+
+def _void(order_id: str, attempt: int, authorization_id: str, amount: int, *, now: datetime, number: int = 1) -> list[Event]:
+    request_id = request_id_of(order_id, "void", str(attempt), number)
     requested = PaymentVoidRequested(order_id=order_id, request_id=request_id, authorization_id=authorization_id, at=now)
     if amount:
         return [requested]
@@ -294,15 +529,26 @@ def _paid_elsewhere(order_id: str, refund_id: str, owed: int, payment: Payment, 
     return RefundFailed(order_id=order_id, refund_id=refund_id, request_id=request_id, reason=reason, at=now)
 
 
-def _succeeded(order_id: str, request: ProviderRequest, reference: str, payment: Payment, now: datetime) -> list[Event]:
-    request_id = request_id_of(order_id, request.step, request.subject)
+def _succeeded(command: RecordSuccess, request: ProviderRequest, payment: Payment, now: datetime) -> list[Event]:
+    order_id, request_id = command.order_id, command.request_id
     match request.step:
         case "authorize":
-            return list(_authorization_made(order_id, reference, payment, now))
+            return list(_authorization_made(command, request, payment, now))
         case "capture":
-            return [_captured(order_id, request.subject, amount=request.amount, currency=payment.currency, now=now)]
+            return [
+                PaymentCaptured(
+                    order_id=order_id,
+                    fulfillment_id=request.subject,
+                    request_id=request_id,
+                    amount=request.amount,
+                    currency=payment.currency,
+                    at=now,
+                    units=request.units,
+                    outstanding=payment.outstanding - (request.amount if request.tries > 1 else 0),
+                )
+            ]
         case "void":
-            return [PaymentVoided(order_id=order_id, request_id=request_id, authorization_id=payment.authorization_id, at=now)]
+            return [PaymentVoided(order_id=order_id, request_id=request_id, authorization_id=_held_by(request, payment), at=now)]
         case _:
             return [
                 RefundSettled(
@@ -316,25 +562,78 @@ def _succeeded(order_id: str, request: ProviderRequest, reference: str, payment:
             ]
 
 
-def _authorization_made(order_id: str, authorization_id: str, payment: Payment, now: datetime) -> Iterator[Event]:
-    attempt, amount = payment.attempt, payment.amount
-    yield _authorized(order_id, attempt, authorization_id=authorization_id, amount=amount, currency=payment.currency, now=now)
+def _authorization_made(command: RecordSuccess, request: ProviderRequest, payment: Payment, now: datetime) -> Iterator[Event]:
+    order_id, attempt, authorization_id = command.order_id, payment.attempt, command.reference
+    yield PaymentAuthorized(
+        order_id=order_id,
+        attempt=attempt,
+        request_id=command.request_id,
+        authorization_id=authorization_id,
+        amount=request.amount,
+        currency=payment.currency,
+        at=now,
+        expires_at=command.expires_at,
+        outstanding=payment.outstanding,
+    )
     if payment.ended:  # it came too late
-        yield from _void(order_id, attempt, authorization_id, amount, now)
+        yield from _void(order_id, attempt, authorization_id, request.amount, now=now, number=request.tries)
+        return
+    for uncollected in payment.uncollected.values():
+        yield _capture_again(order_id, uncollected, authorization_id, payment, now)
+    if payment.authorization_id:
+        request_id = request_id_of(order_id, "void", str(attempt), payment.authorizations)
+        yield PaymentVoidRequested(order_id=order_id, request_id=request_id, authorization_id=payment.authorization_id, at=now)
 
 
-def _refused(order_id: str, request: ProviderRequest, reason: str, payment: Payment, now: datetime) -> Event:
-    request_id = request_id_of(order_id, request.step, request.subject)
+def _held_by(request: ProviderRequest, payment: Payment) -> str:
+    """The authorization that a request is about. Requests from before it was kept are about the only one."""
+    return request.authorization_id or payment.authorization_id
+
+
+def _refused(command: RecordRefusal, request: ProviderRequest, payment: Payment, *, now: datetime, terms: Terms) -> list[Event]:
+    order_id, request_id, reason = command.order_id, command.request_id, command.reason
     match request.step:
         case "authorize":
-            return PaymentDeclined(order_id=order_id, attempt=payment.attempt, request_id=request_id, reason=reason, at=now)
+            declined = PaymentDeclined(order_id=order_id, attempt=payment.attempt, request_id=request_id, reason=reason, at=now)
+            if payment.ended or request.tries == 1:
+                return [declined]
+            return [declined, _collection_required(order_id, payment, payment.outstanding, reason, now=now, terms=terms)]
         case "capture":
-            return PaymentCaptureFailed(order_id=order_id, fulfillment_id=request.subject, request_id=request_id, reason=reason, at=now)
+            return _capture_refused(order_id, request, reason, payment, now=now, terms=terms)
         case "void":
-            held = payment.authorization_id
-            return PaymentVoidFailed(order_id=order_id, request_id=request_id, authorization_id=held, reason=reason, at=now)
+            held = _held_by(request, payment)
+            return [PaymentVoidFailed(order_id=order_id, request_id=request_id, authorization_id=held, reason=reason, at=now)]
         case _:
-            return RefundFailed(order_id=order_id, refund_id=request.subject, request_id=request_id, reason=reason, at=now)
+            return [RefundFailed(order_id=order_id, refund_id=request.subject, request_id=request_id, reason=reason, at=now)]
+
+
+def _capture_refused(order_id: str, request: ProviderRequest, reason: str, payment: Payment, *, now: datetime, terms: Terms) -> list[Event]:
+    """It is asked for again, until it was asked for often enough: then a person must collect it."""
+    if request.tries < terms.capture_tries and not payment.ended:
+        wait = min(terms.capture_retry_at_most, terms.capture_retry_after * 2 ** min(request.tries - 1, 20))
+        return [
+            PaymentCaptureRefused(
+                order_id=order_id,
+                fulfillment_id=request.subject,
+                request_id=request_id_of(order_id, "capture", request.subject, request.tries),
+                amount=request.amount,
+                currency=payment.currency,
+                reason=reason,
+                retry_at=now + wait,
+                at=now,
+            )
+        ]
+    return _capture_failed(order_id, request, reason, payment, now=now, terms=terms)
+
+
+def _capture_failed(order_id: str, request: ProviderRequest, reason: str, payment: Payment, *, now: datetime, terms: Terms) -> list[Event]:
+    request_id = request_id_of(order_id, "capture", request.subject, request.tries)
+    is_new = request.tries == 1 and request.outcome == "open"
+    outstanding = payment.outstanding + (request.amount if is_new else 0)
+    failed = PaymentCaptureFailed(
+        order_id=order_id, fulfillment_id=request.subject, request_id=request_id, reason=reason, at=now, amount=request.amount
+    )
+    return [failed, _collection_required(order_id, payment, outstanding, reason, now=now, terms=terms)]
 
 
 def _effect(order_id: str, request_id: str, request: ProviderRequest, payment: Payment) -> Effect:
@@ -343,7 +642,7 @@ def _effect(order_id: str, request_id: str, request: ProviderRequest, payment: P
 
 
 def _request_effect(order_id: str, request_id: str, request: ProviderRequest, payment: Payment) -> Request:
-    amount, currency, checks, held = request.amount, payment.currency, request.checks, payment.authorization_id
+    amount, currency, checks, held = request.amount, payment.currency, request.checks, _held_by(request, payment)
     match request.step:
         case "authorize":
             assert payment.method is not None
@@ -394,6 +693,11 @@ def _changed(payment: Payment, request_id: str, **changes: object) -> Payment:
 
 def _closed(payment: Payment, request_id: str, outcome: str) -> Payment:
     return _changed(payment, request_id, outcome=outcome, unknown=False)
+
+
+def _collected(payment: Payment) -> Payment:
+    """Nobody needs to see to anything once nothing is outstanding."""
+    return payment if payment.collect_by is None or payment.outstanding or payment.lapsed else replace(payment, collect_by=None)
 
 
 def _resumed(payment: Payment, refund_id: str) -> Payment:

@@ -69,7 +69,7 @@ union all
 """on hand and what is set apart are the sums of the ledger: received + returned + adjusted + counted + transferred in - transferred out -
 shipped - written off. reserved + allocated + quarantined <= on hand, unless a person was asked to resolve the shortfall."""
 
-MONEY = """
+MONEY = f"""
     select 'over_captured' as kind, order_id as subject, at as since, format('captured %s, authorized %s', captured, authorized) as detail
     from payments where captured > authorized
 union all
@@ -98,11 +98,18 @@ union all
     where o.status = 'completed' and o.since <= $1 and p.captured < o.collected and p.at <= $1
       and not exists (select from captures c where c.order_id = o.order_id and c.status <> 'captured')
 union all
+    select 'not_collected', c.order_id, c.at,
+           format('%s for %s: %s, and nobody is asked to collect it', c.requested, c.fulfillment_id, c.status)
+    from captures c join orders o using (order_id) join payments p using (order_id)
+    where c.status not in ('captured', 'written_off') and c.requested > 0 and c.at <= $1
+      and o.status in {ENDED} and o.since <= $1 and p.at <= $1 and to_jsonb(p) ->> 'collect_by' is null
+union all
     select 'still_authorized', o.order_id, o.since, format('the order is %s, %s is held under %s', o.status, a.amount, a.authorization_id)
     from orders o join authorizations a using (order_id) join payments p using (order_id)
     where o.status in ('canceled', 'expired') and o.since <= $1 and a.amount > 0 and a.voided_at is null and a.void_failure is null
-      and p.at <= $1 and p.status not in ('voiding', 'unknown', 'repeated')"""
-"""captured <= authorized; refunded <= captured; nothing captured twice for one shipment; captured for what shipped and no more."""
+      and to_jsonb(a) ->> 'expired_at' is null and p.at <= $1 and p.status not in ('voiding', 'unknown', 'repeated')"""  # noqa: S608  # names of our own alone
+"""captured <= authorized; refunded <= captured; nothing captured twice for one shipment; captured for what shipped and no more, or written
+off, or waited for. Columns that an older version of the tables lacks are read by their names."""
 
 OVERDUE = f"""
     select 'overdue' as kind, order_id as subject, action_since as since,

@@ -70,10 +70,17 @@ OrderId = Annotated[str | None, Query(description="The id of the order")]
 Channel = Annotated[str | None, Query(description="The channel of the order")]
 
 _PAYMENT = """
-    select p.*, coalesce(v.voided, 0) as voided
+    select p.*, coalesce(v.voided, 0) as voided, coalesce(u.outstanding, 0) as outstanding
     from payments p
+    left join lateral (select sum(requested) as outstanding from captures c
+        where c.order_id = p.order_id and c.status in ('refused', 'failed')) u on true
     left join lateral
         (select sum(amount) as voided from authorizations a where a.order_id = p.order_id and a.voided_at is not null) v on true"""
+
+_FAILED = """p.failures > 0 and (
+    exists (select from captures c where c.order_id = p.order_id and c.status = 'failed')
+    or exists (select from refunds r where r.order_id = p.order_id and r.status = 'failed')
+    or exists (select from authorizations a where a.order_id = p.order_id and a.void_failure is not null and a.voided_at is null))"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +151,7 @@ class PaymentFilter:
     """Which payments are asked for; None: it does not matter."""
 
     status: str | None = None
-    failed: bool | None = None
+    failed: Annotated[bool | None, Query(description="Whether something of it has failed, and is not settled since")] = None
     order: OrderId = None
     channel: Channel = None
     sort: Annotated[Literal["at", "-at"], Query(description=DESCENDING)] = "-at"
@@ -368,7 +375,7 @@ async def payments(database: Database, wanted: PaymentFilter, *, after: str | No
     """The payments of orders, newest first unless `wanted` says otherwise."""
     where = Where()
     where.add("p.status = {}", wanted.status)
-    where.add("(p.failures > 0) = {}", wanted.failed)
+    where.add(f"({_FAILED}) = {{}}", wanted.failed)
     where.add("p.order_id = {}", wanted.order)
     where.add(_OF_CHANNEL.format(table="p"), wanted.channel)
     order_by, key = ordered(where, wanted.sort, {"at": ("p.at", datetime)}, ("p.order_id",), after)

@@ -235,10 +235,13 @@ create table payments (
     attempt       bigint,
     next_check_at timestamptz,                       -- of an outcome that is unknown
     failure       text,                              -- the newest reason why a person must see to it
+    to_collect    bigint,                            -- what somebody was asked to collect; 0 with no collect_by once nobody is
+    collect_by    timestamptz,                       -- by when
     failures      bigint not null,
     authorized    bigint not null,
     captured      bigint not null,
-    refunded      bigint not null
+    refunded      bigint not null,
+    written_off   bigint not null
 ) with (fillfactor = 80);
 create index payments_at on payments (at, order_id);
 create index payments_status on payments (status, at, order_id);
@@ -250,6 +253,7 @@ create table authorizations (
     attempt          bigint,
     amount           bigint,
     at               timestamptz,
+    expired_at       timestamptz,                    -- nothing more is captured of it
     voided_at        timestamptz,
     void_failure     text,
     primary key (order_id, authorization_id)
@@ -258,7 +262,7 @@ create table authorizations (
 create table captures (
     order_id       text collate "C",
     fulfillment_id text collate "C",
-    status         text,                             -- requested, captured, failed
+    status         text,                             -- requested, captured, refused (it is asked for again), failed, written_off
     requested      bigint,
     lines          text,                             -- JSON
     failure        text,

@@ -177,11 +177,12 @@ class Authorization:
     at: datetime | None
     voided_at: datetime | None
     void_failure: str | None
+    expired_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
-    """Money captured for one shipment. `status` is requested, captured or failed."""
+    """Money captured for one shipment. `status` is requested, captured, refused (the provider is asked again), failed or written_off."""
 
     fulfillment_id: str
     status: str
@@ -205,7 +206,11 @@ class Refund:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentItem:
-    """The payment of an order. `voided` was authorized and released. With `failures` a person must act; `failure` is the newest reason."""
+    """The payment of an order. `voided` was authorized and released. `failures` counts what a person had to see to, `failure` is the last.
+
+    `outstanding` is what has shipped and could not be captured yet, `written_off` what is not collected any more. Somebody is asked to
+    collect it by `collect_by`.
+    """
 
     order_id: str
     status: str
@@ -219,6 +224,9 @@ class PaymentItem:
     failures: int
     failure: str | None
     next_check_at: datetime | None
+    outstanding: int = 0
+    written_off: int = 0
+    collect_by: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

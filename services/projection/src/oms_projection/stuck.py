@@ -33,6 +33,8 @@ _EXPIRES = "it expires at the deadline"
 _ASKED_AGAIN = "it is reported again after the deadline"
 _STAYS = "it stays so"
 _OF_A_SHORTFALL = ("receive-stock", "count-stock", "adjust-stock", "receive-transfer", "release-quarantine", "cancel-order")
+_WRITTEN_OFF = "it is written off where the policy says so, or reported again after the deadline"
+_COLLECT = ("retry-capture", "pay-outstanding", "write-off-payment")
 
 WAITING: dict[tuple[Kind, str], _Waiting] = {
     ("order", "amend_payment"): _Waiting("customer", _EXPIRES, ("amend-payment", "cancel-order")),
@@ -40,6 +42,7 @@ WAITING: dict[tuple[Kind, str], _Waiting] = {
     ("order", "define_product"): _Waiting("shop", _EXPIRES, ("define-product", "cancel-order")),
     ("order", "check_delivery"): _Waiting("carrier", _ASKED_AGAIN, ("record-scan",)),
     ("order", "check_fulfillment"): _Waiting("warehouse", _ASKED_AGAIN, ("ship-fulfillment", "cancel-order")),
+    ("order", "collect_payment"): _Waiting("operator", _WRITTEN_OFF, _COLLECT),
     ("order", "investigate"): _Waiting("operator", _ASKED_AGAIN, ("cancel-order",)),
     ("return", "inspect"): _Waiting("warehouse", _ASKED_AGAIN, ("inspect-return",)),
     ("return", "investigate"): _Waiting("operator", _ASKED_AGAIN),
@@ -47,7 +50,7 @@ WAITING: dict[tuple[Kind, str], _Waiting] = {
     ("fulfillment", "accepted"): _Waiting("warehouse", _STAYS, ("pick-items",)),
     ("fulfillment", "picked"): _Waiting("warehouse", _STAYS, ("pack-package",)),
     ("fulfillment", "packed"): _Waiting("warehouse", _STAYS, ("pack-package", "ship-fulfillment")),
-    ("payment", "capture_failed"): _Waiting("operator", "what has shipped is not paid: take the money by other means"),
+    ("payment", "capture_failed"): _Waiting("operator", _WRITTEN_OFF, _COLLECT),
     ("payment", "refund_failed"): _Waiting("operator", "the customer does not get the money back: refund it by other means"),
     ("payment", "void_failed"): _Waiting("operator", "the provider holds the customer's money until the authorization lapses"),
     ("stock", "resolve_shortfall"): _Waiting("operator", _ASKED_AGAIN, _OF_A_SHORTFALL),
@@ -59,7 +62,9 @@ WAITING: dict[tuple[Kind, str], _Waiting] = {
     ("webhook", "set_aside"): _Waiting("shop", "there is no such order, and later webhooks of it wait", ("redrive-dead-letters",)),
     ("webhook", "parked"): _Waiting("shop", "it waits for the earlier webhook of its order", ("redrive-dead-letters",)),
 }
-"""By kind and state. An order that must be checked because it was not delivered waits for its warehouse where not all of it has shipped."""
+"""By kind and state. An order that must be checked because it was not delivered waits for its warehouse where not all of it has shipped.
+
+An order that waits for its payment is listed as an order, and its failed captures are not listed beside."""
 OTHER = _Waiting("operator", _STAYS)
 """A state that this release does not know."""
 
@@ -77,13 +82,15 @@ union all
     from fulfillments f left join deliveries d using (order_id) left join orders o using (order_id)
     where f.shipped_at is null and f.planned_at < $1 and f.at < $1 and f.status <> 'shipped' and d.canceled_at is null
 union all
-    select 'payment', p.order_id, p.order_id, o.channel, null, coalesce(c.at, r.at, p.at), null,
+    select 'payment', p.order_id, p.order_id, o.channel, null, coalesce(c.at, r.at, p.at),
+           case when c.at is not null then (to_jsonb(p) ->> 'collect_by')::timestamptz end,
            case when c.at is not null then 'capture_failed' when r.at is not null then 'refund_failed' else 'void_failed' end, p.failure,
            null
     from payments p
-    left join lateral (select min(at) as at from captures c where c.order_id = p.order_id and c.status = 'failed') c on true
-    left join lateral (select min(at) as at from refunds r where r.order_id = p.order_id and r.status = 'failed') r on true
     left join orders o using (order_id)
+    left join lateral (select min(at) as at from captures c
+        where c.order_id = p.order_id and c.status = 'failed' and coalesce(o.action, '') <> 'collect_payment') c on true
+    left join lateral (select min(at) as at from refunds r where r.order_id = p.order_id and r.status = 'failed') r on true
     where p.failures > 0 and (c.at is not null or r.at is not null or exists
         (select from authorizations a where a.order_id = p.order_id and a.void_failure is not null and a.voided_at is null))
 union all

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-READ_MODELS_VERSION = 5
+READ_MODELS_VERSION = 6
 """Raised, never lowered, when a table or a fold changes: the tables of a new version are built beside those in use (see `versions`)."""
 DEFINITIONS = (files("oms_projection") / "read_models.sql").read_text()
 """The tables of this version, as SQL."""
@@ -220,15 +220,17 @@ PAYMENTS = Table(
         "attempt": COUNT,
         "next_check_at": MOMENT,
         "failure": TEXT,
+        "to_collect": COUNT,
+        "collect_by": MOMENT,
     },
-    sums=("failures", "authorized", "captured", "refunded"),
-    tied={"next_check_at": "status"},
+    sums=("failures", "authorized", "captured", "refunded", "written_off"),
+    tied={"next_check_at": "status", "collect_by": "to_collect"},
 )
 
 AUTHORIZATIONS = Table(
     name="authorizations",
     key=_ORDER | {"authorization_id": TEXT},
-    last={"attempt": COUNT, "amount": COUNT, "at": MOMENT, "voided_at": MOMENT, "void_failure": TEXT},
+    last={"attempt": COUNT, "amount": COUNT, "at": MOMENT, "expired_at": MOMENT, "voided_at": MOMENT, "void_failure": TEXT},
 )
 
 CAPTURES = Table(

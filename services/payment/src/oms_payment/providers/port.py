@@ -9,6 +9,7 @@
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from oms_payment.commands import LookUpOutcome, RequestAuthorization, RequestCapture, RequestRefund, RequestVoid
@@ -20,14 +21,18 @@ class ProviderTimeout(TimeoutError):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The provider performed the request. `reference` is the provider's id of the authorization, capture, void or refund."""
+    """The provider performed the request. `reference` is the provider's id of the authorization, capture, void or refund.
+
+    An authorization holds until `expires_at`, None where the provider does not say.
+    """
 
     reference: str
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The provider will not perform the request, now or later."""
+    """The provider will not perform the request, now or later. Another request, under another key, may be performed."""
 
     reason: str
 

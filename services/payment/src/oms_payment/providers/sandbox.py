@@ -1,10 +1,11 @@
 """The sandbox: a provider without an account, for demonstrations and tests. The payment token selects its behaviour."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from types import MappingProxyType
 
@@ -18,6 +19,10 @@ class Script:
 
     step: str
     refusal: str | None = None
+    first: int = 1
+    """Of the requests for one thing: the first one that is refused."""
+    last: int | None = None
+    """The last one that is refused. None: there is no last one."""
     timeouts: int = 0
     """This many calls, look-ups included, time out before one returns the outcome."""
     lost: bool = False
@@ -37,6 +42,8 @@ SCRIPTS: Mapping[str, Script] = MappingProxyType(
         "tok_twice": Script(step="authorize", connection_errors=1),
         "tok_gateway_down": Script(step="authorize", connection_errors=2),
         "tok_capture_fails": Script(step="capture", refusal="the authorization cannot be captured"),
+        "tok_capture_fails_once": Script(step="capture", refusal="insufficient funds", last=1),
+        "tok_renewal_fails": Script(step="authorize", refusal="declined by the issuer", first=2),
         "tok_capture_timeout": Script(step="capture", timeouts=1),
         "tok_void_fails": Script(step="void", refusal="the authorization cannot be voided"),
         "tok_void_timeout": Script(step="void", timeouts=1),
@@ -47,6 +54,10 @@ SCRIPTS: Mapping[str, Script] = MappingProxyType(
 """By token. Every other token is approved at every step."""
 
 APPROVED = Script(step="")
+EXPIRES = re.compile(r"(?P<token>.+)_expires_(?P<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")
+"""A token whose first authorization runs out at a time: `tok_visa_expires_2026-12-24T18:00:00Z`; otherwise as its beginning."""
+_NUMBER = re.compile(r":(?:authorize|capture|void|refund) (\d+):")
+"""In the id of a request that is not the first one for its subject."""
 STEPS: Mapping[type[Request], str] = MappingProxyType(
     {RequestAuthorization: "authorize", RequestCapture: "capture", RequestVoid: "void", RequestRefund: "refund"}
 )
@@ -95,13 +106,20 @@ class Sandbox:
 def _response(request: Request, script: Script, checks: int) -> Done | Refused:
     if checks < script.timeouts:
         raise ProviderTimeout(request.request_id)
-    if script.refusal is not None:
+    found = _NUMBER.search(request.request_id)
+    number = int(found[1]) if found else 1
+    if script.refusal is not None and script.first <= number and (script.last is None or number <= script.last):
         return Refused(script.refusal)
     reference = sha256(request.request_id.encode()).hexdigest()[:16]
-    return Done(f"{request.payment.token}.{reference}" if isinstance(request, RequestAuthorization) else reference)
+    if not isinstance(request, RequestAuthorization):
+        return Done(reference)
+    expires = EXPIRES.fullmatch(request.payment.token) if number == 1 else None
+    return Done(f"{request.payment.token}.{reference}", datetime.fromisoformat(expires["at"]) if expires else None)
 
 
 def _script_of(request: Request) -> Script:
     token = request.payment.token if isinstance(request, RequestAuthorization) else request.authorization_id.rpartition(".")[0]
+    if expires := EXPIRES.fullmatch(token):
+        token = expires["token"]
     script = SCRIPTS.get(token, APPROVED)
     return script if script.step == STEPS[type(request)] else APPROVED

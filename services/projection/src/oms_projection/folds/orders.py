@@ -17,9 +17,11 @@ from oms_contracts.orders import (
     OrderCompleted,
     OrderConfirmed,
     OrderConflictReported,
+    OrderDelivered,
     OrderExpired,
     OrderPartlyDelivered,
     OrderPaymentAmended,
+    OrderPaymentResolved,
     OrderRejected,
     OrderReleased,
     OrderReserved,
@@ -62,7 +64,9 @@ def fold(changes: Changes, event: object, envelope: Envelope) -> None:
         case OrderConflictReported(order_id=order_id, reported_at=at):
             changes.add(ORDERS, order_id, conflicts=1)
             changes.set(ORDERS, order_id, updated_at=at)
-        case OrderPartlyDelivered(order_id=order_id, at=at):
+        case OrderPaymentResolved(order_id=order_id, at=at):
+            changes.set(ORDERS, order_id, action="", action_reason=None, action_since=None, deadline=None, updated_at=at)
+        case OrderPartlyDelivered(order_id=order_id, at=at) | OrderDelivered(order_id=order_id, at=at):
             changes.set(ORDERS, order_id, updated_at=at)
         case _:
             # A refused command may name an order that does not exist: it is in the timeline only.
