@@ -7,6 +7,7 @@ from random import Random
 from secrets import token_bytes
 from time import monotonic, time
 
+from oms_client.publisher import LINGER_MS
 from oms_contracts.catalogue import ALL_SERVICES, GATEWAY
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import encode
@@ -27,8 +28,6 @@ from tests.load.watch import Stuck
 ROUNDS = 3
 """Of each way, in turn: what else the machine does falls on both."""
 WARM_UP_ORDERS = 200
-LINGER_MS = 5
-"""As the gateway's own: either way the broker gets orders that come at the same time in one request."""
 MEASURED = ("kafka", "postgres", GATEWAY, "bench")
 
 
