@@ -34,7 +34,7 @@ from oms_capture.commands import (
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.fulfillments import AcceptFulfillment, PackPackage, PickItems, ShipFulfillment
 from oms_contracts.order_parts import ChargedLine, LineItem, OrderPayment
-from oms_contracts.orders import AmendPayment, CancelOrder
+from oms_contracts.orders import AmendPayment, CancelOrder, ExtendWait
 from oms_contracts.payments import PayOutstanding, RetryCapture, WriteOffPayment
 from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.returns import CancelReturn, InspectReturn, ReceiveReturnItems, RequestReturn
@@ -76,7 +76,7 @@ from oms_inventory.commands import (
     ReserveStock,
     ShipStock,
 )
-from oms_inventory.reservations import NotAllocated, Terms
+from oms_inventory.reservations import NotAllocated, Terms, UnknownSku
 from oms_inventory.transfers import Transfer
 from oms_payment.app import make_service as make_payment
 from oms_payment.commands import (
@@ -266,6 +266,7 @@ PLACED = OrderPlaced(
     ship_to=Address(name="Ada", street="Main St 1", postal_code="10115", city="Berlin", country="DE"),
 )
 ATTEMPTS = (1, 2)
+NO_MUGS = (Shortage(sku="MUG", requested=2, available=0),)
 
 CAPTURE = Search(
     service="capture",
@@ -282,7 +283,11 @@ CAPTURE = Search(
         PlaceOrder(content_hash="sound", placed=PLACED, **OF),
         *(PlaceOrder(content_hash=name, placed=replace(PLACED, total=1), **OF) for name in ("unsound", "unsound again")),
         *(RecordReservation(attempt=attempt, **OF) for attempt in ATTEMPTS),
-        *(RecordShortage(attempt=attempt, shortages=(Shortage(sku="MUG", requested=2, available=0),), **OF) for attempt in ATTEMPTS),
+        *(
+            RecordShortage(attempt=attempt, shortages=NO_MUGS, confirmed=confirmed, **OF)
+            for attempt in ATTEMPTS
+            for confirmed in (False, True)
+        ),
         *(RecordUnknownSkus(attempt=attempt, unknown_skus=("MUG",), held=held, **OF) for attempt in ATTEMPTS for held in (True, False)),
         *(RecordReservationExpiry(attempt=attempt, **OF) for attempt in ATTEMPTS),
         *(RecordAuthorization(attempt=attempt, **OF) for attempt in ATTEMPTS),
@@ -291,6 +296,7 @@ CAPTURE = Search(
         AmendPayment(payment=CARD, **OF),
         AmendPayment(payment=replace(CARD, token=""), **OF),
         CancelOrder(reason="changed my mind", **OF),
+        ExtendWait(until=NOON + timedelta(days=7), **OF),
         RecordFulfillmentCanceled(requested_at=NOON, **OF),
         RecordCancellationRejected(reason="already shipped", requested_at=NOON, **OF),
         *(RecordDelivery(package_id=package_id, lines=(HALF,), **OF) for package_id in ("P1", "P2")),
@@ -327,6 +333,8 @@ RETURNED = tuple(
     for disposition, accepted in (("restock", True), ("write-off", False))
 )
 
+POLICIES: tuple[UnknownSku, ...] = ("accept", "reject", "hold")
+
 INVENTORY = Search(
     service="inventory",
     diagrams=[
@@ -335,7 +343,7 @@ INVENTORY = Search(
             statuses=_status_of_order,
             subject=_but(
                 *("StockReceived", "StockAdjusted", "StockReturned", "StockWrittenOff", "StockCommandRefused"),
-                *("ProductDefined", "ProductDeactivated", "ProductCommandRefused", "WaitingOrdersResumed"),
+                *("ProductDefined", "ProductDeactivated", "ProductCommandRefused", "WaitingOrdersResumed", "WaitingOrdersCalled"),
                 *("StockCounted", "StockQuarantined", "QuarantineReleased", "QuarantineWrittenOff", "StockLimitsSet"),
                 *("StockLow", "StockLowCleared", "StockOut", "StockOutCleared", "StockExcess", "StockExcessCleared"),
                 *("StockActionRequired", "StockActionResolved"),
@@ -345,7 +353,7 @@ INVENTORY = Search(
         Diagram(heading="Inventory: a transfer of goods", statuses=transfer_statuses, subject=_transfer_of),
     ],
     forgotten=frozenset({"refused", "watches"}),
-    variants=[make_inventory(Terms(unknown_sku=policy)) for policy in ("reject", "hold")],
+    variants=[make_inventory(Terms(unknown_sku=policy, max_waiting=room)) for policy in POLICIES for room in (0, 1)],
     commands=(
         DefineProduct(sku="MUG", title="Mug"),
         DefineProduct(sku="MUG", title=""),

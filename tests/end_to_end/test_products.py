@@ -1,6 +1,7 @@
-"""On the real stack: an order waits for its products and goes on by itself; or it is rejected, and a corrected one is accepted."""
+"""On the real stack: an order waits for its products or for stock, and goes on by itself; or it is rejected, and is accepted corrected."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from oms_client.queries import QueryClient, poll
 from oms_contracts.catalogue import ALL_SERVICES
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.message import key_of
-from oms_contracts.orders import CancelOrder
+from oms_contracts.orders import CancelOrder, ExtendWait
 from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.samples import example_order
 from oms_contracts.stock import ReceiveStock
@@ -130,3 +131,32 @@ async def test_an_order_with_an_unknown_sku_is_rejected_and_a_corrected_one_is_a
     assert released["attempt"] == 2
     changes = [entry["data"]["status"] for entry in await query.timeline(key_of(wrong)) if entry["topic"] == "oms.order-status-changes"]
     assert changes[:4] == ["accepted", "rejected", "accepted", "confirmed"]
+
+
+async def test_received_stock_serves_a_waiting_order(inventory: Callable[[str], None], query: QueryClient, send: Send) -> None:
+    inventory("accept")
+    first, second = order("FIRST", "LAMP"), order("SECOND", "LAMP")
+    await send(first)
+    waiting = await reaches(query, first, "awaiting_stock")
+    assert (waiting["action"], waiting["action_reason"]) == ("resolve_stock", "LAMP: 1 wanted, 0 available")
+    await send(second)
+    await reaches(query, second, "awaiting_stock")
+    until = datetime.fromisoformat(waiting["deadline"]) + timedelta(days=7)
+
+    async def waits_longer() -> bool | None:
+        return datetime.fromisoformat((await reaches(query, second, "awaiting_stock"))["deadline"]) == until or None
+
+    async def public_statuses() -> list[str] | None:
+        entries = await query.timeline(key_of(first))
+        changes = [entry["data"]["status"] for entry in entries if entry["topic"] == "oms.order-status-changes"]
+        return changes if "in_fulfillment" in changes else None
+
+    await send(ExtendWait(order_id=key_of(second), until=until))
+    assert await poll(waits_longer, TIMEOUT_SECONDS), await query.timeline(key_of(second))
+
+    await send(ReceiveStock(receipt_id="R-3", lines=(StockLine(sku="LAMP", location="BER-1", quantity=1),)))
+    await reaches(query, first, "released")
+    assert await poll(public_statuses, TIMEOUT_SECONDS) == ["accepted", "awaiting_stock", "confirmed", "in_fulfillment"]
+    await reaches(query, second, "awaiting_stock")
+    await send(ReceiveStock(receipt_id="R-4", lines=(StockLine(sku="LAMP", location="BER-1", quantity=1),)))
+    await reaches(query, second, "released")

@@ -83,8 +83,8 @@ class _Replay:
     def _deliver(self, step: Step) -> None:
         node = self.node
         events = [*(node.receive(step.command, step.at) if step.record else node.apply(step.command, step.at))]
-        while (due := node.dues.get(step.subject)) and isinstance(due[1], AT_ONCE):
-            events += node.apply(due[1], step.at)
+        while at_once := next((command for _, command in node.dues.values() if isinstance(command, AT_ONCE)), None):
+            events += node.apply(at_once, step.at)
         self._published.update(map(_content, events))
 
     def _redeliver(self) -> None:

@@ -71,6 +71,10 @@ STOCK: Stock = (("MUG", "BER", 2), ("MUG", "HAM", 2), ("MUG", "MUC", 1), ("POT",
 """Just enough for one order, at three locations."""
 
 
+NOTHING: Stock = (("CUP", "BER", 1),)
+"""Nothing that an order wants."""
+
+
 Placed = OrderPlaced | superseded.OrderPlaced
 
 
@@ -141,6 +145,13 @@ def amends(*tokens: str) -> Callable[[OrderActionRequired], Iterator[Any]]:
             yield AmendPayment(order_id=event.order_id, payment=_card(token), attempt=event.attempt)
 
     return amend
+
+
+def receives(event: OrderActionRequired) -> Iterator[Any]:
+    """A warehouse that receives just enough for an order that waits for stock, one receipt for each line of it."""
+    if event.action == "resolve_stock":
+        for number, (sku, at, units) in enumerate(STOCK):
+            yield ReceiveStock(receipt_id=f"{event.order_id}-{number}", lines=(StockLine(sku=sku, location=at, quantity=units),))
 
 
 def cancels(event: Any) -> Iterator[Any]:
@@ -264,6 +275,15 @@ DETERMINED: Mapping[str, Determined] = {
     "is not in stock and canceled": Determined(
         "canceled", lambda order, good, _: _scenario(order(good), stock=STOCK[1:], reactions={OrderActionRequired: cancels})
     ),
+    "waits for stock that is received": Determined(
+        "completed", lambda order, good, _: _scenario(order(good), stock=NOTHING, reactions={OrderActionRequired: receives})
+    ),
+    "waits for its products, and then for stock that is received": Determined(
+        "completed",
+        lambda order, good, _: _scenario(
+            order(good), stock=NOTHING, products=("MUG", "POT"), unknown_sku="hold", reactions={OrderActionRequired: receives}
+        ),
+    ),
     "is canceled before its release": Determined(
         "canceled",
         lambda order, good, _: _scenario(
@@ -330,6 +350,10 @@ def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
     garbage = tuple(_garbage(one) for one in placed if draw(st.booleans()) and unknown_sku != "reject")
     products = tuple((DefineProduct(sku=sku, title=sku),) for sku in ("MUG", "POT") if draw(st.booleans()))
     moves = draw(_moves())
+    receipts = tuple(
+        (ReceiveStock(receipt_id=f"LATE-{number}", lines=(StockLine(sku=sku, location="BER", quantity=draw(st.integers(1, 6))),)),)
+        for number, sku in enumerate(draw(st.lists(st.sampled_from(("MUG", "POT")), max_size=3)))
+    )
     gives_up = draw(st.booleans())
     cancels_unpaid, returns, cancels_return, loses, scans_early = (draw(st.booleans()) for _ in range(5))
 
@@ -347,7 +371,7 @@ def raced(draw: st.DrawFn, max_orders: int = 3) -> Callable[[], Scenario]:
         if scans_early:
             reactions |= {FulfillmentShipped: _scans_early}
         return Scenario(
-            messages=(*((one,) for one in placed), *cancellations, *garbage, *products, *moves),
+            messages=(*((one,) for one in placed), *cancellations, *garbage, *products, *receipts, *moves),
             stock=_receipt(stock),
             reactions=reactions,
             clock_steps=LONG_STEPS,

@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "place-order": ("order place -", "/orders"),
     "cancel-order": ("order cancel web/W-1 --reason twice", f"/orders/{ORDER_ID}/cancel"),
     "amend-payment": ("order pay web/W-1 --kind card --token tok", f"/orders/{ORDER_ID}/payment"),
+    "extend-wait": ("order wait web/W-1 --until 2026-12-24T12:00:00", f"/orders/{ORDER_ID}/wait"),
     "retry-capture": ("payment retry web/W-1", f"/orders/{ORDER_ID}/payment/retry"),
     "pay-outstanding": ("payment pay web/W-1 --kind card --token tok", f"/orders/{ORDER_ID}/payment/outstanding"),
     "write-off-payment": ("payment write-off web/W-1 --reason gone", f"/orders/{ORDER_ID}/payment/write-off"),

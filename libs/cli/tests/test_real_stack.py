@@ -225,9 +225,9 @@ def test_what_waits_comes_with_the_commands_that_resolve_it(oms: Run) -> None:
     [waits] = [each for each in document(oms("stuck", "--kind", "order", "--json"))["stuck"] if each["reference"] == "S-2"]
     cancel = "oms order cancel web/S-2 --reason TEXT"
     assert (waits["waits_for"], waits["reason"], waits["commands"]) == (
-        "customer",
+        "warehouse",
         "vat: 2 wanted, 0 available",
-        ["oms order show web/S-2", cancel],
+        ["oms order show web/S-2", "oms stock receive LOCATION SKU=QUANTITY", "oms order wait web/S-2 --until TIME", cancel],
     )
     assert f"    {cancel}\n" in oms("stuck").stdout
     oms("order", "cancel", "web/S-2", "--reason", "no stock")

@@ -28,6 +28,10 @@ LETTER = {"order_id": None, "channel": None, "reference": None, "key": "R 1", "o
             waiting("order", operations=["amend-payment", "cancel-order"]),
             ["order show 'web/W 1'", "order pay 'web/W 1' --kind KIND --token TOKEN", "order cancel 'web/W 1' --reason TEXT"],
         ),
+        (
+            waiting("order", operations=["receive-stock", "extend-wait"]),
+            ["order show 'web/W 1'", "stock receive LOCATION SKU=QUANTITY", "order wait 'web/W 1' --until TIME"],
+        ),
         (waiting("order", operations=["define-product"]), ["order show 'web/W 1'", "product define SKU --title TITLE"]),
         (waiting("order", operations=["record-scan"], reference=None), [f"order show {ORDER_ID}", f"package scan {ORDER_ID} STATUS"]),
         (

@@ -79,6 +79,7 @@ def test_the_owner_of_an_operation_decides_on_it() -> None:
         "place-order": "capture",
         "cancel-order": "capture",
         "amend-payment": "capture",
+        "extend-wait": "capture",
         "retry-capture": "payment",
         "pay-outstanding": "payment",
         "write-off-payment": "payment",

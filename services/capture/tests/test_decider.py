@@ -46,6 +46,7 @@ from oms_contracts.order_parts import (
 from oms_contracts.orders import (
     AmendPayment,
     CancelOrder,
+    ExtendWait,
     OrderAccepted,
     OrderActionRequired,
     OrderCanceled,
@@ -64,6 +65,7 @@ from oms_contracts.orders import (
     OrderRejected,
     OrderReleased,
     OrderReserved,
+    OrderWaitExtended,
 )
 from oms_contracts.values import Address, AllocatedLine, Customer, OrderLine, PaymentMethod, Shortage
 
@@ -125,7 +127,7 @@ RELEASED = OrderReleased(order_id="o", delivery="ship", lines=ALLOCATED, at=NOON
 COLLECTING = replace(RELEASED, collects=True)
 CANCELED = OrderCanceled(order_id="o", reason="changed my mind", at=NOON)
 COMPLETED = OrderCompleted(order_id="o", currency="EUR", lines=CHARGED, at=NOON)
-EXPIRED = OrderExpired(order_id="o", reason="there was not enough stock in time", at=NOON)
+EXPIRED = OrderExpired(order_id="o", reason="the stock it waited for did not come in time", at=NOON)
 CANCEL = CancelOrder(order_id="o", reason="changed my mind")
 AMEND = AmendPayment(order_id="o", payment=OTHER_CARD)
 FULFILLMENT_CANCELED = RecordFulfillmentCanceled(order_id="o", requested_at=NOON)
@@ -371,7 +373,7 @@ def test_an_allocated_order_is_released():
 
 @pytest.mark.parametrize("status", ["accepted", "confirmed"])
 def test_a_shortage_names_every_sku_and_awaits_stock(status: str):
-    assert outcome(given=status, when=RecordShortage(order_id="o", attempt=1, shortages=SHORT)) == [NO_STOCK]
+    assert outcome(given=status, when=RecordShortage(order_id="o", attempt=1, shortages=SHORT, confirmed=None)) == [NO_STOCK]
 
 
 def test_a_declined_payment_awaits_an_amendment():
@@ -431,7 +433,7 @@ def test_a_reservation_that_expires_before_the_payment_expires_the_order():
 
 OF_ATTEMPT_ONE: list[Command] = [
     RecordReservation(order_id="o", attempt=1),
-    RecordShortage(order_id="o", attempt=1, shortages=SHORT),
+    RecordShortage(order_id="o", attempt=1, shortages=SHORT, confirmed=None),
     RecordReservationExpiry(order_id="o", attempt=1),
     RecordAuthorization(order_id="o", attempt=1),
     RecordDecline(order_id="o", attempt=1, reason="late"),
@@ -447,8 +449,10 @@ def test_a_fact_about_an_earlier_attempt_changes_nothing(late: Command):
 
 
 FITTING: list[tuple[Command, set[str]]] = [
-    (RecordReservation(order_id="o", attempt=1), {"accepted", "awaiting_product"}),
-    (RecordShortage(order_id="o", attempt=1, shortages=SHORT), {"accepted", "awaiting_product", "confirmed"}),
+    (RecordReservation(order_id="o", attempt=1), {"accepted", "awaiting_product", "awaiting_stock"}),
+    (RecordShortage(order_id="o", attempt=1, shortages=SHORT, confirmed=None), {"accepted", "awaiting_product", "confirmed"}),
+    (RecordShortage(order_id="o", attempt=1, shortages=SHORT, confirmed=False), {"accepted", "awaiting_product"}),
+    (RecordShortage(order_id="o", attempt=1, shortages=SHORT, confirmed=True), {"confirmed"}),
     (RecordUnknownSkus(order_id="o", attempt=1, unknown_skus=("mug",), held=True), {"accepted"}),
     (RecordUnknownSkus(order_id="o", attempt=1, unknown_skus=("mug",), held=False), {"accepted", "awaiting_product"}),
     (RecordReservationExpiry(order_id="o", attempt=1), {"accepted", "reserved"}),
@@ -469,6 +473,74 @@ def test_a_fact_that_does_not_fit_the_orders_status_changes_nothing(fact: Comman
     assert {status for status in HISTORY if outcome(given=status, when=fact)} == fitting
 
 
+# Waiting for stock
+
+CONFIRMED_WITHOUT_STOCK: list[Event] = [*HISTORY["confirmed"], NO_STOCK]
+
+
+def test_an_order_that_waits_goes_on_once_its_stock_is_reserved():
+    assert outcome(given="awaiting_stock", when=RecordReservation(order_id="o", attempt=1)) == [reserved()]
+    assert folded([*HISTORY["awaiting_stock"], reserved()]) == folded(HISTORY["reserved"])
+
+
+def test_a_confirmed_order_that_waits_is_released_once_its_stock_is_allocated():
+    assert outcome(given=CONFIRMED_WITHOUT_STOCK, when=RecordAllocation(order_id="o", lines=ALLOCATED)) == [COLLECTING]
+    assert folded([*CONFIRMED_WITHOUT_STOCK, RELEASED]) == folded(HISTORY["released"])
+
+
+def test_a_confirmed_order_that_waits_needs_another_payment_once_its_authorization_is_not_renewed():
+    declined = outcome(given=CONFIRMED_WITHOUT_STOCK, when=RecordDecline(order_id="o", attempt=1, reason="renewal declined"))
+    [asked] = declined
+    assert isinstance(asked, OrderActionRequired)
+    assert asked.action == "amend_payment"
+    asks_again = [*CONFIRMED_WITHOUT_STOCK, *declined]
+    assert outcome(given=asks_again, when=RecordAllocation(order_id="o", lines=ALLOCATED)) == [], "nothing ships unpaid"
+    [amended] = outcome(given=asks_again, when=AMEND)
+    again = [*asks_again, amended, replace(NO_STOCK, attempt=2)]
+    assert outcome(given=again, when=RecordReservation(order_id="o", attempt=2)) == [reserved(2, OTHER_CARD)]
+
+
+def test_the_reservation_from_before_the_confirmation_does_not_take_a_confirmed_order_back():
+    assert outcome(given=CONFIRMED_WITHOUT_STOCK, when=RecordReservation(order_id="o", attempt=1)) == []
+
+
+def test_the_shortage_from_before_the_confirmation_does_not_come_again_as_another():
+    again = RecordShortage(order_id="o", attempt=1, shortages=SHORT, confirmed=False)
+    assert outcome(given=[ACCEPTED, NO_STOCK, reserved(), CONFIRMED], when=again) == []
+
+
+def extend(wait: timedelta) -> ExtendWait:
+    return ExtendWait(order_id="o", until=NOON + wait)
+
+
+EXTENDED = OrderWaitExtended(order_id="o", deadline=NOON + timedelta(days=9), at=NOON)
+
+
+@pytest.mark.parametrize("history", [HISTORY["awaiting_stock"], CONFIRMED_WITHOUT_STOCK], ids=["accepted", "confirmed"])
+def test_an_order_waits_longer_for_stock_once_and_then_expires(history: list[Event]):
+    assert outcome(given=history, when=extend(timedelta(days=9))) == [EXTENDED]
+    extended = [*history, EXTENDED]
+    assert outcome(given=extended, when=extend(timedelta(days=9))) == []
+    assert outcome(given=extended, when=ActOnDeadline(order_id="o", deadline=NO_STOCK.deadline)) == []
+    assert outcome(given=extended, when=ActOnDeadline(order_id="o", deadline=EXTENDED.deadline)) == [EXPIRED]
+
+
+@pytest.mark.parametrize("wait", [timedelta(days=1), timedelta(days=90, seconds=1)])
+def test_a_wait_is_not_made_shorter_nor_longer_than_the_business_allows(wait: timedelta):
+    refusal = refused("ExtendWait", "until: must be after 2026-11-25T12:00:00+00:00, and not after 2027-02-21T12:00:00+00:00")
+    assert outcome(given="awaiting_stock", when=extend(wait)) == [refusal]
+    assert outcome(given=[*HISTORY["awaiting_stock"], refusal], when=extend(wait)) == []
+    assert outcome(given="awaiting_stock", when=extend(timedelta(days=90))) != [refusal]
+
+
+@in_all_but("awaiting_stock")
+def test_only_an_order_that_awaits_stock_waits_longer(status: str):
+    description = "not known" if status == "new" else status
+    assert outcome(given=status, when=extend(timedelta(days=9))) == [
+        refused("ExtendWait", f"the order is {description}, not awaiting stock")
+    ]
+
+
 # The catalogue
 
 UNKNOWN = RecordUnknownSkus(order_id="o", attempt=1, unknown_skus=("mug", "pot"), held=False)
@@ -487,7 +559,7 @@ def test_a_held_order_continues_when_its_stock_is_reserved():
 
 
 def test_a_held_order_whose_products_are_defined_may_lack_stock():
-    assert outcome(given="awaiting_product", when=RecordShortage(order_id="o", attempt=1, shortages=SHORT)) == [NO_STOCK]
+    assert outcome(given="awaiting_product", when=RecordShortage(order_id="o", attempt=1, shortages=SHORT, confirmed=None)) == [NO_STOCK]
 
 
 @pytest.mark.parametrize("status", ["accepted", "awaiting_product"])
@@ -504,7 +576,12 @@ def test_a_corrected_order_is_the_next_attempt_and_answers_about_the_one_before_
     accepted = replace(ACCEPTED, content_hash="h2", attempt=2)
     rejected: list[Event] = [ACCEPTED, NOT_SOLD]
     assert outcome(given=rejected, when=corrected) == [accepted]
-    for late in (UNKNOWN, RecordReservation(order_id="o", attempt=1), RecordShortage(order_id="o", attempt=1, shortages=SHORT), PLACE):
+    for late in (
+        UNKNOWN,
+        RecordReservation(order_id="o", attempt=1),
+        RecordShortage(order_id="o", attempt=1, shortages=SHORT, confirmed=None),
+        PLACE,
+    ):
         assert outcome(given=[*rejected, accepted], when=late) == []
     assert outcome(given=[*rejected, accepted], when=RecordReservation(order_id="o", attempt=2)) == [reserved(2)]
 

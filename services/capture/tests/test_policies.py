@@ -69,7 +69,11 @@ def commands_for(event: Any) -> list[AnyCommand]:
     ("event", "command"),
     [
         (StockReserved(attempt=2, lines=LINES, expires_at=NOON, **AT), RecordReservation(**OF_ATTEMPT)),
-        (StockReservationFailed(attempt=2, shortages=SHORT, **AT), RecordShortage(shortages=SHORT, **OF_ATTEMPT)),
+        (
+            StockReservationFailed(attempt=2, shortages=SHORT, confirmed=True, **AT),
+            RecordShortage(shortages=SHORT, confirmed=True, **OF_ATTEMPT),
+        ),
+        (StockReservationFailed(attempt=2, shortages=SHORT, **AT), RecordShortage(shortages=SHORT, confirmed=None, **OF_ATTEMPT)),
         (
             StockReservationFailed(attempt=2, shortages=(), unknown_skus=("mug",), **AT),
             RecordUnknownSkus(unknown_skus=("mug",), held=False, **OF_ATTEMPT),
@@ -138,7 +142,7 @@ def test_the_service_reads_the_topics_of_its_policies_and_commands():
         "oms.customers",
         "oms.customer-keys",
     ]
-    assert {cls.__name__ for cls in service.commands} == {"CancelOrder", "AmendPayment", "EraseCustomer"}
+    assert {cls.__name__ for cls in service.commands} == {"CancelOrder", "AmendPayment", "ExtendWait", "EraseCustomer"}
 
 
 def test_environment_variables_set_the_terms(monkeypatch: pytest.MonkeyPatch):

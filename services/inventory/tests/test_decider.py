@@ -65,6 +65,20 @@ def reserve(*lines: WantedLine, order_id: str = "O", attempt: int = 1, location:
     return ReserveStock(order_id=order_id, attempt=attempt, lines=lines, location=location)
 
 
+def fails(missing: tuple[Shortage, ...], when: ReserveStock | PlanAllocation, *, attempt: int = 1) -> StockReservationFailed:
+    """The order waits for what is missing."""
+    return StockReservationFailed(
+        order_id=when.order_id,
+        attempt=attempt,
+        shortages=missing,
+        at=NOON,
+        lines=when.lines,
+        location=when.location,
+        waiting_since=NOON,
+        confirmed=isinstance(when, PlanAllocation),
+    )
+
+
 def reserved(*lines: AllocatedLine, order_id: str = "O", attempt: int = 1) -> StockReserved:
     return StockReserved(order_id=order_id, attempt=attempt, lines=lines, expires_at=LATER, at=NOON)
 
@@ -119,21 +133,19 @@ class TestReserving:
 
     def test_demand_of_two_lines_of_one_sku_is_summed(self):
         given: list[Event] = [received(stock("MUG", "BER", 3))]
-        assert outcome(given=given, when=reserve(want("1", "MUG", 2), want("2", "MUG", 2))) == [
-            StockReservationFailed(order_id="O", attempt=1, shortages=(Shortage(sku="MUG", requested=4, available=3),), at=NOON)
-        ]
+        when = reserve(want("1", "MUG", 2), want("2", "MUG", 2))
+        assert outcome(given=given, when=when) == [fails((Shortage(sku="MUG", requested=4, available=3),), when)]
 
     def test_it_is_all_or_nothing_and_every_sku_that_falls_short_is_named(self):
         given: list[Event] = [received(stock("MUG", "BER", 9), stock("SPOON", "BER", 1), stock("SPOON", "MUC", 1))]
         when = reserve(want("1", "MUG", 1), want("2", "SPOON", 3), want("3", "FORK", 1))
         missing = (Shortage(sku="SPOON", requested=3, available=2), Shortage(sku="FORK", requested=1, available=0))
-        assert outcome(given=given, when=when) == [StockReservationFailed(order_id="O", attempt=1, shortages=missing, at=NOON)]
+        assert outcome(given=given, when=when) == [fails(missing, when)]
 
     def test_units_held_for_others_are_not_available(self):
         given: list[Event] = [received(stock("MUG", "BER", 3)), reserved(take("1", "MUG", "BER", 2), order_id="OTHER")]
-        assert outcome(given=given, when=reserve(want("1", "MUG", 2))) == [
-            StockReservationFailed(order_id="O", attempt=1, shortages=(Shortage(sku="MUG", requested=2, available=1),), at=NOON)
-        ]
+        when = reserve(want("1", "MUG", 2))
+        assert outcome(given=given, when=when) == [fails((Shortage(sku="MUG", requested=2, available=1),), when)]
 
     def test_a_shortfall_at_one_location_does_not_reduce_what_another_has(self):
         given: list[Event] = [
@@ -223,7 +235,7 @@ class TestAllocating:
             REQUESTED,
         ]
         when = PlanAllocation(order_id="O", attempt=1, lines=(want("1", "MUG", 2),), location="BER")
-        failed = StockReservationFailed(order_id="O", attempt=1, shortages=(Shortage(sku="MUG", requested=2, available=1),), at=NOON)
+        failed = fails((Shortage(sku="MUG", requested=2, available=1),), when)
         assert outcome(given=given, when=when) == [failed]
         assert outcome(given=[*given, failed], when=when) == []
         assert outcome(given=[*given, failed], when=ALLOCATE) == []
@@ -258,8 +270,19 @@ class TestReleasing:
             given=[PLENTY, reserved(MUG)], when=DECLINE
         )
 
-    def test_a_declined_payment_does_not_release_an_allocation(self):
-        assert outcome(given=[PLENTY, reserved(MUG), allocated(MUG)], when=DECLINE) == []
+    @pytest.mark.parametrize(
+        ("since", "stage", "held"),
+        [([allocated(MUG)], "allocated", (MUG,)), ([expired(MUG), REQUESTED], "requested", ())],
+        ids=["allocated", "requested"],
+    )
+    def test_an_authorization_that_is_not_renewed_releases_what_a_confirmed_order_has(
+        self, since: list[Event], stage: str, held: tuple[AllocatedLine, ...]
+    ):
+        given: list[Event] = [PLENTY, reserved(MUG), *since]
+        back = replace(released(stage, *held), reason="declined")
+        assert outcome(given=given, when=DECLINE) == [back]
+        assert position("MUG", [*given, back]) == {"BER": Bin(on_hand=9)}
+        assert outcome(given=[*given, back], when=DECLINE) == []
 
     def test_an_order_that_ends_releases_its_reservation(self):
         assert outcome(given=[PLENTY, reserved(MUG)], when=CANCEL) == [released("reserved", MUG)]

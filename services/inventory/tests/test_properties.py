@@ -59,12 +59,15 @@ from oms_contracts.values import (
     StockLine,
     WantedLine,
 )
+from oms_inventory import waiting
 from oms_inventory.app import make_service
 from oms_inventory.commands import (
     AllocateStock,
     BookReturn,
+    CallWaitingOrders,
     Command,
     Event,
+    ExpireReservation,
     PlanAllocation,
     ReleaseReservation,
     ReleaseStock,
@@ -189,6 +192,13 @@ class Resume:
 
 
 @dataclass(frozen=True)
+class Call:
+    """Let the position call orders that wait for the SKU."""
+
+    sku: str
+
+
+@dataclass(frozen=True)
 class Ship:
     """Ship what the order holds at a location, in packages of one unit each."""
 
@@ -218,6 +228,9 @@ steps_of_orders = st.one_of(
     st.builds(AllocateStock, order_id=order_ids),
     st.builds(AllocateStock, order_id=order_ids),
     st.builds(Wait, order_ids),
+    st.builds(Wait, order_ids),
+    st.builds(Call, st.sampled_from(SKUS)),
+    st.builds(Call, st.sampled_from(SKUS)),
     st.builds(Ship, order_ids, st.sampled_from(LOCATIONS)),
     st.builds(Ship, order_ids, st.sampled_from(LOCATIONS)),
     st.builds(Decline, order_ids),
@@ -289,7 +302,7 @@ def command_of(step: Any, store: Store) -> Command | None:
             return store.due(order_id)
         case Resume(sku=sku):
             return store.due(f"product/{sku}")
-        case Review(sku=sku):
+        case Review(sku=sku) | Call(sku=sku):
             return store.due(f"sku/{sku}")
         case Ship(order_id=order_id, location=location):
             reservation = store.reservation(order_id)
@@ -384,7 +397,9 @@ def test_what_is_said_of_stock_alternates_and_ends_as_the_level_is(steps: list[A
     *_, (store, _, _) = run(steps)
     for sku in SKUS:
         # A shortfall and what is set apart are asked for again without end: only what has crossed is followed here.
-        while isinstance(command := store.due(f"sku/{sku}"), ReviewStock) and command.deadline is None:
+        while (
+            isinstance(command := store.due(f"sku/{sku}"), CallWaitingOrders | ReviewStock) and getattr(command, "deadline", None) is None
+        ):
             assert store.handle(command), command
     said: dict[tuple[str, str, str], bool] = {}
     for event in store.events:
@@ -532,6 +547,69 @@ def test_every_held_order_continues_or_ends_once_all_products_are_defined(steps:
     for order_id in held_before:
         answers = [event for event in store.events[before:] if getattr(event, "order_id", None) == order_id]
         assert [type(event) for event in answers] in ([StockReserved], [StockReservationFailed])
+
+
+def waits_for(store: Store, order_id: str) -> frozenset[str]:
+    reservation = store.reservation(order_id)
+    return reservation.missing_skus if reservation.status == "waiting" else frozenset()
+
+
+@settings(deadline=None, max_examples=150)
+@for_all(st.lists(steps_of_orders | adjustments, min_size=20, max_size=60))
+def test_a_queue_has_exactly_the_orders_that_lack_its_sku_first_come_first(steps: list[Any]):
+    for store, _, _ in run(steps):
+        for sku in SKUS:
+            queue: waiting.Queue = store.state(f"sku/{sku}").queue
+            queued = [each.order_id for each in queue.orders]
+            assert sorted(queued) == [order_id for order_id in ORDERS if sku in waits_for(store, order_id)]
+            assert [each.rank for each in queue.orders] == sorted(each.rank for each in queue.orders)
+
+
+def settle(store: Store) -> None:
+    """Do what is due of what waits, until nothing is: what expires is not awaited."""
+    for _ in range(1_000):
+        due = [
+            command
+            for key in (*(f"sku/{sku}" for sku in SKUS), *ORDERS)
+            if (command := store.due(key)) is not None and not isinstance(command, ExpireReservation | ReviewStock)
+        ]
+        if not due:
+            return
+        for command in due:
+            store.handle(command)
+    raise AssertionError("what is due does not end")
+
+
+@settings(deadline=None, max_examples=150)
+@for_all(st.lists(steps_of_orders | adjustments, min_size=20, max_size=60))
+def test_no_order_waits_while_there_is_enough_for_it_and_for_those_before_it(steps: list[Any]):
+    *_, (store, _, _) = run(steps)
+    settle(store)
+    for order_id in ORDERS:
+        reservation = store.reservation(order_id)
+        if reservation.status == "waiting":
+            assert any(
+                sum(line.quantity for line in reservation.wanted if line.sku == sku)
+                > waiting.spare(
+                    store.state(f"sku/{sku}").queue,
+                    sum(store.state(f"sku/{sku}").available().values()),
+                    waiting.rank_of(order_id, NOON, promised_at=reservation.promised_at, confirmed=reservation.confirmed),
+                )
+                for sku in reservation.missing_skus
+            )
+
+
+@settings(deadline=None, max_examples=150)
+@for_all(st.lists(steps_of_orders | adjustments, min_size=20, max_size=60))
+def test_every_order_that_waits_is_served_once_stock_suffices_for_all(steps: list[Any]):
+    *_, (store, _, _) = run(steps)
+    waited = {order_id: store.reservation(order_id) for order_id in ORDERS if store.reservation(order_id).status == "waiting"}
+    store.handle(ReceiveStock(receipt_id="ENOUGH", lines=tuple(StockLine(sku=sku, location="BER", quantity=1_000) for sku in SKUS)))
+    settle(store)
+    for order_id, before in waited.items():
+        assert store.reservation(order_id).status == ("allocated" if before.confirmed else "reserved")
+        assert by_line(store.reservation(order_id).lines) == by_line(before.wanted)
+    assert all(store.state(f"sku/{sku}").queue == waiting.EMPTY for sku in SKUS)
 
 
 # One order from its first event to its last, as its topics deliver them.

@@ -134,10 +134,39 @@ def test_a_release_states_the_units_to_be_delivered():
     assert after(ACCEPTED, CONFIRMED, when=release(2)) == [expected, *announced(3, "in_fulfillment", "confirmed", minute(3))]
 
 
-@pytest.mark.parametrize("action", ["amend_payment", "resolve_stock"])
-def test_an_order_waits_for_its_customer(action: str):
-    expected = announced(2, "awaiting_customer", "accepted", minute(2), f"{action}: declined")
+@pytest.mark.parametrize(("action", "status"), [("amend_payment", "awaiting_customer"), ("resolve_stock", "awaiting_stock")])
+def test_an_order_waits_for_its_customer_or_for_its_stock(action: str, status: str):
+    expected = announced(2, status, "accepted", minute(2), f"{action}: declined")
     assert after(ACCEPTED, when=asks(action, 2)) == expected
+
+
+def test_an_order_whose_stock_came_goes_on():
+    assert statuses(ACCEPTED, asks("resolve_stock", 2), CONFIRMED, release(2)) == [
+        "accepted",
+        "awaiting_stock",
+        "confirmed",
+        "in_fulfillment",
+    ]
+    declined = (ACCEPTED, asks("resolve_stock", 2), asks("amend_payment", 3), becomes("accepted", 4, attempt=2))
+    again = (*declined, asks("resolve_stock", 5, attempt=2), CONFIRMED)
+    assert statuses(*again)[1:] == ["awaiting_stock", "awaiting_customer", "accepted", "awaiting_stock", "confirmed"]
+    for earlier in again:
+        assert after(*again, when=earlier) == []
+
+
+def test_a_confirmed_order_that_is_paid_by_other_means_is_confirmed_again():
+    declined = (ACCEPTED, CONFIRMED, asks("resolve_stock", 3), asks("amend_payment", 4), becomes("accepted", 5, attempt=2))
+    assert statuses(*declined, asks("resolve_stock", 6, attempt=2), replace(CONFIRMED, at=minute(7)))[2:] == [
+        "awaiting_stock",
+        "awaiting_customer",
+        "accepted",
+        "awaiting_stock",
+        "confirmed",
+    ]
+
+
+def test_a_confirmation_that_comes_again_does_not_end_the_wait_of_a_confirmed_order():
+    assert after(ACCEPTED, CONFIRMED, asks("resolve_stock", 3), when=CONFIRMED) == []
 
 
 @pytest.mark.parametrize("action", ["define_product", "check_delivery", "investigate"])
@@ -180,7 +209,7 @@ def test_a_confirmed_order_may_still_lack_stock():
     assert statuses(ACCEPTED, CONFIRMED, asks("resolve_stock", 3), becomes("expired", 9)) == [
         "accepted",
         "confirmed",
-        "awaiting_customer",
+        "awaiting_stock",
         "expired",
     ]
 

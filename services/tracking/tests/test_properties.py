@@ -21,7 +21,7 @@ from oms_tracking.decider import INITIAL, RANKS, Order, decide, evolve
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 NAMES = {"channel": "web", "channel_reference": "W1"}
 STAGES = {
-    **dict.fromkeys(("rejected", "accepted", "awaiting_customer", "confirmed"), 1),
+    **dict.fromkeys(("rejected", "accepted", "awaiting_customer", "awaiting_stock", "confirmed"), 1),
     **{"in_fulfillment": 2, "shipped": 3, "delivered": 4},
     **dict.fromkeys(("canceled", "expired", "completed"), 5),
 }
@@ -76,10 +76,14 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     if draw(st.booleans()):
         orders.append(asks("define_product", rejected + 1))
     for attempt in range(rejected + 1, attempts):
+        if draw(st.booleans()):
+            orders.append(asks("resolve_stock", attempt))
         orders.append(asks("amend_payment", attempt))
         orders.append(becomes("accepted", attempt + 1))
         if draw(st.booleans()):
             orders.append(asks("investigate", attempt + 1))
+    if draw(st.booleans()):
+        orders.append(asks("resolve_stock", attempts))
     end = draw(st.sampled_from(["canceled", "expired", "no stock", "canceled after release", None, None, None, None]))
     if end in {"canceled", "expired"}:
         return Scenario(orders=[*orders, becomes(end)], fulfillments=[], scans=[], packages=0)

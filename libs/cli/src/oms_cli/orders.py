@@ -1,6 +1,7 @@
 """`oms order`: place, find, show, cancel and pay orders."""
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -33,6 +34,7 @@ from oms_cli.arguments import (
     Timeout,
     Wait,
     connections,
+    moment_of,
     named,
     order_of,
     read_message,
@@ -270,6 +272,36 @@ def pay(
         about={"order_id": order},
         see=f"oms order show {named(found)}",
         objection=operation_of("amend-payment").offered(found),
+    )
+
+
+@app.command(epilog="Example: oms order wait web/W-1001 --until 2026-12-24")
+def wait(
+    context: typer.Context,
+    *,
+    order: Order,
+    until: Annotated[
+        datetime,
+        typer.Option(
+            metavar="TIME", parser=moment_of, help="When it expires unless stock came; UTC unless it says otherwise.", show_default=False
+        ),
+    ],
+    wait: Wait = True,
+    timeout: Timeout = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Let an order wait longer for stock. It goes on by itself once there is enough, and expires otherwise."""
+    connected = connections(context)
+    found = order_of(connected, order)
+    operate(
+        connected,
+        "extend-wait",
+        {"order_id": order},
+        {"until": until.isoformat()},
+        Answer(wait=wait, timeout=timeout, as_json=as_json),
+        about={"order_id": order},
+        see=f"oms order show {named(found)}",
+        objection=operation_of("extend-wait").offered(found),
     )
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "pay-outstanding": ("payment pay {order} --kind KIND --token TOKEN",),
     "write-off-payment": ("payment write-off {order} --reason TEXT",),
     "cancel-order": ("order cancel {order} --reason TEXT",),
+    "extend-wait": ("order wait {order} --until TIME",),
     "define-product": ("product define SKU --title TITLE",),
     "record-scan": ("package scan {order} STATUS",),
     "ship-fulfillment": ("fulfillment ship {order} {location} --carrier NAME --tracking NUMBER",),
@@ -119,7 +120,7 @@ def commands_of(item: Mapping[str, Any]) -> Iterator[str]:
         "location": item["location"] or "LOCATION",
         "service": service,
         "letter": letter,
-        "goods": item["id"].removesuffix(f" at {item['location']}"),
+        "goods": item["id"].removesuffix(f" at {item['location']}") if item["kind"] == "stock" else "SKU",
         "transfer": item["id"] if item["kind"] == "transfer" else "TRANSFER",
         "key": item["key"] or "KEY",
     }

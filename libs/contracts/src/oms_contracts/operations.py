@@ -16,7 +16,7 @@ from oms_contracts.dead_letters import RedriveDeadLetters
 from oms_contracts.fulfillments import AcceptFulfillment, PackPackage, PickItems, ShipFulfillment
 from oms_contracts.message import MessageType, UnreadableMessage, description_of, encode, type_of, validate
 from oms_contracts.money import counted
-from oms_contracts.orders import ENDED_STATUSES, AmendPayment, CancelOrder
+from oms_contracts.orders import ENDED_STATUSES, AmendPayment, CancelOrder, ExtendWait
 from oms_contracts.payments import PayOutstanding, RetryCapture, WriteOffPayment
 from oms_contracts.products import DeactivateProduct, DefineProduct
 from oms_contracts.returns import CancelReturn, InspectReturn, ReceiveReturnItems, RequestReturn
@@ -141,6 +141,10 @@ def _uncollected(order: Json) -> str:
     return OFFERED if outstanding or order.get("action") == "collect_payment" else "nothing is outstanding"
 
 
+def _extendable(order: Json) -> str:
+    return OFFERED if order["status"] == "awaiting_stock" else "the order does not wait for stock"
+
+
 def _returnable(order: Json) -> str:
     if order["status"] != "completed":
         return "the order is not completed"
@@ -242,6 +246,15 @@ OPERATIONS: tuple[Operation, ...] = (
         scope="orders:change",
         offered=_uncollected,
         destroys=True,
+    ),
+    Operation(
+        "extend-wait",
+        ExtendWait,
+        "Wait longer for stock",
+        "/orders/{order_id}/wait",
+        object="order",
+        scope="orders:change",
+        offered=_extendable,
     ),
     Operation("receive-stock", ReceiveStock, "Receive goods", "/stock/receipts", object="stock", scope="stock:change"),
     Operation("adjust-stock", AdjustStock, "Correct stock", "/stock/adjustments", object="stock", scope="stock:change", destroys=True),

@@ -166,10 +166,11 @@ class OrderReleased(Value, frozen=True, kw_only=True):
 class OrderActionRequired(Value, frozen=True, kw_only=True):
     """The order waits for somebody. Unless they act before `deadline` it expires, or an operator is asked.
 
-    `action` is amend_payment (the payment was declined: stock is released meanwhile), resolve_stock (there is not enough), define_product
-    (the catalogue lacks a product: the order goes on by itself once it is defined), check_delivery (a package is lost or long overdue),
-    collect_payment (what has shipped could not be captured) or investigate (a service has not answered for long); the last three ask an
-    operator, and come again after each deadline. `attempt` is the one that came to this; None on records from before it was told.
+    `action` is amend_payment (the payment was declined: stock is released meanwhile), resolve_stock (there is not enough: the order goes on
+    by itself once there is), define_product (the catalogue lacks a product: likewise, once it is defined), check_delivery (a package is
+    lost or long overdue), collect_payment (what has shipped could not be captured) or investigate (a service has not answered for long);
+    the last three ask an operator, and come again after each deadline. `attempt` is the one that came to this; None on records from before
+    it was told.
     """
 
     order_id: str
@@ -189,6 +190,16 @@ class OrderPaymentAmended(Value, frozen=True, kw_only=True):
     payment: PaymentMethod
     lines: tuple[ChargedLine, ...]
     location: str | None
+    at: datetime
+    promise: DeliveryPromise | None = None
+
+
+@message("oms.capture.OrderWaitExtended.v1", key="order_id")
+class OrderWaitExtended(Value, frozen=True, kw_only=True):
+    """The order waits for stock until `deadline`, which is later than it was."""
+
+    order_id: str
+    deadline: datetime
     at: datetime
 
 
@@ -295,6 +306,14 @@ class CancelOrder(Value, frozen=True, kw_only=True):
 
     order_id: str
     reason: Prose
+
+
+@message("oms.capture.ExtendWait.v1", key="order_id")
+class ExtendWait(Value, frozen=True, kw_only=True):
+    """Let an order wait for stock until a later time, instead of expiring. The business's settings say how long at most."""
+
+    order_id: str
+    until: datetime
 
 
 @message("oms.capture.AmendPayment.v1", key="order_id")

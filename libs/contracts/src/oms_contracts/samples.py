@@ -37,6 +37,7 @@ _TEXTS = {
     "line_id": "1",
     "sku": "MUG-BLUE",
     "unknown_skus": "MUG-BLUE",
+    "missing_skus": "MUG-BLUE",
     "barcode": "4006381333931",
     "ProductDefined.title": "Mug, blue",
     "DefineProduct.title": "Mug, blue",

@@ -273,6 +273,11 @@ class StockReservationFailed(Value, frozen=True, kw_only=True):
     """Nothing is held. `shortages` names every SKU that falls short.
 
     With `unknown_skus` the order is not served at all: they have no active product, and the business rejects such orders.
+
+    With `waiting_since` the order waits in the queue of each SKU that falls short, and in no other: StockReserved follows by itself once
+    there is enough for it, or StockAllocated if it was confirmed before (`confirmed`), or this event again with what falls short then.
+    `lines` and `location` are what is to be reserved, `promised_at` when the customer expects it. Without `waiting_since` it does not wait:
+    too many orders wait already. `confirmed` is null on records from before it was told.
     """
 
     order_id: str
@@ -280,6 +285,23 @@ class StockReservationFailed(Value, frozen=True, kw_only=True):
     shortages: tuple[Shortage, ...]
     at: datetime
     unknown_skus: tuple[Code, ...] = ()
+    lines: tuple[WantedLine, ...] = ()
+    location: str | None = None
+    promised_at: datetime | None = None
+    waiting_since: datetime | None = None
+    confirmed: bool | None = None
+
+
+@message("oms.inventory.WaitingOrdersCalled.v1", key="sku")
+class WaitingOrdersCalled(Value, frozen=True, kw_only=True):
+    """There are units of the SKU for these orders that wait for it, first come first: each is tried by itself, all or nothing.
+
+    StockReserved, StockAllocated or StockReservationFailed follows for each.
+    """
+
+    sku: Code
+    orders: tuple[str, ...]
+    at: datetime
 
 
 @message("oms.inventory.StockReservationPostponed.v1", key="order_id")
@@ -358,7 +380,8 @@ class StockReleased(Value, frozen=True, kw_only=True):
     """Units held for an order that will not ship are available again.
 
     `stage` is reserved or allocated: where they were held. Or nothing was held, and `lines` is empty: requested, a requested allocation is
-    called off; postponed, a postponed reservation is, and `unknown_skus` are those that it still waited for.
+    called off; postponed, a postponed reservation is, and `unknown_skus` are those that it still waited for; waiting, the order leaves the
+    queues of `missing_skus`, of which it had too few.
     """
 
     order_id: str
@@ -367,6 +390,7 @@ class StockReleased(Value, frozen=True, kw_only=True):
     reason: str
     at: datetime
     unknown_skus: tuple[Code, ...] = ()
+    missing_skus: tuple[Code, ...] = ()
 
 
 @message("oms.inventory.StockCommandRefused.v1", key="entry_id")

@@ -35,6 +35,7 @@ from oms_contracts.orders import (
     OrderRejected,
     OrderReleased,
     OrderReserved,
+    OrderWaitExtended,
     WebhookTaken,
 )
 from oms_contracts.payments import (
@@ -107,6 +108,7 @@ from oms_contracts.stock import (
     TransferClosed,
     TransferReceived,
     TransferStarted,
+    WaitingOrdersCalled,
     WaitingOrdersResumed,
 )
 from oms_contracts.tracking import (
@@ -135,6 +137,7 @@ SUMMARIES: dict[type[Any], str] = {
     OrderReleased: "Released to fulfillment: {units}",
     OrderActionRequired: "Waits for {e.action} until {e.deadline:" + _TIME_FORMAT + "}: {e.reason}",
     OrderPaymentAmended: "The customer pays by {e.payment.kind} instead, attempt {e.attempt}",
+    OrderWaitExtended: "Waits longer, until {e.deadline:" + _TIME_FORMAT + "}",
     OrderCancellationRequested: "Cancellation was asked for: {e.reason}",
     OrderCancellationRejected: "Too late to cancel: {e.reason}",
     OrderCanceled: "Canceled: {e.reason}",
@@ -173,6 +176,7 @@ SUMMARIES: dict[type[Any], str] = {
     StockReservationFailed: "{failure}",
     StockReservationPostponed: "Waits until these products are defined: {unknown_skus}",
     WaitingOrdersResumed: "{orders} no longer {wait} for {e.sku}",
+    WaitingOrdersCalled: "There is {e.sku} for {orders} of those that wait for it",
     StockReservationExpired: "The reservation of {units} has expired",
     StockAllocationRequested: "The reservation had expired: allocation is planned anew",
     StockAllocated: "{units_are} allocated",

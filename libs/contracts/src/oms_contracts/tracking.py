@@ -122,10 +122,10 @@ class TrackingCommandRefused(Value, frozen=True, kw_only=True):
 class OrderStatusChanged(Value, frozen=True, kw_only=True):
     """Every change of an order's public status, in `sequence` from 1, on oms.order-status-changes; the newest on oms.order-status too.
 
-    `status` is accepted, rejected, awaiting_customer, confirmed, in_fulfillment, shipped, delivered, completed, canceled or expired.
-    `at` is when it came about, by the clock of whoever saw it: go by `sequence`, not by time. `channel` and `channel_reference` name the
-    order as its channel does, `number` as its customer does; they are null on records from before they were told. `packages` are those
-    known so far.
+    `status` is accepted, rejected, awaiting_customer, awaiting_stock (it goes on by itself once its stock has come), confirmed,
+    in_fulfillment, shipped, delivered, completed, canceled or expired. `at` is when it came about, by the clock of whoever saw it: go by
+    `sequence`, not by time. `channel` and `channel_reference` name the order as its channel does, `number` as its customer does; they are
+    null on records from before they were told. `packages` are those known so far.
     """
 
     order_id: str

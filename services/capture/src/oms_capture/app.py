@@ -25,7 +25,7 @@ def make_service(terms: Terms, sealer: Sealer) -> Service:
         writes=writes,
         due=partial(due, terms=terms),
         decide_for=partial(decide_for, terms=terms),
-        state_version=9,
+        state_version=10,
     )
     return service_of("capture", decider=decider, policies=POLICIES, companion=Customers(sealer, token_bytes), disclose=disclose)
 

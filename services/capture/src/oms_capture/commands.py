@@ -10,6 +10,7 @@ from oms_contracts.order_parts import SealedData
 from oms_contracts.orders import (
     AmendPayment,
     CancelOrder,
+    ExtendWait,
     OrderAccepted,
     OrderActionRequired,
     OrderCanceled,
@@ -28,6 +29,7 @@ from oms_contracts.orders import (
     OrderRejected,
     OrderReleased,
     OrderReserved,
+    OrderWaitExtended,
     WebhookTaken,
 )
 from oms_contracts.values import AllocatedLine, Shortage
@@ -69,9 +71,12 @@ class RecordReservation(Struct, frozen=True, kw_only=True):
 
 
 class RecordShortage(Struct, frozen=True, kw_only=True):
+    """Inventory has too few units. `confirmed`: of an order that was confirmed before; None on records from before it was told."""
+
     order_id: str
     attempt: int
     shortages: tuple[Shortage, ...]
+    confirmed: bool | None
 
 
 class RecordUnknownSkus(Struct, frozen=True, kw_only=True):
@@ -178,6 +183,7 @@ Command = (
     | ActOnDeadline
     | CancelOrder
     | AmendPayment
+    | ExtendWait
     | EraseCustomer
 )
 """What can be asked of one order."""
@@ -191,6 +197,7 @@ Event = (
     | OrderReleased
     | OrderActionRequired
     | OrderPaymentAmended
+    | OrderWaitExtended
     | OrderCancellationRequested
     | OrderCancellationRejected
     | OrderCanceled

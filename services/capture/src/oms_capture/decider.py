@@ -5,7 +5,7 @@ nothing else. Every step follows on one of capture's own events, so a fact that 
 changes nothing.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from oms_contracts.orders import (
     WAITING_STATUSES,
     AmendPayment,
     CancelOrder,
+    ExtendWait,
     OrderAccepted,
     OrderActionRequired,
     OrderCanceled,
@@ -35,6 +36,7 @@ from oms_contracts.orders import (
     OrderRejected,
     OrderReleased,
     OrderReserved,
+    OrderWaitExtended,
 )
 from oms_contracts.values import AllocatedLine, PaymentMethod, bounded_reasons, quoted
 
@@ -76,6 +78,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     market: Market = field(default_factory=Market)
     payment_timeout: timedelta = timedelta(days=2)
     stock_timeout: timedelta = timedelta(days=2)
+    stock_wait_limit: timedelta = timedelta(days=90)
     product_timeout: timedelta = timedelta(days=2)
     answer_timeout: timedelta = timedelta(days=1)
     delivery_timeout: timedelta = timedelta(days=30)
@@ -89,9 +92,9 @@ class Order(Struct, frozen=True, kw_only=True):
     alone is kept. `rejected` are hashes of the
     content that was rejected before it, and `conflicts` of other content that came after it. `refused` are the refusals already published:
     command and reason.
-    `lines` are those that are shipped, and `amount` is the part of `total` that payment has held by `payment`. `delivered` are the units by
-    package. `too_late` is why the order can no longer be canceled. `cancellation` is why it is to be canceled,
-    while fulfillment has not yet accepted or rejected the request of `cancellation_at`.
+    `lines` are those that are shipped, and `amount` is the part of `total` that payment has held by `payment`. `was_confirmed` while a
+    confirmed order awaits stock. `delivered` are the units by package. `too_late` is why the order can no longer be canceled.
+    `cancellation` is why it is to be canceled, while fulfillment has not yet accepted or rejected the request of `cancellation_at`.
     Where the order `collects` money, `paid` are the units by fulfillment whose money was captured or written off. `unpaid` is why somebody
     must see to the payment, by `collect_by`; both are empty while nobody must.
     """
@@ -116,6 +119,7 @@ class Order(Struct, frozen=True, kw_only=True):
     attempt: int = 0
     waiting_since: datetime | None = None
     deadline: datetime | None = None
+    was_confirmed: bool = False
     trouble: frozenset[str] = frozenset()
     cancellation: str | None = None
     cancellation_at: datetime | None = None
@@ -138,7 +142,7 @@ def decide_order(command: Command, order: Order, now: datetime, terms: Terms) ->
             return _place(command, order, now, terms)
 
         case RecordReservation(order_id=order_id, attempt=attempt):
-            if order.status not in {"accepted", "awaiting_product"} or attempt != order.attempt or order.payment is None:
+            if not _awaits_reservation(order) or attempt != order.attempt or order.payment is None:
                 return []
             return [
                 OrderReserved(
@@ -154,8 +158,10 @@ def decide_order(command: Command, order: Order, now: datetime, terms: Terms) ->
                 )
             ]
 
-        case RecordShortage(order_id=order_id, attempt=attempt, shortages=shortages):
-            if order.status not in {"accepted", "awaiting_product", "confirmed"} or attempt != order.attempt:
+        case RecordShortage(order_id=order_id, attempt=attempt, shortages=shortages, confirmed=confirmed):
+            # An order may be short before it is confirmed, and again after that: the first shortage must not come again as the second.
+            expected = {"confirmed"} if confirmed else {"accepted", "awaiting_product"}
+            if order.status not in (expected if confirmed is not None else expected | {"confirmed"}) or attempt != order.attempt:
                 return []
             reason = ", ".join(bounded_reasons(f"{s.sku}: {s.requested} wanted, {s.available} available" for s in shortages))
             return [_ask(order_id, order, "resolve_stock", reason, now=now, timeout=terms.stock_timeout)]
@@ -174,13 +180,14 @@ def decide_order(command: Command, order: Order, now: datetime, terms: Terms) ->
             return [OrderConfirmed(order_id=order_id, at=now)] if order.status == "reserved" and attempt == order.attempt else []
 
         case RecordDecline(order_id=order_id, attempt=attempt, reason=reason):
-            # Of an order that is confirmed the renewal of its authorization was declined.
-            if order.status not in {"reserved", "confirmed"} or attempt != order.attempt:
+            # Of an order that is confirmed, whether or not it waits for stock, the renewal of its authorization was declined.
+            expected = order.status in {"reserved", "confirmed"} or order.was_confirmed
+            if not expected or attempt != order.attempt:
                 return []
             return [_ask(order_id, order, "amend_payment", reason, now=now, timeout=terms.payment_timeout)]
 
         case RecordAllocation(order_id=order_id, lines=lines):
-            if order.status != "confirmed":
+            if order.status != "confirmed" and not order.was_confirmed:
                 return []
             return [
                 OrderReleased(
@@ -215,9 +222,18 @@ def decide_order(command: Command, order: Order, now: datetime, terms: Terms) ->
                 return _refuse(order, command, "payment.token: must not be empty", now)
             return [
                 OrderPaymentAmended(
-                    order_id=order_id, attempt=order.attempt + 1, payment=payment, lines=order.lines, location=order.location, at=now
+                    order_id=order_id,
+                    attempt=order.attempt + 1,
+                    payment=payment,
+                    lines=order.lines,
+                    location=order.location,
+                    at=now,
+                    promise=order.promise,
                 )
             ]
+
+        case ExtendWait():
+            return _extend(command, order, now, terms)
 
         case CancelOrder():
             return _cancel(command, order, now)
@@ -257,7 +273,7 @@ def decide_order(command: Command, order: Order, now: datetime, terms: Terms) ->
 
 def decide_for(channel: str, command: Command, order: Order, now: datetime, terms: Terms) -> list[Event]:
     """As `decide_order`, for a command from the channel's own topic: what it has not placed does not exist for it."""
-    if isinstance(command, CancelOrder | AmendPayment) and order.channel != channel:
+    if isinstance(command, CancelOrder | AmendPayment | ExtendWait) and order.channel != channel:
         return _refuse(order, command, f"the order is {_status(INITIAL)}", now)
     return decide_order(command, order, now, terms)
 
@@ -302,16 +318,19 @@ def evolve(order: Order, event: Event) -> Order:
             return replace(order, conflicts=order.conflicts | {content_hash})
         case OrderReserved(at=at):
             return replace(order, status="reserved", waiting_since=at, deadline=None)
+        case OrderWaitExtended(deadline=deadline):
+            return replace(order, deadline=deadline)
         case OrderConfirmed(at=at):
             return replace(order, status="confirmed", waiting_since=at, deadline=None)
         case OrderReleased(at=at):
-            return replace(order, status="released", waiting_since=at, deadline=None, collects=event.collects)
+            return replace(order, status="released", waiting_since=at, deadline=None, was_confirmed=False, collects=event.collects)
         case OrderActionRequired(action="collect_payment", reason=reason, deadline=deadline):
             return replace(order, unpaid=reason, collect_by=deadline)
         case OrderActionRequired(action=action, reason=reason, deadline=deadline):
             status = WAITING_STATUSES.get(action, order.status)
             trouble = order.trouble | {reason} if action == "check_delivery" else order.trouble
-            return replace(order, status=status, deadline=deadline, trouble=trouble)
+            was_confirmed = status == "awaiting_stock" and (order.was_confirmed or order.status == "confirmed")
+            return replace(order, status=status, deadline=deadline, trouble=trouble, was_confirmed=was_confirmed)
         case OrderPaymentAmended(attempt=attempt, payment=payment, at=at):
             return replace(
                 order, status="accepted", attempt=attempt, payment=payment, authorization_id=None, waiting_since=at, deadline=None
@@ -332,9 +351,9 @@ def evolve(order: Order, event: Event) -> Order:
         case OrderPaymentResolved():
             return replace(order, unpaid="")
         case OrderCanceled():
-            return replace(order, status="canceled", deadline=None)
+            return replace(order, status="canceled", deadline=None, was_confirmed=False)
         case OrderExpired():
-            return replace(order, status="expired", deadline=None)
+            return replace(order, status="expired", deadline=None, was_confirmed=False)
         case OrderCompleted():
             # What only mattered before the end is dropped: it depends on which of two topics was read first.
             return replace(
@@ -468,7 +487,23 @@ def _cancel(command: CancelOrder, order: Order, now: datetime) -> list[Event]:
             return _refuse(order, command, f"the order is {_status(order)}", now)
 
 
-def _refuse(order: Order, command: CancelOrder | AmendPayment, reason: str, now: datetime) -> list[Event]:
+def _extend(command: ExtendWait, order: Order, now: datetime, terms: Terms) -> list[Event]:
+    order_id, until = command.order_id, command.until
+    if order.status != "awaiting_stock" or order.deadline is None or order.waiting_since is None:
+        return _refuse(order, command, f"the order is {_status(order)}, not awaiting stock", now)
+    if until == order.deadline:
+        return []
+    latest = order.waiting_since + terms.stock_wait_limit
+    if not order.deadline < until <= latest:
+        return _refuse(order, command, f"until: must be after {_moment(order.deadline)}, and not after {_moment(latest)}", now)
+    return [OrderWaitExtended(order_id=order_id, deadline=until, at=now)]
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _refuse(order: Order, command: CancelOrder | AmendPayment | ExtendWait, reason: str, now: datetime) -> list[Event]:
     """The refusal of a command that does not fit. The same refusal is published once, and of one order MAX_REFUSALS."""
     name = type_of(command).name
     if f"{name}: {reason}" in order.refused or len(order.refused) >= MAX_REFUSALS:
@@ -491,7 +526,7 @@ def _overdue(order_id: str, order: Order, now: datetime, terms: Terms) -> Event:
         case "awaiting_payment":
             return OrderExpired(order_id=order_id, reason="the payment was not amended in time", at=now)
         case "awaiting_stock":
-            return OrderExpired(order_id=order_id, reason="there was not enough stock in time", at=now)
+            return OrderExpired(order_id=order_id, reason="the stock it waited for did not come in time", at=now)
         case "awaiting_product":
             return OrderExpired(order_id=order_id, reason="its products were not defined in time", at=now)
         case "released" if _is_delivered(order):
@@ -550,6 +585,11 @@ def _payment_resolved(order_id: str, order: Order, now: datetime) -> list[Event]
 def _is_open_request(requested_at: datetime | None, order: Order) -> bool:
     """Whether fulfillment decided on the cancellation request that is open. Old records do not name their request."""
     return order.status == "released" and order.cancellation is not None and requested_at in {None, order.cancellation_at}
+
+
+def _awaits_reservation(order: Order) -> bool:
+    """Whether a reservation of the order is news. A confirmed order was reserved before: its stock is allocated."""
+    return order.status in {"accepted", "awaiting_product"} or (order.status == "awaiting_stock" and not order.was_confirmed)
 
 
 def _units(lines: tuple[AllocatedLine, ...]) -> int:

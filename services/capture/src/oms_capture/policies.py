@@ -92,7 +92,7 @@ def on_stock_reservation_failed(event: StockReservationFailed) -> Iterator[Comma
     if event.unknown_skus:
         yield RecordUnknownSkus(order_id=event.order_id, attempt=event.attempt, unknown_skus=event.unknown_skus, held=False)
     else:
-        yield RecordShortage(order_id=event.order_id, attempt=event.attempt, shortages=event.shortages)
+        yield RecordShortage(order_id=event.order_id, attempt=event.attempt, shortages=event.shortages, confirmed=event.confirmed)
 
 
 def on_stock_reservation_postponed(event: StockReservationPostponed) -> Iterator[Command]:

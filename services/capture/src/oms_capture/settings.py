@@ -18,7 +18,9 @@ class Settings(RuntimeSettings, PersonalDataSettings):
     payment_timeout: PositiveDuration = timedelta(days=2)
     """From a declined payment to the order's expiry, unless the payment is amended."""
     stock_timeout: PositiveDuration = timedelta(days=2)
-    """From a shortage to the order's expiry."""
+    """From a shortage to the order's expiry, unless its stock comes or somebody lets it wait longer."""
+    stock_wait_limit: PositiveDuration = timedelta(days=90)
+    """From an order's acceptance or confirmation, the latest until which somebody may let it wait for stock."""
     product_timeout: PositiveDuration = timedelta(days=2)
     """From the hold of an order whose products are not in the catalogue to its expiry."""
     answer_timeout: PositiveDuration = timedelta(days=1)
@@ -38,6 +40,7 @@ class Settings(RuntimeSettings, PersonalDataSettings):
             market=market,
             payment_timeout=self.payment_timeout,
             stock_timeout=self.stock_timeout,
+            stock_wait_limit=self.stock_wait_limit,
             product_timeout=self.product_timeout,
             answer_timeout=self.answer_timeout,
             delivery_timeout=self.delivery_timeout,

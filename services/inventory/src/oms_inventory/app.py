@@ -22,7 +22,7 @@ def make_service(terms: Terms) -> Service:
         writes=writes,
         due=partial(due, terms=terms),
         decide_for=partial(decide_for, terms=terms),
-        state_version=3,
+        state_version=4,
     )
     return service_of("inventory", decider=decider, policies=POLICIES)
 

@@ -51,6 +51,7 @@ from oms_contracts.stock import (
     TransferReceived,
     TransferStarted,
     TransferStock,
+    WaitingOrdersCalled,
     WaitingOrdersResumed,
     WriteOffQuarantine,
 )
@@ -58,12 +59,16 @@ from oms_contracts.values import AllocatedLine, InspectedLine, WantedLine
 
 
 class ReserveStock(Struct, frozen=True, kw_only=True):
-    """Hold the units of an order. `location` is the preferred location, None if there is no preference."""
+    """Hold the units of an order. `location` is the preferred location, None if there is no preference.
+
+    `promised_at` is when the customer expects them, None where nothing was promised.
+    """
 
     order_id: str
     attempt: int
     lines: tuple[WantedLine, ...]
     location: str | None
+    promised_at: datetime | None = None
 
 
 class ReleaseReservation(Struct, frozen=True, kw_only=True):
@@ -151,6 +156,13 @@ class ActOnTransferDeadline(Struct, frozen=True, kw_only=True):
     deadline: datetime
 
 
+class CallWaitingOrders(Struct, frozen=True, kw_only=True):
+    """There are units of `sku`, and these orders wait for it."""
+
+    sku: str
+    orders: tuple[str, ...]
+
+
 QuarantineCommand = QuarantineStock | ReleaseQuarantine | WriteOffQuarantine
 CheckedCommand = AdjustStock | CountStock | QuarantineCommand
 """The commands whose entry depends on what is there, and that therefore read positions."""
@@ -164,7 +176,7 @@ HoldingCommand = AllocateStock | ExpireReservation | ReleaseReservation | Releas
 
 ProductCommand = DefineProduct | DeactivateProduct | ResumeWaitingOrders
 
-Command = LedgerCommand | PositionCommand | TransferCommand | PlanningCommand | HoldingCommand | ProductCommand
+Command = LedgerCommand | PositionCommand | TransferCommand | PlanningCommand | HoldingCommand | ProductCommand | CallWaitingOrders
 
 QuarantineEvent = StockQuarantined | QuarantineReleased | QuarantineWrittenOff
 LedgerEvent = StockReceived | StockAdjusted | StockCounted | StockReturned | StockWrittenOff | QuarantineEvent | StockCommandRefused
@@ -186,4 +198,4 @@ ReservationEvent = (
 
 ProductEvent = ProductDefined | ProductDeactivated | ProductCommandRefused | WaitingOrdersResumed
 
-Event = LedgerEvent | PositionEvent | TransferEvent | ReservationEvent | ProductEvent
+Event = LedgerEvent | PositionEvent | TransferEvent | ReservationEvent | ProductEvent | WaitingOrdersCalled

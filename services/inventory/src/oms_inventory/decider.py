@@ -50,7 +50,6 @@ from oms_contracts.stock import (
     StockQuarantined,
     StockReceived,
     StockReleased,
-    StockReservationFailed,
     StockReservationPostponed,
     StockReturned,
     StockWrittenOff,
@@ -59,15 +58,17 @@ from oms_contracts.stock import (
     TransferReceived,
     TransferStarted,
     TransferStock,
+    WaitingOrdersCalled,
     WaitingOrdersResumed,
     WriteOffQuarantine,
 )
 from oms_contracts.values import CountLine, GoodsLine, StockLine, WantedLine
 
-from oms_inventory import ledger, positions, products, reservations, transfers
+from oms_inventory import ledger, positions, products, reservations, transfers, waiting
 from oms_inventory.commands import (
     ActOnTransferDeadline,
     BookReturn,
+    CallWaitingOrders,
     Command,
     Event,
     ExpireReservation,
@@ -81,6 +82,7 @@ from oms_inventory.positions import Position
 from oms_inventory.products import Product
 from oms_inventory.reservations import Reservation, Terms
 from oms_inventory.transfers import Transfer
+from oms_inventory.waiting import Stock
 
 State = Reservation | Entry | Position | Product | Transfer
 StateT = TypeVar("StateT", Reservation, Entry, Position, Product, Transfer)
@@ -119,6 +121,8 @@ def reads(command: Command, terms: Terms) -> Sequence[str]:
             return [positions.key_of(command.sku)]
         case DefineProduct() | DeactivateProduct() | ResumeWaitingOrders():
             return [products.key_of(command.sku)]
+        case CallWaitingOrders(sku=sku):
+            return [positions.key_of(sku)]
         case _:
             return [command.order_id]
 
@@ -140,12 +144,15 @@ def writes(event: Event) -> Sequence[str]:
             return [positions.key_of(event.sku)]
         case StockLimitsSet() | StockActionRequired() | StockActionResolved():
             return [positions.key_of(event.sku)]
-        case StockReservationFailed() | StockAllocationRequested():
+        case StockAllocationRequested():
             return [event.order_id]
+        case WaitingOrdersCalled():
+            return [positions.key_of(event.sku), *event.orders]
         case StockReservationPostponed():
             return [event.order_id, *products.keys_of(event.unknown_skus)]
         case StockReleased():
-            return [event.order_id, *positions.keys_of(event.lines), *products.keys_of(event.unknown_skus)]
+            waited_for = (*map(positions.key_of, event.missing_skus), *products.keys_of(event.unknown_skus))
+            return [event.order_id, *positions.keys_of(event.lines), *waited_for]
         case ProductDefined() | ProductDeactivated() | ProductCommandRefused():
             return [products.key_of(event.sku)]
         case WaitingOrdersResumed():
@@ -176,8 +183,14 @@ def decide(command: Command, states: Mapping[str, State], now: datetime, terms: 
             hold = terms.unknown_sku == "hold" and all(len(product.waiting) < products.MAX_WAITING for product in unknown.values())
             return reservations.decide_unknown(command, _state(Reservation, command.order_id, states), tuple(unknown), now, hold=hold)
         case ReserveStock() | PlanAllocation():
-            available = {sku: position.available() for sku, position in _positions(command.lines, states).items()}
-            return reservations.decide_plan(command, _state(Reservation, command.order_id, states), available, now, terms)
+            there = {
+                sku: Stock(available=position.available(), queue=position.queue)
+                for sku, position in _positions(command.lines, states).items()
+            }
+            return reservations.decide_plan(command, _state(Reservation, command.order_id, states), there, now, terms)
+        case CallWaitingOrders(sku=sku):
+            position = _state(Position, positions.key_of(sku), states)
+            return waiting.decide(command, position.queue, sum(position.available().values()), now)
         case _:
             return reservations.decide(command, _state(Reservation, command.order_id, states), now)
 
@@ -204,7 +217,13 @@ def evolve(state: State, event: Event, key: str) -> State:
 
 def due(
     key: str, state: State, terms: Terms
-) -> tuple[datetime, ExpireReservation | PlanAllocation | ReserveStock | ResumeWaitingOrders | ReviewStock | ActOnTransferDeadline] | None:
+) -> (
+    tuple[
+        datetime,
+        ExpireReservation | PlanAllocation | ReserveStock | ResumeWaitingOrders | CallWaitingOrders | ReviewStock | ActOnTransferDeadline,
+    ]
+    | None
+):
     """Every state but that of an entry may act by itself."""
     match state:
         case Reservation():
@@ -232,7 +251,8 @@ def _positions(lines: Iterable[WantedLine | StockLine | GoodsLine | CountLine], 
 
 def _unknown(command: ReserveStock, states: Mapping[str, State], terms: Terms) -> dict[str, Product]:
     """The products of the order's SKUs that stand against it, by SKU."""
-    if terms.unknown_sku == "accept" or _state(Reservation, command.order_id, states).was_reserved:
+    reservation = _state(Reservation, command.order_id, states)
+    if terms.unknown_sku == "accept" or reservation.was_reserved or reservation.status == "waiting":
         return {}
     return products.unknown_skus({line.sku: _state(Product, products.key_of(line.sku), states) for line in command.lines})
 

@@ -1,10 +1,11 @@
 """The commands that follow from other services' events. Pure, and safe to repeat."""
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from oms_contracts.fulfillments import FulfillmentShipped
-from oms_contracts.order_parts import ChargedLine, LineItem
+from oms_contracts.order_parts import ChargedLine, DeliveryPromise, LineItem
 from oms_contracts.orders import (
     OrderAccepted,
     OrderActionRequired,
@@ -29,11 +30,23 @@ from oms_inventory.commands import (
 
 def on_order_accepted(event: OrderAccepted) -> Iterator[Command]:
     shipped = _wanted(line for line in event.lines if line.requires_shipping)
-    yield ReserveStock(order_id=event.order_id, attempt=event.attempt, lines=shipped, location=event.location)
+    yield ReserveStock(
+        order_id=event.order_id,
+        attempt=event.attempt,
+        lines=shipped,
+        location=event.location,
+        promised_at=_promised_at(event.promise),
+    )
 
 
 def on_order_payment_amended(event: OrderPaymentAmended) -> Iterator[Command]:
-    yield ReserveStock(order_id=event.order_id, attempt=event.attempt, lines=_wanted(event.lines), location=event.location)
+    yield ReserveStock(
+        order_id=event.order_id,
+        attempt=event.attempt,
+        lines=_wanted(event.lines),
+        location=event.location,
+        promised_at=_promised_at(event.promise),
+    )
 
 
 def on_order_action_required(event: OrderActionRequired) -> Iterator[Command]:
@@ -55,6 +68,11 @@ def on_fulfillment_shipped(event: FulfillmentShipped) -> Iterator[Command]:
 
 def on_return_items_inspected(event: ReturnItemsInspected) -> Iterator[Command]:
     yield BookReturn(return_id=event.return_id, order_id=event.order_id, location=event.location, lines=event.lines)
+
+
+def _promised_at(promise: DeliveryPromise | None) -> datetime | None:
+    """When the goods are to leave, or else to arrive."""
+    return promise and (promise.ship_by or promise.deliver_by)
 
 
 def _wanted(lines: Iterable[LineItem | ChargedLine]) -> tuple[WantedLine, ...]:

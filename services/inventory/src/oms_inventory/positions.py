@@ -1,4 +1,5 @@
-"""The positions: how many units of a SKU are where. A position is folded from every event that names its SKU, and names no orders.
+"""The positions: how many units of a SKU are where. A position is folded from every event that names its SKU, and has the
+queue of the orders that wait for it (waiting.py).
 
 A position watches its own level. `evolve` notes where it crosses a limit, and since when; `due` asks for a ReviewStock, which says so in an
 event, or takes it back. So reservations read and decide no more than without limits, and what goes up and down in between is not said.
@@ -32,18 +33,22 @@ from oms_contracts.stock import (
     StockReceived,
     StockReleased,
     StockReservationExpired,
+    StockReservationFailed,
     StockReserved,
     StockReturned,
     StockShipped,
     StockWrittenOff,
     TransferReceived,
     TransferStarted,
+    WaitingOrdersCalled,
 )
 from oms_contracts.values import AllocatedLine, CountedLine, CountLine, GoodsLine, StockLine, WantedLine, bounded_reasons
 
-from oms_inventory.commands import Event, PositionCommand, PositionEvent, ReviewStock, SignalEvent, Watched
+from oms_inventory import waiting
+from oms_inventory.commands import CallWaitingOrders, Event, PositionCommand, PositionEvent, ReviewStock, SignalEvent, Watched
 from oms_inventory.reservations import Terms
 from oms_inventory.validation import MAX_UNITS, name_objections
+from oms_inventory.waiting import Queue
 
 KIND = "sku"
 """How the key of a position begins, before the `/`."""
@@ -123,6 +128,7 @@ class Position(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `bins` leaves out a location without units; `emptied` are those that had some. `limits` are by location, and under EVERYWHERE.
     `watches` are by location and by what is watched, without what is QUIET. `refused` are the reasons of the latest refusal of limits.
+    `queue` are the orders that wait for the SKU.
     """
 
     bins: dict[str, Bin] = {}
@@ -130,6 +136,7 @@ class Position(Struct, frozen=True, kw_only=True, omit_defaults=True):
     limits: dict[str, Limits] = {}
     watches: dict[str, dict[Watched, Watch]] = {}
     refused: tuple[str, ...] = ()
+    queue: Queue = waiting.EMPTY
 
     def bin(self, location: str) -> Bin:
         """The units at a location."""
@@ -215,6 +222,8 @@ def evolve(position: Position, event: Event, key: str) -> Position:
             limits = {**position.limits, location or EVERYWHERE: _limits_of(event)}
             found = replace(position, limits={place: each for place, each in limits.items() if each != NO_LIMITS}, refused=())
             return _watched(found, [location] if location else [*found.bins, *found.emptied, *found.watches], at)
+        case StockReservationFailed() | WaitingOrdersCalled():
+            return replace(position, queue=waiting.evolve(position.queue, event, key.removeprefix(f"{KIND}/")))
         case StockLow() | StockOut() | StockExcess() | StockActionRequired():
             deadline = event.deadline if isinstance(event, StockActionRequired) else None
             return _noted(position, event, Watch(said=True, deadline=deadline))
@@ -224,7 +233,16 @@ def evolve(position: Position, event: Event, key: str) -> Position:
             return position
 
 
-def due(key: str, position: Position, terms: Terms) -> tuple[datetime, ReviewStock] | None:
+def due(key: str, position: Position, terms: Terms) -> tuple[datetime, ReviewStock | CallWaitingOrders] | None:
+    """Orders that wait and for which there are enough units are called at once; what has crossed is reviewed in its time."""
+    if position.queue.orders:
+        called = waiting.due(key.removeprefix(f"{KIND}/"), position.queue, sum(position.available().values()))
+        if called is not None:
+            return called
+    return _review_due(key, position, terms)
+
+
+def _review_due(key: str, position: Position, terms: Terms) -> tuple[datetime, ReviewStock] | None:
     """The first of what has crossed, once it has stayed so for a while; or of what is to be asked for again."""
     if not position.watches:
         return None
@@ -263,7 +281,8 @@ def _moved(position: Position, event: MovingEvent, sku: str) -> Position:
                     emptied -= {location}
             elif bins.pop(location, None) is not None:
                 emptied |= {location}
-    moved = Position(bins=bins, emptied=emptied, limits=position.limits, watches=position.watches, refused=position.refused)
+    queue = waiting.evolve(position.queue, event, sku) if position.queue.orders else position.queue
+    moved = Position(bins=bins, emptied=emptied, limits=position.limits, watches=position.watches, refused=position.refused, queue=queue)
     return _watched(moved, touched, event.at) if touched else moved
 
 

@@ -1,5 +1,7 @@
 """The reservations: which units are held for an order, and what happens to them.
 
+An order that lacks stock waits for it: see waiting.py.
+
 Only planning (ReserveStock, PlanAllocation) looks for units. Each later step (expiry, allocation, shipping, release) moves exactly the
 units that the reservation names.
 
@@ -7,7 +9,7 @@ Capture's events of an order come on one topic, in order. So the attempt and the
 attempt is reserved once, and an order can be confirmed only while it holds its units or after its reservation has expired.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -22,10 +24,12 @@ from oms_contracts.stock import (
     StockReservationPostponed,
     StockReserved,
     StockShipped,
+    WaitingOrdersCalled,
     WaitingOrdersResumed,
 )
 from oms_contracts.values import AllocatedLine, WantedLine, bounded_reasons
 
+from oms_inventory import waiting
 from oms_inventory.commands import (
     AllocateStock,
     Event,
@@ -38,11 +42,12 @@ from oms_inventory.commands import (
     ReserveStock,
     ShipStock,
 )
-from oms_inventory.sourcing import Available, plan, shortages
+from oms_inventory.sourcing import plan, shortages
+from oms_inventory.waiting import Stock
 
-ACTIVE = frozenset({"postponed", "reserved", "requested", "allocated"})
+ACTIVE = frozenset({"postponed", "waiting", "reserved", "requested", "allocated"})
 """The statuses of an order that holds units or is about to: what ReleaseStock ends."""
-HOLDS_NOTHING = frozenset({"postponed", "requested"})
+HOLDS_NOTHING = frozenset({"postponed", "waiting", "requested"})
 """Those of them in which it holds no units yet."""
 
 
@@ -57,7 +62,8 @@ class Terms(Struct, frozen=True, kw_only=True):
     """The business's settings.
 
     `reservation_timeout`: how long units are held for an order that is not confirmed. `unknown_sku`: what becomes of an order that names a
-    SKU without an active product: it is treated as any other, rejected, or held until the product is defined.
+    SKU without an active product: it is treated as any other, rejected, or held until the product is defined. `max_waiting`: orders that
+    wait for the stock of one SKU. It keeps the state small; a further order does not wait, because it could not continue by itself.
 
     Of stock: `signal_delay`, how long a level must stay past a limit until it is said. `shortfall_timeout`, `quarantine_timeout` and
     `transfer_timeout`: how long a person has to resolve a shortfall, to decide on units set apart, and the goods of a transfer to arrive,
@@ -66,6 +72,7 @@ class Terms(Struct, frozen=True, kw_only=True):
 
     reservation_timeout: timedelta = timedelta(hours=2)
     unknown_sku: UnknownSku = "accept"
+    max_waiting: int = 1_000
     signal_delay: timedelta = timedelta(seconds=10)
     shortfall_timeout: timedelta = timedelta(days=1)
     quarantine_timeout: timedelta = timedelta(days=30)
@@ -75,11 +82,12 @@ class Terms(Struct, frozen=True, kw_only=True):
 class Reservation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is held for one order.
 
-    `status` is none, postponed (it waits for products to be defined), reserved, expired (not confirmed in time), requested (confirmed after
-    that, to be planned again), allocated, shipped, released or failed. `lines` are the units held; once expired, the units that were held.
-    `due_at` is when the reservation acts by itself. While it is postponed, `unknown_skus` are those it waits for, and `wanted` and
-    `location` what is to be reserved then. `was_reserved` once units were held for the order: its products were known then, and one that
-    was deactivated since does not turn it away.
+    `status` is none, postponed (it waits for products to be defined), waiting (for stock), reserved, expired (not confirmed in time),
+    requested (confirmed after that, to be planned again), allocated, shipped, released or failed. `lines` are the units held; once expired,
+    the units that were held. `due_at` is when the reservation acts by itself. While it is postponed, `unknown_skus` are those it waits for,
+    and while it waits, `missing_skus`, since `waiting_since`; `wanted`, `location` and `promised_at` are what is to be reserved then.
+    `confirmed` if it waits though the order is confirmed. `was_reserved` once units were held for the order: its products were known then,
+    and one that was deactivated since does not turn it away.
     """
 
     status: str = "none"
@@ -90,23 +98,43 @@ class Reservation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unknown_skus: frozenset[str] = frozenset()
     wanted: tuple[WantedLine, ...] = ()
     location: str | None = None
+    promised_at: datetime | None = None
+    missing_skus: frozenset[str] = frozenset()
+    waiting_since: datetime | None = None
+    confirmed: bool = False
     was_reserved: bool = False
 
 
-def decide_plan(command: PlanningCommand, reservation: Reservation, available: Available, now: datetime, terms: Terms) -> list[Event]:
-    """Find the units of an order, all or none. `available` holds every SKU of the command."""
-    order_id, status = command.order_id, reservation.status
+def decide_plan(command: PlanningCommand, reservation: Reservation, stock: Mapping[str, Stock], now: datetime, terms: Terms) -> list[Event]:
+    """Find the units of an order, all or none: those that orders before it do not wait for. `stock` has every SKU of the command."""
+    order_id = command.order_id
     match command:
-        case ReserveStock(attempt=attempt):
+        case ReserveStock(attempt=attempt, promised_at=promised_at):
             if not _may_reserve(command, reservation):
                 return []
         case PlanAllocation():
-            attempt = reservation.attempt
-            if status != "requested":
+            attempt, promised_at = reservation.attempt, None
+            if reservation.status != "requested" and not (_is_called(reservation) and reservation.confirmed):
                 return []
-    if missing := shortages(command.lines, available):
-        return [StockReservationFailed(order_id=order_id, attempt=attempt, shortages=missing, at=now)]
-    lines = plan(command.lines, available, command.location)
+    confirmed, since = isinstance(command, PlanAllocation), reservation.waiting_since or now
+    rank = waiting.rank_of(order_id, since, promised_at=promised_at, confirmed=confirmed)
+    units = {sku: waiting.spare(there.queue, sum(there.available.values()), rank) for sku, there in stock.items()}
+    if missing := shortages(command.lines, units):
+        may_wait = all(waiting.has_room(stock[short.sku].queue, order_id, terms.max_waiting) for short in missing)
+        return [
+            StockReservationFailed(
+                order_id=order_id,
+                attempt=attempt,
+                shortages=missing,
+                at=now,
+                lines=command.lines,
+                location=command.location,
+                promised_at=promised_at,
+                waiting_since=since if may_wait else None,
+                confirmed=confirmed,
+            )
+        ]
+    lines = plan(command.lines, {sku: there.available for sku, there in stock.items()}, command.location)
     if isinstance(command, PlanAllocation):
         return [StockAllocated(order_id=order_id, lines=lines, reserved=False, at=now)]
     return [StockReserved(order_id=order_id, attempt=attempt, lines=lines, expires_at=now + terms.reservation_timeout, at=now)]
@@ -147,17 +175,14 @@ def decide(command: HoldingCommand, reservation: Reservation, now: datetime) -> 
             return [StockAllocationRequested(order_id=order_id, attempt=attempt, at=now)] if status == "expired" else []
 
         case ReleaseReservation(action=action, reason=reason):
-            # Another payment may take days. While the order waits for any other action it keeps its units, or has none.
-            if action != "amend_payment" or status != "reserved" or command.attempt not in {None, attempt}:
+            # Another payment may take days. While the order waits for any other action it keeps its units, or has none. The payment of a
+            # confirmed order fails where its authorization is not renewed: it has its units, or waits for them, and capture ships none.
+            if action != "amend_payment" or status == "postponed" or command.attempt not in {None, attempt}:
                 return []
-            return [StockReleased(order_id=order_id, stage="reserved", lines=held, reason=reason, at=now)]
+            return _released(order_id, reservation, reason, now)
 
         case ReleaseStock(reason=reason):
-            if status not in ACTIVE:
-                return []
-            returned = () if status in HOLDS_NOTHING else held
-            unknown = tuple(sorted(reservation.unknown_skus))
-            return [StockReleased(order_id=order_id, stage=status, lines=returned, unknown_skus=unknown, reason=reason, at=now)]
+            return _released(order_id, reservation, reason, now)
 
         case ShipStock(fulfillment_id=fulfillment_id, lines=lines):
             if fulfillment_id in reservation.shipped:
@@ -174,8 +199,22 @@ def evolve(reservation: Reservation, event: Event) -> Reservation:
     match event:
         case StockReserved(attempt=attempt, lines=lines, expires_at=expires_at):
             return Reservation(status="reserved", attempt=attempt, lines=lines, due_at=expires_at, was_reserved=True)
-        case StockReservationFailed(attempt=attempt):
-            return Reservation(status="failed", attempt=attempt, was_reserved=reservation.was_reserved)
+        case StockReservationFailed(attempt=attempt, waiting_since=since):
+            failed = Reservation(status="failed", attempt=attempt, was_reserved=reservation.was_reserved)
+            if since is None:
+                return failed
+            return replace(
+                failed,
+                status="waiting",
+                wanted=event.lines,
+                location=event.location,
+                promised_at=event.promised_at,
+                missing_skus=frozenset(short.sku for short in event.shortages),
+                waiting_since=since,
+                confirmed=event.confirmed is True,
+            )
+        case WaitingOrdersCalled(at=at):
+            return replace(reservation, due_at=at) if reservation.status == "waiting" else reservation
         case StockReservationPostponed(attempt=attempt, lines=wanted, location=location):
             unknown = frozenset(event.unknown_skus)
             return Reservation(status="postponed", attempt=attempt, unknown_skus=unknown, wanted=wanted, location=location)
@@ -187,19 +226,21 @@ def evolve(reservation: Reservation, event: Event) -> Reservation:
         case StockAllocationRequested(at=at):
             return replace(reservation, status="requested", due_at=at)
         case StockAllocated(lines=lines):
-            return replace(reservation, status="allocated", lines=lines, due_at=None)
+            return Reservation(status="allocated", attempt=reservation.attempt, lines=lines, was_reserved=True)
         case StockShipped(fulfillment_id=fulfillment_id, lines=lines):
             left = tuple(line for line in _without(reservation.lines, lines) if line.quantity > 0)
             status = "allocated" if left else "shipped"
             return replace(reservation, status=status, lines=left, shipped=reservation.shipped | {fulfillment_id})
         case StockReleased():
-            return replace(reservation, status="released", lines=(), due_at=None, unknown_skus=frozenset(), wanted=(), location=None)
+            return Reservation(
+                status="released", attempt=reservation.attempt, shipped=reservation.shipped, was_reserved=reservation.was_reserved
+            )
         case _:
             return reservation
 
 
 def due(order_id: str, reservation: Reservation) -> tuple[datetime, ExpireReservation | PlanAllocation | ReserveStock] | None:
-    """A reservation expires; a requested allocation is planned at once, as is a postponed reservation whose products are all defined."""
+    """A reservation expires; a requested allocation is planned at once, as is what waited for products or stock that are there now."""
     attempt, lines = reservation.attempt, reservation.lines
     match reservation:
         case Reservation(status="reserved", due_at=datetime() as at):
@@ -207,17 +248,50 @@ def due(order_id: str, reservation: Reservation) -> tuple[datetime, ExpireReserv
         case Reservation(status="requested", due_at=datetime() as at):
             # The order's preferred location is not stored. The location where the units were held before is at least as good.
             return at, PlanAllocation(order_id=order_id, attempt=attempt, lines=_wanted(lines), location=lines[0].location)
-        case Reservation(status="postponed", due_at=datetime() as at):
-            return at, ReserveStock(order_id=order_id, attempt=attempt, lines=reservation.wanted, location=reservation.location)
+        case Reservation(status="waiting", confirmed=True, due_at=datetime() as at):
+            return at, PlanAllocation(order_id=order_id, attempt=attempt, lines=reservation.wanted, location=reservation.location)
+        case Reservation(status="postponed" | "waiting", due_at=datetime() as at):
+            return at, ReserveStock(
+                order_id=order_id,
+                attempt=attempt,
+                lines=reservation.wanted,
+                location=reservation.location,
+                promised_at=reservation.promised_at,
+            )
         case _:
             return None
 
 
+def _released(order_id: str, reservation: Reservation, reason: str, now: datetime) -> list[Event]:
+    """What the order holds is available again, and it waits no longer."""
+    if reservation.status not in ACTIVE:
+        return []
+    unknown, missing = (tuple(sorted(skus)) for skus in (reservation.unknown_skus, reservation.missing_skus))
+    return [
+        StockReleased(
+            order_id=order_id,
+            stage=reservation.status,
+            lines=() if reservation.status in HOLDS_NOTHING else reservation.lines,
+            unknown_skus=unknown,
+            missing_skus=missing,
+            reason=reason,
+            at=now,
+        )
+    ]
+
+
 def _may_reserve(command: ReserveStock, reservation: Reservation) -> bool:
-    """Whether the attempt is new, or is the postponed one and all its products are defined."""
+    """Whether the attempt is new, or is the one that waited, and what it waited for is there now."""
     if reservation.status == "postponed":
         return command.attempt == reservation.attempt and not reservation.unknown_skus
+    if _is_called(reservation):
+        return command.attempt == reservation.attempt and not reservation.confirmed
     return command.attempt > reservation.attempt and reservation.status not in ACTIVE and reservation.status != "shipped"
+
+
+def _is_called(reservation: Reservation) -> bool:
+    """Whether it waited for stock, and is to be tried."""
+    return reservation.status == "waiting" and reservation.due_at is not None
 
 
 def _wanted(lines: Iterable[AllocatedLine]) -> tuple[WantedLine, ...]:

@@ -17,17 +17,13 @@ Available = Mapping[str, Mapping[str, int]]
 """By SKU, by location: the units available to promise (ATP). Only locations that have some of them."""
 
 
-def shortages(lines: Iterable[WantedLine], available: Available) -> tuple[Shortage, ...]:
-    """Every SKU of which all locations together have less than `lines` demand; empty if the order can be served."""
-    return tuple(
-        Shortage(sku=sku, requested=wanted, available=there)
-        for sku, wanted in _demand(lines).items()
-        if (there := sum(available[sku].values())) < wanted
-    )
+def shortages(lines: Iterable[WantedLine], units: Mapping[str, int]) -> tuple[Shortage, ...]:
+    """Every SKU of which there are fewer `units`, at all locations together, than `lines` demand; empty if the order can be served."""
+    return tuple(Shortage(sku=sku, requested=wanted, available=units[sku]) for sku, wanted in _demand(lines).items() if units[sku] < wanted)
 
 
 def plan(lines: tuple[WantedLine, ...], available: Available, preferred: str | None) -> tuple[AllocatedLine, ...]:
-    """The location of every unit of `lines`. `available` must have no `shortages`."""
+    """The location of every unit of `lines`. There must be no `shortages` of what is available."""
     wanted = _demand(lines)
     taken: dict[str, dict[str, int]] = {}
     while wanted:

@@ -41,6 +41,7 @@ create table orders (
     action_reason  text,
     action_since   timestamptz,
     deadline       timestamptz,
+    deadline_set_at timestamptz,
     cancellation   text,                             -- why somebody wants it canceled, '' when nobody does
     ended_because  text,
     conflicts      bigint not null,

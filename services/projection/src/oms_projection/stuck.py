@@ -38,7 +38,11 @@ _COLLECT = ("retry-capture", "pay-outstanding", "write-off-payment")
 
 WAITING: dict[tuple[Kind, str], _Waiting] = {
     ("order", "amend_payment"): _Waiting("customer", _EXPIRES, ("amend-payment", "cancel-order")),
-    ("order", "resolve_stock"): _Waiting("customer", _EXPIRES, ("cancel-order",)),
+    ("order", "resolve_stock"): _Waiting(
+        "warehouse",
+        "it goes on by itself once there is enough, and expires at the deadline",
+        ("receive-stock", "extend-wait", "cancel-order"),
+    ),
     ("order", "define_product"): _Waiting("shop", _EXPIRES, ("define-product", "cancel-order")),
     ("order", "check_delivery"): _Waiting("carrier", _ASKED_AGAIN, ("record-scan",)),
     ("order", "check_fulfillment"): _Waiting("warehouse", _ASKED_AGAIN, ("ship-fulfillment", "cancel-order")),

@@ -99,13 +99,14 @@ ORDERS = Table(
         "action_reason": TEXT,
         "action_since": MOMENT,
         "deadline": MOMENT,
+        "deadline_set_at": MOMENT,
         "cancellation": TEXT,
         "ended_because": TEXT,
         "updated_at": MOMENT,
     },
     sums=("conflicts",),
     tied={
-        **{"action_reason": "action", "action_since": "action", "deadline": "action", "ended_because": "status"},
+        **{"action_reason": "action", "action_since": "action", "deadline": "deadline_set_at", "ended_because": "status"},
         **dict.fromkeys(OPTIONAL_PARTS, "accepted_attempt"),
     },
 )

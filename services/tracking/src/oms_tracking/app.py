@@ -12,7 +12,7 @@ from oms_tracking.settings import Settings
 def make_service() -> Service:
     """Tracking. Each of its decisions concerns one order."""
     decider: Decider[Order, Command, Event] = one_stream(
-        initial=INITIAL, decide=decide, evolve=evolve, due=due, decide_for=decide_for, state_version=5
+        initial=INITIAL, decide=decide, evolve=evolve, due=due, decide_for=decide_for, state_version=6
     )
     return service_of("tracking", decider=decider, policies=POLICIES)
 

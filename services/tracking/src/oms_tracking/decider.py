@@ -14,7 +14,7 @@ from functools import reduce
 from msgspec import Struct, field
 from msgspec.structs import replace
 from oms_contracts.message import type_of
-from oms_contracts.orders import ENDED_STATUSES, WAITING_STATUSES
+from oms_contracts.orders import ENDED_STATUSES
 from oms_contracts.sscc import is_sscc
 from oms_contracts.tracking import (
     DeliveryAttemptFailed,
@@ -38,9 +38,9 @@ from oms_tracking.commands import Command, Event, RecordActionRequired, RecordOr
 
 RANKS = {"in_transit": 1, "out_for_delivery": 2, "attempt_failed": 3, "lost": 4, "returned_to_sender": 5, "delivered": 6}
 """A package's statuses by how final they are. A carrier may find a lost package, so delivered ranks highest."""
-CUSTOMER_ACTIONS = WAITING_STATUSES.keys() - {"define_product"}
-"""What the public status tells of. The catalogue is the merchant's to complete: meanwhile the order stays accepted."""
-BEFORE_RELEASE = frozenset({None, "accepted", "awaiting_customer", "confirmed"})
+PUBLIC_WAITS = {"amend_payment": "awaiting_customer", "resolve_stock": "awaiting_stock"}
+"""By the action that an order waits for, its public status. The catalogue is the merchant's to complete: meanwhile it stays accepted."""
+BEFORE_RELEASE = frozenset({None, "accepted", "awaiting_customer", "awaiting_stock", "confirmed"})
 
 WITH_PACKAGES = frozenset({"shipped", "delivered", "completed"})
 """The public statuses that are told with the order's packages."""
@@ -77,7 +77,8 @@ class Parcel(Struct, frozen=True, kw_only=True):
 
 class Order(Struct, frozen=True, kw_only=True):
     """`status` is the public one, announced under `sequence`. `attempts_ended` counts the attempts that ended in a question to the
-    customer, or in the rejection of what had been accepted.
+    customer, or in the rejection of what had been accepted. `stock_attempt` is the newest attempt that waited for stock, and
+    `confirmed_attempt` the newest that was confirmed.
 
     `shipped_at` is when the first package left, `delivered_at` when the newest delivery was scanned.
     `refusal` is the newest refusal: package, scan and reason.
@@ -89,6 +90,8 @@ class Order(Struct, frozen=True, kw_only=True):
     number: str | None = None
     sequence: int = 0
     attempts_ended: int = 0
+    stock_attempt: int = 0
+    confirmed_attempt: int = 0
     parcels: dict[str, Parcel] = field(default_factory=dict[str, Parcel])
     expected_units: int | None = None
     delivered_units: int = 0
@@ -134,6 +137,8 @@ def evolve(order: Order, event: Event) -> Order:
                 sequence=sequence,
                 attempts_ended=order.attempts_ended
                 + (status == "awaiting_customer" or (status, event.previous) == ("rejected", "accepted")),
+                stock_attempt=order.attempts_ended + 1 if status == "awaiting_stock" else order.stock_attempt,
+                confirmed_attempt=order.attempts_ended + 1 if status == "confirmed" else order.confirmed_attempt,
             )
         case OrderStatus():  # only in old streams: the newest status was an event of its own
             return order
@@ -188,9 +193,10 @@ def _decide(command: Command, order: Order, now: datetime, carrier: str) -> Iter
             return (_announce(order_id, order, status, detail, at),)
 
         case RecordActionRequired(order_id=order_id, action=action, reason=reason, at=at, attempt=attempt):
-            if action not in CUSTOMER_ACTIONS or not _may_become("awaiting_customer", order, attempt):
+            status = PUBLIC_WAITS.get(action)
+            if status is None or not _may_become(status, order, attempt):
                 return ()
-            return (_announce(order_id, order, "awaiting_customer", f"{action}: {reason}", at),)
+            return (_announce(order_id, order, status, f"{action}: {reason}", at),)
 
         case RecordRelease(order_id=order_id, lines=lines, at=at):
             if order.status not in BEFORE_RELEASE:
@@ -208,8 +214,9 @@ def _decide(command: Command, order: Order, now: datetime, carrier: str) -> Iter
 def _may_become(status: str, order: Order, attempt: int | None) -> bool:
     """Whether what capture published about an attempt is a new status.
 
-    Only an acceptance and what ends its attempt (a required action or a rejection) can come several times. They alternate, and an attempt
-    ends once at most. So the number of ended attempts decides which of them are late, whatever the clocks say.
+    Only an acceptance and what ends its attempt (a required payment or a rejection) can come several times. They alternate, and an attempt
+    ends once at most. So the number of ended attempts decides which of them are late, whatever the clocks say. In between, an attempt may
+    wait for stock. It is told once: that it waits again, after its confirmation, cannot be known from the first wait told twice.
     """
     late = attempt is not None and attempt <= order.attempts_ended
     match status:
@@ -217,9 +224,11 @@ def _may_become(status: str, order: Order, attempt: int | None) -> bool:
             # A rejected order is accepted once it is corrected.
             return order.status is None or (order.status in {"rejected", "awaiting_customer"} and not late)
         case "awaiting_customer":
-            return order.status in {"accepted", "confirmed"} and not late
+            return order.status in {"accepted", "awaiting_stock", "confirmed"} and not late
+        case "awaiting_stock":
+            return order.status in {"accepted", "confirmed"} and not late and order.stock_attempt <= order.attempts_ended
         case "confirmed":
-            return order.status == "accepted"
+            return order.status in {"accepted", "awaiting_stock"} and order.confirmed_attempt <= order.attempts_ended
         case "rejected":
             # The next rejection of the same order is no change: the reasons of each are on oms.orders.
             return order.status is None or (order.status == "accepted" and not late)

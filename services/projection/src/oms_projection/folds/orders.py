@@ -25,6 +25,7 @@ from oms_contracts.orders import (
     OrderRejected,
     OrderReleased,
     OrderReserved,
+    OrderWaitExtended,
 )
 
 from oms_projection.changes import Changes
@@ -51,6 +52,8 @@ def fold(changes: Changes, event: object, envelope: Envelope) -> None:
             _require_action(changes, event)
         case OrderPaymentAmended(order_id=order_id, attempt=attempt, payment=payment, at=at):
             _set_status(changes, order_id, "accepted", at, attempt=attempt, payment_kind=payment.kind)
+        case OrderWaitExtended(order_id=order_id, deadline=deadline, at=at):
+            changes.set(ORDERS, order_id, deadline=deadline, deadline_set_at=at, updated_at=at)
         case OrderCancellationRequested(order_id=order_id, reason=reason, at=at):
             changes.set(ORDERS, order_id, cancellation=reason or "no reason given", updated_at=at)
         case OrderCancellationRejected(order_id=order_id, at=at):
@@ -65,7 +68,9 @@ def fold(changes: Changes, event: object, envelope: Envelope) -> None:
             changes.add(ORDERS, order_id, conflicts=1)
             changes.set(ORDERS, order_id, updated_at=at)
         case OrderPaymentResolved(order_id=order_id, at=at):
-            changes.set(ORDERS, order_id, action="", action_reason=None, action_since=None, deadline=None, updated_at=at)
+            changes.set(
+                ORDERS, order_id, action="", action_reason=None, action_since=None, deadline=None, deadline_set_at=at, updated_at=at
+            )
         case OrderPartlyDelivered(order_id=order_id, at=at) | OrderDelivered(order_id=order_id, at=at):
             changes.set(ORDERS, order_id, updated_at=at)
         case _:
@@ -91,6 +96,7 @@ def _set_status(changes: Changes, order_id: str, status: str, at: datetime, ende
         action_reason=None,
         action_since=None,
         deadline=None,
+        deadline_set_at=at,
         updated_at=at,
         **more,
     )
@@ -100,7 +106,16 @@ def _require_action(changes: Changes, event: OrderActionRequired) -> None:
     order_id, at = event.order_id, event.at
     if event.action in WAITING_STATUSES:
         changes.set(ORDERS, order_id, status=WAITING_STATUSES[event.action], since=at, ended_because=None)
-    changes.set(ORDERS, order_id, action=event.action, action_reason=event.reason, action_since=at, deadline=event.deadline, updated_at=at)
+    changes.set(
+        ORDERS,
+        order_id,
+        action=event.action,
+        action_reason=event.reason,
+        action_since=at,
+        deadline=event.deadline,
+        deadline_set_at=at,
+        updated_at=at,
+    )
 
 
 def _accept(changes: Changes, event: OrderAccepted) -> None:

@@ -89,8 +89,8 @@ def fold(changes: Changes, event: object, envelope: Envelope) -> None:
                 changes.add(ORDER_STOCK, order_id, **{stage: -_add_to_positions(changes, lines, **{stage: -1})})
             _set_status(changes, order_id, "released", at)
         case StockReservationFailed(order_id=order_id, attempt=attempt, shortages=shortages, at=at):
-            unknown = event.unknown_skus
-            _set_status(changes, order_id, "failed", at, shortages=encode(shortages).decode(), unknown_skus=unknown, attempt=attempt)
+            status, unknown = "failed" if event.waiting_since is None else "waiting", event.unknown_skus
+            _set_status(changes, order_id, status, at, shortages=encode(shortages).decode(), unknown_skus=unknown, attempt=attempt)
         case StockReservationPostponed(order_id=order_id, attempt=attempt, unknown_skus=unknown, at=at):
             _set_status(changes, order_id, "postponed", at, unknown_skus=unknown, attempt=attempt)
         case StockAllocationRequested(order_id=order_id, attempt=attempt, at=at):
