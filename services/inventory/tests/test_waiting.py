@@ -21,6 +21,7 @@ from oms_inventory import waiting
 from oms_inventory.commands import (
     AllocateStock,
     BookReturn,
+    CallWaitingOrders,
     Command,
     ExpireReservation,
     ReleaseReservation,
@@ -90,6 +91,17 @@ def test_received_stock_serves_a_waiting_order():
     assert (type(received).__name__, called) == ("StockReceived", WaitingOrdersCalled(sku="MUG", orders=("A",), at=called.at))
     assert isinstance(reserved, StockReserved)
     assert (shop.reservation("A").status, shop.queue("MUG")) == ("reserved", waiting.EMPTY)
+
+
+def test_an_acceptance_that_comes_again_is_not_the_turn_of_an_order_that_is_called():
+    shop = Shop()
+    shop.order("A", MUG=2)
+    shop.once(ReceiveStock(receipt_id="R", lines=(StockLine(sku="MUG", location="BER", quantity=2),)))
+    shop.once(CallWaitingOrders(sku="MUG", orders=("A",)))
+    lines = (WantedLine(line_id="MUG", sku="MUG", quantity=2),)
+    assert shop.once(ReserveStock(order_id="A", attempt=1, lines=lines, location=None)) == []
+    [reserved] = shop.once(ReserveStock(order_id="A", attempt=1, lines=lines, location=None, has_waited=True))
+    assert isinstance(reserved, StockReserved)
 
 
 def returned() -> BookReturn:

@@ -61,7 +61,7 @@ from oms_contracts.values import AllocatedLine, InspectedLine, WantedLine
 class ReserveStock(Struct, frozen=True, kw_only=True):
     """Hold the units of an order. `location` is the preferred location, None if there is no preference.
 
-    `promised_at` is when the customer expects them, None where nothing was promised.
+    `promised_at` is when the customer expects them, None where nothing was promised. `has_waited` where what it waited for may be there.
     """
 
     order_id: str
@@ -69,6 +69,7 @@ class ReserveStock(Struct, frozen=True, kw_only=True):
     lines: tuple[WantedLine, ...]
     location: str | None
     promised_at: datetime | None = None
+    has_waited: bool = False
 
 
 class ReleaseReservation(Struct, frozen=True, kw_only=True):

@@ -257,6 +257,7 @@ def due(order_id: str, reservation: Reservation) -> tuple[datetime, ExpireReserv
                 lines=reservation.wanted,
                 location=reservation.location,
                 promised_at=reservation.promised_at,
+                has_waited=True,
             )
         case _:
             return None
@@ -285,7 +286,8 @@ def _may_reserve(command: ReserveStock, reservation: Reservation) -> bool:
     if reservation.status == "postponed":
         return command.attempt == reservation.attempt and not reservation.unknown_skus
     if _is_called(reservation):
-        return command.attempt == reservation.attempt and not reservation.confirmed
+        # The acceptance that comes again is not the order's turn.
+        return command.has_waited and command.attempt == reservation.attempt and not reservation.confirmed
     return command.attempt > reservation.attempt and reservation.status not in ACTIVE and reservation.status != "shipped"
 
 
