@@ -17,7 +17,7 @@ from oms_projection.versions import schema_of
 from oms_runtime.database import Connection, connect
 
 TOPIC = "oms.order-status-changes"
-RESTING = ENDED_STATUSES | {"awaiting_customer"}
+RESTING = ENDED_STATUSES | {"awaiting_customer", "awaiting_stock"}
 """Where an order moves no more unless somebody does something."""
 NO_PROGRESS_SECONDS = 60
 
