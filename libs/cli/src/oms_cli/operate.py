@@ -9,6 +9,7 @@ from oms_client.queries import QueryClient
 from oms_contracts.operations import OFFERED, operation_of
 
 from oms_cli import output
+from oms_cli.arguments import named, order_of
 from oms_cli.connections import GATEWAY_WAIT_SECONDS, Asked, Connections
 from oms_cli.errors import NOT_DONE, CliError
 from oms_cli.output import say
@@ -77,6 +78,23 @@ def operate(
     if not answer.as_json:
         for text in [done] if done else [event["summary"] for event in outcome.events]:
             say(text)
+
+
+def operate_on_order(
+    connected: Connections, name: str, order: str, body: Mapping[str, Any], answer: Answer, *, show: str = "oms order show"
+) -> None:
+    """Ask for an operation whose object is an order, as `operate` does. `show` is the command that shows what came of it."""
+    found = order_of(connected, order)
+    operate(
+        connected,
+        name,
+        {"order_id": order},
+        body,
+        answer,
+        about={"order_id": order},
+        see=f"{show} {named(found)}",
+        objection=operation_of(name).offered(found),
+    )
 
 
 async def _by_timeline(query: QueryClient, asked: Asked) -> Outcome | None:

@@ -12,7 +12,6 @@ from oms_client.queries import QueryClient, event_of, timeline_path
 from oms_contracts.channel import OrderPlaced
 from oms_contracts.content_hash import content_hash_of
 from oms_contracts.message import encode, key_of, versions_of
-from oms_contracts.operations import operation_of
 from oms_contracts.orders import (
     ENDED_STATUSES,
     WAITING_STATUSES,
@@ -41,7 +40,7 @@ from oms_cli.arguments import (
 )
 from oms_cli.connections import Connections
 from oms_cli.errors import INVALID, NOT_DONE, CliError
-from oms_cli.operate import Answer, operate
+from oms_cli.operate import Answer, operate_on_order
 from oms_cli.output import csv_text, moment, money, note, say, table
 from oms_cli.typed_orders import TypedOrder
 
@@ -261,18 +260,8 @@ def pay(
     as_json: AsJson = False,
 ) -> None:
     """Pay for an order by other means, after its payment was declined. Its stock is reserved anew, and then it is paid."""
-    connected = connections(context)
-    found = order_of(connected, order)
-    operate(
-        connected,
-        "amend-payment",
-        {"order_id": order},
-        {"payment": {"kind": kind, "token": token}, "attempt": attempt},
-        Answer(wait=wait, timeout=timeout, as_json=as_json),
-        about={"order_id": order},
-        see=f"oms order show {named(found)}",
-        objection=operation_of("amend-payment").offered(found),
-    )
+    body = {"payment": {"kind": kind, "token": token}, "attempt": attempt}
+    operate_on_order(connections(context), "amend-payment", order, body, Answer(wait=wait, timeout=timeout, as_json=as_json))
 
 
 @app.command(epilog="Example: oms order wait web/W-1001 --until 2026-12-24")
@@ -291,18 +280,8 @@ def wait(
     as_json: AsJson = False,
 ) -> None:
     """Let an order wait longer for stock. It goes on by itself once there is enough, and expires otherwise."""
-    connected = connections(context)
-    found = order_of(connected, order)
-    operate(
-        connected,
-        "extend-wait",
-        {"order_id": order},
-        {"until": until.isoformat()},
-        Answer(wait=wait, timeout=timeout, as_json=as_json),
-        about={"order_id": order},
-        see=f"oms order show {named(found)}",
-        objection=operation_of("extend-wait").offered(found),
-    )
+    answer = Answer(wait=wait, timeout=timeout, as_json=as_json)
+    operate_on_order(connections(context), "extend-wait", order, {"until": until.isoformat()}, answer)
 
 
 async def _settled(query: QueryClient, placed: OrderPlaced) -> dict[str, Any] | None:

@@ -3,12 +3,11 @@
 from typing import Annotated, Any
 
 import typer
-from oms_contracts.operations import operation_of
 
 from oms_cli import output
 from oms_cli.arguments import AsJson, Limit, Order, Timeout, Wait, connections, named, order_of
 from oms_cli.errors import NOT_DONE, CliError
-from oms_cli.operate import Answer, operate
+from oms_cli.operate import Answer, operate_on_order
 from oms_cli.output import moment, money, note, say, table
 
 app = typer.Typer(help="The money of orders: list, show, and what could not be captured: retry, pay, write off.")
@@ -129,18 +128,7 @@ def write_off(
 
 
 def _ask(context: typer.Context, name: str, order: str, body: dict[str, Any], answer: Answer) -> None:
-    connected = connections(context)
-    found = order_of(connected, order)
-    operate(
-        connected,
-        name,
-        {"order_id": order},
-        body,
-        answer,
-        about={"order_id": order},
-        see=f"oms payment show {named(found)}",
-        objection=operation_of(name).offered(found),
-    )
+    operate_on_order(connections(context), name, order, body, answer, show="oms payment show")
 
 
 def _amounts(payment: dict[str, Any]) -> list[str]:
