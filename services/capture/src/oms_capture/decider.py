@@ -5,6 +5,7 @@ nothing else. Every step follows on one of capture's own events, so a fact that 
 changes nothing.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct, field
@@ -208,10 +209,7 @@ def decide_order(command: Command, order: Order, now: datetime, terms: Terms) ->
         case RecordOutstanding(order_id=order_id, reason=reason, deadline=deadline):
             if order.status != "released" or (order.collect_by is not None and deadline <= order.collect_by):
                 return []
-            asked = OrderActionRequired(
-                order_id=order_id, action="collect_payment", reason=reason, deadline=deadline, at=now, attempt=order.attempt
-            )
-            return [asked]
+            return [_ask_until(order_id, order, "collect_payment", reason, now=now, deadline=deadline)]
 
         case AmendPayment(order_id=order_id, payment=payment, attempt=attempt):
             if order.status != "awaiting_payment" or attempt not in {None, order.attempt}:
@@ -540,7 +538,10 @@ def _overdue(order_id: str, order: Order, now: datetime, terms: Terms) -> Event:
 
 
 def _ask(order_id: str, order: Order, action: str, reason: str, *, now: datetime, timeout: timedelta) -> OrderActionRequired:
-    deadline = now + timeout
+    return _ask_until(order_id, order, action, reason, now=now, deadline=now + timeout)
+
+
+def _ask_until(order_id: str, order: Order, action: str, reason: str, *, now: datetime, deadline: datetime) -> OrderActionRequired:
     return OrderActionRequired(order_id=order_id, action=action, reason=reason, deadline=deadline, at=now, attempt=order.attempt)
 
 
@@ -551,7 +552,7 @@ def may_complete(order: Order) -> bool:
 
 def _is_delivered(order: Order) -> bool:
     """Whether every unit has arrived."""
-    return sum(order.delivered.values()) >= sum(line.quantity for line in order.lines)
+    return sum(order.delivered.values()) >= _units(order.lines)
 
 
 def _record_payment(command: RecordPayment, order: Order, now: datetime) -> list[Event]:
@@ -559,7 +560,7 @@ def _record_payment(command: RecordPayment, order: Order, now: datetime) -> list
     if order.status != "released" or not order.collects or fulfillment_id in order.paid:
         return []
     # An earlier release of payment does not tell the units: then its first capture counts for all of them.
-    units = sum(line.quantity for line in order.lines) if command.units is None else command.units
+    units = _units(order.lines) if command.units is None else command.units
     paid = replace(order, paid={**order.paid, fulfillment_id: units})
     events: list[Event] = [OrderPaid(order_id=order_id, fulfillment_id=fulfillment_id, units=units, at=now)]
     if order.unpaid and not command.outstanding:
@@ -576,10 +577,7 @@ def _payment_resolved(order_id: str, order: Order, now: datetime) -> list[Event]
     if order.deadline is None or _is_delivered(order):
         return [resolved]
     reason = "; ".join(bounded_reasons(sorted(order.trouble))) or "not delivered in time"
-    again = OrderActionRequired(
-        order_id=order_id, action="check_delivery", reason=reason, deadline=order.deadline, at=now, attempt=order.attempt
-    )
-    return [resolved, again]
+    return [resolved, _ask_until(order_id, order, "check_delivery", reason, now=now, deadline=order.deadline)]
 
 
 def _is_open_request(requested_at: datetime | None, order: Order) -> bool:
@@ -592,5 +590,5 @@ def _awaits_reservation(order: Order) -> bool:
     return order.status in {"accepted", "awaiting_product"} or (order.status == "awaiting_stock" and not order.was_confirmed)
 
 
-def _units(lines: tuple[AllocatedLine, ...]) -> int:
+def _units(lines: Iterable[AllocatedLine | ChargedLine]) -> int:
     return sum(line.quantity for line in lines)
