@@ -174,7 +174,7 @@ def decide(command: Command, payment: Payment, now: datetime, terms: Terms) -> l
             request = _open_request(request_id, payment)
             if request is None or request.checks != checks:
                 return []
-            wait = min(terms.look_up_at_most, terms.look_up_after * 2 ** min(checks, 20))
+            wait = _backoff(terms.look_up_after, terms.look_up_at_most, checks)
             return [PaymentOutcomeUnknown(order_id=order_id, request_id=request_id, checks=checks + 1, next_check_at=now + wait, at=now)]
 
         case RecordUnknownRequest(order_id=order_id, request_id=request_id, checks=checks):
@@ -610,7 +610,7 @@ def _refused(command: RecordRefusal, request: ProviderRequest, payment: Payment,
 def _capture_refused(order_id: str, request: ProviderRequest, reason: str, payment: Payment, *, now: datetime, terms: Terms) -> list[Event]:
     """It is asked for again, until it was asked for often enough: then a person must collect it."""
     if request.tries < terms.capture_tries and not payment.ended:
-        wait = min(terms.capture_retry_at_most, terms.capture_retry_after * 2 ** min(request.tries - 1, 20))
+        wait = _backoff(terms.capture_retry_after, terms.capture_retry_at_most, request.tries - 1)
         return [
             PaymentCaptureRefused(
                 order_id=order_id,
@@ -624,6 +624,11 @@ def _capture_refused(order_id: str, request: ProviderRequest, reason: str, payme
             )
         ]
     return _capture_failed(order_id, request, reason, payment, now=now, terms=terms)
+
+
+def _backoff(first: timedelta, longest: timedelta, earlier: int) -> timedelta:
+    """How long to wait after so many earlier waits: twice as long each time."""
+    return min(longest, first * 2 ** min(earlier, 20))
 
 
 def _capture_failed(order_id: str, request: ProviderRequest, reason: str, payment: Payment, *, now: datetime, terms: Terms) -> list[Event]:
