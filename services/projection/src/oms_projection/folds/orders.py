@@ -68,9 +68,7 @@ def fold(changes: Changes, event: object, envelope: Envelope) -> None:
             changes.add(ORDERS, order_id, conflicts=1)
             changes.set(ORDERS, order_id, updated_at=at)
         case OrderPaymentResolved(order_id=order_id, at=at):
-            changes.set(
-                ORDERS, order_id, action="", action_reason=None, action_since=None, deadline=None, deadline_set_at=at, updated_at=at
-            )
+            changes.set(ORDERS, order_id, updated_at=at, **_waits_for_nobody(at))
         case OrderPartlyDelivered(order_id=order_id, at=at) | OrderDelivered(order_id=order_id, at=at):
             changes.set(ORDERS, order_id, updated_at=at)
         case _:
@@ -92,14 +90,14 @@ def _set_status(changes: Changes, order_id: str, status: str, at: datetime, ende
         status=status,
         since=at,
         ended_because=ended_because,
-        action="",
-        action_reason=None,
-        action_since=None,
-        deadline=None,
-        deadline_set_at=at,
         updated_at=at,
+        **_waits_for_nobody(at),
         **more,
     )
+
+
+def _waits_for_nobody(at: datetime) -> dict[str, Any]:
+    return {"action": "", "action_reason": None, "action_since": None, "deadline": None, "deadline_set_at": at}
 
 
 def _require_action(changes: Changes, event: OrderActionRequired) -> None:
