@@ -170,6 +170,10 @@ class TestAnUnknownSku:
         assert outcome(given=[defined(SPOON), *waiting[1:]], when=reserve(), under="hold") == [postponed("MUG")]
 
 
+AGAIN = replace(reserve(), has_waited=True)
+"""What a reservation that waited does when its turn comes."""
+
+
 class TestWaiting:
     def test_a_product_that_orders_wait_for_resumes_them_once_it_is_active_some_at_a_time(self):
         orders = tuple(f"O{number}" for number in range(MAX_RESUMED + 1))
@@ -193,22 +197,23 @@ class TestWaiting:
     def test_a_postponed_reservation_is_made_once_it_waits_for_no_product(self):
         given = [GOODS, postponed("MUG", "SPOON"), defined(MUG), resumed("MUG", "O")]
         assert due_of("O", given) is None
-        assert outcome(given=given, when=reserve(), under="hold") == []
+        assert outcome(given=given, when=AGAIN, under="hold") == []
         given += [defined(SPOON), resumed("SPOON", "O")]
-        assert due_of("O", given) == (NOON, reserve())
-        assert outcome(given=given, when=reserve(), under="hold") == [RESERVED]
-        assert outcome(given=[*given, RESERVED], when=reserve(), under="hold") == []
+        assert due_of("O", given) == (NOON, AGAIN)
+        assert outcome(given=given, when=reserve(), under="hold") == [], "an acceptance that comes again is not its turn"
+        assert outcome(given=given, when=AGAIN, under="hold") == [RESERVED]
+        assert outcome(given=[*given, RESERVED], when=AGAIN, under="hold") == []
 
     def test_there_may_be_too_little_stock_by_then(self):
         given = [postponed("MUG"), defined(MUG), defined(SPOON), resumed("MUG", "O")]
-        [failed] = outcome(given=given, when=reserve(), under="hold")
+        [failed] = outcome(given=given, when=AGAIN, under="hold")
         assert isinstance(failed, StockReservationFailed)
         assert failed.shortages[0] == Shortage(sku="MUG", requested=2, available=0)
         assert failed.unknown_skus == ()
 
     def test_it_is_postponed_again_where_a_product_was_deactivated_meanwhile(self):
         given = [GOODS, postponed("MUG"), defined(MUG), resumed("MUG", "O"), defined(SPOON), ProductDeactivated(sku="SPOON", at=NOON)]
-        assert outcome(given=given, when=reserve(), under="hold") == [postponed("SPOON")]
+        assert outcome(given=given, when=AGAIN, under="hold") == [postponed("SPOON")]
 
     def test_an_order_that_ends_waits_no_longer(self):
         given = [GOODS, postponed("MUG", "SPOON"), defined(MUG), resumed("MUG", "O")]

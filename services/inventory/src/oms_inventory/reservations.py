@@ -283,11 +283,10 @@ def _released(order_id: str, reservation: Reservation, reason: str, now: datetim
 
 def _may_reserve(command: ReserveStock, reservation: Reservation) -> bool:
     """Whether the attempt is new, or is the one that waited, and what it waited for is there now."""
-    if reservation.status == "postponed":
-        return command.attempt == reservation.attempt and not reservation.unknown_skus
-    if _is_called(reservation):
+    if reservation.status in {"postponed", "waiting"}:
         # The acceptance that comes again is not the order's turn.
-        return command.has_waited and command.attempt == reservation.attempt and not reservation.confirmed
+        its_turn = not reservation.unknown_skus if reservation.status == "postponed" else _is_called(reservation)
+        return command.has_waited and its_turn and command.attempt == reservation.attempt and not reservation.confirmed
     return command.attempt > reservation.attempt and reservation.status not in ACTIVE and reservation.status != "shipped"
 
 
