@@ -1,12 +1,16 @@
 """What one HTTP client may take of a process is bounded: on a real server, with raw sockets."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
+import uvicorn
 from oms_local.ports import LOOPBACK, find_free
 from oms_runtime.limits import ADDRESS_SHARE, MAX_HEAD_BYTES, MAX_PIPELINED, BodyLimit, TimeLimit
+from oms_runtime.loop import run_loop
 from oms_runtime.server import make_server
 from oms_runtime.settings import OperationsSettings
 from probe import until
@@ -18,6 +22,7 @@ from starlette.routing import Route
 MAX_BODY_BYTES = 1_000
 MAX_CONNECTIONS = 5
 TIMEOUT_SECONDS = 1.0
+NEW_CONNECTIONS = 64
 POST = b"POST /size HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n"
 GET = b"GET /size HTTP/1.1\r\nHost: h\r\n\r\n"
 CHUNKED = b"POST /headers HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
@@ -78,6 +83,10 @@ async def _never(_request: Request) -> PlainTextResponse:
     return PlainTextResponse("")
 
 
+async def _started(running: uvicorn.Server) -> bool:
+    return running.started
+
+
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     monkeypatch.setattr("oms_runtime.limits.HEAD_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
@@ -91,11 +100,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     settings = OperationsSettings(http_host=LOOPBACK, operations_port=find_free(), http_max_connections=MAX_CONNECTIONS)
     running = make_server(TimeLimit(app, 2 * TIMEOUT_SECONDS), settings, settings.operations_port)
     serving = asyncio.create_task(running.serve())
-
-    async def started() -> bool:
-        return running.started
-
-    await until(started)
+    await until(partial(_started, running))
     async with AsyncExitStack() as connections:
         yield Server(settings.operations_port, connections)
     running.should_exit = True
@@ -200,3 +205,24 @@ async def test_one_connection_more_than_allowed_is_refused_and_later_ones_are_se
         return status == 200
 
     await until(served_again)
+
+
+def test_new_connections_do_not_wait_for_one_turn_of_the_loop_each() -> None:
+    async def turns_until_accepted() -> int:
+        settings = OperationsSettings(http_host=LOOPBACK, operations_port=find_free(), http_max_connections=8 * NEW_CONNECTIONS)
+        running = make_server(Starlette(), settings, settings.operations_port)
+        serving = asyncio.create_task(running.serve())
+        await until(partial(_started, running))
+        # The kernel takes them, though the loop does nothing else meanwhile.
+        waiting = [socket.create_connection((LOOPBACK, settings.operations_port)) for _ in range(NEW_CONNECTIONS)]
+        turns = 0
+        while len(running.server_state.connections) < NEW_CONNECTIONS and turns < NEW_CONNECTIONS:
+            await asyncio.sleep(0)
+            turns += 1
+        for each in waiting:
+            each.close()
+        running.should_exit = True
+        await serving
+        return turns
+
+    assert run_loop(turns_until_accepted()) <= NEW_CONNECTIONS // 4  # uvloop, as every process has it
